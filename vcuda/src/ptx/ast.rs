@@ -1,0 +1,169 @@
+//! The syntax tree of a PTX module: names resolved and scopes flattened, opcodes still text.
+//!
+//! PTX ISA 9.0, chapters 4 (syntax), 5 (state spaces, types) and 10 (abstracting the ABI).
+
+/// A parsed `.ptx` file.
+#[derive(Clone, Debug, Default)]
+pub struct Module {
+    /// `.version major.minor`.
+    pub version: (u32, u32),
+    /// First word of `.target`, such as `sm_90a`.
+    pub target: String,
+    /// Module-scope variables: `.global`, `.const`, `.shared`, also `.extern` ones.
+    pub variables: Vec<Variable>,
+    /// Kernels and device functions, in order.
+    pub functions: Vec<Function>,
+    /// `.file` table: index and path, for `.loc`.
+    pub files: Vec<(u32, String)>,
+}
+
+/// A state space, PTX ISA 5.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Space {
+    Reg,
+    Param,
+    Local,
+    Shared,
+    Global,
+    Const,
+    Generic,
+}
+
+/// A fundamental type, PTX ISA 5.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Type {
+    Pred,
+    B8,
+    B16,
+    B32,
+    B64,
+    B128,
+    U8,
+    U16,
+    U32,
+    U64,
+    S8,
+    S16,
+    S32,
+    S64,
+    F16,
+    F16x2,
+    Bf16,
+    Bf16x2,
+    F32,
+    F64,
+}
+
+/// A declared variable outside the register space, or a parameter.
+#[derive(Clone, Debug)]
+pub struct Variable {
+    pub name: String,
+    pub space: Space,
+    pub ty: Type,
+    /// Alignment in bytes: `.align`, else the type's size times the vector width.
+    pub align: usize,
+    /// Whole size in bytes; 0 for an unsized `.extern .shared` array (dynamic shared memory).
+    pub size_bytes: usize,
+    /// Initial bytes (shorter than `size_bytes`: the rest is zero).
+    pub init: Vec<u8>,
+    /// Addresses of other symbols inside `init`: byte offset, symbol name, addend.
+    pub relocations: Vec<(usize, String, i64)>,
+    pub is_extern: bool,
+}
+
+/// A kernel (`.entry`) or device function (`.func`).
+#[derive(Clone, Debug, Default)]
+pub struct Function {
+    pub name: String,
+    pub is_kernel: bool,
+    pub returns: Vec<Variable>,
+    pub params: Vec<Variable>,
+    /// `None` for a declaration (such as `vprintf` or `__assertfail`).
+    pub body: Option<Body>,
+    pub directives: Directives,
+    /// Line of the declaration in the PTX text, from 1.
+    pub line: u32,
+}
+
+/// Performance directives, PTX ISA 11.4.
+#[derive(Clone, Debug, Default)]
+pub struct Directives {
+    pub max_ntid: Option<[u32; 3]>,
+    pub req_ntid: Option<[u32; 3]>,
+    pub min_ctas_per_sm: Option<u32>,
+    pub max_registers: Option<u32>,
+    pub cluster: Option<[u32; 3]>,
+}
+
+/// A function's contents, with nested scopes flattened and renamed apart.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    /// Every virtual register; a [`RegId`] indexes it.
+    pub registers: Vec<Register>,
+    /// `.shared`, `.local` and `.param` variables declared inside the body, names made unique.
+    pub variables: Vec<Variable>,
+    pub instructions: Vec<Instruction>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Register {
+    pub name: String,
+    pub ty: Type,
+}
+
+/// Index into [`Body::registers`].
+pub type RegId = u32;
+
+/// `@p` or `@!p`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    pub reg: RegId,
+    pub negated: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Instruction {
+    pub guard: Option<Guard>,
+    /// The dotted opcode, split: `ld.global.nc.v4.f32` is `["ld", "global", "nc", "v4", "f32"]`
+    /// (`::` stays inside a part: `shared::cta`).
+    pub opcode: Vec<String>,
+    /// Destination first, as written.
+    pub operands: Vec<Operand>,
+    /// Line in the PTX text, from 1.
+    pub line: u32,
+    /// Source file index and line from the last `.loc`, if any.
+    pub source: Option<(u32, u32)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operand {
+    Reg(RegId),
+    /// `!p` as a source operand.
+    NotReg(RegId),
+    /// `p|q`: two destinations, as of `setp` and `shfl`.
+    Pair(Box<Operand>, Box<Operand>),
+    /// `_`
+    Sink,
+    /// An integer literal, sign extended to 64 bits.
+    Int(i64),
+    /// `0f3F800000`, as bits.
+    F32(u32),
+    /// `0d3FF0000000000000` or a decimal literal, as bits.
+    F64(u64),
+    /// `%tid.x`, `%laneid`, `%clock64`, …, without the percent sign. `WARP_SZ` becomes `Int(32)`.
+    Special(String),
+    /// A variable's (unique) name, with `+offset`, used as an address or value.
+    Symbol(String, i64),
+    /// `[base + offset]`; base is `Reg`, `Symbol` (offset folded into it) or `Int`.
+    Address(Box<Operand>, i64),
+    /// `{a, b, c, d}`
+    Vector(Vec<Operand>),
+    /// `[tensorMap, {c0, c1}]`, as of `cp.async.bulk.tensor`.
+    TensorAddress(Box<Operand>, Vec<Operand>),
+    /// A branch target: index into [`Body::instructions`] (its length: the end).
+    Label(usize),
+    /// `.branchtargets` or `.callprototype` reference, or a function's name in `call`.
+    Function(String),
+    /// `(a, b)`: the argument lists of `call`.
+    List(Vec<Operand>),
+}
