@@ -1,1 +1,6 @@
-//! memo
+//! MEMO test-time adaptation of CLIP (arXiv 2110.09506) with hand-written CUDA kernels.
+
+#[doc(hidden)]
+pub mod check;
+pub mod gpu;
+pub mod ops;

@@ -1,0 +1,55 @@
+//! Gathers `kernels/*.cu` into one table, `#include`s of our own headers pasted in, so that the
+//! binary carries its kernels and a cache key over a source covers all of it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=kernels");
+
+    let kernels = root.join("kernels");
+    let sources: BTreeSet<PathBuf> = fs::read_dir(&kernels)
+        .expect("the folder kernels/ is part of the project")
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "cu"))
+        .collect();
+    let mut table = String::from("pub const SOURCES: &[(&str, &str)] = &[\n");
+    for path in sources {
+        let stem = path.file_stem().expect("a .cu file has a stem").to_string_lossy().into_owned();
+        let text = inline(&path, &mut BTreeSet::new());
+        writeln!(table, "    ({stem:?}, {text:?}),").expect("writing to a string");
+    }
+    table.push_str("];\n");
+    fs::write(out.join("kernels.rs"), table).expect("OUT_DIR is writable");
+
+    // target/PROFILE/build/memo-HASH/out -> target/PROFILE/deps, where cargo leaves libvcuda.so:
+    // the last place to look, for a binary that `cargo install` copied away from it.
+    let deps = out.ancestors().nth(3).expect("OUT_DIR is deep in the target folder").join("deps");
+    println!("cargo:rustc-env=MEMO_BUILD_DEPS={}", deps.display());
+}
+
+/// The file's text with each `#include "x"` replaced by x's, once, and `#line` marks around it.
+fn inline(path: &Path, seen: &mut BTreeSet<PathBuf>) -> String {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let name = path.file_name().expect("a file has a name").to_string_lossy();
+    let mut out = format!("#line 1 \"{name}\"\n");
+    for (number, line) in text.lines().enumerate() {
+        let included = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"'));
+        let Some(header) = included else {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        };
+        let header = path.with_file_name(header);
+        if seen.insert(header.clone()) {
+            out.push_str(&inline(&header, seen));
+            writeln!(out, "#line {} \"{name}\"", number + 2).expect("writing to a string");
+        }
+    }
+    out
+}

@@ -1,0 +1,147 @@
+//! Compiled kernels on disk, so that a program starts in milliseconds.
+//!
+//! An entry's name is a digest of everything its content depends on: source, flags, architecture
+//! and NVRTC's version. An entry begins with a digest of its own payload: one that is cut, or that
+//! something else wrote, does not match and is compiled again. Entries are renamed into place, so
+//! processes that fill the cache at once each leave a whole file (the scheme of DeepGEMM's JIT).
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use sha2::{Digest, Sha256};
+
+use super::nvrtc::{Nvrtc, Target};
+
+/// Bytes of an entry before its payload: a SHA-256 in hexadecimal and a newline.
+const HEADER_BYTES: usize = 65;
+
+/// The kernel cache: `MEMO_CACHE`, else `$XDG_CACHE_HOME/memo`, else `~/.cache/memo`.
+pub struct Cache {
+    folder: Option<PathBuf>,
+}
+
+impl Cache {
+    pub fn from_environment() -> Cache {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let folder = set("MEMO_CACHE")
+            .or_else(|| set("XDG_CACHE_HOME").map(|folder| folder.join("memo")))
+            .or_else(|| set("HOME").map(|home| home.join(".cache/memo")));
+        Cache { folder }
+    }
+
+    /// The folder in use; `None` without any home.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// The compiled form of `source`, from disk or from NVRTC.
+    ///
+    /// # Errors
+    /// Compilation. A cache that cannot be read or written only costs time.
+    pub fn compiled(&self, nvrtc: &Nvrtc, stem: &str, source: &str, target: Target) -> Result<Vec<u8>> {
+        let path = self.folder.as_ref().map(|folder| folder.join(entry_name(nvrtc, stem, source, target)));
+        if let Some(payload) = path.as_deref().and_then(read_entry) {
+            return Ok(payload);
+        }
+        let payload = nvrtc.compile(stem, source, target)?;
+        ensure!(!payload.is_empty(), "kernels/{stem}.cu: NVRTC returned nothing");
+        if let Some(path) = path {
+            let _ = write_entry(&path, &payload);
+        }
+        Ok(payload)
+    }
+}
+
+fn entry_name(nvrtc: &Nvrtc, stem: &str, source: &str, target: Target) -> String {
+    let mut digest = Sha256::new();
+    let (major, minor) = nvrtc.version();
+    digest.update(format!("{major}.{minor}\0{}\0", target.extension()));
+    for option in target.options(source) {
+        digest.update(option);
+        digest.update([0]);
+    }
+    digest.update(source);
+    format!("{stem}-{}.{}", &hex(&digest.finalize())[..32], target.extension())
+}
+
+fn read_entry(path: &Path) -> Option<Vec<u8>> {
+    let mut entry = fs::read(path).ok()?;
+    let payload = entry.get(HEADER_BYTES..)?;
+    let header = format!("{}\n", hex(&Sha256::digest(payload)));
+    entry.starts_with(header.as_bytes()).then(|| entry.split_off(HEADER_BYTES))
+}
+
+fn write_entry(path: &Path, payload: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    writeln!(file, "{}", hex(&Sha256::digest(payload)))?;
+    file.write_all(payload)?;
+    file.as_file().sync_data()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "extern \"C\" __global__ void f(int* p) { *p = VALUE; }";
+
+    fn compile(folder: &Path, source: &str, architecture: &str) -> Vec<u8> {
+        let cache = Cache { folder: Some(folder.to_path_buf()) };
+        let target = Target { virtual_driver: true, architecture };
+        cache.compiled(Nvrtc::find().unwrap(), "f", source, target).unwrap()
+    }
+
+    fn entries(folder: &Path) -> Vec<PathBuf> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    #[test]
+    fn every_ingredient_has_its_own_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = SOURCE.replace("VALUE", "1");
+        compile(folder.path(), &one, "90a");
+        assert_eq!(entries(folder.path()).len(), 1);
+        compile(folder.path(), &one, "90a");
+        assert_eq!(entries(folder.path()).len(), 1);
+        compile(folder.path(), &SOURCE.replace("VALUE", "2"), "90a");
+        compile(folder.path(), &one, "80");
+        compile(folder.path(), &format!("// nvrtc: --fmad=false\n{one}"), "90a");
+        assert_eq!(entries(folder.path()).len(), 4);
+    }
+
+    #[test]
+    fn a_damaged_entry_is_compiled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = SOURCE.replace("VALUE", "3");
+        let good = compile(folder.path(), &source, "90a");
+        let entry = entries(folder.path()).remove(0);
+        let whole = fs::read(&entry).unwrap();
+        for damaged in [&whole[..0], &whole[..40], &whole[..whole.len() - 1], b"foreign".as_slice()] {
+            fs::write(&entry, damaged).unwrap();
+            assert_eq!(compile(folder.path(), &source, "90a"), good);
+            assert_eq!(fs::read(&entry).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn many_may_fill_it_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = SOURCE.replace("VALUE", "4");
+        let all: Vec<Vec<u8>> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| compile(folder.path(), &source, "90a"))).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(entries(folder.path()).len(), 1);
+    }
+}

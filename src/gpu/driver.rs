@@ -1,0 +1,151 @@
+//! Which CUDA driver answers: the machine's own or vcuda.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, OnceLock};
+
+use anyhow::{Context, Result, bail, ensure};
+use libloading::Library;
+
+/// What `--device` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU where the real driver finds one, else the virtual driver.
+    #[default]
+    Auto,
+    /// A real GPU, by number.
+    Gpu(usize),
+    /// vcuda, also where there is a GPU.
+    Virtual,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DeviceChoice, String> {
+        match text {
+            "auto" => Ok(DeviceChoice::Auto),
+            "gpu" => Ok(DeviceChoice::Gpu(0)),
+            "virtual" => Ok(DeviceChoice::Virtual),
+            _ => match text.strip_prefix("gpu:").map(str::parse) {
+                Some(Ok(ordinal)) => Ok(DeviceChoice::Gpu(ordinal)),
+                _ => Err("expected auto, gpu, gpu:N or virtual".to_string()),
+            },
+        }
+    }
+}
+
+/// The driver a process has settled on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// The machine's own `libcuda.so`.
+    Real,
+    /// vcuda: kernels run on the CPU.
+    Virtual,
+}
+
+impl Driver {
+    pub fn is_virtual(self) -> bool {
+        self == Driver::Virtual
+    }
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_virtual() { "virtual" } else { "NVIDIA" })
+    }
+}
+
+/// The driver and device for a choice. cudarc opens one driver a process, so the first call decides.
+pub(super) fn select(choice: DeviceChoice) -> Result<(Driver, usize)> {
+    static SETTLED: Mutex<Option<Driver>> = Mutex::new(None);
+    let mut settled = super::launch::lock(&SETTLED);
+    let (wanted, ordinal) = match choice {
+        DeviceChoice::Virtual => (Driver::Virtual, 0),
+        DeviceChoice::Auto if settled.is_some() => (settled.unwrap_or(Driver::Virtual), 0),
+        DeviceChoice::Auto if gpu_count().is_ok_and(|count| count > 0) => (Driver::Real, 0),
+        DeviceChoice::Auto => (Driver::Virtual, 0),
+        DeviceChoice::Gpu(ordinal) => {
+            let count = gpu_count().with_context(|| format!("opening GPU {ordinal}"))?;
+            ensure!(
+                ordinal < count,
+                "opening GPU {ordinal}: this machine has {count}; choose a lower number or --device virtual"
+            );
+            (Driver::Real, ordinal)
+        }
+    };
+    match *settled {
+        Some(first) if first != wanted => {
+            bail!("opening the {wanted} driver: this process already uses the {first} one")
+        }
+        Some(_) => {}
+        None => {
+            if wanted.is_virtual() {
+                load_virtual()?;
+            }
+            *settled = Some(wanted);
+        }
+    }
+    Ok((wanted, ordinal))
+}
+
+/// GPUs that the machine's own driver sees.
+///
+/// # Errors
+/// No driver installed, or it does not start.
+pub fn gpu_count() -> Result<usize> {
+    static COUNT: OnceLock<Result<usize, String>> = OnceLock::new();
+    let count = COUNT.get_or_init(|| {
+        // SAFETY: the driver's own name and SONAME, whose initialisers any CUDA program runs; both
+        // functions have had these signatures in every CUDA version.
+        unsafe {
+            let library = Library::new("libcuda.so.1").map_err(|_| {
+                "no NVIDIA driver (libcuda.so.1) on this machine; --device virtual runs on the CPU"
+                    .to_string()
+            })?;
+            let missing = |e: libloading::Error| format!("libcuda.so.1 is not a CUDA driver: {e}");
+            let init = library.get::<unsafe extern "C" fn(u32) -> i32>(b"cuInit\0").map_err(missing)?;
+            let count = library
+                .get::<unsafe extern "C" fn(*mut i32) -> i32>(b"cuDeviceGetCount\0")
+                .map_err(missing)?;
+            let mut devices = 0;
+            match (init(0), count(&mut devices)) {
+                (0, 0) => {}
+                (100, _) => devices = 0, // CUDA_ERROR_NO_DEVICE
+                (code, _) => return Err(format!("the NVIDIA driver does not start: CUDA error {code}")),
+            }
+            std::mem::forget(library); // cudarc opens it again; the driver dislikes being unloaded
+            Ok(devices as usize)
+        }
+    });
+    count.clone().map_err(anyhow::Error::msg)
+}
+
+/// Opens vcuda by path; its SONAME `libcuda.so` makes it the answer to cudarc's own `dlopen`.
+fn load_virtual() -> Result<()> {
+    let path = find_virtual_driver()?;
+    // SAFETY: our own library; it has no initialisers and stays loaded.
+    let library = unsafe { Library::new(&path) }
+        .with_context(|| format!("opening the virtual driver {}", path.display()))?;
+    std::mem::forget(library);
+    Ok(())
+}
+
+/// Where `libvcuda.so` is: beside the program, in `deps/` beside it, or where cargo built it.
+///
+/// # Errors
+/// None of these, naming them.
+pub fn find_virtual_driver() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("finding the running program")?;
+    let beside = program.parent().unwrap_or(Path::new("/"));
+    let places = [beside.join("deps"), beside.to_path_buf(), PathBuf::from(env!("MEMO_BUILD_DEPS"))];
+    let found = places.iter().map(|place| place.join("libvcuda.so")).find(|path| path.is_file());
+    found.with_context(|| {
+        let places: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        format!(
+            "finding libvcuda.so, the virtual driver: not in {}; rebuild with `make build`",
+            places.join(", ")
+        )
+    })
+}

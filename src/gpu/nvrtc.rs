@@ -1,0 +1,250 @@
+//! NVRTC, NVIDIA's run-time compiler: finding it and calling it.
+//!
+//! Opened by path here instead of through cudarc, whose search begins with whatever
+//! `libnvrtc.so` the loader knows: the version in a cache key must be the one that compiles.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+
+use anyhow::{Result, anyhow, ensure};
+use libloading::Library;
+
+/// What to compile for.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// PTX for vcuda; otherwise a cubin, which a driver older than this NVRTC takes too.
+    pub virtual_driver: bool,
+    /// Such as `90a`.
+    pub architecture: &'a str,
+}
+
+impl Target<'_> {
+    /// The compiler's options for a source: ours, then the source's own `// nvrtc:` line.
+    pub fn options(&self, source: &str) -> Vec<String> {
+        let kind = if self.virtual_driver { "compute" } else { "sm" };
+        let mut options = vec![
+            format!("--gpu-architecture={kind}_{}", self.architecture),
+            "--std=c++17".to_string(),
+            "--generate-line-info".to_string(),
+        ];
+        let own = source.lines().find_map(|line| line.strip_prefix("// nvrtc:"));
+        options.extend(own.into_iter().flat_map(str::split_whitespace).map(str::to_string));
+        options
+    }
+
+    /// The file extension of what [`Nvrtc::compile`] returns.
+    pub fn extension(&self) -> &'static str {
+        if self.virtual_driver { "ptx" } else { "cubin" }
+    }
+}
+
+/// An open NVRTC.
+pub struct Nvrtc {
+    path: PathBuf,
+    version: (i32, i32),
+    library: Library,
+}
+
+type Program = *mut c_void;
+type Status = c_int;
+
+impl Nvrtc {
+    /// The first NVRTC found; the same one for the whole process.
+    ///
+    /// # Errors
+    /// None found: with the one command that gets it.
+    pub fn find() -> Result<&'static Nvrtc> {
+        static FOUND: OnceLock<Result<Nvrtc, String>> = OnceLock::new();
+        let found = FOUND.get_or_init(|| {
+            if let Some(path) = std::env::var_os("MEMO_NVRTC") {
+                let path = library_in(Path::new(&path)).unwrap_or(PathBuf::from(path));
+                return Nvrtc::open(&path).map_err(|e| format!("MEMO_NVRTC={}: {e:#}", path.display()));
+            }
+            candidates().iter().find_map(|path| Nvrtc::open(path).ok()).ok_or_else(|| {
+                "finding NVRTC, the CUDA run-time compiler: not in MEMO_NVRTC, the loader's path, CUDA_HOME, \
+                 /usr/local/cuda, a Python environment or .nvrtc/; get it with \
+                 `make nvrtc`, or `pip install 'nvidia-cuda-nvrtc==13.0.*'` in the active environment"
+                    .to_string()
+            })
+        });
+        found.as_ref().map_err(|message| anyhow!("{message}"))
+    }
+
+    /// The library's file, or its bare name when the loader's path had it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Major and minor.
+    pub fn version(&self) -> (i32, i32) {
+        self.version
+    }
+
+    fn open(path: &Path) -> Result<Nvrtc> {
+        // The builtins are found by NVRTC only when they are loaded already, by full path.
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            let builtins = files_starting_with(folder, "libnvrtc-builtins.so");
+            if let Some(builtins) = builtins.first() {
+                // SAFETY: a data library of NVIDIA's; it has no initialisers. It stays loaded.
+                std::mem::forget(unsafe { Library::new(builtins) }?);
+            }
+        }
+        // SAFETY: NVIDIA's compiler library, loaded as any CUDA program does.
+        let library = unsafe { Library::new(path) }?;
+        let mut nvrtc = Nvrtc { path: path.to_path_buf(), version: (0, 0), library };
+        let (mut major, mut minor) = (0, 0);
+        // SAFETY: nvrtcVersion writes two ints.
+        let status = unsafe {
+            nvrtc.library.get::<unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status>(b"nvrtcVersion\0")?(
+                &mut major, &mut minor,
+            )
+        };
+        nvrtc.check(status, "nvrtcVersion")?;
+        nvrtc.version = (major, minor);
+        Ok(nvrtc)
+    }
+
+    /// Compiles one source to PTX (virtual driver) or a cubin (GPU).
+    ///
+    /// # Errors
+    /// The compiler's log.
+    pub fn compile(&self, name: &str, source: &str, target: Target) -> Result<Vec<u8>> {
+        type Create = unsafe extern "C" fn(
+            *mut Program,
+            *const c_char,
+            *const c_char,
+            c_int,
+            *const *const c_char,
+            *const *const c_char,
+        ) -> Status;
+        type Compile = unsafe extern "C" fn(Program, c_int, *const *const c_char) -> Status;
+        type Destroy = unsafe extern "C" fn(*mut Program) -> Status;
+
+        let text = CString::new(source)?;
+        let file = CString::new(format!("{name}.cu"))?;
+        let options: Vec<CString> =
+            target.options(source).into_iter().map(CString::new).collect::<Result<_, _>>()?;
+        let pointers: Vec<*const c_char> = options.iter().map(|o| o.as_ptr()).collect();
+        let mut program: Program = null_mut();
+        // SAFETY: the signatures are nvrtc.h's, unchanged since CUDA 11; every pointer outlives its
+        // call; the program is destroyed once, on every path.
+        unsafe {
+            let create = self.library.get::<Create>(b"nvrtcCreateProgram\0")?;
+            let compile = self.library.get::<Compile>(b"nvrtcCompileProgram\0")?;
+            let destroy = self.library.get::<Destroy>(b"nvrtcDestroyProgram\0")?;
+            let null = null_mut();
+            let status = create(&mut program, text.as_ptr(), file.as_ptr(), 0, null, null);
+            self.check(status, "nvrtcCreateProgram")?;
+            let status = compile(program, pointers.len() as c_int, pointers.as_ptr());
+            let result = match self.check(status, "compiling") {
+                Ok(()) if target.virtual_driver => self.fetch(program, "PTX"),
+                Ok(()) => self.fetch(program, "CUBIN"),
+                Err(error) => {
+                    let log = self.fetch(program, "ProgramLog").unwrap_or_default();
+                    Err(anyhow!("kernels/{name}.cu: {error}\n{}", String::from_utf8_lossy(&log)))
+                }
+            };
+            destroy(&mut program);
+            result
+        }
+    }
+
+    /// One of NVRTC's outputs, by the name in `nvrtcGet{what}Size` and `nvrtcGet{what}`.
+    ///
+    /// # Safety
+    /// `program` is live, and compiled if `what` is not the log.
+    unsafe fn fetch(&self, program: Program, what: &str) -> Result<Vec<u8>> {
+        type Size = unsafe extern "C" fn(Program, *mut usize) -> Status;
+        type Get = unsafe extern "C" fn(Program, *mut c_char) -> Status;
+        let mut bytes = 0;
+        // SAFETY: the second call writes as many bytes as the first one said.
+        unsafe {
+            let size = self.library.get::<Size>(format!("nvrtcGet{what}Size\0").as_bytes())?;
+            self.check(size(program, &mut bytes), what)?;
+            let mut output = vec![0u8; bytes];
+            let get = self.library.get::<Get>(format!("nvrtcGet{what}\0").as_bytes())?;
+            self.check(get(program, output.as_mut_ptr().cast()), what)?;
+            while what != "CUBIN" && output.last() == Some(&0) {
+                output.pop();
+            }
+            Ok(output)
+        }
+    }
+
+    fn check(&self, status: Status, what: &str) -> Result<()> {
+        if status == 0 {
+            return Ok(());
+        }
+        type Text = unsafe extern "C" fn(Status) -> *const c_char;
+        // SAFETY: returns a static C string for any status.
+        let text = unsafe {
+            let get = self.library.get::<Text>(b"nvrtcGetErrorString\0")?;
+            CStr::from_ptr(get(status)).to_string_lossy().into_owned()
+        };
+        ensure!(status == 0, "{what}: {text}");
+        Ok(())
+    }
+}
+
+/// Where NVRTC may be, in the order of preference.
+fn candidates() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for major in ["13", "12"] {
+        found.push(PathBuf::from(format!("libnvrtc.so.{major}"))); // the loader's path
+    }
+    found.push(PathBuf::from("libnvrtc.so"));
+
+    let toolkits = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let installed = files_starting_with(Path::new("/usr/local"), "cuda");
+    for toolkit in toolkits.chain(installed) {
+        for folder in ["lib64", "lib", "targets/x86_64-linux/lib"] {
+            found.extend(library_in(&toolkit.join(folder)));
+        }
+    }
+
+    let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let interpreters = std::env::split_paths(&path)
+        .filter(|folder| folder.join("python3").exists())
+        .filter_map(|folder| folder.parent().map(Path::to_path_buf));
+    for prefix in environments.chain(interpreters) {
+        for python in files_starting_with(&prefix.join("lib"), "python3") {
+            for packages in ["site-packages", "dist-packages"] {
+                found.extend(wheel_libraries(&python.join(packages)));
+            }
+        }
+    }
+
+    // The project's own folder: found from the program's place and from the current folder.
+    let program = std::env::current_exe().unwrap_or_default();
+    let current = std::env::current_dir().unwrap_or_default();
+    for folder in program.ancestors().skip(1).chain(current.ancestors()) {
+        found.extend(wheel_libraries(&folder.join(".nvrtc")));
+    }
+    found.extend(wheel_libraries(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".nvrtc")));
+    found
+}
+
+/// NVRTC in a folder of installed wheels: `nvidia/*/lib`.
+fn wheel_libraries(packages: &Path) -> Vec<PathBuf> {
+    let folders = files_starting_with(&packages.join("nvidia"), "");
+    folders.iter().rev().filter_map(|folder| library_in(&folder.join("lib"))).collect()
+}
+
+/// The newest `libnvrtc.so.N` of a folder.
+fn library_in(folder: &Path) -> Option<PathBuf> {
+    files_starting_with(folder, "libnvrtc.so").pop()
+}
+
+/// The entries of a folder whose name begins so, sorted; none if there is no such folder.
+fn files_starting_with(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
+        .collect();
+    paths.sort();
+    paths
+}

@@ -1,0 +1,49 @@
+//! The in-place SGD step, `kernels/sgd.cu`.
+
+use anyhow::{Result, ensure};
+
+use super::expect_len;
+use crate::args;
+use crate::gpu::{Gpu, Launch, Slice};
+
+/// `params -= learning_rate · grads`, every parameter in one launch.
+///
+/// * `params`, `grads`: `(n,)` fp32, `n` a multiple of 4.
+///
+/// # Errors
+/// Lengths that differ or are no multiple of 4; the launch's own.
+pub fn sgd_step(gpu: &Gpu, params: &Slice<f32>, grads: &Slice<f32>, learning_rate: f32) -> Result<()> {
+    let n = params.len();
+    expect_len("sgd_step", &[("grads", grads.len(), n)])?;
+    ensure!(n.is_multiple_of(4), "sgd_step: {n} parameters, not a multiple of 4");
+    gpu.launch(
+        "sgd",
+        "sgd_step",
+        Launch::per_element(n / 4, 256),
+        args![params, grads, n as i32, learning_rate],
+    )
+}
+
+/// The definition; one rounding an element, as on the device.
+pub fn sgd_reference(params: &mut [f32], grads: &[f32], learning_rate: f32) {
+    for (p, g) in params.iter_mut().zip(grads) {
+        *p = (-learning_rate).mul_add(*g, *p);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Tolerance, assert_close, random};
+    use crate::device_test;
+
+    device_test!(kernel_equals_the_definition, |gpu| {
+        for n in [4, 1020, 1024, 100_004] {
+            let (mut want, grads) = (random(n, 1.0, 1), random(n, 3.0, 2));
+            let params = gpu.upload(&want)?;
+            sgd_step(&gpu, &params, &gpu.upload(&grads)?, 0.1)?;
+            sgd_reference(&mut want, &grads, 0.1);
+            assert_close(&gpu.read(&params)?, &want, Tolerance::EXACT);
+        }
+    });
+}
