@@ -127,7 +127,9 @@ pub struct Instruction {
     /// The dotted opcode, split: `ld.global.nc.v4.f32` is `["ld", "global", "nc", "v4", "f32"]`
     /// (`::` stays inside a part: `shared::cta`).
     pub opcode: Vec<String>,
-    /// Destination first, as written.
+    /// Destination first, as written. Two opcodes are brought into one shape: `call` is always
+    /// `[List(returns), Function or Reg, List(arguments)]`, then `Function(prototype)` where one is written;
+    /// `brx.idx` is `[Reg, List(Label, …)]`.
     pub operands: Vec<Operand>,
     /// Line in the PTX text, from 1.
     pub line: u32,
@@ -162,8 +164,8 @@ pub enum Operand {
     TensorAddress(Box<Operand>, Vec<Operand>),
     /// A branch target: index into [`Body::instructions`] (its length: the end).
     Label(usize),
-    /// `.branchtargets` or `.callprototype` reference, or a function's name in `call`.
+    /// A function's name (in `call`, or as a value in `mov`: its address) or a `.callprototype`'s.
     Function(String),
-    /// `(a, b)`: the argument lists of `call`.
+    /// `(a, b)`: the argument lists of `call`, and the targets of `brx.idx`.
     List(Vec<Operand>),
 }
