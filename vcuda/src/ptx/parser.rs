@@ -285,11 +285,11 @@ impl<'a> Parser<'a> {
     /// One to three sizes; the missing ones are 1.
     fn extent(&mut self) -> Result<[u32; 3]> {
         let mut extent = [self.small_int("a size")?, 1, 1];
-        for axis in 1..3 {
+        for size in &mut extent[1..] {
             if !self.accept(',')? {
                 break;
             }
-            extent[axis] = self.small_int("a size")?;
+            *size = self.small_int("a size")?;
         }
         Ok(extent)
     }
@@ -320,7 +320,8 @@ impl<'a> Parser<'a> {
                 }
                 "inlined_at" => drop(self.place()?),
                 other => {
-                    return self.error_taken(format!("expected function_name or inlined_at, found `{other}`"));
+                    return self
+                        .error_taken(format!("expected function_name or inlined_at, found `{other}`"));
                 }
             }
         }
