@@ -3,7 +3,10 @@
 //!
 //! Launchers check every buffer's length against the shape, then queue the kernel on the stream.
 
+pub mod entropy;
+pub mod head;
 pub mod sgd;
+pub mod token_embed;
 
 use anyhow::{Result, ensure};
 
