@@ -1,5 +1,7 @@
 //! A CUDA driver for machines without a GPU: it exports the `cu*` functions and runs PTX on the CPU.
 //!
-//! PTX text → [`ptx`] → typed instructions → a warp-wide interpreter.
+//! PTX text → [`ptx`] → a warp-wide interpreter in [`exec`], over [`memory`].
 
+pub mod exec;
+pub mod memory;
 pub mod ptx;

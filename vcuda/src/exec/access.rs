@@ -1,0 +1,361 @@
+//! Loads, stores and atomics, PTX ISA 9.7.9 and 9.7.13: every address is checked before it is used.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use super::fault::FaultKind;
+use super::op::{ALL, Body, Flow, LANES, Op, Warp, Word};
+
+/// Where shared and local memory appear among generic addresses: above any host address.
+pub const SHARED_WINDOW: u64 = 1 << 60;
+pub const LOCAL_WINDOW: u64 = 2 << 60;
+
+/// State spaces, as const parameters: with 64-bit addresses but for `SHARED32`.
+pub const GLOBAL: u8 = 0;
+pub const SHARED32: u8 = 1;
+pub const SHARED64: u8 = 2;
+pub const LOCAL: u8 = 3;
+pub const GENERIC: u8 = 4;
+
+/// A memory element.
+pub trait Element: Copy + 'static {
+    /// The register lane it loads into.
+    type Lane: Word;
+    const BYTES: usize = size_of::<Self>();
+    fn widen(self) -> Self::Lane;
+    fn narrow(lane: Self::Lane) -> Self;
+    const ZERO: Self::Lane;
+}
+
+macro_rules! element {
+    ($ty:ty, $lane:ty) => {
+        impl Element for $ty {
+            type Lane = $lane;
+            const ZERO: $lane = 0;
+            #[inline(always)]
+            fn widen(self) -> $lane {
+                self as $lane
+            }
+            #[inline(always)]
+            fn narrow(lane: $lane) -> $ty {
+                lane as $ty
+            }
+        }
+    };
+}
+element!(u8, u32);
+element!(u16, u32);
+element!(u32, u32);
+element!(u64, u64);
+
+/// Host pointers of all lanes for an access of `bytes`; lanes that are not in the mask get the first
+/// one's, so that a load may read them all. `None` after a fault.
+///
+/// # Safety
+/// The address slot is in the register file.
+#[inline(always)]
+unsafe fn pointers<const SPACE: u8>(warp: &mut Warp, op: &Op, bytes: u64) -> Option<[*mut u8; LANES]> {
+    // SAFETY: the caller's.
+    let mut at: [u64; LANES] = unsafe {
+        match SPACE {
+            SHARED32 => warp.lanes::<u32>(op.a).map(u64::from),
+            _ => warp.lanes(op.a),
+        }
+    };
+    let (mut low, mut high, mut bits) = (u64::MAX, 0, 0);
+    let first = at[warp.mask.trailing_zeros() as usize & 31];
+    for lane in 0..LANES {
+        let address = if warp.mask >> lane & 1 != 0 { at[lane] } else { first };
+        let address = address.wrapping_add(op.imm as u64);
+        at[lane] = address;
+        low = low.min(address);
+        high = high.max(address);
+        bits |= address;
+    }
+    let (base, inside) = match SPACE {
+        GLOBAL => (0, low >= warp.range.0 && high < warp.range.1 && warp.range.1 - high >= bytes),
+        SHARED32 | SHARED64 => {
+            let size = warp.cta.shared_bytes as u64;
+            (warp.cta.shared as u64, high < size && size - high >= bytes)
+        }
+        _ => (0, false),
+    };
+    if !inside || bits & (bytes - 1) != 0 {
+        return unsafe { pointers_checked::<SPACE>(warp, at, bytes) };
+    }
+    Some(at.map(|address| base.wrapping_add(address) as *mut u8))
+}
+
+/// The same, lane by lane: where one of them is wrong, in generic and local memory, and when the
+/// access leaves the allocation of the last one.
+#[cold]
+#[inline(never)]
+unsafe fn pointers_checked<const SPACE: u8>(
+    warp: &mut Warp,
+    at: [u64; LANES],
+    bytes: u64,
+) -> Option<[*mut u8; LANES]> {
+    let mut out = [std::ptr::null_mut(); LANES];
+    for lane in 0..LANES {
+        let address = at[lane];
+        let space = match SPACE {
+            GENERIC if address >> 60 == SHARED_WINDOW >> 60 => SHARED64,
+            GENERIC if address >> 60 == LOCAL_WINDOW >> 60 => LOCAL,
+            GENERIC => GLOBAL,
+            space => space,
+        };
+        let offset =
+            if SPACE == GENERIC && space != GLOBAL { address & (SHARED_WINDOW - 1) } else { address };
+        let named = match space {
+            GLOBAL => "global",
+            LOCAL => "local",
+            _ => "shared",
+        };
+        if address & (bytes - 1) != 0 {
+            let message = format!("a {named} access of {bytes} bytes at {address:#x} is misaligned");
+            warp.fail_lane(lane, FaultKind::MisalignedAddress, message);
+            return None;
+        }
+        let within = |size: usize| offset < size as u64 && size as u64 - offset >= bytes;
+        out[lane] = match space {
+            GLOBAL => {
+                if !(offset >= warp.range.0 && offset < warp.range.1) {
+                    warp.range = warp.cta.memory.range_of(offset).unwrap_or((1, 1));
+                }
+                if !(offset >= warp.range.0 && offset < warp.range.1 && warp.range.1 - offset >= bytes) {
+                    let place = match warp.cta.memory.range_of(offset) {
+                        Some((start, end)) => {
+                            format!(
+                                "past the end of the allocation {start:#x}..{end:#x} ({} bytes)",
+                                end - start
+                            )
+                        }
+                        None => "outside every allocation".to_string(),
+                    };
+                    let message = format!("a global access of {bytes} bytes at {offset:#x} is {place}");
+                    warp.fail_lane(lane, FaultKind::IllegalAddress, message);
+                    return None;
+                }
+                offset as *mut u8
+            }
+            LOCAL => {
+                let size = warp.cta.kernel.local_bytes_per_thread;
+                if !within(size) {
+                    let message =
+                        format!("a local access of {bytes} bytes at {offset:#x} is outside its {size} bytes");
+                    warp.fail_lane(lane, FaultKind::IllegalAddress, message);
+                    return None;
+                }
+                // SAFETY: inside the lane's part of the warp's local memory.
+                unsafe { warp.local.add(lane * size + offset as usize) }
+            }
+            _ => {
+                let size = warp.cta.shared_bytes;
+                if !within(size) {
+                    let message = format!(
+                        "a shared access of {bytes} bytes at {offset:#x} is outside its {size} bytes"
+                    );
+                    warp.fail_lane(lane, FaultKind::IllegalAddress, message);
+                    return None;
+                }
+                // SAFETY: inside the CTA's shared memory.
+                unsafe { warp.cta.shared.add(offset as usize) }
+            }
+        };
+    }
+    Some(out)
+}
+
+/// The register slots of a vector access, in order.
+#[inline(always)]
+fn slots(op: &Op) -> [u16; 4] {
+    [op.d, op.b, op.c, op.e]
+}
+
+/// `ld` of `N` elements; vector registers are `d`, `b`, `c`, `e`.
+pub struct Load<const SPACE: u8, E: Element, const N: usize>(std::marker::PhantomData<E>);
+
+impl<const SPACE: u8, E: Element, const N: usize> Body for Load<SPACE, E, N> {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked.
+        unsafe {
+            let Some(at) = pointers::<SPACE>(warp, op, (E::BYTES * N) as u64) else { return Flow::Fault };
+            let step = E::BYTES * N;
+            let (mut uniform, mut contiguous) = (true, true);
+            for lane in 0..LANES {
+                uniform &= at[lane] == at[0];
+                contiguous &= at[lane] as usize == at[0] as usize + lane * step;
+            }
+            let mut out = [[E::ZERO; LANES]; N];
+            if uniform {
+                let from = at[0] as *const [E; N];
+                for n in 0..N {
+                    out[n] = [(*from)[n].widen(); LANES];
+                }
+            } else if contiguous {
+                let from = &*(at[0] as *const [[E; N]; LANES]);
+                for n in 0..N {
+                    for lane in 0..LANES {
+                        out[n][lane] = from[lane][n].widen();
+                    }
+                }
+            } else {
+                let mut rows = [[E::narrow(E::ZERO); N]; LANES];
+                for lane in 0..LANES {
+                    rows[lane] = *(at[lane] as *const [E; N]);
+                }
+                for n in 0..N {
+                    for lane in 0..LANES {
+                        out[n][lane] = rows[lane][n].widen();
+                    }
+                }
+            }
+            for n in 0..N {
+                warp.set_lanes(slots(op)[n], out[n]);
+            }
+        }
+        Flow::Next
+    }
+}
+
+/// `st` of `N` elements; vector registers are `d`, `b`, `c`, `e`.
+pub struct Store<const SPACE: u8, E: Element, const N: usize>(std::marker::PhantomData<E>);
+
+impl<const SPACE: u8, E: Element, const N: usize> Body for Store<SPACE, E, N> {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked.
+        unsafe {
+            let Some(at) = pointers::<SPACE>(warp, op, (E::BYTES * N) as u64) else { return Flow::Fault };
+            let mut values = [[E::ZERO; LANES]; N];
+            for n in 0..N {
+                values[n] = warp.lanes(slots(op)[n]);
+            }
+            let step = E::BYTES * N;
+            let mut contiguous = warp.mask == ALL;
+            for lane in 0..LANES {
+                contiguous &= at[lane] as usize == at[0] as usize + lane * step;
+            }
+            if contiguous {
+                let to = &mut *(at[0] as *mut [[E; N]; LANES]);
+                for lane in 0..LANES {
+                    for n in 0..N {
+                        to[lane][n] = E::narrow(values[n][lane]);
+                    }
+                }
+            } else {
+                for lane in (0..LANES).filter(|lane| warp.mask >> lane & 1 != 0) {
+                    let mut row = [E::narrow(E::ZERO); N];
+                    for n in 0..N {
+                        row[n] = E::narrow(values[n][lane]);
+                    }
+                    *(at[lane] as *mut [E; N]) = row;
+                }
+            }
+        }
+        Flow::Next
+    }
+}
+
+/// What an atomic does to its word, `Op::e`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Atomic {
+    Add,
+    And,
+    Or,
+    Xor,
+    Exchange,
+    CompareExchange,
+    MinU,
+    MaxU,
+    MinS,
+    MaxS,
+    AddF,
+    Inc,
+    Dec,
+}
+
+const ATOMICS: [Atomic; 13] = [
+    Atomic::Add,
+    Atomic::And,
+    Atomic::Or,
+    Atomic::Xor,
+    Atomic::Exchange,
+    Atomic::CompareExchange,
+    Atomic::MinU,
+    Atomic::MaxU,
+    Atomic::MinS,
+    Atomic::MaxS,
+    Atomic::AddF,
+    Atomic::Inc,
+    Atomic::Dec,
+];
+
+macro_rules! atomic {
+    ($name:ident, $word:ty, $signed:ty, $atomic:ty, $float:ty) => {
+        /// `atom`: `d` gets the old value, `b` and `c` are the operands.
+        pub struct $name<const SPACE: u8>;
+        impl<const SPACE: u8> Body for $name<SPACE> {
+            #[inline(always)]
+            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+                // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked and
+                // aligned, and all concurrent access to them in this launch is atomic or a race of the kernel's.
+                unsafe {
+                    let Some(at) = pointers::<SPACE>(warp, op, size_of::<$word>() as u64) else {
+                        return Flow::Fault;
+                    };
+                    let (b, c): ([$word; LANES], [$word; LANES]) = (warp.lanes(op.b), warp.lanes(op.c));
+                    let operation = ATOMICS[op.e as usize];
+                    let mut old = [0; LANES];
+                    for lane in (0..LANES).filter(|lane| warp.mask >> lane & 1 != 0) {
+                        let (b, c) = (b[lane], c[lane]);
+                        let update = |x: $word| match operation {
+                            Atomic::Add => x.wrapping_add(b),
+                            Atomic::And => x & b,
+                            Atomic::Or => x | b,
+                            Atomic::Xor => x ^ b,
+                            Atomic::Exchange => b,
+                            Atomic::CompareExchange => {
+                                if x == b {
+                                    c
+                                } else {
+                                    x
+                                }
+                            }
+                            Atomic::MinU => x.min(b),
+                            Atomic::MaxU => x.max(b),
+                            Atomic::MinS => (x as $signed).min(b as $signed) as $word,
+                            Atomic::MaxS => (x as $signed).max(b as $signed) as $word,
+                            Atomic::AddF => (<$float>::from_bits(x) + <$float>::from_bits(b)).to_bits(),
+                            Atomic::Inc => {
+                                if x >= b {
+                                    0
+                                } else {
+                                    x + 1
+                                }
+                            }
+                            Atomic::Dec => {
+                                if x == 0 || x > b {
+                                    b
+                                } else {
+                                    x - 1
+                                }
+                            }
+                        };
+                        let cell = <$atomic>::from_ptr(at[lane] as *mut $word);
+                        old[lane] = match cell.fetch_update(Relaxed, Relaxed, |x| Some(update(x))) {
+                            Ok(old) | Err(old) => old,
+                        };
+                    }
+                    let writable = std::mem::replace(&mut warp.writable, warp.mask);
+                    warp.set_lanes(op.d, old);
+                    warp.writable = writable;
+                }
+                Flow::Next
+            }
+        }
+    };
+}
+atomic!(Atomic32, u32, i32, AtomicU32, f32);
+atomic!(Atomic64, u64, i64, AtomicU64, f64);

@@ -1,0 +1,200 @@
+//! What lanes do together: shuffles, votes, matches, reductions (PTX ISA 9.7.9.6, 9.7.13), and the
+//! moves between predicates and registers.
+
+use super::op::{Body, Flow, LANES, NO_PRED, Op, Warp};
+
+/// `shfl.sync`, mode in `imm`: 0 up, 1 down, 2 bfly, 3 idx. `a` value, `b` lane, `c` clamp and segment
+/// mask; predicate `e`: the source lane was in range.
+pub struct Shuffle;
+impl Body for Shuffle {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a slot of its width.
+        unsafe {
+            let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
+                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+            let (mut out, mut in_range) = ([0; LANES], 0u32);
+            for lane in 0..LANES as u32 {
+                let (by, clamp, segment) =
+                    (b[lane as usize] & 31, c[lane as usize] & 31, c[lane as usize] >> 8 & 31);
+                let max_lane = lane & segment | clamp & !segment;
+                let (source, valid) = match op.imm {
+                    0 => {
+                        let source = lane.wrapping_sub(by);
+                        (source, source as i32 >= max_lane as i32)
+                    }
+                    1 => (lane + by, lane + by <= max_lane),
+                    2 => (lane ^ by, lane ^ by <= max_lane),
+                    _ => {
+                        let source = lane & segment | by & !segment;
+                        (source, source <= max_lane)
+                    }
+                };
+                out[lane as usize] = a[if valid { source & 31 } else { lane } as usize];
+                in_range |= (valid as u32) << lane;
+            }
+            warp.set_lanes(op.d, out);
+            if op.e != NO_PRED {
+                warp.set_pred(op.e, in_range);
+            }
+        }
+        Flow::Next
+    }
+}
+
+/// `vote.sync`, mode in `imm`: 0 all, 1 any, 2 uni, 3 ballot. `a` predicate, `b` member mask; the result
+/// goes to predicate `d`, a ballot to register `d`.
+pub struct Vote;
+impl Body for Vote {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a slot or a predicate.
+        unsafe {
+            let members = warp.lanes::<u32>(op.b)[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
+            let yes = warp.pred(op.a) & members;
+            let holds = match op.imm {
+                0 => yes == members,
+                1 => yes != 0,
+                2 => yes == 0 || yes == members,
+                _ => {
+                    warp.set_lanes(op.d, [yes; LANES]);
+                    return Flow::Next;
+                }
+            };
+            warp.set_pred(op.d, if holds { u32::MAX } else { 0 });
+        }
+        Flow::Next
+    }
+}
+
+/// `match.sync`: 32- or 64-bit values (`imm` bit 0 wide), any or all (`imm` bit 1); predicate `e` for all.
+pub struct Match;
+impl Body for Match {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a slot of its width.
+        unsafe {
+            let value: [u64; LANES] = match op.imm & 1 {
+                0 => warp.lanes::<u32>(op.a).map(u64::from),
+                _ => warp.lanes(op.a),
+            };
+            let members = warp.lanes::<u32>(op.b)[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
+            let equal = |lane: usize| {
+                let same = |other: &usize| members >> other & 1 != 0 && value[*other] == value[lane];
+                (0..LANES).filter(same).fold(0u32, |mask, other| mask | 1 << other)
+            };
+            let mut out = [0; LANES];
+            for lane in 0..LANES {
+                out[lane] = equal(lane);
+            }
+            if op.imm & 2 != 0 {
+                let all = out[members.trailing_zeros() as usize & 31] == members;
+                out = [if all { members } else { 0 }; LANES];
+                if op.e != NO_PRED {
+                    warp.set_pred(op.e, if all { u32::MAX } else { 0 });
+                }
+            }
+            warp.set_lanes(op.d, out);
+        }
+        Flow::Next
+    }
+}
+
+/// `redux.sync`, in `imm`: 0 add, 1 and, 2 or, 3 xor, 4 min.u, 5 max.u, 6 min.s, 7 max.s.
+pub struct Redux;
+impl Body for Redux {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a slot of its width.
+        unsafe {
+            let value: [u32; LANES] = warp.lanes(op.a);
+            let members = warp.lanes::<u32>(op.b)[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
+            let values = (0..LANES).filter(|lane| members >> lane & 1 != 0).map(|lane| value[lane]);
+            let combine = |a: u32, b: u32| match op.imm {
+                0 => a.wrapping_add(b),
+                1 => a & b,
+                2 => a | b,
+                3 => a ^ b,
+                4 => a.min(b),
+                5 => a.max(b),
+                6 => (a as i32).min(b as i32) as u32,
+                _ => (a as i32).max(b as i32) as u32,
+            };
+            warp.set_lanes(op.d, [values.reduce(combine).unwrap_or(0); LANES]);
+        }
+        Flow::Next
+    }
+}
+
+/// `activemask`.
+pub struct ActiveMask;
+impl Body for ActiveMask {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave the destination a slot.
+        unsafe { warp.set_lanes(op.d, [warp.mask; LANES]) };
+        Flow::Next
+    }
+}
+
+/// `elect.sync`: predicate `e` in the lowest member, its lane in register `d`.
+pub struct Elect;
+impl Body for Elect {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave the operands slots and a predicate.
+        unsafe {
+            let members = warp.lanes::<u32>(op.b)[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
+            let leader = members.trailing_zeros();
+            warp.set_lanes(op.d, [leader; LANES]);
+            warp.set_pred(op.e, 1u32.checked_shl(leader).unwrap_or(0));
+        }
+        Flow::Next
+    }
+}
+
+/// Logic on predicates, in `imm`: 0 and, 1 or, 2 xor, 3 not, 4 mov.
+pub struct PredLogic;
+impl Body for PredLogic {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a predicate.
+        unsafe {
+            let (a, b) = (warp.pred(op.a), warp.pred(op.b));
+            let value = match op.imm {
+                0 => a & b,
+                1 => a | b,
+                2 => a ^ b,
+                3 => !a,
+                _ => a,
+            };
+            warp.set_pred(op.d, value);
+        }
+        Flow::Next
+    }
+}
+
+macro_rules! select {
+    ($name:ident, $lane:ty) => {
+        /// `selp`: `a` where predicate `c` holds, else `b`.
+        pub struct $name;
+        impl Body for $name {
+            #[inline(always)]
+            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+                // SAFETY: the decoder gave every operand a slot of its width, and a predicate.
+                unsafe {
+                    let (a, b): ([$lane; LANES], [$lane; LANES]) = (warp.lanes(op.a), warp.lanes(op.b));
+                    let chosen = warp.pred(op.c);
+                    let mut out = [0; LANES];
+                    for lane in 0..LANES {
+                        out[lane] = if chosen >> lane & 1 != 0 { a[lane] } else { b[lane] };
+                    }
+                    warp.set_lanes(op.d, out);
+                }
+                Flow::Next
+            }
+        }
+    };
+}
+select!(Select32, u32);
+select!(Select64, u64);

@@ -1,0 +1,159 @@
+//! Branches, barriers and the end of a thread (PTX ISA 9.7.12, 9.7.13.1), and clocks.
+
+use super::fault::FaultKind;
+use super::op::{Body, Flow, Group, LANES, Op, Warp};
+
+/// Backward branches that a warp takes before it lets the others run.
+pub const BUDGET: u32 = 1 << 16;
+
+/// `bra`: to `imm`. Lanes that fall through wait their turn: the lowest pc runs first.
+pub struct Branch;
+impl Body for Branch {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let target = op.imm as usize;
+        let taken = warp.mask;
+        let stay = warp.active & !taken;
+        let back = target <= warp.pc;
+        let next = warp.pc + 1;
+        if stay == 0 {
+            warp.pc = target;
+        } else {
+            warp.active = stay;
+            warp.pc = next;
+            warp.park(Group { pc: target, mask: taken });
+        }
+        if back {
+            warp.budget = warp.budget.wrapping_sub(1);
+            if warp.budget == 0 {
+                warp.budget = BUDGET;
+                return Flow::Yield;
+            }
+        }
+        Flow::Jump
+    }
+}
+
+/// `brx.idx`: register `a` picks one of the `b` targets from `imm` in the kernel's table.
+pub struct BranchIndexed;
+impl Body for BranchIndexed {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave the index a slot.
+        let index: [u32; LANES] = unsafe { warp.lanes(op.a) };
+        let targets = &warp.cta.kernel.targets[op.imm as usize..][..op.b as usize];
+        let stay = warp.active & !warp.mask;
+        if stay != 0 {
+            warp.park(Group { pc: warp.pc + 1, mask: stay });
+        }
+        let mut left = warp.mask;
+        while left != 0 {
+            let lane = left.trailing_zeros() as usize;
+            let same = (0..LANES)
+                .filter(|&other| left >> other & 1 != 0 && index[other] == index[lane])
+                .fold(0u32, |mask, other| mask | 1 << other);
+            let Some(&target) = targets.get(index[lane] as usize) else {
+                let message = format!("brx.idx: index {} of {} targets", index[lane], targets.len());
+                return warp.fail_lane(lane, FaultKind::IllegalInstruction, message);
+            };
+            warp.park(Group { pc: target, mask: same });
+            left &= !same;
+        }
+        warp.active = 0;
+        warp.resume();
+        Flow::Jump
+    }
+}
+
+/// `bar.sync`: barrier in register `a`, threads in `b` (0: all of the CTA).
+pub struct Barrier;
+impl Body for Barrier {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let lane = warp.mask.trailing_zeros() as usize & 31;
+        // SAFETY: the decoder gave both a slot.
+        unsafe { warp.wait = (warp.lanes::<u32>(op.a)[lane], warp.lanes::<u32>(op.b)[lane]) };
+        Flow::Barrier
+    }
+}
+
+/// `exit`, and `ret` of a kernel.
+pub struct Exit;
+impl Body for Exit {
+    #[inline(always)]
+    unsafe fn run(_: &mut Warp, _: &Op) -> Flow {
+        Flow::Exit
+    }
+}
+
+/// `trap`.
+pub struct Trap;
+impl Body for Trap {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, _: &Op) -> Flow {
+        let lane = warp.mask.trailing_zeros() as usize & 31;
+        warp.fail_lane(lane, FaultKind::IllegalInstruction, "trap".to_string())
+    }
+}
+
+/// A call of `__assertfail`.
+pub struct AssertFail;
+impl Body for AssertFail {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, _: &Op) -> Flow {
+        let lane = warp.mask.trailing_zeros() as usize & 31;
+        warp.fail_lane(lane, FaultKind::Assert, "an assert failed".to_string())
+    }
+}
+
+/// Fences, hints, and waits that order nothing here: a CTA runs on one host thread, and every access
+/// is complete when its instruction is.
+pub struct Nothing;
+impl Body for Nothing {
+    #[inline(always)]
+    unsafe fn run(_: &mut Warp, _: &Op) -> Flow {
+        Flow::Next
+    }
+}
+
+macro_rules! clock {
+    ($name:ident, $lane:ty) => {
+        /// Nanoseconds of the host's clock.
+        pub struct $name;
+        impl Body for $name {
+            #[inline(always)]
+            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+                let now = warp.cta.start.elapsed().as_nanos() as $lane;
+                // SAFETY: the decoder gave the destination a slot of its width.
+                unsafe { warp.set_lanes(op.d, [now; LANES]) };
+                Flow::Next
+            }
+        }
+    };
+}
+clock!(Clock32, u32);
+clock!(Clock64, u64);
+
+impl Warp<'_> {
+    /// Sets a group aside to run later, joined with one that waits at the same place.
+    pub fn park(&mut self, group: Group) {
+        match self.waiting.iter_mut().find(|other| other.pc == group.pc) {
+            Some(other) => other.mask |= group.mask,
+            None => self.waiting.push(group),
+        }
+        self.merge_pc = self.merge_pc.min(group.pc);
+    }
+
+    /// Continues with the lowest group that can run, the current one included; false if there is none.
+    pub fn resume(&mut self) -> bool {
+        if self.active != 0 {
+            self.park(Group { pc: self.pc, mask: self.active });
+        }
+        let lowest = (0..self.waiting.len()).min_by_key(|&i| self.waiting[i].pc);
+        let next = lowest.map(|i| self.waiting.swap_remove(i));
+        self.merge_pc = self.waiting.iter().map(|group| group.pc).min().unwrap_or(usize::MAX);
+        let Group { pc, mask } = next.unwrap_or(Group { pc: 0, mask: 0 });
+        (self.pc, self.active) = (pc, mask);
+        mask != 0
+    }
+}

@@ -1,0 +1,351 @@
+//! Floating point arithmetic, PTX ISA 9.7.3. A NaN result is the canonical one, as on hardware, so
+//! bits never depend on the order in which a host takes its operands.
+
+use super::op::{ALL, Body, Flow, LANES, Op, Warp};
+use crate::{compare, lane};
+
+/// `0x7fffffff`, the hardware's NaN.
+pub const NAN32: u32 = 0x7fff_ffff;
+/// The hardware's double NaN.
+pub const NAN64: u64 = 0xfff8_0000_0000_0000;
+
+#[inline(always)]
+fn f(bits: u32) -> f32 {
+    f32::from_bits(bits)
+}
+
+#[inline(always)]
+fn g(bits: u64) -> f64 {
+    f64::from_bits(bits)
+}
+
+#[inline(always)]
+fn bits32(x: f32) -> u32 {
+    if x.is_nan() { NAN32 } else { x.to_bits() }
+}
+
+#[inline(always)]
+fn bits64(x: f64) -> u64 {
+    if x.is_nan() { NAN64 } else { x.to_bits() }
+}
+
+lane!(Add32, (a: u32, b: u32) -> u32 { bits32(f(a) + f(b)) });
+lane!(Sub32, (a: u32, b: u32) -> u32 { bits32(f(a) - f(b)) });
+lane!(Mul32, (a: u32, b: u32) -> u32 { bits32(f(a) * f(b)) });
+lane!(Fma32, (a: u32, b: u32, c: u32) -> u32 { bits32(f(a).mul_add(f(b), f(c))) });
+lane!(Div32, (a: u32, b: u32) -> u32 { bits32(f(a) / f(b)) });
+lane!(Rcp32, (a: u32) -> u32 { bits32(1.0 / f(a)) });
+lane!(Sqrt32, (a: u32) -> u32 { bits32(f(a).sqrt()) });
+lane!(Abs32, (a: u32) -> u32 { a & 0x7fff_ffff });
+lane!(Neg32, (a: u32) -> u32 { a ^ 0x8000_0000 });
+lane!(Copysign32, (a: u32, b: u32) -> u32 { a & 0x8000_0000 | b & 0x7fff_ffff });
+lane!(Flush32, (a: u32) -> u32 { if a & 0x7f80_0000 == 0 { a & 0x8000_0000 } else { a } });
+// NaN saturates to zero.
+lane!(Saturate32, (a: u32) -> u32 { if f(a) >= 1.0 { 0x3f80_0000 } else if f(a) > 0.0 { a } else { 0 } });
+// One NaN operand gives the other; minus zero is less than zero.
+lane!(Min32, (a: u32, b: u32) -> u32 { if less32(a, b) { a } else if f(b).is_nan() { quiet32(a) } else { b } });
+lane!(Max32, (a: u32, b: u32) -> u32 { if less32(b, a) { a } else if f(b).is_nan() { quiet32(a) } else { b } });
+lane!(MinNan32, (a: u32, b: u32) -> u32 {
+    if f(a).is_nan() || f(b).is_nan() { NAN32 } else if less32(a, b) { a } else { b }
+});
+lane!(MaxNan32, (a: u32, b: u32) -> u32 {
+    if f(a).is_nan() || f(b).is_nan() { NAN32 } else if less32(b, a) { a } else { b }
+});
+
+#[inline(always)]
+fn quiet32(a: u32) -> u32 {
+    if f(a).is_nan() { NAN32 } else { a }
+}
+
+#[inline(always)]
+fn less32(a: u32, b: u32) -> bool {
+    f(a) < f(b) || f(a) == f(b) && a > b // of equal values only -0 and +0 differ in bits
+}
+
+lane!(Add64, (a: u64, b: u64) -> u64 { bits64(g(a) + g(b)) });
+lane!(Sub64, (a: u64, b: u64) -> u64 { bits64(g(a) - g(b)) });
+lane!(Mul64, (a: u64, b: u64) -> u64 { bits64(g(a) * g(b)) });
+lane!(Fma64, (a: u64, b: u64, c: u64) -> u64 { bits64(g(a).mul_add(g(b), g(c))) });
+lane!(Div64, (a: u64, b: u64) -> u64 { bits64(g(a) / g(b)) });
+lane!(Rcp64, (a: u64) -> u64 { bits64(1.0 / g(a)) });
+// The upper 20 mantissa bits are promised; the rest is zero (ISA 9.7.3.13).
+lane!(RcpApprox64, (a: u64) -> u64 { bits64(1.0 / g(a)) & 0xffff_ffff_0000_0000 });
+lane!(RsqrtApprox64, (a: u64) -> u64 { bits64(1.0 / g(a).sqrt()) & 0xffff_ffff_0000_0000 });
+lane!(Sqrt64, (a: u64) -> u64 { bits64(g(a).sqrt()) });
+lane!(Abs64, (a: u64) -> u64 { a & !(1 << 63) });
+lane!(Neg64, (a: u64) -> u64 { a ^ 1 << 63 });
+lane!(Copysign64, (a: u64, b: u64) -> u64 { a & 1 << 63 | b & !(1 << 63) });
+lane!(Min64, (a: u64, b: u64) -> u64 { if less64(a, b) { a } else if g(b).is_nan() { quiet64(a) } else { b } });
+lane!(Max64, (a: u64, b: u64) -> u64 { if less64(b, a) { a } else if g(b).is_nan() { quiet64(a) } else { b } });
+
+#[inline(always)]
+fn quiet64(a: u64) -> u64 {
+    if g(a).is_nan() { NAN64 } else { a }
+}
+
+#[inline(always)]
+fn less64(a: u64, b: u64) -> bool {
+    g(a) < g(b) || g(a) == g(b) && a > b
+}
+
+/// Comparisons of one type; the last four hold also where an operand is NaN.
+macro_rules! comparisons {
+    ($module:ident, $lane:ty, $float:ident) => {
+        pub mod $module {
+            use super::*;
+            compare!(Eq, (a: $lane, b) { $float(a) == $float(b) });
+            compare!(Ne, (a: $lane, b) { $float(a) < $float(b) || $float(a) > $float(b) });
+            compare!(Lt, (a: $lane, b) { $float(a) < $float(b) });
+            compare!(Le, (a: $lane, b) { $float(a) <= $float(b) });
+            compare!(Gt, (a: $lane, b) { $float(a) > $float(b) });
+            compare!(Ge, (a: $lane, b) { $float(a) >= $float(b) });
+            compare!(Num, (a: $lane, b) { !$float(a).is_nan() && !$float(b).is_nan() });
+            compare!(Nan, (a: $lane, b) { $float(a).is_nan() || $float(b).is_nan() });
+            compare!(Equ, (a: $lane, b) { !($float(a) < $float(b) || $float(a) > $float(b)) });
+            compare!(Neu, (a: $lane, b) { $float(a) != $float(b) });
+            compare!(Ltu, (a: $lane, b) { !($float(a) >= $float(b)) });
+            compare!(Leu, (a: $lane, b) { !($float(a) > $float(b)) });
+            compare!(Gtu, (a: $lane, b) { !($float(a) <= $float(b)) });
+            compare!(Geu, (a: $lane, b) { !($float(a) < $float(b)) });
+        }
+    };
+}
+comparisons!(compare32, u32, f);
+comparisons!(compare64, u64, g);
+
+/// A directed rounding of `nearest + error`, where `nearest` is the sum rounded to nearest and only the
+/// error's sign matters. `mode`: 1 toward zero, 2 down, 3 up.
+fn direct(nearest: f32, error: f64, mode: i64) -> f32 {
+    if nearest.is_nan() || error == 0.0 || error.is_nan() {
+        return nearest;
+    }
+    let down = mode == 2 || mode == 1 && (nearest > 0.0 || nearest == 0.0 && error > 0.0);
+    let up = mode == 3 || mode == 1 && !down;
+    if nearest.is_infinite() {
+        // The finite result overflowed to nearest; toward the other side it is the largest.
+        return if nearest > 0.0 && down {
+            f32::MAX
+        } else if nearest < 0.0 && up {
+            f32::MIN
+        } else {
+            nearest
+        };
+    }
+    match () {
+        () if down && error < 0.0 => nearest.next_down(),
+        () if up && error > 0.0 => nearest.next_up(),
+        () => nearest,
+    }
+}
+
+/// `a · b + c` rounded to float32 in a directed mode, exactly: the product is exact in float64, and the
+/// sum's rounding error is known (Knuth's two-sum).
+fn fma_directed(a: u32, b: u32, c: u32, mode: i64) -> u32 {
+    let (product, c) = (f64::from(f(a)) * f64::from(f(b)), f64::from(f(c)));
+    let sum = product + c;
+    if !sum.is_finite() {
+        return bits32(sum as f32);
+    }
+    let back = sum - product;
+    let lost = (product - (sum - back)) + (c - back);
+    let nearest = sum as f32;
+    let error = if nearest.is_infinite() {
+        sum - f64::from(f32::MAX.copysign(nearest))
+    } else {
+        sum - f64::from(nearest)
+    };
+    if sum == 0.0 && lost == 0.0 {
+        // An exact zero of unlike terms is -0 only when rounding down.
+        let negative = if product == 0.0 && c == 0.0 && product.is_sign_negative() == c.is_sign_negative() {
+            product.is_sign_negative()
+        } else {
+            mode == 2
+        };
+        return if negative { 0x8000_0000 } else { 0 };
+    }
+    let toward = if nearest.is_infinite() {
+        -error.signum()
+    } else if error != 0.0 {
+        error
+    } else {
+        lost
+    };
+    bits32(direct(nearest, toward, mode))
+}
+
+/// `d = a op b (op c)` rounded as `imm & 3` says; `imm >> 2`: 0 add, 1 sub, 2 mul, 3 fma, 4 div, 5 sqrt,
+/// 6 rcp.
+pub struct Directed32;
+impl Body for Directed32 {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        const ONE: u32 = 0x3f80_0000;
+        // SAFETY: the decoder gave every operand a slot of its width.
+        unsafe {
+            let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
+                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+            let (mode, operation) = (op.imm & 3, op.imm >> 2);
+            let mut out = [0; LANES];
+            for lane in 0..LANES {
+                let (a, b, c) = (a[lane], b[lane], c[lane]);
+                out[lane] = match operation {
+                    0 => fma_directed(a, ONE, b, mode),
+                    1 => fma_directed(a, ONE, b ^ 0x8000_0000, mode),
+                    // Minus zero leaves any product as it is, its sign included.
+                    2 => match (f(a) * f(b)) == 0.0 && (f(a) == 0.0 || f(b) == 0.0) {
+                        true => bits32(f(a) * f(b)),
+                        false => fma_directed(a, b, 0x8000_0000, mode),
+                    },
+                    3 => fma_directed(a, b, c, mode),
+                    4 => quotient(f(a), f(b), mode),
+                    5 => {
+                        let root = f(a).sqrt();
+                        let error = f64::from(f(a)) - f64::from(root) * f64::from(root);
+                        bits32(direct(root, error, mode))
+                    }
+                    _ => quotient(1.0, f(a), mode),
+                };
+            }
+            warp.set_lanes(op.d, out);
+        }
+        Flow::Next
+    }
+}
+
+fn quotient(a: f32, b: f32, mode: i64) -> u32 {
+    let nearest = a / b;
+    if b == 0.0 || a.is_infinite() || b.is_infinite() {
+        return bits32(nearest);
+    }
+    if nearest.is_infinite() {
+        return bits32(direct(nearest, -f64::from(nearest.signum()), mode));
+    }
+    // The remainder a - q·b is exact in float64; its sign over b's is the error's.
+    let remainder = f64::from(a) - f64::from(nearest) * f64::from(b);
+    bits32(direct(nearest, remainder * f64::from(b.signum()), mode))
+}
+
+/// A run of `fma.rn.f32` in one operation: `imm` is the first of `count` (slots d, a, b, c) in the
+/// kernel's table.
+pub struct FmaRun;
+impl Body for FmaRun {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let count = op.a as usize;
+        // SAFETY: the decoder made the run from as many entries of the table, all of valid slots.
+        unsafe {
+            let runs = warp.cta.kernel.runs.as_ptr().add(op.imm as usize);
+            if warp.writable == ALL {
+                for i in 0..count {
+                    let [d, a, b, c] = *runs.add(i);
+                    let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
+                        (warp.lanes(a), warp.lanes(b), warp.lanes(c));
+                    let out = warp.regs.add(d as usize * LANES) as *mut [u32; LANES];
+                    let mut sum = [0; LANES];
+                    for lane in 0..LANES {
+                        sum[lane] = bits32(f(a[lane]).mul_add(f(b[lane]), f(c[lane])));
+                    }
+                    *out = sum;
+                }
+            } else {
+                for i in 0..count {
+                    let [d, a, b, c] = *runs.add(i);
+                    Fma32::run(warp, &Op { d, a, b, c, ..*op });
+                }
+            }
+        }
+        Flow::Next
+    }
+}
+
+lane!(Ex2, (a: u32) -> u32 { ex2(f(a)) });
+lane!(Lg2, (a: u32) -> u32 { lg2(f(a)) });
+lane!(Sin, (a: u32) -> u32 { sin_quadrant(f(a), 0) });
+lane!(Cos, (a: u32) -> u32 { sin_quadrant(f(a), 1) });
+lane!(Tanh, (a: u32) -> u32 {
+    let x = f64::from(f(a));
+    let e = exp2_f64(x.abs().min(40.0) * -2.0 * std::f64::consts::LOG2_E);
+    bits32((((1.0 - e) / (1.0 + e)) as f32).copysign(f(a)) + if x.is_nan() { f32::NAN } else { 0.0 })
+});
+lane!(Rsqrt, (a: u32) -> u32 { bits32((1.0 / f64::from(f(a)).sqrt()) as f32) });
+
+/// `2^x` in float64 for `|x| ≤ 1000`, relative error below 1e-13: Taylor on `|r| ≤ 1/2`.
+#[inline(always)]
+fn exp2_f64(x: f64) -> f64 {
+    const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 · 2^52: adding it rounds to an integer
+    let n = (x + ROUND) - ROUND;
+    let r = (x - n) * std::f64::consts::LN_2;
+    let mut p = 1.0 / 479_001_600.0;
+    for c in [
+        1.0 / 39_916_800.0,
+        1.0 / 3_628_800.0,
+        1.0 / 362_880.0,
+        1.0 / 40_320.0,
+        1.0 / 5_040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
+        p = p * r + c;
+    }
+    p * f64::from_bits(((n as i64 + 1023) as u64) << 52)
+}
+
+#[inline(always)]
+fn ex2(x: f32) -> u32 {
+    // Beyond these the float32 result is infinite or zero.
+    let y = exp2_f64(f64::from(x).clamp(-200.0, 200.0)) as f32;
+    if x.is_nan() { NAN32 } else { y.to_bits() }
+}
+
+/// `log2 x` by `2 atanh((m − 1)/(m + 1))`, `m` in `[√½, √2)`.
+#[inline(always)]
+fn lg2(x: f32) -> u32 {
+    let bits = f64::from(x).to_bits();
+    let exponent = (bits >> 52 & 0x7ff) as i64 - 1023;
+    let mantissa = f64::from_bits(bits & 0x000f_ffff_ffff_ffff | 0x3ff0_0000_0000_0000);
+    let high = mantissa > std::f64::consts::SQRT_2;
+    let m = if high { mantissa * 0.5 } else { mantissa };
+    let e = (exponent + high as i64) as f64;
+    let s = (m - 1.0) / (m + 1.0);
+    let s2 = s * s;
+    let mut p = 1.0 / 17.0;
+    for c in [1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0, 1.0] {
+        p = p * s2 + c;
+    }
+    let y = (e + 2.0 * std::f64::consts::LOG2_E * s * p) as f32;
+    match () {
+        () if x.is_nan() || x < 0.0 => NAN32,
+        () if x == 0.0 => f32::NEG_INFINITY.to_bits(),
+        () if x.is_infinite() => x.to_bits(),
+        () => y.to_bits(),
+    }
+}
+
+/// `sin(x + quadrant · π/2)` for float32 arguments, reduced in float64.
+#[inline(always)]
+fn sin_quadrant(x: f32, quadrant: i64) -> u32 {
+    if !x.is_finite() {
+        return NAN32;
+    }
+    let x = f64::from(x);
+    let k = (x * std::f64::consts::FRAC_2_PI).round();
+    let r = k.mul_add(-6.123_233_995_736_766e-17, k.mul_add(-std::f64::consts::FRAC_PI_2, x));
+    let r2 = r * r;
+    let sine = r
+        * (1.0
+            + r2 * (-1.0 / 6.0
+                + r2 * (1.0 / 120.0 + r2 * (-1.0 / 5040.0 + r2 * (1.0 / 362_880.0 - r2 / 39_916_800.0)))));
+    let cosine = 1.0
+        + r2 * (-0.5
+            + r2 * (1.0 / 24.0
+                + r2 * (-1.0 / 720.0
+                    + r2 * (1.0 / 40_320.0 + r2 * (-1.0 / 3_628_800.0 + r2 / 479_001_600.0)))));
+    let quadrant = k as i64 + quadrant;
+    let y = if quadrant & 1 == 0 { sine } else { cosine };
+    ((if quadrant & 2 == 0 { y } else { -y }) as f32).to_bits()
+}

@@ -1,0 +1,244 @@
+//! Integer arithmetic, PTX ISA 9.7.1, and logic and shifts, 9.7.8. 16-bit values live in 32-bit lanes,
+//! zero-extended.
+
+use super::op::{Body, Flow, LANES, Op, Warp};
+use crate::{compare, lane};
+
+/// One type's operations: `$s` and `$u` are its signed and unsigned Rust types, `$lane` its register.
+macro_rules! integer {
+    ($module:ident, $lane:ty, $u:ty, $s:ty, $bits:expr) => {
+        pub mod $module {
+            use super::*;
+            lane!(Add, (a: $lane, b: $lane) -> $lane { (a as $u).wrapping_add(b as $u) as $lane });
+            lane!(Sub, (a: $lane, b: $lane) -> $lane { (a as $u).wrapping_sub(b as $u) as $lane });
+            lane!(MulLo, (a: $lane, b: $lane) -> $lane { (a as $u).wrapping_mul(b as $u) as $lane });
+            lane!(MadLo, (a: $lane, b: $lane, c: $lane) -> $lane {
+                (a as $u).wrapping_mul(b as $u).wrapping_add(c as $u) as $lane
+            });
+            lane!(MulHiU, (a: $lane, b: $lane) -> $lane { (((a as $u) as u128 * (b as $u) as u128) >> $bits) as $u as $lane });
+            lane!(MulHiS, (a: $lane, b: $lane) -> $lane { (((a as $s) as i128 * (b as $s) as i128) >> $bits) as $u as $lane });
+            lane!(MadHiU, (a: $lane, b: $lane, c: $lane) -> $lane {
+                ((((a as $u) as u128 * (b as $u) as u128) >> $bits) as $u).wrapping_add(c as $u) as $lane
+            });
+            lane!(MadHiS, (a: $lane, b: $lane, c: $lane) -> $lane {
+                ((((a as $s) as i128 * (b as $s) as i128) >> $bits) as $u).wrapping_add(c as $u) as $lane
+            });
+            // Division by zero gives all ones here, as the hardware's own routine does.
+            lane!(DivU, (a: $lane, b: $lane) -> $lane { (a as $u).checked_div(b as $u).unwrap_or(<$u>::MAX) as $lane });
+            lane!(DivS, (a: $lane, b: $lane) -> $lane {
+                if b as $u == 0 { <$u>::MAX as $lane } else { (a as $s).wrapping_div(b as $s) as $u as $lane }
+            });
+            lane!(RemU, (a: $lane, b: $lane) -> $lane { (a as $u).checked_rem(b as $u).unwrap_or(a as $u) as $lane });
+            lane!(RemS, (a: $lane, b: $lane) -> $lane {
+                if b as $u == 0 { a as $u as $lane } else { (a as $s).wrapping_rem(b as $s) as $u as $lane }
+            });
+            lane!(MinU, (a: $lane, b: $lane) -> $lane { (a as $u).min(b as $u) as $lane });
+            lane!(MinS, (a: $lane, b: $lane) -> $lane { (a as $s).min(b as $s) as $u as $lane });
+            lane!(MaxU, (a: $lane, b: $lane) -> $lane { (a as $u).max(b as $u) as $lane });
+            lane!(MaxS, (a: $lane, b: $lane) -> $lane { (a as $s).max(b as $s) as $u as $lane });
+            lane!(Abs, (a: $lane) -> $lane { (a as $s).wrapping_abs() as $u as $lane });
+            lane!(Neg, (a: $lane) -> $lane { (a as $u).wrapping_neg() as $lane });
+            lane!(Not, (a: $lane) -> $lane { !(a as $u) as $lane });
+            lane!(And, (a: $lane, b: $lane) -> $lane { a & b });
+            lane!(Or, (a: $lane, b: $lane) -> $lane { a | b });
+            lane!(Xor, (a: $lane, b: $lane) -> $lane { a ^ b });
+            // Shift amounts past the width shift everything out.
+            lane!(Shl, (a: $lane, b: u32) -> $lane { if b < $bits { ((a as $u) << b) as $lane } else { 0 } });
+            lane!(ShrU, (a: $lane, b: u32) -> $lane { if b < $bits { ((a as $u) >> b) as $lane } else { 0 } });
+            lane!(ShrS, (a: $lane, b: u32) -> $lane { ((a as $s) >> b.min($bits - 1)) as $u as $lane });
+            compare!(Eq, (a: $lane, b) { a as $u == b as $u });
+            compare!(Ne, (a: $lane, b) { a as $u != b as $u });
+            compare!(LtU, (a: $lane, b) { (a as $u) < b as $u });
+            compare!(LeU, (a: $lane, b) { a as $u <= b as $u });
+            compare!(GtU, (a: $lane, b) { a as $u > b as $u });
+            compare!(GeU, (a: $lane, b) { a as $u >= b as $u });
+            compare!(LtS, (a: $lane, b) { (a as $s) < b as $s });
+            compare!(LeS, (a: $lane, b) { a as $s <= b as $s });
+            compare!(GtS, (a: $lane, b) { a as $s > b as $s });
+            compare!(GeS, (a: $lane, b) { a as $s >= b as $s });
+        }
+    };
+}
+
+integer!(w16, u32, u16, i16, 16);
+integer!(w32, u32, u32, i32, 32);
+integer!(w64, u64, u64, i64, 64);
+
+// Faster than through 128 bits.
+lane!(MulHiU32, (a: u32, b: u32) -> u32 { ((a as u64 * b as u64) >> 32) as u32 });
+lane!(MulHiS32, (a: u32, b: u32) -> u32 { ((a as i32 as i64 * b as i32 as i64) >> 32) as u32 });
+lane!(MulWideU16, (a: u32, b: u32) -> u32 { (a & 0xffff) * (b & 0xffff) });
+lane!(MulWideS16, (a: u32, b: u32) -> u32 { (a as i16 as i32 * b as i16 as i32) as u32 });
+lane!(MulWideU32, (a: u32, b: u32) -> u64 { a as u64 * b as u64 });
+lane!(MulWideS32, (a: u32, b: u32) -> u64 { (a as i32 as i64 * b as i32 as i64) as u64 });
+lane!(MadWideU16, (a: u32, b: u32, c: u32) -> u32 { ((a & 0xffff) * (b & 0xffff)).wrapping_add(c) });
+lane!(MadWideS16, (a: u32, b: u32, c: u32) -> u32 { ((a as i16 as i32 * b as i16 as i32) as u32).wrapping_add(c) });
+lane!(MadWideU32, (a: u32, b: u32, c: u64) -> u64 { (a as u64 * b as u64).wrapping_add(c) });
+lane!(MadWideS32, (a: u32, b: u32, c: u64) -> u64 { ((a as i32 as i64 * b as i32 as i64) as u64).wrapping_add(c) });
+
+lane!(Popc32, (a: u32) -> u32 { a.count_ones() });
+lane!(Popc64, (a: u64) -> u32 { a.count_ones() });
+lane!(Clz32, (a: u32) -> u32 { a.leading_zeros() });
+lane!(Clz64, (a: u64) -> u32 { a.leading_zeros() });
+lane!(Brev32, (a: u32) -> u32 { a.reverse_bits() });
+lane!(Brev64, (a: u64) -> u64 { a.reverse_bits() });
+lane!(BfindU32, (a: u32) -> u32 { 31u32.wrapping_sub(a.leading_zeros()) });
+lane!(BfindU64, (a: u64) -> u32 { 63u32.wrapping_sub(a.leading_zeros()) });
+lane!(BfindS32, (a: u32) -> u32 { 31u32.wrapping_sub((a ^ ((a as i32 >> 31) as u32)).leading_zeros()) });
+lane!(BfindS64, (a: u64) -> u32 { 63u32.wrapping_sub((a ^ ((a as i64 >> 63) as u64)).leading_zeros()) });
+
+lane!(BfeU32, (a: u32, b: u32, c: u32) -> u32 { bfe(a as u64, b, c, 32, false) as u32 });
+lane!(BfeS32, (a: u32, b: u32, c: u32) -> u32 { bfe(a as i32 as i64 as u64, b, c, 32, true) as u32 });
+lane!(BfeU64, (a: u64, b: u32, c: u32) -> u64 { bfe(a, b, c, 64, false) });
+lane!(BfeS64, (a: u64, b: u32, c: u32) -> u64 { bfe(a, b, c, 64, true) });
+
+/// `bfe`: the field's bits past the register repeat the sign where signed, else are zero.
+#[inline(always)]
+fn bfe(a: u64, position: u32, length: u32, width: u32, signed: bool) -> u64 {
+    let (position, length) = (position & 0xff, length & 0xff);
+    let msb = width - 1;
+    let sign_at = (position + length).saturating_sub(1).min(msb);
+    let sign = signed && length > 0 && a >> sign_at & 1 != 0;
+    let mut out = 0;
+    for i in 0..width {
+        let bit = if i < length && position + i <= msb { a >> (position + i) & 1 } else { sign as u64 };
+        out |= bit << i;
+    }
+    out
+}
+
+lane!(Sad, (a: u32, b: u32, c: u32) -> u32 { a.abs_diff(b).wrapping_add(c) });
+lane!(SadS, (a: u32, b: u32, c: u32) -> u32 { (a as i32).abs_diff(b as i32).wrapping_add(c) });
+lane!(ShfLWrap, (a: u32, b: u32, c: u32) -> u32 { ((((b as u64) << 32 | a as u64) << (c & 31)) >> 32) as u32 });
+lane!(ShfLClamp, (a: u32, b: u32, c: u32) -> u32 { ((((b as u64) << 32 | a as u64) << c.min(32)) >> 32) as u32 });
+lane!(ShfRWrap, (a: u32, b: u32, c: u32) -> u32 { (((b as u64) << 32 | a as u64) >> (c & 31)) as u32 });
+lane!(ShfRClamp, (a: u32, b: u32, c: u32) -> u32 { (((b as u64) << 32 | a as u64) >> c.min(32)) as u32 });
+lane!(Prmt, (a: u32, b: u32, c: u32) -> u32 {
+    let bytes = ((b as u64) << 32 | a as u64).to_le_bytes();
+    let pick = |i: u32| {
+        let selector = c >> (4 * i) & 0xf;
+        let byte = bytes[(selector & 7) as usize];
+        if selector & 8 != 0 { ((byte as i8) >> 7) as u8 } else { byte }
+    };
+    u32::from_le_bytes([pick(0), pick(1), pick(2), pick(3)])
+});
+
+/// `bfi d, a, b, position (c), length (e)`: `a`'s low bits inserted into `b`.
+macro_rules! bfi {
+    ($name:ident, $lane:ty, $bits:expr) => {
+        pub struct $name;
+        impl Body for $name {
+            #[inline(always)]
+            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+                // SAFETY: the decoder gave every operand a slot of its width.
+                unsafe {
+                    let (a, b): ([$lane; LANES], [$lane; LANES]) = (warp.lanes(op.a), warp.lanes(op.b));
+                    let (position, length): ([u32; LANES], [u32; LANES]) =
+                        (warp.lanes(op.c), warp.lanes(op.e));
+                    let mut out = [0; LANES];
+                    for lane in 0..LANES {
+                        let (p, n) = (position[lane] & 0xff, length[lane] & 0xff);
+                        let field: $lane = if n >= $bits { <$lane>::MAX } else { ((1 as $lane) << n) - 1 };
+                        let (field, value) = if p >= $bits { (0, 0) } else { (field << p, a[lane] << p) };
+                        out[lane] = b[lane] & !field | value & field;
+                    }
+                    warp.set_lanes(op.d, out);
+                }
+                Flow::Next
+            }
+        }
+    };
+}
+bfi!(Bfi32, u32, 32);
+bfi!(Bfi64, u64, 64);
+
+/// `lop3`: the truth table is in `imm`.
+pub struct Lop3;
+impl Body for Lop3 {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a slot of its width.
+        unsafe {
+            let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
+                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+            let mut out = [0u32; LANES];
+            for term in (0..8).filter(|term| op.imm >> term & 1 != 0) {
+                let (fa, fb, fc) = (flip(term & 4), flip(term & 2), flip(term & 1));
+                for lane in 0..LANES {
+                    out[lane] |= (a[lane] ^ fa) & (b[lane] ^ fb) & (c[lane] ^ fc);
+                }
+            }
+            warp.set_lanes(op.d, out);
+        }
+        Flow::Next
+    }
+}
+
+fn flip(wanted: u32) -> u32 {
+    if wanted == 0 { u32::MAX } else { 0 }
+}
+
+/// Extended precision, PTX ISA 9.7.2: `d = a ± b ± carry`, or a half of `a · b` in `a`'s place plus `c`.
+/// `imm` bit 0: take the carry flag; bit 1: set it.
+macro_rules! carry {
+    ($name:ident, $lane:ty, |$a:ident, $b:ident, $c:ident, $carry:ident| $value:expr) => {
+        pub struct $name;
+        impl Body for $name {
+            #[inline(always)]
+            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+                // SAFETY: the decoder gave every operand a slot of its width.
+                unsafe {
+                    let (a, b, c): ([$lane; LANES], [$lane; LANES], [$lane; LANES]) =
+                        (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+                    let (mut out, mut flags) = ([0; LANES], 0u32);
+                    for lane in 0..LANES {
+                        let ($a, $b, $c) = (a[lane], b[lane], c[lane]);
+                        let $carry = op.imm & 1 != 0 && warp.carry >> lane & 1 != 0;
+                        let (value, flag): ($lane, bool) = $value;
+                        out[lane] = value;
+                        flags |= (flag as u32) << lane;
+                    }
+                    if op.imm & 2 != 0 {
+                        warp.carry = warp.carry & !warp.mask | flags & warp.mask;
+                    }
+                    warp.set_lanes(op.d, out);
+                }
+                Flow::Next
+            }
+        }
+    };
+}
+carry!(AddCarry32, u32, |a, b, _c, carry| a.carrying_add(b, carry));
+carry!(AddCarry64, u64, |a, b, _c, carry| a.carrying_add(b, carry));
+carry!(SubCarry32, u32, |a, b, _c, carry| a.borrowing_sub(b, carry));
+carry!(SubCarry64, u64, |a, b, _c, carry| a.borrowing_sub(b, carry));
+carry!(MadLoCarry32, u32, |a, b, c, carry| a.wrapping_mul(b).carrying_add(c, carry));
+carry!(MadHiCarry32, u32, |a, b, c, carry| (((a as u64 * b as u64) >> 32) as u32).carrying_add(c, carry));
+carry!(MadLoCarry64, u64, |a, b, c, carry| a.wrapping_mul(b).carrying_add(c, carry));
+carry!(MadHiCarry64, u64, |a, b, c, carry| (((a as u128 * b as u128) >> 64) as u64).carrying_add(c, carry));
+
+lane!(Copy32, (a: u32) -> u32 { a });
+lane!(Copy64, (a: u64) -> u64 { a });
+lane!(Pack32, (a: u32, b: u32) -> u32 { a & 0xffff | b << 16 });
+lane!(Pack64, (a: u32, b: u32) -> u64 { a as u64 | (b as u64) << 32 });
+
+macro_rules! unpack {
+    ($name:ident, $lane:ty, $shift:expr, $mask:expr) => {
+        /// The halves of `a` to `d` and `e`.
+        pub struct $name;
+        impl Body for $name {
+            #[inline(always)]
+            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+                // SAFETY: the decoder gave every operand a slot of its width.
+                unsafe {
+                    let a: [$lane; LANES] = warp.lanes(op.a);
+                    warp.set_lanes(op.d, a.map(|a| (a & $mask) as u32));
+                    warp.set_lanes(op.e, a.map(|a| (a >> $shift) as u32));
+                }
+                Flow::Next
+            }
+        }
+    };
+}
+unpack!(Unpack32, u32, 16, 0xffff);
+unpack!(Unpack64, u64, 32, 0xffff_ffff);

@@ -1,0 +1,79 @@
+//! A kernel, decoded.
+
+use std::collections::HashMap;
+
+use super::op::Op;
+
+/// A kernel parameter's place in the parameter buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    pub offset: usize,
+    pub size: usize,
+    pub align: usize,
+}
+
+/// A slot that holds the same in every lane from the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Constant {
+    pub slot: u16,
+    pub wide: bool,
+    pub value: u64,
+}
+
+/// A slot that holds (part of) a kernel parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct ParamSlot {
+    pub slot: u16,
+    pub wide: bool,
+    pub offset: usize,
+    pub bytes: usize,
+    pub signed: bool,
+}
+
+/// Special registers, PTX ISA 10.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Special {
+    Tid(usize),
+    Ntid(usize),
+    Ctaid(usize),
+    Nctaid(usize),
+    LaneId,
+    WarpId,
+    WarpCount,
+    LaneMaskEq,
+    LaneMaskLt,
+    LaneMaskLe,
+    LaneMaskGt,
+    LaneMaskGe,
+    DynamicSharedBytes,
+    SharedBytes,
+    /// `%smid`, `%gridid` and others that may be anything.
+    Zero,
+}
+
+/// A decoded kernel.
+pub struct Kernel {
+    pub name: String,
+    pub params: Vec<Param>,
+    pub param_bytes: usize,
+    pub static_shared_bytes: usize,
+    pub local_bytes_per_thread: usize,
+    /// Registers a thread, as its slots would be on a GPU: an estimate.
+    pub registers_estimate: u32,
+    pub max_threads_per_block: u32,
+
+    pub(super) ops: Vec<Op>,
+    /// Slots (d, a, b, c) of the fused multiply-adds in runs.
+    pub(super) runs: Vec<[u16; 4]>,
+    /// Targets of indexed branches.
+    pub(super) targets: Vec<usize>,
+    pub(super) slots: usize,
+    pub(super) preds: usize,
+    pub(super) constants: Vec<Constant>,
+    pub(super) param_slots: Vec<ParamSlot>,
+    pub(super) specials: Vec<(Special, u16)>,
+    /// Where dynamic shared memory begins.
+    pub(super) dynamic_shared_offset: usize,
+    /// `file:line` of a PTX line, where `.loc` tells.
+    pub(super) source_lines: HashMap<u32, String>,
+}

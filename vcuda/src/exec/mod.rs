@@ -1,0 +1,27 @@
+//! From a syntax tree to results: functions inlined, registers allocated, instructions decoded once,
+//! then run 32 lanes at a time.
+//!
+//! [`inline`] flattens a kernel and the functions it calls, [`allocate`] gives registers their slots,
+//! [`lower`] and [`table`] turn instructions into [`op::Op`]s, [`run`](mod@run) runs them.
+
+mod access;
+mod allocate;
+mod collective;
+mod control;
+mod convert;
+mod fault;
+mod float;
+mod inline;
+mod integer;
+mod kernel;
+mod lower;
+mod module;
+pub mod op;
+mod pool;
+mod run;
+mod table;
+
+pub use fault::{Fault, FaultKind, LoadError};
+pub use kernel::{Kernel, Param};
+pub use module::Module;
+pub use run::{Launch, Options, run};

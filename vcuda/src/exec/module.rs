@@ -1,0 +1,117 @@
+//! A loaded module: its variables placed in device memory, its kernels decoded.
+
+use std::collections::HashMap;
+
+use super::fault::LoadError;
+use super::inline::inline;
+use super::kernel::Kernel;
+use super::lower::{Location, lower};
+use super::op::Host;
+use crate::memory::Memory;
+use crate::ptx::ast::{self, Function, Space, Variable};
+
+/// Decoded kernels and placed variables. Its variables stay in device memory until
+/// [`Module::free_variables`].
+pub struct Module {
+    kernels: Vec<Kernel>,
+    variables: HashMap<String, (u64, usize)>,
+}
+
+impl Module {
+    /// Decodes every kernel and places every variable.
+    ///
+    /// # Errors
+    /// Anything that cannot be run, naming function, PTX line and instruction; out of memory.
+    pub fn load(ast: &ast::Module, memory: &Memory) -> Result<Module, LoadError> {
+        let mut module = Module { kernels: Vec::new(), variables: HashMap::new() };
+        let loaded = module.place(ast, memory).and_then(|()| module.decode(ast));
+        if let Err(message) = loaded {
+            module.free_variables(memory);
+            return Err(LoadError { message });
+        }
+        Ok(module)
+    }
+
+    fn place(&mut self, ast: &ast::Module, memory: &Memory) -> Result<(), String> {
+        let in_memory = |variable: &&Variable| matches!(variable.space, Space::Global | Space::Const);
+        for variable in ast.variables.iter().filter(in_memory) {
+            let address = memory.alloc(variable.size_bytes.max(1)).ok_or_else(|| {
+                format!("{}: no device memory for {} bytes", variable.name, variable.size_bytes)
+            })?;
+            self.variables.insert(variable.name.clone(), (address, variable.size_bytes));
+        }
+        for variable in ast.variables.iter().filter(in_memory) {
+            let mut bytes = variable.init.clone();
+            bytes.resize(variable.size_bytes, 0);
+            for (offset, symbol, addend) in &variable.relocations {
+                let Some((address, _)) = self.variables.get(symbol) else {
+                    return Err(format!(
+                        "{}: the address of {symbol}, which is not in memory",
+                        variable.name
+                    ));
+                };
+                let place = bytes.get_mut(*offset..offset + 8);
+                let place = place.ok_or_else(|| format!("{}: an address past its end", variable.name))?;
+                place.copy_from_slice(&address.wrapping_add(*addend as u64).to_le_bytes());
+            }
+            let (address, _) = self.variables[&variable.name];
+            // SAFETY: allocated above with as many bytes; nobody else knows of it yet.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, ast: &ast::Module) -> Result<(), String> {
+        let host = Host::detect();
+        let functions: HashMap<&str, &Function> =
+            ast.functions.iter().filter(|f| f.body.is_some()).map(|f| (f.name.as_str(), f)).collect();
+        let globals: HashMap<String, Location> = self
+            .variables
+            .iter()
+            .map(|(name, &(address, _))| (name.clone(), Location::Global(address)))
+            .collect();
+        let shared: Vec<Variable> =
+            ast.variables.iter().filter(|variable| variable.space == Space::Shared).cloned().collect();
+        for function in ast.functions.iter().filter(|f| f.is_kernel && f.body.is_some()) {
+            let at = |line: u32, message: String| format!("{}: line {line}: {message}", function.name);
+            let flat = inline(&functions, function).map_err(|error| at(error.line, error.message))?;
+            let mut kernel = lower(function, &flat, &globals, &shared, host)
+                .map_err(|(line, message)| at(line, message))?;
+            kernel.source_lines = source_lines(ast, &flat.instructions);
+            self.kernels.push(kernel);
+        }
+        Ok(())
+    }
+
+    /// A kernel by name.
+    pub fn kernel(&self, name: &str) -> Option<&Kernel> {
+        self.kernels.iter().find(|kernel| kernel.name == name)
+    }
+
+    /// All kernels, in the text's order.
+    pub fn kernels(&self) -> &[Kernel] {
+        &self.kernels
+    }
+
+    /// Address and size in bytes of a `.global` or `.const` variable.
+    pub fn global(&self, name: &str) -> Option<(u64, usize)> {
+        self.variables.get(name).copied()
+    }
+
+    /// Gives the variables' memory back; no kernel may run after that.
+    pub fn free_variables(&mut self, memory: &Memory) {
+        for (_, (address, _)) in self.variables.drain() {
+            memory.free(address);
+        }
+    }
+}
+
+/// `file:line` of each PTX line that has a `.loc`.
+fn source_lines(ast: &ast::Module, instructions: &[ast::Instruction]) -> HashMap<u32, String> {
+    let files: HashMap<u32, &str> = ast.files.iter().map(|(index, path)| (*index, path.as_str())).collect();
+    let at = |instruction: &ast::Instruction| {
+        let (file, line) = instruction.source?;
+        Some((instruction.line, format!("{}:{line}", files.get(&file)?)))
+    };
+    instructions.iter().filter_map(at).collect()
+}

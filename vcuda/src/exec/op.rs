@@ -1,0 +1,306 @@
+//! A decoded instruction, the warp it acts on, and how one body serves every host.
+//!
+//! A register is 32 lanes side by side in a *slot* of 32 words, a 64-bit one in two neighbouring slots.
+//! Immediates, special registers and kernel parameters are slots too, filled before the first
+//! instruction: an operation never asks where its operands come from.
+
+use super::fault::FaultKind;
+use super::run::Cta;
+
+/// Lanes of a warp.
+pub const LANES: usize = 32;
+/// Every lane.
+pub const ALL: u32 = u32::MAX;
+
+/// What the warp does after an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Flow {
+    Next,
+    /// The warp's `pc` has been set.
+    Jump,
+    /// The lanes in `mask` wait at barrier `wait.0` for `wait.1` threads (0: all of the CTA).
+    Barrier,
+    /// The lanes in `mask` are done.
+    Exit,
+    /// Let another warp run: a spin loop may wait for it.
+    Yield,
+    /// `fault` has been set.
+    Fault,
+}
+
+/// An operation on a warp.
+///
+/// # Safety
+/// The warp's register file has every slot and predicate that the operation names, and the host has
+/// the instructions that this version was compiled for.
+pub type OpFn = unsafe fn(&mut Warp, &Op) -> Flow;
+
+/// One decoded instruction: destination, sources, guard.
+#[derive(Clone, Copy)]
+pub struct Op {
+    pub run: OpFn,
+    /// Slots or predicate numbers, as the operation has it.
+    pub d: u16,
+    pub a: u16,
+    pub b: u16,
+    pub c: u16,
+    /// A fifth operand.
+    pub e: u16,
+    /// 0: none; else `1 + 2 · predicate + negated`.
+    pub guard: u16,
+    /// Line in the PTX text.
+    pub line: u32,
+    /// Offset, branch target, table index: as the operation has it.
+    pub imm: i64,
+}
+
+/// Lanes that run together, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    pub pc: usize,
+    pub mask: u32,
+}
+
+/// 32 threads: their registers and where each of them is.
+pub struct Warp<'a> {
+    pub regs: *mut u32,
+    pub preds: *mut u32,
+    /// Carry flags of the extended-precision instructions, a lane a bit.
+    pub carry: u32,
+    /// The lanes that execute the current operation.
+    pub mask: u32,
+    /// Those, and the lanes whose registers nobody will read again: what arithmetic may overwrite.
+    pub writable: u32,
+    /// The running group.
+    pub pc: usize,
+    pub active: u32,
+    /// Groups that wait to run, and the lowest `pc` among them.
+    pub waiting: Vec<Group>,
+    pub merge_pc: usize,
+    /// Groups at a barrier, with its number.
+    pub blocked: Vec<(Group, u32)>,
+    /// Lanes that have exited or never were.
+    pub dead: u32,
+    pub index: u32,
+    pub wait: (u32, u32),
+    /// Backward branches until the next yield.
+    pub budget: u32,
+    /// The allocation that the last global access hit.
+    pub range: (u64, u64),
+    pub local: *mut u8,
+    pub cta: &'a Cta<'a>,
+    pub fault: Option<(FaultKind, String)>,
+}
+
+impl Warp<'_> {
+    /// Stops the launch.
+    #[cold]
+    pub fn fail(&mut self, kind: FaultKind, message: String) -> Flow {
+        self.fault = Some((kind, message));
+        Flow::Fault
+    }
+
+    /// # Safety
+    /// The slot is in the register file.
+    #[inline(always)]
+    pub unsafe fn lanes<W: Word>(&self, slot: u16) -> [W; LANES] {
+        // SAFETY: the caller's; slots are 128-byte aligned, and W is a plain word.
+        unsafe { *(self.regs.add(slot as usize * LANES) as *const [W; LANES]) }
+    }
+
+    /// Writes the lanes that `writable` has.
+    ///
+    /// # Safety
+    /// The slot is in the register file.
+    #[inline(always)]
+    pub unsafe fn set_lanes<W: Word>(&mut self, slot: u16, value: [W; LANES]) {
+        // SAFETY: the caller's.
+        let out = unsafe { &mut *(self.regs.add(slot as usize * LANES) as *mut [W; LANES]) };
+        if self.writable == ALL {
+            *out = value;
+        } else {
+            for lane in 0..LANES {
+                out[lane] = if self.writable >> lane & 1 != 0 { value[lane] } else { out[lane] };
+            }
+        }
+    }
+
+    /// # Safety
+    /// The predicate is in the file.
+    #[inline(always)]
+    pub unsafe fn pred(&self, index: u16) -> u32 {
+        // SAFETY: the caller's. Bit 15 asks for the negation.
+        let value = unsafe { *self.preds.add((index & 0x7fff) as usize) };
+        if index & 0x8000 != 0 { !value } else { value }
+    }
+
+    /// # Safety
+    /// The predicate is in the file.
+    #[inline(always)]
+    pub unsafe fn set_pred(&mut self, index: u16, value: u32) {
+        // SAFETY: the caller's.
+        let out = unsafe { &mut *self.preds.add(index as usize) };
+        *out = *out & !self.mask | value & self.mask;
+    }
+}
+
+/// A lane's word: registers are u32 or u64; floats are their bits.
+pub trait Word: Copy + 'static {}
+impl Word for u32 {}
+impl Word for u64 {}
+
+/// What an operation does, compiled once for each kind of host by [`versions`].
+pub trait Body {
+    /// # Safety
+    /// As [`OpFn`].
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow;
+}
+
+/// The instruction sets that operations are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Host {
+    /// The best that this machine has; `VCUDA_HOST=baseline|avx2` asks for less.
+    pub fn detect() -> Host {
+        let wanted = std::env::var("VCUDA_HOST").unwrap_or_default();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if avx512 && wanted != "baseline" && wanted != "avx2" {
+                return Host::Avx512;
+            }
+            if avx2 && wanted != "baseline" {
+                return Host::Avx2;
+            }
+        }
+        let _ = wanted;
+        Host::Baseline
+    }
+
+    /// `B` as this host runs it best. All versions give the same bits: the arithmetic is IEEE's, and
+    /// a fused multiply-add is one everywhere.
+    pub fn version<B: Body>(self) -> OpFn {
+        match self {
+            Host::Baseline => baseline::<B>,
+            #[cfg(target_arch = "x86_64")]
+            Host::Avx2 => avx2::<B>,
+            #[cfg(target_arch = "x86_64")]
+            Host::Avx512 => avx512::<B>,
+        }
+    }
+}
+
+unsafe fn baseline<B: Body>(warp: &mut Warp, op: &Op) -> Flow {
+    // SAFETY: the caller's.
+    unsafe { B::run(warp, op) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn avx2<B: Body>(warp: &mut Warp, op: &Op) -> Flow {
+    // SAFETY: the caller's; the body is inlined here and so compiled for AVX2.
+    unsafe { B::run(warp, op) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn avx512<B: Body>(warp: &mut Warp, op: &Op) -> Flow {
+    // SAFETY: the caller's; the body is inlined here and so compiled for AVX-512.
+    unsafe { B::run(warp, op) }
+}
+
+/// `d = f(a, b, c)`, lane by lane: `lane!(AddU32, (a: u32, b: u32) -> u32 { a.wrapping_add(b) });`
+#[macro_export]
+#[doc(hidden)]
+macro_rules! lane {
+    ($name:ident, ($($arg:ident : $ty:ty),*) -> $out:ty $body:block) => {
+        pub struct $name;
+        impl $crate::exec::op::Body for $name {
+            #[inline(always)]
+            unsafe fn run(warp: &mut $crate::exec::op::Warp, op: &$crate::exec::op::Op) -> $crate::exec::op::Flow {
+                // SAFETY: the decoder gave every operand a slot of its width.
+                unsafe {
+                    let mut _slots = [op.a, op.b, op.c].into_iter();
+                    $(let $arg: [$ty; $crate::exec::op::LANES] = warp.lanes(_slots.next().unwrap_unchecked());)*
+                    let mut out: [$out; $crate::exec::op::LANES] = [0; $crate::exec::op::LANES];
+                    for lane in 0..$crate::exec::op::LANES {
+                        $(let $arg = $arg[lane];)*
+                        out[lane] = $body;
+                    }
+                    warp.set_lanes(op.d, out);
+                }
+                $crate::exec::op::Flow::Next
+            }
+        }
+    };
+}
+
+/// `p = f(a, b)`, lane by lane, then combined with predicate `c`: `imm` 0 none, 1 and, 2 or, 3 xor;
+/// predicate `e` gets the combined negation unless it is [`NO_PRED`].
+#[macro_export]
+#[doc(hidden)]
+macro_rules! compare {
+    ($name:ident, ($a:ident : $ty:ty, $b:ident) $body:block) => {
+        pub struct $name;
+        impl $crate::exec::op::Body for $name {
+            #[inline(always)]
+            unsafe fn run(
+                warp: &mut $crate::exec::op::Warp,
+                op: &$crate::exec::op::Op,
+            ) -> $crate::exec::op::Flow {
+                // SAFETY: as for `lane!`.
+                unsafe {
+                    let ($a, $b): ([$ty; 32], [$ty; 32]) = (warp.lanes(op.a), warp.lanes(op.b));
+                    let mut bits = 0u32;
+                    for lane in 0..$crate::exec::op::LANES {
+                        let ($a, $b) = ($a[lane], $b[lane]);
+                        let holds: bool = $body;
+                        bits |= (holds as u32) << lane;
+                    }
+                    $crate::exec::op::finish_compare(warp, op, bits);
+                }
+                $crate::exec::op::Flow::Next
+            }
+        }
+    };
+}
+
+/// "There is no such predicate."
+pub const NO_PRED: u16 = u16::MAX;
+
+/// # Safety
+/// The predicates are in the file.
+#[inline(always)]
+pub unsafe fn finish_compare(warp: &mut Warp, op: &Op, bits: u32) {
+    let combine = |bits: u32, with: u32| match op.imm {
+        1 => bits & with,
+        2 => bits | with,
+        3 => bits ^ with,
+        _ => bits,
+    };
+    // SAFETY: the caller's.
+    unsafe {
+        let with = if op.imm == 0 { 0 } else { warp.pred(op.c) };
+        if op.d != NO_PRED {
+            warp.set_pred(op.d, combine(bits, with));
+        }
+        if op.e != NO_PRED {
+            warp.set_pred(op.e, combine(!bits, with));
+        }
+    }
+}

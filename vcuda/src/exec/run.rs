@@ -1,0 +1,404 @@
+//! A launch: CTAs over the host's cores, warps of a CTA in turn on one of them.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::control::BUDGET;
+use super::fault::{Fault, FaultKind};
+use super::kernel::{Kernel, Special};
+use super::op::{ALL, Flow, Group, LANES, Op, Warp};
+use super::pool;
+use crate::memory::Memory;
+
+/// Grid, block and dynamic shared memory of a launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub dynamic_shared_bytes: u32,
+}
+
+impl Launch {
+    fn threads(&self) -> u32 {
+        self.block.iter().product()
+    }
+
+    fn ctas(&self) -> usize {
+        self.grid.iter().map(|&n| n as usize).product()
+    }
+}
+
+/// How to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Host threads at most.
+    pub threads: usize,
+}
+
+/// What the warps of a CTA share.
+pub struct Cta<'a> {
+    pub kernel: &'a Kernel,
+    pub memory: &'a Memory,
+    pub shared: *mut u8,
+    pub shared_bytes: usize,
+    pub launch: &'a Launch,
+    pub index: [u32; 3],
+    pub start: Instant,
+}
+
+/// Memory that nobody has written holds this: NaN as a float, far out of range as an index.
+const POISON: u8 = 0xff;
+
+/// Runs a kernel to its end.
+///
+/// # Errors
+/// The first fault of the lowest CTA that had one before the launch stopped.
+pub fn run(
+    kernel: &Kernel,
+    launch: &Launch,
+    params: &[u8],
+    memory: &Memory,
+    options: &Options,
+) -> Result<(), Fault> {
+    let (ctas, next, failed) = (launch.ctas(), AtomicUsize::new(0), AtomicBool::new(false));
+    let fault: Mutex<Option<(usize, Fault)>> = Mutex::new(None);
+    let start = Instant::now();
+    let work = || {
+        let mut worker = Worker::new(kernel, launch, params);
+        while !failed.load(Ordering::Relaxed) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= ctas {
+                break;
+            }
+            if let Err(error) = worker.run_cta(number, kernel, launch, memory, start) {
+                failed.store(true, Ordering::Relaxed);
+                let mut first = fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                if first.as_ref().is_none_or(|(lowest, _)| number < *lowest) {
+                    *first = Some((number, error));
+                }
+            }
+        }
+    };
+    pool::run(options.threads.min(ctas), &work);
+    match fault.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+        Some((_, fault)) => Err(fault),
+        None => Ok(()),
+    }
+}
+
+/// One 128-byte slot: a register of 32 lanes.
+#[derive(Clone, Copy)]
+#[repr(align(128))]
+struct Slot(#[allow(dead_code)] [u32; LANES]);
+
+/// A host thread's room for a CTA: registers, predicates, shared and local memory.
+struct Worker {
+    warps: usize,
+    regs: Vec<Slot>,
+    preds: Vec<u32>,
+    shared: Vec<Slot>,
+    shared_bytes: usize,
+    local: Vec<Slot>,
+    local_slots_per_warp: usize,
+}
+
+impl Worker {
+    fn new(kernel: &Kernel, launch: &Launch, params: &[u8]) -> Worker {
+        let warps = (launch.threads() as usize).div_ceil(LANES);
+        let shared_bytes = kernel.dynamic_shared_offset + launch.dynamic_shared_bytes as usize;
+        let poison = Slot([u32::from_ne_bytes([POISON; 4]); LANES]);
+        let local_slots_per_warp = (kernel.local_bytes_per_thread * LANES).div_ceil(size_of::<Slot>());
+        let mut worker = Worker {
+            warps,
+            regs: vec![poison; warps * kernel.slots],
+            preds: vec![0; warps * kernel.preds],
+            shared: vec![poison; shared_bytes.div_ceil(size_of::<Slot>())],
+            shared_bytes,
+            local: vec![poison; warps * local_slots_per_warp],
+            local_slots_per_warp,
+        };
+        for warp in 0..warps {
+            for constant in &kernel.constants {
+                worker.fill(kernel, warp, constant.slot, constant.wide, |_| constant.value);
+            }
+            for param in &kernel.param_slots {
+                let mut bytes = [0; 8];
+                bytes[..param.bytes].copy_from_slice(&params[param.offset..][..param.bytes]);
+                let shift = 64 - 8 * param.bytes as u32;
+                let value = u64::from_le_bytes(bytes) << shift;
+                let value = if param.signed { (value as i64 >> shift) as u64 } else { value >> shift };
+                worker.fill(kernel, warp, param.slot, param.wide, |_| value);
+            }
+        }
+        worker
+    }
+
+    fn fill(&mut self, kernel: &Kernel, warp: usize, slot: u16, wide: bool, value: impl Fn(usize) -> u64) {
+        let first = &mut self.regs[warp * kernel.slots + slot as usize..];
+        let lanes = first.as_mut_ptr();
+        assert!(first.len() > wide as usize, "the slot and its upper half are in the file");
+        for lane in 0..LANES {
+            // SAFETY: a slot holds 32 words of 4 bytes, and two neighbours, checked above, 32 of 8.
+            unsafe {
+                match wide {
+                    true => *lanes.cast::<u64>().add(lane) = value(lane),
+                    false => *lanes.cast::<u32>().add(lane) = value(lane) as u32,
+                }
+            }
+        }
+    }
+
+    fn run_cta(
+        &mut self,
+        number: usize,
+        kernel: &Kernel,
+        launch: &Launch,
+        memory: &Memory,
+        start: Instant,
+    ) -> Result<(), Fault> {
+        let [gx, gy, _] = launch.grid.map(|n| n as usize);
+        let index = [number % gx, number / gx % gy, number / gx / gy].map(|i| i as u32);
+        self.shared.fill(Slot([u32::from_ne_bytes([POISON; 4]); LANES]));
+        self.specials(kernel, launch, index);
+        let cta = Cta {
+            kernel,
+            memory,
+            shared: self.shared.as_mut_ptr().cast(),
+            shared_bytes: self.shared_bytes,
+            launch,
+            index,
+            start,
+        };
+        let threads = launch.threads() as usize;
+        let mut warps: Vec<Warp> = (0..self.warps)
+            .map(|warp| {
+                let live = (threads - warp * LANES).min(LANES);
+                let active = if live == LANES { ALL } else { (1 << live) - 1 };
+                Warp {
+                    // SAFETY: each warp has its own part of each array, of the kernel's size.
+                    regs: unsafe { self.regs.as_mut_ptr().add(warp * kernel.slots) }.cast(),
+                    preds: unsafe { self.preds.as_mut_ptr().add(warp * kernel.preds) },
+                    local: unsafe { self.local.as_mut_ptr().add(warp * self.local_slots_per_warp) }.cast(),
+                    carry: 0,
+                    mask: active,
+                    writable: ALL,
+                    pc: 0,
+                    active,
+                    waiting: Vec::new(),
+                    merge_pc: usize::MAX,
+                    blocked: Vec::new(),
+                    dead: !active,
+                    index: warp as u32,
+                    wait: (0, 0),
+                    budget: BUDGET,
+                    range: (1, 1),
+                    cta: &cta,
+                    fault: None,
+                }
+            })
+            .collect();
+        run_warps(&mut warps, threads as u32)
+    }
+
+    /// The registers that differ from warp to warp or from CTA to CTA.
+    fn specials(&mut self, kernel: &Kernel, launch: &Launch, index: [u32; 3]) {
+        let [bx, by, _] = launch.block;
+        let shared_bytes = self.shared_bytes as u64;
+        for warp in 0..self.warps {
+            for &(special, slot) in &kernel.specials {
+                let thread = |lane: usize| (warp * LANES + lane) as u32;
+                self.fill(kernel, warp, slot, false, |lane| {
+                    let below = (1u64 << lane) - 1;
+                    match special {
+                        Special::Tid(0) => (thread(lane) % bx).into(),
+                        Special::Tid(1) => (thread(lane) / bx % by).into(),
+                        Special::Tid(_) => (thread(lane) / bx / by).into(),
+                        Special::Ntid(axis) => launch.block[axis].into(),
+                        Special::Ctaid(axis) => index[axis].into(),
+                        Special::Nctaid(axis) => launch.grid[axis].into(),
+                        Special::LaneId => lane as u64,
+                        Special::WarpId => warp as u64,
+                        Special::WarpCount => self_warps(launch),
+                        Special::LaneMaskEq => 1 << lane,
+                        Special::LaneMaskLt => below,
+                        Special::LaneMaskLe => below | 1 << lane,
+                        Special::LaneMaskGt => !(below | 1 << lane),
+                        Special::LaneMaskGe => !below,
+                        Special::DynamicSharedBytes => launch.dynamic_shared_bytes.into(),
+                        Special::SharedBytes => shared_bytes,
+                        Special::Zero => 0,
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn self_warps(launch: &Launch) -> u64 {
+    u64::from(launch.threads()).div_ceil(LANES as u64)
+}
+
+/// Why a warp stopped for now.
+enum Stop {
+    Barrier,
+    Exited,
+    Yield,
+    Fault,
+}
+
+/// Runs a CTA's warps in turn until all have exited. Threads are counted at barriers, so that lanes of
+/// one warp may reach it on different paths, as on Volta and later.
+fn run_warps(warps: &mut [Warp], threads: u32) -> Result<(), Fault> {
+    let mut arrived = [0u32; 16];
+    let mut wanted = [0u32; 16];
+    let mut live = threads;
+    loop {
+        let mut progress = false;
+        for i in 0..warps.len() {
+            loop {
+                if warps[i].active == 0 && !warps[i].resume() {
+                    break;
+                }
+                progress = true;
+                let before = warps[i].dead;
+                let stop = warps[i].run();
+                let gone = (warps[i].dead & !before).count_ones();
+                live -= gone;
+                match stop {
+                    Stop::Barrier => {
+                        let warp = &mut warps[i];
+                        let (id, count) = warp.wait;
+                        if id > 15 {
+                            let message = format!("barrier {id}: there are 16");
+                            warp.fail_lane(
+                                warp.mask.trailing_zeros() as usize,
+                                FaultKind::IllegalInstruction,
+                                message,
+                            );
+                            return Err(warp.take_fault());
+                        }
+                        arrived[id as usize] += warp.mask.count_ones();
+                        wanted[id as usize] = count;
+                        warp.blocked.push((Group { pc: warp.pc + 1, mask: warp.mask }, id));
+                        warp.active &= !warp.mask;
+                        if warp.active != 0 {
+                            warp.pc += 1; // the lanes that the guard left out go on
+                        }
+                    }
+                    Stop::Exited => {}
+                    Stop::Yield => break,
+                    Stop::Fault => return Err(warps[i].take_fault()),
+                }
+                // An exit may complete a barrier that waits for all who are left.
+                for id in 0..16 {
+                    let need = if wanted[id] == 0 { live } else { wanted[id] };
+                    if arrived[id] > 0 && arrived[id] >= need {
+                        arrived[id] = 0;
+                        warps.iter_mut().for_each(|warp| warp.release(id as u32));
+                    }
+                }
+            }
+        }
+        if warps.iter().all(|warp| warp.dead == ALL) {
+            return Ok(());
+        }
+        if !progress {
+            return Err(deadlock(warps));
+        }
+    }
+}
+
+#[cold]
+fn deadlock(warps: &[Warp]) -> Fault {
+    let kernel = warps[0].cta.kernel;
+    let mut message = format!("{}: deadlock in CTA {:?}:", kernel.name, warps[0].cta.index);
+    for warp in warps {
+        for (group, id) in &warp.blocked {
+            let line = kernel.ops[group.pc - 1].line;
+            message += &format!(
+                "\n  warp {} lanes {:#010x} wait at barrier {id}, PTX line {line}",
+                warp.index, group.mask
+            );
+        }
+        if warp.dead == ALL {
+            message += &format!("\n  warp {} has exited", warp.index);
+        }
+    }
+    Fault { kind: FaultKind::Deadlock, message }
+}
+
+impl Warp<'_> {
+    /// Runs until something else must happen.
+    fn run(&mut self) -> Stop {
+        let ops: &[Op] = &self.cta.kernel.ops;
+        loop {
+            if self.pc >= self.merge_pc {
+                self.resume();
+            }
+            // SAFETY: every path ends in an exit, and branch targets are inside (the lowering's promise).
+            let op = unsafe { ops.get_unchecked(self.pc) };
+            let mut mask = self.active;
+            if op.guard != 0 {
+                // SAFETY: the lowering gave the guard a predicate.
+                let value = unsafe { *self.preds.add((op.guard - 1) as usize >> 1) };
+                mask &= if op.guard - 1 & 1 != 0 { !value } else { value };
+                if mask == 0 {
+                    self.pc += 1;
+                    continue;
+                }
+            }
+            self.mask = mask;
+            self.writable = mask | self.dead;
+            // SAFETY: the lowering gave the operation slots of the kernel's register file, and the host's
+            // version of it.
+            match unsafe { (op.run)(self, op) } {
+                Flow::Next => self.pc += 1,
+                Flow::Jump => {}
+                Flow::Exit => {
+                    self.dead |= mask;
+                    self.active &= !mask;
+                    self.pc += 1;
+                    if self.active == 0 && !self.resume() {
+                        return Stop::Exited;
+                    }
+                }
+                Flow::Barrier => return Stop::Barrier,
+                Flow::Yield => return Stop::Yield,
+                Flow::Fault => return Stop::Fault,
+            }
+        }
+    }
+
+    /// Lets the groups at barrier `id` run again.
+    fn release(&mut self, id: u32) {
+        let (free, rest) = self.blocked.drain(..).partition(|&(_, at)| at == id);
+        let free: Vec<(Group, u32)> = free;
+        self.blocked = rest;
+        free.into_iter().for_each(|(group, _)| self.park(group));
+    }
+
+    /// A fault of one lane, with where it happened.
+    #[cold]
+    pub fn fail_lane(&mut self, lane: usize, kind: FaultKind, what: String) -> Flow {
+        let (cta, kernel) = (self.cta, self.cta.kernel);
+        let [bx, by, _] = cta.launch.block;
+        let thread = self.index * LANES as u32 + lane as u32;
+        let thread = [thread % bx, thread / bx % by, thread / bx / by];
+        let line = kernel.ops[self.pc].line;
+        let source = kernel.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
+        let message = format!(
+            "{}: {what}; PTX line {line}{source}, CTA {:?}, thread {thread:?}",
+            kernel.name, cta.index
+        );
+        self.fail(kind, message)
+    }
+
+    fn take_fault(&mut self) -> Fault {
+        let (kind, message) = self
+            .fault
+            .take()
+            .unwrap_or((FaultKind::IllegalInstruction, "a fault without a reason".to_string()));
+        Fault { kind, message }
+    }
+}

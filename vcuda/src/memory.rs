@@ -1,0 +1,167 @@
+//! Device memory: addresses are host addresses inside one reserved range, so that a checked access is
+//! a plain one.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+/// Between allocations, never accessible: an overrun meets it.
+const GUARD_BYTES: usize = 4096;
+/// As `cuMemAlloc` aligns.
+const ALIGN_BYTES: usize = 256;
+const PAGE_BYTES: usize = 4096;
+/// Address space to reserve; halved until the host grants it.
+const RESERVED_BYTES: usize = 1 << 42;
+
+/// The device's memory.
+pub struct Memory {
+    base: usize,
+    reserved_bytes: usize,
+    capacity_bytes: usize,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Live allocations: start to end.
+    live: BTreeMap<u64, u64>,
+    /// Free address ranges: start to end, page by page.
+    free: BTreeMap<usize, usize>,
+    used_bytes: usize,
+}
+
+impl Memory {
+    /// Reserves address space for a device of `capacity_bytes`.
+    pub fn new(capacity_bytes: usize) -> Memory {
+        let mut reserved_bytes = RESERVED_BYTES;
+        loop {
+            // SAFETY: a fresh mapping without access disturbs nothing.
+            let base = unsafe {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+                libc::mmap(std::ptr::null_mut(), reserved_bytes, libc::PROT_NONE, flags, -1, 0)
+            };
+            if base != libc::MAP_FAILED {
+                let base = base as usize;
+                let state =
+                    State { free: BTreeMap::from([(base, base + reserved_bytes)]), ..State::default() };
+                return Memory { base, reserved_bytes, capacity_bytes, state: RwLock::new(state) };
+            }
+            reserved_bytes /= 2;
+            if reserved_bytes < PAGE_BYTES {
+                // A device without memory: every allocation fails, and says so.
+                return Memory { base: 0, reserved_bytes: 0, capacity_bytes: 0, state: RwLock::default() };
+            }
+        }
+    }
+
+    /// A new allocation's address; `None` when the device, or the host, has no room for it.
+    pub fn alloc(&self, bytes: usize) -> Option<u64> {
+        let pages = bytes.max(1).checked_next_multiple_of(PAGE_BYTES)?;
+        let span = pages.checked_add(GUARD_BYTES)?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.used_bytes.checked_add(pages)? > self.capacity_bytes {
+            return None;
+        }
+        let (start, end) =
+            state.free.iter().map(|(&start, &end)| (start, end)).find(|(start, end)| end - start >= span)?;
+        // SAFETY: inside our reservation, and no live allocation is there.
+        let ok = unsafe { libc::mprotect(start as *mut _, pages, libc::PROT_READ | libc::PROT_WRITE) };
+        if ok != 0 {
+            return None;
+        }
+        state.free.remove(&start);
+        if start + span < end {
+            state.free.insert(start + span, end);
+        }
+        state.used_bytes += pages;
+        // The allocation ends where its bytes end, so that an overrun is seen to the byte.
+        state.live.insert(start as u64, (start + bytes.max(1)) as u64);
+        debug_assert!(start.is_multiple_of(ALIGN_BYTES));
+        Some(start as u64)
+    }
+
+    /// Gives an allocation back; false if none begins there.
+    pub fn free(&self, address: u64) -> bool {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(end) = state.live.remove(&address) else { return false };
+        let start = address as usize;
+        let pages = (end as usize - start).next_multiple_of(PAGE_BYTES);
+        // SAFETY: these pages were this allocation's alone; the host gets their memory back.
+        unsafe {
+            libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED);
+            libc::mprotect(start as *mut _, pages, libc::PROT_NONE);
+        }
+        state.used_bytes -= pages;
+        let (mut from, mut to) = (start, start + pages + GUARD_BYTES);
+        if let Some((&before, &before_end)) = state.free.range(..from).next_back() {
+            if before_end == from {
+                state.free.remove(&before);
+                from = before;
+            }
+        }
+        if let Some(after_end) = state.free.remove(&to) {
+            to = after_end;
+        }
+        state.free.insert(from, to);
+        true
+    }
+
+    /// Start and end of the live allocation that an address is in.
+    pub fn range_of(&self, address: u64) -> Option<(u64, u64)> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let (&start, &end) = state.live.range(..=address).next_back()?;
+        (address < end).then_some((start, end))
+    }
+
+    /// Free and total bytes.
+    pub fn info(&self) -> (usize, usize) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        (self.capacity_bytes - state.used_bytes, self.capacity_bytes)
+    }
+
+    /// Whether an address is one of the device's, live or not.
+    pub fn owns(&self, address: u64) -> bool {
+        (self.base as u64..(self.base + self.reserved_bytes) as u64).contains(&address)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.reserved_bytes > 0 {
+            // SAFETY: our own reservation; nobody holds addresses into it any more.
+            unsafe { libc::munmap(self.base as *mut _, self.reserved_bytes) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_end_to_the_byte_and_memory_comes_back() {
+        let memory = Memory::new(1 << 20);
+        let (total, _) = memory.info();
+        let a = memory.alloc(100).unwrap();
+        let b = memory.alloc(5000).unwrap();
+        assert_eq!(memory.range_of(a + 99), Some((a, a + 100)));
+        assert_eq!(memory.range_of(a + 100), None);
+        assert_eq!(memory.range_of(b), Some((b, b + 5000)));
+        assert!(memory.owns(a) && !memory.owns(&total as *const usize as u64));
+        assert!(memory.free(a) && !memory.free(a) && !memory.free(b + 1));
+        assert!(memory.free(b));
+        assert_eq!(memory.info().0, total);
+        assert_eq!(memory.range_of(b), None);
+        assert!(memory.alloc(2 << 20).is_none());
+        assert!(memory.alloc(usize::MAX).is_none());
+    }
+
+    #[test]
+    fn freed_space_is_joined_and_used_again() {
+        let memory = Memory::new(1 << 30);
+        let all: Vec<u64> = (0..100).map(|i| memory.alloc(1 + i * 100).unwrap()).collect();
+        let first = all[0];
+        all.iter().step_by(2).for_each(|&a| assert!(memory.free(a)));
+        all.iter().skip(1).step_by(2).for_each(|&a| assert!(memory.free(a)));
+        assert_eq!(memory.alloc(1 << 29), Some(first));
+    }
+}
