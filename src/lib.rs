@@ -4,3 +4,4 @@
 pub mod check;
 pub mod gpu;
 pub mod ops;
+pub mod policy;

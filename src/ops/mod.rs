@@ -3,8 +3,11 @@
 //!
 //! Launchers check every buffer's length against the shape, then queue the kernel on the stream.
 
+pub mod augment;
+pub mod draw;
 pub mod entropy;
 pub mod head;
+pub mod pillow;
 pub mod sgd;
 pub mod token_embed;
 

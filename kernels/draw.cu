@@ -1,0 +1,84 @@
+// nvrtc: --fmad=false
+// Draws the parameters of an image's views, as torchvision's RandomHorizontalFlip, RandomVerticalFlip,
+// RandomRotation, ColorJitter and RandomResizedCrop do.
+//
+//   params  (n,) ViewParams   written (=)
+//
+// View v's words are philox(counter = (image, first_view + v, block), key = seed), in blocks of four:
+//   0       horizontal flip, vertical flip, angle, order of the jitter
+//   1       brightness, contrast, saturation, hue
+//   2 + k   try k of the crop: area, ratio, top, left
+// so that a view depends on nothing but its seed, its image's index and its own.
+// Roundings are explicit where they could differ from the plain definition's: no product is fused into a sum.
+//
+// Grid: a thread per view, 64 threads a CTA. The policy's numbers are those of `Policy`.
+
+#include "prelude.cuh"
+#include "philox.cuh"
+#include "view.cuh"
+
+// Permutation number `index` of 24, in lexicographic order.
+__device__ __forceinline__ void permutation(u32 index, u8 order[4]) {
+    u32 left = 0x3210, below = 6;  // the items that are left, a nibble each; permutations of the rest
+    for (int i = 0; i < 4; ++i) {
+        u32 shift = 4 * (index / below);
+        index %= below;
+        order[i] = (left >> shift) & 15;
+        u32 lower = (1u << shift) - 1;
+        left = (left & lower) | ((left >> 4) & ~lower);
+        below = below == 6 ? 2 : 1;
+    }
+}
+
+// Up to ten crops of a random area and ratio; the first that fits. Else the largest central crop
+// whose ratio is in range. Rounds half to even, as Python does.
+__device__ void draw_crop(ViewParams& view, uint4 counter, uint2 key, int w, int h, float scale_low, float scale_high,
+                          float ratio_low, float ratio_high, float log_ratio_low, float log_ratio_high) {
+    for (int k = 0; k < 10; ++k) {
+        counter.w = 2 + k;
+        uint4 word = philox4x32_10(counter, key);
+        double area = (double)h * w * uniform(word.x, scale_low, scale_high);
+        double ratio = (float)exp((double)uniform(word.y, log_ratio_low, log_ratio_high));
+        view.width = __double2int_rn(sqrt(area * ratio));
+        view.height = __double2int_rn(sqrt(area / ratio));
+        if (0 < view.width && view.width <= w && 0 < view.height && view.height <= h) {
+            view.top = uniform_below(word.z, h - view.height + 1);
+            view.left = uniform_below(word.w, w - view.width + 1);
+            return;
+        }
+    }
+    double ratio = (double)w / h;
+    view.width = w;
+    view.height = h;
+    if (ratio < ratio_low) view.height = max(1, __double2int_rn(w / (double)ratio_low));
+    else if (ratio > ratio_high) view.width = max(1, __double2int_rn(h * (double)ratio_high));
+    view.top = (h - view.height) / 2;
+    view.left = (w - view.width) / 2;
+}
+
+extern "C" __global__ void __launch_bounds__(64)
+draw_views(ViewParams* __restrict__ params, int n, int w, int h, u64 seed, u64 image, u32 first_view, float hflip,
+           float vflip, float rotation, float brightness, float contrast, float saturation, float hue, float scale_low,
+           float scale_high, float ratio_low, float ratio_high, float log_ratio_low, float log_ratio_high) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    uint2 key = make_uint2((u32)seed, (u32)(seed >> 32));
+    uint4 counter = make_uint4((u32)image, (u32)(image >> 32), first_view + i, 0);
+    ViewParams view;
+
+    uint4 word = philox4x32_10(counter, key);
+    view.hflip = uniform(word.x) < hflip;
+    view.vflip = uniform(word.y) < vflip;
+    view.angle = uniform(word.z, -rotation, rotation);
+    permutation(uniform_below(word.w, 24), view.jitter_order);
+
+    counter.w = 1;
+    word = philox4x32_10(counter, key);
+    view.brightness = uniform(word.x, fmaxf(0.f, 1.f - brightness), 1.f + brightness);
+    view.contrast = uniform(word.y, fmaxf(0.f, 1.f - contrast), 1.f + contrast);
+    view.saturation = uniform(word.z, fmaxf(0.f, 1.f - saturation), 1.f + saturation);
+    view.hue = uniform(word.w, -hue, hue);
+
+    draw_crop(view, counter, key, w, h, scale_low, scale_high, ratio_low, ratio_high, log_ratio_low, log_ratio_high);
+    params[i] = view;
+}
