@@ -1,12 +1,12 @@
 // nvrtc: --fmad=false
-// Views of one image, and its CLIP preprocess, from 8-bit RGB to normalised patches, as Pillow and torchvision
-// do it, bit for bit: the definition in plain loops is src/ops/pillow.rs.
+// Views of one image, and its CLIP preprocess, from 8-bit RGB to normalised patches, as Pillow and
+// torchvision do it, bit for bit: the definition in plain loops is src/ops/pillow.rs.
 //
 //   source   (h, w, 3) u8      read
 //   views    (n,) View         what the pixel kernels need to know of each view
 //   bounds   (n, 2, S) int2    first input and number of inputs of each output, across and down
 //   weights  (n, 2, K, S) int  their weights, 22 fractional bits
-//   rows     (n, h, 3, S) u8   the crop's rows, resized across; as many of the h as the crop has
+//   rows     (n, h, S) u32     the crop's rows, resized across; as many of the h as the crop has
 //   patches  (n, S/P · S/P, 3·P·P) fp32   patches row by row; in each, channel, then row, then column
 //
 // Launches, in order:
@@ -14,7 +14,7 @@
 //   sum_luma        over the rotated image and the jitter before its contrast step: the mean it needs
 //   resize_rows     flips, rotation, jitter and crop of a row, then its resize across
 //   resize_columns  the resize down, normalised, into patches
-// All write (=). The sums are of integers, so the order of the atomics does not show.
+// All but the source is written (=). The sums are of integers, so the order of the atomics does not show.
 //
 // Products are not fused into sums here: Pillow rounds each.
 
@@ -48,10 +48,11 @@ __device__ double bicubic(double x) {
     return 0.0;
 }
 
-// Bounds and weights of output `o` of a resize from `in` to `out` pixels, column `column` of the S of one axis.
-// Pillow's precompute_coeffs and normalize_coeffs_8bpc.
+// Bounds and weights of output `o` of a resize from `in` to `out` pixels, into column `column` of an axis's
+// S: Pillow's precompute_coeffs and normalize_coeffs_8bpc. `reach` is where the filter ends.
 template <double filter(double)>
-__device__ void plan_output(int2* bounds, int* weights, int S, int column, int o, int in, int out, double reach) {
+__device__ void plan_output(int2* bounds, int* weights, int S, int column, int o, int in, int out,
+                            double reach) {
     double scale = (double)in / out;
     double stretch = fmax(scale, 1.0), support = reach * stretch, inverse = 1.0 / stretch;
     double center = (o + 0.5) * scale;
@@ -108,16 +109,17 @@ __device__ void plan_rotation(View& view, float degrees, int w, int h) {
     view.y0 = fixed(y0 - s * 0.5 + c * 0.5);
 }
 
-// Grid: (2·S threads, n views), 128 threads a CTA: a thread per output of either axis; a view's first plans it too.
+// Grid: (2·S threads, n views), 128 threads a CTA: a thread per output of either axis, and a view's first
+// plans its pixels too.
 extern "C" __global__ void __launch_bounds__(128)
 plan_views(const ViewParams* __restrict__ params, int w, int h, int S, int K, View* __restrict__ views,
            int2* __restrict__ bounds, int* __restrict__ weights) {
     const ViewParams& p = params[blockIdx.y];
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < 2 * S) {
-        int axis = i >= S, o = i - axis * S;
+        int axis = i >= S, o = i - axis * S, in = axis ? p.height : p.width;
         size_t table = (size_t)blockIdx.y * 2 + axis;
-        plan_output<bilinear>(bounds + table * S, weights + table * K * S, S, o, o, axis ? p.height : p.width, S, 1.0);
+        plan_output<bilinear>(bounds + table * S, weights + table * K * S, S, o, o, in, S, 1.0);
     }
     if (i != 0) return;
     View& view = views[blockIdx.y];
@@ -140,11 +142,11 @@ plan_views(const ViewParams* __restrict__ params, int w, int h, int S, int K, Vi
     view.width = p.width;
 }
 
-// CLIP's preprocess as a view: nothing happens to the pixels, and the outputs are the centre S × S of a resize to
-// (width, height). Grid: 2·S threads, 128 a CTA.
+// CLIP's preprocess as a view: nothing happens to the pixels, and the outputs are the centre S × S of a
+// resize to (width, height). Grid: 2·S threads, 128 a CTA.
 extern "C" __global__ void __launch_bounds__(128)
-plan_original(int w, int h, int width, int height, int S, int K, View* __restrict__ views, int2* __restrict__ bounds,
-              int* __restrict__ weights) {
+plan_original(int w, int h, int width, int height, int S, int K, View* __restrict__ views,
+              int2* __restrict__ bounds, int* __restrict__ weights) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < 2 * S) {
         int axis = i >= S, column = i - axis * S;
@@ -173,37 +175,38 @@ __device__ __forceinline__ int blend(int degenerate, int value, float factor) {
     return (int)fminf(fmaxf(t, 0.f), 255.f);
 }
 
-__device__ __forceinline__ Rgb blend(Rgb degenerate, Rgb p, float factor) {
-    return {blend(degenerate.r, p.r, factor), blend(degenerate.g, p.g, factor), blend(degenerate.b, p.b, factor)};
+// Equals C's round for every value that an 8-bit HSV gives.
+__device__ __forceinline__ int round_half_up(double v) { return (int)(v + 0.5); }
+
+// A channel of a saturated colour, by its distance round the wheel in sectors of 60 degrees.
+__device__ __forceinline__ int channel(int sector, int high, int falling, int rising, int low) {
+    int side = sector < 3 ? falling : rising, flat = sector == 0 || sector == 5 ? high : low;
+    return sector == 1 || sector == 4 ? side : flat;
 }
 
-// To HSV, around the wheel, and back: in Pillow's mixture of float and double.
-__device__ Rgb turn_hue(Rgb p, int shift) {
+// To HSV, around the wheel, and back: in Pillow's mixture of float and double. Selects rather than branches,
+// since neighbours differ; what a grey makes of 0 / 0 on the way is not used.
+__device__ __forceinline__ Rgb turn_hue(Rgb p, int shift) {
     int high = max(p.r, max(p.g, p.b)), low = min(p.r, min(p.g, p.b));
-    if (high == low) return p;
     float range = high - low;
     float rc = (high - p.r) / range, gc = (high - p.g) / range, bc = (high - p.b) / range;
-    float turn = p.r == high ? bc - gc : p.g == high ? (float)(2.0 + rc - bc) : (float)(4.0 + gc - rc);
+    float from_green = 2.0 + rc - bc, from_blue = 4.0 + gc - rc;
+    float turn = p.r == high ? bc - gc : p.g == high ? from_green : from_blue;
     double wheel = turn / 6.0 + 1.0;  // in [5/6, 11/6]
     turn = wheel >= 1.0 ? wheel - 1.0 : wheel;
     int hue = ((int)(turn * 255.0) + shift) & 255;
-    int s8 = (int)((range / high) * 255.0);
-    if (s8 == 0) return {high, high, high};
+    int saturation = (int)(range / max(high, 1) * 255.0);
 
-    double sector = hue * 6.0 / 255.0;
-    int i = (int)sector;
-    float f = sector - i, s = s8 / 255.0;
-    int x = (int)round(high * (1.0 - s));
-    int y = (int)round(high * (1.0 - s * f));
-    int z = (int)round(high * (1.0 - s * (1.0 - f)));
-    switch (i % 6) {
-        case 0: return {high, z, x};
-        case 1: return {y, high, x};
-        case 2: return {x, high, z};
-        case 3: return {x, y, high};
-        case 4: return {z, x, high};
-        default: return {high, x, y};
-    }
+    double place = hue * 6.0 / 255.0;
+    int sector = (int)place;
+    float f = place - sector, s = saturation / 255.0;
+    int bottom = round_half_up(high * (1.0 - s));
+    int falling = round_half_up(high * (1.0 - s * f));
+    int rising = round_half_up(high * (1.0 - s * (1.0 - f)));
+    if (saturation == 0) return {high, high, high};
+    return {channel(sector % 6, high, falling, rising, bottom),
+            channel((sector + 4) % 6, high, falling, rising, bottom),
+            channel((sector + 2) % 6, high, falling, rising, bottom)};
 }
 
 // Pixel (x, y) of the flipped and rotated image; black where that lies outside the source.
@@ -225,7 +228,8 @@ __device__ __forceinline__ Rgb jittered(Rgb p, const View& view, int steps, int 
             p = turn_hue(p, view.hue);
         } else if (jitter != NONE) {
             int grey = jitter == BRIGHTNESS ? 0 : jitter == CONTRAST ? mean : luma(p);
-            p = blend({grey, grey, grey}, p, view.factor[jitter]);
+            float factor = view.factor[jitter];
+            p = {blend(grey, p.r, factor), blend(grey, p.g, factor), blend(grey, p.b, factor)};
         }
     }
     return p;
@@ -249,57 +253,62 @@ sum_luma(const u8* __restrict__ source, int w, int h, View* __restrict__ views) 
 // ---------------------------------------------------------------------------------------------------
 // Resize
 
-__device__ __forceinline__ int clip8(int weighted) { return min(max(weighted >> 22, 0), 255); }
+__device__ __forceinline__ u32 pack(Rgb p) { return p.r | p.g << 8 | p.b << 16; }
+
+// One output: `count` packed pixels, `stride` apart, under weights that are S apart; rounded to 8 bits.
+__device__ __forceinline__ Rgb weighted(const u32* inp, size_t stride, const int* weights, int S, int count) {
+    const int half = 1 << 21;
+    Rgb sum = {half, half, half};
+    for (int k = 0; k < count; ++k) {
+        u32 p = inp[k * stride];
+        int weight = weights[k * S];
+        sum.r += weight * (int)(p & 255);
+        sum.g += weight * (int)(p >> 8 & 255);
+        sum.b += weight * (int)(p >> 16);
+    }
+    return {min(max(sum.r >> 22, 0), 255), min(max(sum.g >> 22, 0), 255), min(max(sum.b >> 22, 0), 255)};
+}
 
 // Grid: (h rows, n views), 256 threads a CTA; CTAs past the crop's height have nothing to do.
-// Shared: 3·w bytes, the crop's row, (3, width).
+// Shared: 4·w bytes, the crop's row.
 extern "C" __global__ void __launch_bounds__(256)
 resize_rows(const u8* __restrict__ source, int w, int h, int S, int K, const View* __restrict__ views,
-            const int2* __restrict__ bounds, const int* __restrict__ weights, u8* __restrict__ rows) {
-    extern __shared__ u8 row[];
+            const int2* __restrict__ bounds, const int* __restrict__ weights, u32* __restrict__ rows) {
+    extern __shared__ u32 row[];
     const View& view = views[blockIdx.y];
     int y = blockIdx.x;
     if (y >= view.height) return;
     u64 count = (u64)w * h;
     int mean = (2 * view.luma_sum + count) / (2 * count);
     for (int x = threadIdx.x; x < view.width; x += blockDim.x) {
-        Rgb p = jittered(rotated(source, w, h, view, view.left + x, view.top + y), view, 4, mean);
-        row[x] = p.r;
-        row[view.width + x] = p.g;
-        row[2 * view.width + x] = p.b;
+        row[x] = pack(jittered(rotated(source, w, h, view, view.left + x, view.top + y), view, 4, mean));
     }
     __syncthreads();
 
     bounds += (size_t)blockIdx.y * 2 * S;
     weights += (size_t)blockIdx.y * 2 * K * S;
-    rows += ((size_t)blockIdx.y * h + y) * 3 * S;
-    for (int i = threadIdx.x; i < 3 * S; i += blockDim.x) {
-        int c = i / S, o = i - c * S;
-        int2 inputs = bounds[o];
-        const u8* inp = row + c * view.width + inputs.x;
-        int sum = 1 << 21;
-        for (int k = 0; k < inputs.y; ++k) sum += inp[k] * weights[k * S + o];
-        rows[i] = clip8(sum);
+    rows += ((size_t)blockIdx.y * h + y) * S;
+    for (int x = threadIdx.x; x < S; x += blockDim.x) {
+        int2 inputs = bounds[x];
+        rows[x] = pack(weighted(row + inputs.x, 1, weights + x, S, inputs.y));
     }
 }
 
 // Grid: (patches, n views), 256 threads a CTA.
 extern "C" __global__ void __launch_bounds__(256)
-resize_columns(const u8* __restrict__ rows, int h, int S, int P, int K, const int2* __restrict__ bounds,
+resize_columns(const u32* __restrict__ rows, int h, int S, int P, int K, const int2* __restrict__ bounds,
                const int* __restrict__ weights, float* __restrict__ patches) {
-    const float mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
-    const float std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
     int per_row = S / P, top = blockIdx.x / per_row * P, left = blockIdx.x % per_row * P;
     bounds += ((size_t)blockIdx.y * 2 + 1) * S;
     weights += ((size_t)blockIdx.y * 2 + 1) * K * S;
-    rows += (size_t)blockIdx.y * h * 3 * S;
+    rows += (size_t)blockIdx.y * h * S;
     patches += ((size_t)blockIdx.y * gridDim.x + blockIdx.x) * 3 * P * P;
-    for (int i = threadIdx.x; i < 3 * P * P; i += blockDim.x) {
-        int line = i / P, c = line / P, y = top + line - c * P, x = left + i - line * P;
+    for (int i = threadIdx.x; i < P * P; i += blockDim.x) {
+        int y = top + i / P, x = left + i % P;
         int2 inputs = bounds[y];
-        const u8* inp = rows + (size_t)inputs.x * 3 * S + c * S + x;
-        int sum = 1 << 21;
-        for (int k = 0; k < inputs.y; ++k) sum += inp[(size_t)k * 3 * S] * weights[k * S + y];
-        patches[i] = (clip8(sum) / 255.f - mean[c]) / std[c];
+        Rgb p = weighted(rows + (size_t)inputs.x * S + x, S, weights + y, S, inputs.y);
+        patches[i] = (p.r / 255.f - 0.48145466f) / 0.26862954f;
+        patches[P * P + i] = (p.g / 255.f - 0.4578275f) / 0.26130258f;
+        patches[2 * P * P + i] = (p.b / 255.f - 0.40821073f) / 0.27577711f;
     }
 }

@@ -30,15 +30,16 @@ __device__ __forceinline__ void permutation(u32 index, u8 order[4]) {
     }
 }
 
+struct CropRange { float scale_low, scale_high, ratio_low, ratio_high, log_ratio_low, log_ratio_high; };
+
 // Up to ten crops of a random area and ratio; the first that fits. Else the largest central crop
 // whose ratio is in range. Rounds half to even, as Python does.
-__device__ void draw_crop(ViewParams& view, uint4 counter, uint2 key, int w, int h, float scale_low, float scale_high,
-                          float ratio_low, float ratio_high, float log_ratio_low, float log_ratio_high) {
+__device__ void draw_crop(ViewParams& view, uint4 counter, uint2 key, int w, int h, CropRange range) {
     for (int k = 0; k < 10; ++k) {
         counter.w = 2 + k;
         uint4 word = philox4x32_10(counter, key);
-        double area = (double)h * w * uniform(word.x, scale_low, scale_high);
-        double ratio = (float)exp((double)uniform(word.y, log_ratio_low, log_ratio_high));
+        double area = (double)h * w * uniform(word.x, range.scale_low, range.scale_high);
+        double ratio = (float)exp((double)uniform(word.y, range.log_ratio_low, range.log_ratio_high));
         view.width = __double2int_rn(sqrt(area * ratio));
         view.height = __double2int_rn(sqrt(area / ratio));
         if (0 < view.width && view.width <= w && 0 < view.height && view.height <= h) {
@@ -50,16 +51,17 @@ __device__ void draw_crop(ViewParams& view, uint4 counter, uint2 key, int w, int
     double ratio = (double)w / h;
     view.width = w;
     view.height = h;
-    if (ratio < ratio_low) view.height = max(1, __double2int_rn(w / (double)ratio_low));
-    else if (ratio > ratio_high) view.width = max(1, __double2int_rn(h * (double)ratio_high));
+    if (ratio < range.ratio_low) view.height = max(1, __double2int_rn(w / (double)range.ratio_low));
+    else if (ratio > range.ratio_high) view.width = max(1, __double2int_rn(h * (double)range.ratio_high));
     view.top = (h - view.height) / 2;
     view.left = (w - view.width) / 2;
 }
 
 extern "C" __global__ void __launch_bounds__(64)
-draw_views(ViewParams* __restrict__ params, int n, int w, int h, u64 seed, u64 image, u32 first_view, float hflip,
-           float vflip, float rotation, float brightness, float contrast, float saturation, float hue, float scale_low,
-           float scale_high, float ratio_low, float ratio_high, float log_ratio_low, float log_ratio_high) {
+draw_views(ViewParams* __restrict__ params, int n, int w, int h, u64 seed, u64 image, u32 first_view,
+           float hflip, float vflip, float rotation, float brightness, float contrast, float saturation,
+           float hue, float scale_low, float scale_high, float ratio_low, float ratio_high,
+           float log_ratio_low, float log_ratio_high) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;
     uint2 key = make_uint2((u32)seed, (u32)(seed >> 32));
@@ -79,6 +81,7 @@ draw_views(ViewParams* __restrict__ params, int n, int w, int h, u64 seed, u64 i
     view.saturation = uniform(word.z, fmaxf(0.f, 1.f - saturation), 1.f + saturation);
     view.hue = uniform(word.w, -hue, hue);
 
-    draw_crop(view, counter, key, w, h, scale_low, scale_high, ratio_low, ratio_high, log_ratio_low, log_ratio_high);
+    CropRange range = {scale_low, scale_high, ratio_low, ratio_high, log_ratio_low, log_ratio_high};
+    draw_crop(view, counter, key, w, h, range);
     params[i] = view;
 }

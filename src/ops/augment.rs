@@ -16,7 +16,7 @@ use crate::policy::Policy;
 
 /// The longest side of a source image, pixels: a row fits into the shared memory of any GPU, and
 /// Pillow's 16.16 fixed point holds every coordinate.
-pub const MAX_SIDE: usize = 16_000;
+pub const MAX_SIDE: usize = 12_000;
 
 /// `struct View` of the kernel.
 type View = [u64; 11];
@@ -39,7 +39,7 @@ struct Scratch {
     views: Slice<View>,  // (n,)
     bounds: Slice<i32>,  // (n, 2, S, 2)
     weights: Slice<i32>, // (n, 2, K, S)
-    rows: Slice<u8>,     // (n, h, 3, S)
+    rows: Slice<u32>,    // (n, h, S)
 }
 
 impl Augmenter {
@@ -177,7 +177,7 @@ impl Augmenter {
         self.gpu.launch(
             "augment",
             "resize_rows",
-            Launch { grid: [h, n, 1], block: [256, 1, 1], shared_bytes: 3 * w },
+            Launch { grid: [h, n, 1], block: [256, 1, 1], shared_bytes: 4 * w },
             args![source, w as i32, h as i32, s as i32, k as i32, views, bounds, weights, rows],
         )?;
         self.gpu.launch(
@@ -196,7 +196,7 @@ impl Augmenter {
             self.grow(&mut scratch.views, n)?;
             self.grow(&mut scratch.bounds, n * 4 * s)?;
             self.grow(&mut scratch.weights, n * 2 * k * s)?;
-            self.grow(&mut scratch.rows, n * h * 3 * s)?;
+            self.grow(&mut scratch.rows, n * h * s)?;
         }
         Ok(self.scratch.borrow())
     }
@@ -210,7 +210,7 @@ impl Augmenter {
     }
 
     fn scratch_bytes(&self, h: usize, k: usize) -> usize {
-        size_of::<View>() + self.image_size * (16 + 8 * k + 3 * h)
+        size_of::<View>() + self.image_size * (16 + 8 * k + 4 * h)
     }
 
     /// Elements of a view's patches.
