@@ -2,6 +2,7 @@
 //!
 //! PTX text → [`ptx`] → a warp-wide interpreter in [`exec`], over [`memory`].
 
+pub mod api;
 pub mod exec;
 pub mod memory;
 pub mod ptx;

@@ -153,7 +153,7 @@ impl Body for Elect {
     }
 }
 
-/// Logic on predicates, in `imm`: 0 and, 1 or, 2 xor, 3 not, 4 mov.
+/// Logic on predicates, in `imm`: 0 and, 1 or, 2 xor, 3 not, 4 mov, 5 false, 6 true.
 pub struct PredLogic;
 impl Body for PredLogic {
     #[inline(always)]
@@ -166,7 +166,9 @@ impl Body for PredLogic {
                 1 => a | b,
                 2 => a ^ b,
                 3 => !a,
-                _ => a,
+                4 => a,
+                5 => 0,
+                _ => u32::MAX,
             };
             warp.set_pred(op.d, value);
         }

@@ -425,8 +425,14 @@ impl Entry<'_> {
         let ty = self.ty().ok_or("no type")?;
         let (d, a) = (self.operand(0)?, self.operand(1)?);
         if ty == Type::Pred {
-            let slots = [to.pred(d)?, to.pred(a)?, 0, 0, 0];
-            return done(to.emit::<PredLogic>(slots, 4));
+            let d = to.pred(d)?;
+            return match a {
+                Operand::Int(value) => done(to.emit::<PredLogic>([d, 0, 0, 0, 0], 5 + (*value != 0) as i64)),
+                _ => {
+                    let a = to.pred(a)?;
+                    done(to.emit::<PredLogic>([d, a, 0, 0, 0], 4))
+                }
+            };
         }
         let wide = ty.size_bytes() == 8;
         match (d, a) {

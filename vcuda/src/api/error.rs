@@ -1,0 +1,73 @@
+//! CUDA's errors, their names and their texts.
+
+use std::ffi::{CStr, c_char};
+
+use super::{guarded_always, put};
+
+macro_rules! statuses {
+    ($($variant:ident = $code:literal, $name:literal, $text:literal;)*) => {
+        /// A `CUresult` other than success.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(i32)]
+        pub enum Status {
+            $($variant = $code,)*
+        }
+
+        fn describe(code: i32) -> Option<(&'static CStr, &'static CStr)> {
+            match code {
+                0 => Some((c"CUDA_SUCCESS", c"no error")),
+                $($code => Some(($name, $text)),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+statuses! {
+    InvalidValue = 1, c"CUDA_ERROR_INVALID_VALUE", c"invalid argument";
+    OutOfMemory = 2, c"CUDA_ERROR_OUT_OF_MEMORY", c"out of memory";
+    InvalidDevice = 101, c"CUDA_ERROR_INVALID_DEVICE", c"invalid device ordinal";
+    InvalidImage = 200, c"CUDA_ERROR_INVALID_IMAGE", c"device kernel image is invalid";
+    InvalidContext = 201, c"CUDA_ERROR_INVALID_CONTEXT", c"invalid device context";
+    NoBinaryForGpu = 209, c"CUDA_ERROR_NO_BINARY_FOR_GPU", c"no kernel image is available for execution on the device";
+    UnsupportedLimit = 215, c"CUDA_ERROR_UNSUPPORTED_LIMIT", c"limit is not supported on this architecture";
+    InvalidPtx = 218, c"CUDA_ERROR_INVALID_PTX", c"a PTX JIT compilation failed";
+    FileNotFound = 301, c"CUDA_ERROR_FILE_NOT_FOUND", c"file not found";
+    InvalidHandle = 400, c"CUDA_ERROR_INVALID_HANDLE", c"invalid resource handle";
+    NotFound = 500, c"CUDA_ERROR_NOT_FOUND", c"named symbol not found";
+    NotReady = 600, c"CUDA_ERROR_NOT_READY", c"device not ready";
+    IllegalAddress = 700, c"CUDA_ERROR_ILLEGAL_ADDRESS", c"an illegal memory access was encountered";
+    LaunchOutOfResources = 701, c"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", c"too many resources requested for launch";
+    LaunchTimeout = 702, c"CUDA_ERROR_LAUNCH_TIMEOUT", c"the launch timed out and was terminated";
+    Assert = 710, c"CUDA_ERROR_ASSERT", c"device-side assert triggered";
+    IllegalInstruction = 715, c"CUDA_ERROR_ILLEGAL_INSTRUCTION", c"an illegal instruction was encountered";
+    MisalignedAddress = 716, c"CUDA_ERROR_MISALIGNED_ADDRESS", c"misaligned address";
+    NotSupported = 801, c"CUDA_ERROR_NOT_SUPPORTED", c"operation not supported";
+    Unknown = 999, c"CUDA_ERROR_UNKNOWN", c"unknown error";
+}
+
+/// As in NVIDIA's CUDA driver API.
+///
+/// # Safety
+/// `text` is null or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetErrorName(code: i32, text: *mut *const c_char) -> i32 {
+    guarded_always(|| {
+        let (name, _) = describe(code).ok_or(Status::InvalidValue)?;
+        // SAFETY: the caller's.
+        unsafe { put(text, name.as_ptr()) }
+    })
+}
+
+/// As in NVIDIA's CUDA driver API.
+///
+/// # Safety
+/// `text` is null or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetErrorString(code: i32, text: *mut *const c_char) -> i32 {
+    guarded_always(|| {
+        let (_, description) = describe(code).ok_or(Status::InvalidValue)?;
+        // SAFETY: the caller's.
+        unsafe { put(text, description.as_ptr()) }
+    })
+}

@@ -1,0 +1,132 @@
+//! The CUDA driver API over the interpreter: what `libcuda.so` exports, as far as it makes sense here.
+//!
+//! Work is done when its call returns: streams are in order trivially, and an error of a kernel is the
+//! launch's own. Like on hardware it sticks to the device until the process ends.
+
+mod context;
+mod device;
+mod error;
+mod event;
+mod launch;
+mod memory;
+mod module;
+mod refused;
+mod stream;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+pub use error::Status;
+
+use crate::exec::Options;
+use crate::memory::Memory;
+
+/// The process's one device.
+struct Device {
+    memory: Memory,
+    options: Options,
+    /// Compute capability.
+    capability: (i32, i32),
+    /// The first fault of a kernel, or 0: every later call returns it.
+    fault: AtomicI32,
+}
+
+fn device() -> &'static Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let number = |name: &str| {
+            let text = std::env::var(name).ok()?;
+            let value = text.parse::<usize>().ok().filter(|&n| n > 0);
+            if value.is_none() {
+                eprintln!("vcuda: {name}={text}: expected a number above 0; it is ignored");
+            }
+            value
+        };
+        let capability = match std::env::var("VCUDA_ARCH").as_deref() {
+            Ok("sm_80") => (8, 0),
+            Ok("sm_90a" | "sm_90") | Err(_) => (9, 0),
+            Ok(other) => {
+                eprintln!("vcuda: VCUDA_ARCH={other}: expected sm_80 or sm_90a; it is ignored");
+                (9, 0)
+            }
+        };
+        for check in
+            std::env::var("VCUDA_CHECK").unwrap_or_default().split(',').filter(|name| !name.is_empty())
+        {
+            if check != "memory" {
+                eprintln!("vcuda: VCUDA_CHECK={check}: there is no such check; `memory` is always on");
+            }
+        }
+        Device {
+            memory: Memory::new(number("VCUDA_MEMORY_BYTES").unwrap_or_else(available_bytes)),
+            options: Options { threads: number("VCUDA_THREADS").unwrap_or(cores) },
+            capability,
+            fault: AtomicI32::new(0),
+        }
+    })
+}
+
+/// The host's memory that can be had without swapping.
+fn available_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<usize>().ok());
+    kilobytes.unwrap_or(1 << 20) * 1024
+}
+
+type Outcome = Result<(), Status>;
+
+/// The body of an exported function: a panic ends here, and a device that has failed stays so.
+fn guarded(body: impl FnOnce() -> Outcome) -> i32 {
+    match device().fault.load(Ordering::Relaxed) {
+        0 => guarded_always(body),
+        fault => fault,
+    }
+}
+
+/// The same for functions that answer also after a fault.
+fn guarded_always(body: impl FnOnce() -> Outcome) -> i32 {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(status)) => status as i32,
+        Err(_) => {
+            eprintln!("vcuda: this is a bug in the virtual driver; the call failed");
+            Status::Unknown as i32
+        }
+    }
+}
+
+/// Writes an output parameter.
+///
+/// # Safety
+/// `to` is null or may be written.
+unsafe fn put<T>(to: *mut T, value: T) -> Outcome {
+    if to.is_null() {
+        return Err(Status::InvalidValue);
+    }
+    // SAFETY: not null, and the caller's.
+    unsafe { to.write(value) };
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Exports functions of the driver API: `export! { cuInit(flags: u32) { … } }`.
+macro_rules! export {
+    ($($(#[$meta:meta])* $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block)*) => {$(
+        $(#[$meta])*
+        /// As in NVIDIA's CUDA driver API.
+        ///
+        /// # Safety
+        /// Pointers are null or as the CUDA driver API asks for.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($arg: $ty),*) -> i32 {
+            $crate::api::guarded(|| $body)
+        }
+    )*};
+}
+use export;
