@@ -44,6 +44,12 @@ pub struct Tolerance {
 impl Tolerance {
     /// float32 arithmetic on operands of order one, sums of up to a few thousand terms.
     pub const FP32: Tolerance = Tolerance { absolute: 2e-5, relative: 2e-5, global: 1e-5 };
+    /// float32 sums of `terms` products of factors up to one, added one after another.
+    pub fn of_sums(terms: usize) -> Tolerance {
+        let terms = terms as f64;
+        Tolerance { absolute: 2e-6 + 6e-8 * terms, relative: 2e-6, global: 5e-7 + 3e-7 * terms.sqrt() }
+    }
+
     /// Bit equality (but for the sign of zero).
     pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0, global: 0.0 };
 }

@@ -2,6 +2,7 @@
 
 #[doc(hidden)]
 pub mod check;
+pub mod clip;
 pub mod gpu;
 pub mod ops;
 pub mod policy;

@@ -37,6 +37,11 @@ pub struct Arg {
     size_bytes: usize,
 }
 
+impl Arg {
+    /// An address of nothing.
+    pub const NULL: Arg = Arg { bits: 0, size_bytes: 8 };
+}
+
 impl<T> From<&Slice<T>> for Arg {
     fn from(slice: &Slice<T>) -> Arg {
         Arg { bits: slice.address(), size_bytes: 8 }

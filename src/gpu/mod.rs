@@ -10,7 +10,7 @@ mod nvrtc;
 mod slice;
 
 pub use cache::Cache;
-pub use driver::{DeviceChoice, Driver, find_virtual_driver};
+pub use driver::{DeviceChoice, Driver, find_virtual_driver, gpu_count};
 pub use launch::{Arg, Launch};
 pub use nvrtc::Nvrtc;
 pub use slice::Slice;

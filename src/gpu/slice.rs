@@ -76,6 +76,11 @@ impl<T> Slice<T> {
         }
     }
 
+    /// Whether the first element's address is a multiple of `bytes`.
+    pub fn is_aligned(&self, bytes: u64) -> bool {
+        self.address().is_multiple_of(bytes)
+    }
+
     /// Device address of the first element.
     pub(super) fn address(&self) -> CUdeviceptr {
         self.allocation.address + (self.offset * size_of::<T>()) as CUdeviceptr

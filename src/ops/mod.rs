@@ -3,11 +3,17 @@
 //!
 //! Launchers check every buffer's length against the shape, then queue the kernel on the stream.
 
+pub mod activation;
+pub mod attention;
 pub mod augment;
 pub mod draw;
 pub mod entropy;
 pub mod head;
+pub mod layernorm;
+pub mod matmul;
+pub mod patch_embed;
 pub mod pillow;
+pub mod reduce;
 pub mod sgd;
 pub mod token_embed;
 

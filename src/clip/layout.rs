@@ -1,0 +1,108 @@
+//! Where each parameter lies in one buffer of float32: a whole tower is one allocation, one SGD launch
+//! and one copy to restore.
+
+use std::ops::Range;
+
+use super::config::{ClipConfig, TowerConfig};
+
+/// Every parameter begins at a multiple of this many floats (256 bytes); the padding is zero.
+const ALIGN: usize = 64;
+
+/// A block's parameters, as ranges of the buffer. A norm is its weight, then its bias.
+#[derive(Clone, Debug)]
+pub struct BlockLayout {
+    pub ln1: Range<usize>,   // (2, C)
+    pub qkv_w: Range<usize>, // (3C, C)
+    pub qkv_b: Range<usize>, // (3C,)
+    pub out_w: Range<usize>, // (C, C)
+    pub out_b: Range<usize>, // (C,)
+    pub ln2: Range<usize>,   // (2, C)
+    pub fc1_w: Range<usize>, // (M, C)
+    pub fc1_b: Range<usize>, // (M,)
+    pub fc2_w: Range<usize>, // (C, M)
+    pub fc2_b: Range<usize>, // (C,)
+}
+
+/// The vision tower's parameters, in the order in which data flows.
+#[derive(Clone, Debug)]
+pub struct VisionLayout {
+    pub class_embedding: Range<usize>,    // (C,)
+    pub patch_embedding: Range<usize>,    // (C, 3·P·P)
+    pub position_embedding: Range<usize>, // (T, C)
+    pub pre_ln: Range<usize>,             // (2, C)
+    pub blocks: Vec<BlockLayout>,
+    pub post_ln: Range<usize>,    // (2, C)
+    pub projection: Range<usize>, // (D, C)
+    /// Floats in all, a multiple of 64.
+    pub total: usize,
+}
+
+/// The text tower's parameters.
+#[derive(Clone, Debug)]
+pub struct TextLayout {
+    pub token_embedding: Range<usize>,    // (V, C)
+    pub position_embedding: Range<usize>, // (77, C)
+    pub blocks: Vec<BlockLayout>,
+    pub final_ln: Range<usize>,   // (2, C)
+    pub projection: Range<usize>, // (D, C)
+    /// Floats in all, a multiple of 64.
+    pub total: usize,
+}
+
+#[derive(Default)]
+struct Cursor(usize);
+
+impl Cursor {
+    fn take(&mut self, len: usize) -> Range<usize> {
+        let start = self.0;
+        self.0 = (start + len).next_multiple_of(ALIGN);
+        start..start + len
+    }
+
+    fn block(&mut self, TowerConfig { width: c, mlp: m, .. }: &TowerConfig) -> BlockLayout {
+        BlockLayout {
+            ln1: self.take(2 * c),
+            qkv_w: self.take(3 * c * c),
+            qkv_b: self.take(3 * c),
+            out_w: self.take(c * c),
+            out_b: self.take(*c),
+            ln2: self.take(2 * c),
+            fc1_w: self.take(m * c),
+            fc1_b: self.take(*m),
+            fc2_w: self.take(c * m),
+            fc2_b: self.take(*c),
+        }
+    }
+}
+
+impl ClipConfig {
+    /// The vision tower's buffer.
+    pub fn vision_layout(&self) -> VisionLayout {
+        let c = self.vision.width;
+        let mut at = Cursor::default();
+        VisionLayout {
+            class_embedding: at.take(c),
+            patch_embedding: at.take(c * self.patch_len()),
+            position_embedding: at.take(self.tokens() * c),
+            pre_ln: at.take(2 * c),
+            blocks: (0..self.vision.layers).map(|_| at.block(&self.vision)).collect(),
+            post_ln: at.take(2 * c),
+            projection: at.take(self.embed_dim * c),
+            total: at.0,
+        }
+    }
+
+    /// The text tower's buffer.
+    pub fn text_layout(&self) -> TextLayout {
+        let c = self.text.width;
+        let mut at = Cursor::default();
+        TextLayout {
+            token_embedding: at.take(self.vocab_size * c),
+            position_embedding: at.take(self.context_length * c),
+            blocks: (0..self.text.layers).map(|_| at.block(&self.text)).collect(),
+            final_ln: at.take(2 * c),
+            projection: at.take(self.embed_dim * c),
+            total: at.0,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! CLIP's text tower on the device: prompts to unit features, once a run.
+
+use anyhow::Result;
+
+use super::config::ClipConfig;
+use super::layout::TextLayout;
+use super::tower::{Tower, halves};
+use crate::gpu::{Gpu, Slice};
+use crate::ops::head::{normalize_forward, rows_gather};
+use crate::ops::layernorm::{Normed, layernorm_forward};
+use crate::ops::matmul::matmul_forward;
+use crate::ops::token_embed::token_embed_forward;
+
+/// Prompts encoded at once: bounds the activations of a long list of labels.
+const PROMPTS_AT_ONCE: usize = 64;
+
+/// Unit text features `(K, D)` of `k` prompts.
+///
+/// * `weights`: the text tower's parameters in `layout`'s order.
+/// * `ids`: `(K, 77)` token ids, zero-padded. `ends`: each prompt's end-of-text position.
+///
+/// The mask is causal, so tokens behind the last end of text change nothing and are not computed.
+///
+/// # Errors
+/// Out of device memory; a kernel's own.
+pub fn encode_text(
+    gpu: &Gpu,
+    config: &ClipConfig,
+    layout: &TextLayout,
+    weights: &[f32],
+    ids: &[Vec<i32>],
+    ends: &[usize],
+) -> Result<Vec<f32>> {
+    let params = gpu.upload(weights)?;
+    let t = ends.iter().max().map_or(0, |end| end + 1);
+    let b = ids.len().min(PROMPTS_AT_ONCE);
+    let tower = Tower::for_inference(gpu, &config.text, b, t, true)?;
+    let mut features = Vec::with_capacity(ids.len() * config.embed_dim);
+    for (ids, ends) in ids.chunks(PROMPTS_AT_ONCE).zip(ends.chunks(PROMPTS_AT_ONCE)) {
+        let ids: Vec<i32> = ids.iter().flat_map(|row| &row[..t]).copied().collect();
+        features.extend(encode_batch(gpu, config, layout, &params, &tower, &ids, ends, t)?);
+    }
+    Ok(features)
+}
+
+#[allow(clippy::too_many_arguments)] // the tower's state, spelled out; one caller
+fn encode_batch(
+    gpu: &Gpu,
+    config: &ClipConfig,
+    layout: &TextLayout,
+    params: &Slice<f32>,
+    tower: &Tower,
+    ids: &[i32],
+    ends: &[usize],
+    t: usize,
+) -> Result<Vec<f32>> {
+    let (b, c, d, eps) = (ends.len(), config.text.width, config.embed_dim, config.text.eps);
+    let w = |range: &std::ops::Range<usize>| params.slice(range.clone());
+    let ends: Vec<i32> = ends.iter().map(|&end| end as i32).collect();
+    let position = w(&layout.position_embedding).slice(0..t * c);
+    let x = gpu.alloc(b * t * c)?;
+    token_embed_forward(gpu, &x, &gpu.upload(ids)?, &w(&layout.token_embedding), &position, (b, t, c))?;
+    let last = tower.forward(gpu, params, &layout.blocks, &x, b)?;
+    let end = gpu.alloc(b * c)?;
+    rows_gather(gpu, &end, &last, &gpu.upload(&ends)?, (b, t, c))?;
+    let normed = Normed::new(gpu, b, c)?;
+    let [weight, bias] = halves(&w(&layout.final_ln));
+    layernorm_forward(gpu, &normed, &end, [&weight, &bias], (b, c), eps)?;
+    let (features, unit, norm) = (gpu.alloc(b * d)?, gpu.alloc(b * d)?, gpu.alloc(b)?);
+    matmul_forward(gpu, &features, &normed.out, &w(&layout.projection), None, None, (b, c, d))?;
+    normalize_forward(gpu, &unit, &norm, &features, (b, d))?;
+    gpu.read(&unit)
+}

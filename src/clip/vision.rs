@@ -1,0 +1,217 @@
+//! CLIP's vision tower on the device: image patches to unit features, and the gradient of every
+//! parameter.
+
+use std::ops::Range;
+
+use anyhow::Result;
+
+use super::config::ClipConfig;
+use super::layout::VisionLayout;
+use super::tower::{Tower, halves};
+use crate::gpu::{Gpu, Slice};
+use crate::ops::head::{normalize_backward, normalize_forward, rows_gather, rows_scatter};
+use crate::ops::layernorm::{self, Normed, layernorm_backward, layernorm_forward};
+use crate::ops::matmul::{matmul_backward_input, matmul_backward_weight, matmul_forward};
+use crate::ops::patch_embed::{self, PatchEmbed, patch_embed_backward, patch_embed_forward};
+use crate::ops::sgd::sgd_step;
+
+/// The tower's parameters, its activations for up to `B` images, and the snapshot that undoes a step.
+pub struct VisionTower {
+    config: ClipConfig,
+    pub layout: VisionLayout,
+    pub params: Slice<f32>, // (layout.total,)
+    pub grads: Slice<f32>,  // (layout.total,)
+    snapshot: Slice<f32>,   // (layout.total,)
+
+    /// `(B, T-1, 3·P·P)`: the input, filled by the augmentation.
+    pub patches: Slice<f32>,
+    projected: Slice<f32>, // (B, T-1, C)
+    embedded: Slice<f32>,  // (B, T, C)
+    pre_ln: Normed,        // (B, T, C)
+    tower: Tower,
+    class_row: Slice<i32>, // (B,) zeros: the class token's row
+    class: Slice<f32>,     // (B, C)
+    post_ln: Normed,       // (B, C)
+    features: Slice<f32>,  // (B, D)
+    /// `(B, D)`: features of unit norm, the output.
+    pub unit: Slice<f32>,
+    norm: Slice<f32>, // (B,)
+
+    dx: Slice<f32>,        // (B, T, C)
+    dembedded: Slice<f32>, // (B, T, C)
+    dclass: Slice<f32>,    // (B, C)
+    dnormed: Slice<f32>,   // (B, C)
+    dfeatures: Slice<f32>, // (B, D)
+    scratch: Slice<f32>,
+}
+
+impl VisionTower {
+    /// Puts `weights` (in `layout`'s order) on the device, with room for `b` images at once.
+    ///
+    /// # Errors
+    /// Out of device memory.
+    pub fn new(
+        gpu: &Gpu,
+        config: &ClipConfig,
+        layout: VisionLayout,
+        weights: &[f32],
+        b: usize,
+    ) -> Result<Self> {
+        let (t, c, d) = (config.tokens(), config.vision.width, config.embed_dim);
+        let params = gpu.upload(weights)?;
+        let snapshot = gpu.alloc(layout.total)?;
+        gpu.copy(&snapshot, &params)?;
+        Ok(VisionTower {
+            config: config.clone(),
+            params,
+            // Padding between tensors is never written: as zero, a step leaves it alone.
+            grads: gpu.zeros(layout.total)?,
+            snapshot,
+            layout,
+            patches: gpu.alloc(b * (t - 1) * config.patch_len())?,
+            projected: gpu.alloc(b * (t - 1) * c)?,
+            embedded: gpu.alloc(b * t * c)?,
+            pre_ln: Normed::new(gpu, b * t, c)?,
+            tower: Tower::for_training(gpu, &config.vision, b, t)?,
+            class_row: gpu.zeros(b)?,
+            class: gpu.alloc(b * c)?,
+            post_ln: Normed::new(gpu, b, c)?,
+            features: gpu.alloc(b * d)?,
+            unit: gpu.alloc(b * d)?,
+            norm: gpu.alloc(b)?,
+            dx: gpu.alloc(b * t * c)?,
+            dembedded: gpu.alloc(b * t * c)?,
+            dclass: gpu.alloc(b * c)?,
+            dnormed: gpu.alloc(b * c)?,
+            dfeatures: gpu.alloc(b * d)?,
+            scratch: gpu.alloc(layernorm::backward_scratch_len(b * t, c))?,
+        })
+    }
+
+    /// Unit features of the first `b` images in `patches`.
+    pub fn forward(&self, gpu: &Gpu, b: usize) -> Result<Slice<f32>> {
+        let (t, c, d) = (self.config.tokens(), self.config.vision.width, self.config.embed_dim);
+        let (at, eps) = (&self.layout, self.config.vision.eps);
+        let w = |range: &Range<usize>| self.params.slice(range.clone());
+        let embedded = self.embedded.slice(0..b * t * c);
+        let [weight, class, position] =
+            [&at.patch_embedding, &at.class_embedding, &at.position_embedding].map(|range| w(range));
+        let params = PatchEmbed { weight: &weight, class: &class, position: &position };
+        let projected = self.projected.slice(0..b * (t - 1) * c);
+        patch_embed_forward(gpu, &embedded, &self.batch_patches(b), &params, &projected, self.shape(b))?;
+        let pre_ln = self.pre_ln.rows(b * t, c);
+        let [weight, bias] = halves(&w(&at.pre_ln));
+        layernorm_forward(gpu, &pre_ln, &embedded, [&weight, &bias], (b * t, c), eps)?;
+        let last = self.tower.forward(gpu, &self.params, &at.blocks, &pre_ln.out, b)?;
+
+        let class = self.class.slice(0..b * c);
+        rows_gather(gpu, &class, &last, &self.class_row.slice(0..b), (b, t, c))?;
+        let post_ln = self.post_ln.rows(b, c);
+        let [weight, bias] = halves(&w(&at.post_ln));
+        layernorm_forward(gpu, &post_ln, &class, [&weight, &bias], (b, c), eps)?;
+        let features = self.features.slice(0..b * d);
+        matmul_forward(gpu, &features, &post_ln.out, &w(&at.projection), None, None, (b, c, d))?;
+        let unit = self.unit.slice(0..b * d);
+        normalize_forward(gpu, &unit, &self.norm.slice(0..b), &features, (b, d))?;
+        Ok(unit)
+    }
+
+    /// From `dunit` `(B, D)`, the gradient of the last forward's output, the gradient of every
+    /// parameter, written (=) to `grads`. Takes the first `b` of the images that forward saw.
+    pub fn backward(&self, gpu: &Gpu, dunit: &Slice<f32>, b: usize) -> Result<()> {
+        let (t, c, d) = (self.config.tokens(), self.config.vision.width, self.config.embed_dim);
+        let (at, scratch) = (&self.layout, &self.scratch);
+        let w = |range: &Range<usize>| self.params.slice(range.clone());
+        let dw = |range: &Range<usize>| self.grads.slice(range.clone());
+
+        let dfeatures = self.dfeatures.slice(0..b * d);
+        normalize_backward(
+            gpu,
+            &dfeatures,
+            dunit,
+            &self.unit.slice(0..b * d),
+            &self.norm.slice(0..b),
+            (b, d),
+        )?;
+        let post_ln = self.post_ln.rows(b, c);
+        matmul_backward_weight(gpu, &dw(&at.projection), &dfeatures, &post_ln.out, (b, c, d))?;
+        let dnormed = self.dnormed.slice(0..b * c);
+        matmul_backward_input(gpu, &dnormed, &dfeatures, &w(&at.projection), (b, c, d))?;
+        let (dclass, class) = (self.dclass.slice(0..b * c), self.class.slice(0..b * c));
+        let [weight, _] = halves(&w(&at.post_ln));
+        layernorm_backward(
+            gpu,
+            &dclass,
+            &dw(&at.post_ln),
+            &dnormed,
+            &class,
+            &weight,
+            &post_ln,
+            scratch,
+            (b, c),
+            false,
+        )?;
+        let dx = self.dx.slice(0..b * t * c);
+        rows_scatter(gpu, &dx, &dclass, &self.class_row.slice(0..b), (b, t, c))?;
+
+        let pre_ln = self.pre_ln.rows(b * t, c);
+        self.tower.backward(gpu, &self.grads, &self.params, &at.blocks, &dx, &pre_ln.out, b)?;
+        let (dembedded, embedded) = (self.dembedded.slice(0..b * t * c), self.embedded.slice(0..b * t * c));
+        let [weight, _] = halves(&w(&at.pre_ln));
+        layernorm_backward(
+            gpu,
+            &dembedded,
+            &dw(&at.pre_ln),
+            &dx,
+            &embedded,
+            &weight,
+            &pre_ln,
+            scratch,
+            (b * t, c),
+            false,
+        )?;
+        let [weight, class, position] =
+            [&at.patch_embedding, &at.class_embedding, &at.position_embedding].map(|range| dw(range));
+        let dparams = PatchEmbed { weight: &weight, class: &class, position: &position };
+        let dprojected = self.projected.slice(0..b * (t - 1) * c);
+        patch_embed_backward(gpu, &dparams, &dembedded, &self.batch_patches(b), &dprojected, self.shape(b))
+    }
+
+    /// `params -= learning_rate · grads`.
+    pub fn step(&self, gpu: &Gpu, learning_rate: f32) -> Result<()> {
+        sgd_step(gpu, &self.params, &self.grads, learning_rate)
+    }
+
+    /// Puts the parameters back as they were loaded: one device-to-device copy.
+    pub fn restore(&self, gpu: &Gpu) -> Result<()> {
+        gpu.copy(&self.params, &self.snapshot)
+    }
+
+    /// The residual stream after block `index`, as the last forward over `b` images left it.
+    pub fn block_output(&self, index: usize, b: usize) -> Slice<f32> {
+        self.tower.block_output(index, b)
+    }
+
+    /// Elements of one image in `patches`.
+    pub fn image_len(&self) -> usize {
+        (self.config.tokens() - 1) * self.config.patch_len()
+    }
+
+    /// Width of the features, `D`.
+    pub fn embed_dim(&self) -> usize {
+        self.config.embed_dim
+    }
+
+    fn batch_patches(&self, b: usize) -> Slice<f32> {
+        self.patches.slice(0..b * self.image_len())
+    }
+
+    fn shape(&self, b: usize) -> patch_embed::Shape {
+        patch_embed::Shape {
+            b,
+            t: self.config.tokens(),
+            c: self.config.vision.width,
+            p: self.config.patch_len(),
+        }
+    }
+}

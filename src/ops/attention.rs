@@ -1,0 +1,221 @@
+//! Multi-head self-attention and its gradient, `kernels/attention.cu`.
+
+use anyhow::{Result, ensure};
+
+use super::expect_len;
+use crate::args;
+use crate::gpu::{Gpu, Launch, Slice};
+
+/// Samples, tokens, heads, width of a head; whether a token sees only itself and what is before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub b: usize,
+    pub t: usize,
+    pub nh: usize,
+    pub hs: usize,
+    pub causal: bool,
+}
+
+/// The widest head that the kernels take.
+pub const MAX_HEAD: usize = 128;
+
+impl Shape {
+    fn tokens(&self) -> usize {
+        self.b * self.t
+    }
+
+    fn width(&self) -> usize {
+        self.nh * self.hs
+    }
+
+    fn rows(&self) -> usize {
+        self.b * self.nh * self.t
+    }
+
+    fn launch(&self) -> Launch {
+        Launch {
+            grid: [self.t.div_ceil(32), self.nh, self.b],
+            block: [256, 1, 1],
+            shared_bytes: 4 * (64 * (self.hs + 1) + 64 * self.hs + 512),
+        }
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.hs as f32).sqrt()
+    }
+}
+
+/// `out = softmax(Q Kᵀ / sqrt(HS)) V`, head by head.
+///
+/// * `out`: `(B, T, C)` fp32. `lse`: `(B, NH, T)`, for the gradient. Both overwritten.
+/// * `qkv`: `(B, T, 3C)`: queries, keys, values, each head after head.
+///
+/// # Errors
+/// A head wider than [`MAX_HEAD`]; a buffer of another length; the launch's own.
+pub fn attention_forward(
+    gpu: &Gpu,
+    out: &Slice<f32>,
+    lse: &Slice<f32>,
+    qkv: &Slice<f32>,
+    shape: Shape,
+) -> Result<()> {
+    let (n, c) = (shape.tokens(), shape.width());
+    ensure!(shape.hs <= MAX_HEAD, "attention_forward: heads are {} wide; {MAX_HEAD} is the most", shape.hs);
+    let lens = [("out", out.len(), n * c), ("lse", lse.len(), shape.rows()), ("qkv", qkv.len(), n * 3 * c)];
+    expect_len("attention_forward", &lens)?;
+    let Shape { t, nh, hs, causal, .. } = shape;
+    let args = args![out, lse, qkv, t as i32, nh as i32, hs as i32, shape.scale(), causal as i32];
+    gpu.launch("attention", "attention_forward", shape.launch(), args)
+}
+
+/// Floats of scratch that [`attention_backward`] needs.
+pub fn backward_scratch_len(shape: Shape) -> usize {
+    shape.rows()
+}
+
+/// The gradient of [`attention_forward`]'s input.
+///
+/// * `dqkv`: `(B, T, 3C)` fp32, overwritten. `dout`: `(B, T, C)`.
+/// * `out`, `lse`, `qkv`: the forward pass's. `scratch`: [`backward_scratch_len`] floats or more.
+///
+/// # Errors
+/// A buffer of another length; the launch's own.
+#[allow(clippy::too_many_arguments)] // forward's operands and their gradients
+pub fn attention_backward(
+    gpu: &Gpu,
+    dqkv: &Slice<f32>,
+    dout: &Slice<f32>,
+    out: &Slice<f32>,
+    lse: &Slice<f32>,
+    qkv: &Slice<f32>,
+    scratch: &Slice<f32>,
+    shape: Shape,
+) -> Result<()> {
+    let (n, c) = (shape.tokens(), shape.width());
+    let lens = [
+        ("dqkv", dqkv.len(), n * 3 * c),
+        ("dout", dout.len(), n * c),
+        ("out", out.len(), n * c),
+        ("lse", lse.len(), shape.rows()),
+        ("qkv", qkv.len(), n * 3 * c),
+    ];
+    expect_len("attention_backward", &lens)?;
+    ensure!(scratch.len() >= backward_scratch_len(shape), "attention_backward: scratch is too short");
+    let (rows, scale) = (shape.rows(), shape.scale());
+    let Shape { t, nh, hs, causal, .. } = shape;
+    let args = args![scratch, dout, out, rows as i32, t as i32, nh as i32, hs as i32];
+    gpu.launch("attention", "attention_delta", Launch::new(rows.div_ceil(8), 256), args)?;
+    for kernel in ["attention_backward_q", "attention_backward_kv"] {
+        let args = args![dqkv, dout, qkv, lse, scratch, t as i32, nh as i32, hs as i32, scale, causal as i32];
+        gpu.launch("attention", kernel, shape.launch(), args)?;
+    }
+    Ok(())
+}
+
+/// The definition, in float64: `(B, T, C)` of `(B, T, 3, NH, HS)`.
+pub fn attention_reference(qkv: &[f64], shape: Shape) -> Vec<f64> {
+    let Shape { b, t, nh, hs, .. } = shape;
+    let c = nh * hs;
+    let mut out = vec![0.0; b * t * c];
+    for (image, head, query) in (0..b * nh * t).map(|i| (i / (nh * t), i / t % nh, i % t)) {
+        let p = probabilities(qkv, shape, image, head, query);
+        for d in 0..hs {
+            let value = |key: usize| qkv[at(shape, image, key, 2, head) + d];
+            out[(image * t + query) * c + head * hs + d] = (0..t).map(|key| p[key] * value(key)).sum();
+        }
+    }
+    out
+}
+
+/// The gradient of `Σ dout · attention`, in float64: `(B, T, 3, NH, HS)`.
+pub fn attention_backward_reference(qkv: &[f64], dout: &[f64], shape: Shape) -> Vec<f64> {
+    let Shape { b, t, nh, hs, .. } = shape;
+    let (c, scale) = (nh * hs, 1.0 / (hs as f64).sqrt());
+    let mut dqkv = vec![0.0; qkv.len()];
+    for (image, head, query) in (0..b * nh * t).map(|i| (i / (nh * t), i / t % nh, i % t)) {
+        let p = probabilities(qkv, shape, image, head, query);
+        let dy = &dout[(image * t + query) * c + head * hs..][..hs];
+        let dp: Vec<f64> = (0..t)
+            .map(|key| dy.iter().zip(&qkv[at(shape, image, key, 2, head)..]).map(|(d, v)| d * v).sum())
+            .collect();
+        let mean: f64 = p.iter().zip(&dp).map(|(p, dp)| p * dp).sum();
+        let q = at(shape, image, query, 0, head);
+        for key in 0..t {
+            let (k, v) = (at(shape, image, key, 1, head), at(shape, image, key, 2, head));
+            let ds = p[key] * (dp[key] - mean) * scale;
+            for d in 0..hs {
+                dqkv[q + d] += ds * qkv[k + d];
+                dqkv[k + d] += ds * qkv[q + d];
+                dqkv[v + d] += p[key] * dy[d];
+            }
+        }
+    }
+    dqkv
+}
+
+/// Where head `head` of query (0), key (1) or value (2) `token` begins.
+fn at(shape: Shape, image: usize, token: usize, part: usize, head: usize) -> usize {
+    (((image * shape.t + token) * 3 + part) * shape.nh + head) * shape.hs
+}
+
+fn probabilities(qkv: &[f64], shape: Shape, image: usize, head: usize, query: usize) -> Vec<f64> {
+    let Shape { t, hs, causal, .. } = shape;
+    let q = &qkv[at(shape, image, query, 0, head)..][..hs];
+    let scores: Vec<f64> = (0..t)
+        .map(|key| match causal && key > query {
+            true => f64::NEG_INFINITY,
+            false => {
+                let k = &qkv[at(shape, image, key, 1, head)..][..hs];
+                q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() / (hs as f64).sqrt()
+            }
+        })
+        .collect();
+    let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let e: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+    let sum: f64 = e.iter().sum();
+    e.iter().map(|e| e / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Tolerance, assert_close, finite_difference, poisoned, random, widen};
+    use crate::device_test;
+
+    /// Real, text, more than two tiles, ragged heads, minimal.
+    const CASES: [Shape; 7] = [
+        Shape { b: 2, t: 50, nh: 3, hs: 64, causal: false },
+        Shape { b: 2, t: 13, nh: 2, hs: 64, causal: true },
+        Shape { b: 1, t: 77, nh: 2, hs: 32, causal: true },
+        Shape { b: 1, t: 97, nh: 1, hs: 80, causal: false },
+        Shape { b: 3, t: 5, nh: 5, hs: 8, causal: false },
+        Shape { b: 1, t: 33, nh: 1, hs: 128, causal: false },
+        Shape { b: 1, t: 1, nh: 1, hs: 1, causal: false },
+    ];
+
+    device_test!(kernels_equal_the_definition, |gpu| {
+        for shape in CASES {
+            let (n, c) = (shape.tokens(), shape.width());
+            let (qkv, dout) = (random(n * 3 * c, 1.5, 1), random(n * c, 1.0, 2));
+            let (d_qkv, d_dout) = (gpu.upload(&qkv)?, gpu.upload(&dout)?);
+            let (out, lse) = (poisoned(&gpu, n * c), poisoned(&gpu, shape.rows()));
+            attention_forward(&gpu, &out, &lse, &d_qkv, shape)?;
+            assert_close(&gpu.read(&out)?, &attention_reference(&widen(&qkv), shape), Tolerance::FP32);
+
+            let (dqkv, scratch) = (poisoned(&gpu, n * 3 * c), poisoned(&gpu, backward_scratch_len(shape)));
+            attention_backward(&gpu, &dqkv, &d_dout, &out, &lse, &d_qkv, &scratch, shape)?;
+            let want = attention_backward_reference(&widen(&qkv), &widen(&dout), shape);
+            assert_close(&gpu.read(&dqkv)?, &want, Tolerance::FP32);
+        }
+    });
+
+    #[test]
+    fn the_definition_is_its_own_derivative() {
+        for causal in [false, true] {
+            let shape = Shape { b: 1, t: 4, nh: 2, hs: 3, causal };
+            let (qkv, g) = (widen(&random(72, 1.0, 1)), widen(&random(24, 1.0, 2)));
+            let f = |x: &[f64]| attention_reference(x, shape).iter().zip(&g).map(|(y, g)| y * g).sum();
+            finite_difference(&qkv, f, &attention_backward_reference(&qkv, &g, shape));
+        }
+    }
+}

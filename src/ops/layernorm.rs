@@ -1,0 +1,211 @@
+//! Layer norm over the last dimension and its gradient, `kernels/layernorm.cu`.
+
+use anyhow::{Result, ensure};
+
+use super::expect_len;
+use super::reduce::{chunks, columns_sum};
+use crate::args;
+use crate::gpu::{Gpu, Launch, Slice};
+
+/// A layer norm's output and the statistics that its gradient needs.
+pub struct Normed {
+    pub out: Slice<f32>,  // (N, C)
+    pub mean: Slice<f32>, // (N,)
+    pub rstd: Slice<f32>, // (N,)
+}
+
+impl Normed {
+    /// # Errors
+    /// Out of device memory.
+    pub fn new(gpu: &Gpu, n: usize, c: usize) -> Result<Normed> {
+        Ok(Normed { out: gpu.alloc(n * c)?, mean: gpu.alloc(n)?, rstd: gpu.alloc(n)? })
+    }
+
+    /// The first `n` rows.
+    pub fn rows(&self, n: usize, c: usize) -> Normed {
+        Normed { out: self.out.slice(0..n * c), mean: self.mean.slice(0..n), rstd: self.rstd.slice(0..n) }
+    }
+}
+
+/// `out = (inp − mean) · rstd · weight + bias`, row by row.
+///
+/// * `normed`: `(N, C)` and statistics `(N,)`, fp32, overwritten.
+/// * `inp`: `(N, C)`. `weight`, `bias`: `(C,)`.
+///
+/// # Errors
+/// A buffer of another length; the launch's own.
+pub fn layernorm_forward(
+    gpu: &Gpu,
+    normed: &Normed,
+    inp: &Slice<f32>,
+    [weight, bias]: [&Slice<f32>; 2],
+    (n, c): (usize, usize),
+    eps: f32,
+) -> Result<()> {
+    let Normed { out, mean, rstd } = normed;
+    let lens = [
+        ("out", out.len(), n * c),
+        ("mean", mean.len(), n),
+        ("rstd", rstd.len(), n),
+        ("inp", inp.len(), n * c),
+        ("weight", weight.len(), c),
+        ("bias", bias.len(), c),
+    ];
+    expect_len("layernorm_forward", &lens)?;
+    let args = args![out, mean, rstd, inp, weight, bias, n as i32, c as i32, eps];
+    gpu.launch("layernorm", "layernorm_forward", Launch::new(n.div_ceil(4), 128), args)
+}
+
+/// Floats of scratch that [`layernorm_backward`] needs.
+pub fn backward_scratch_len(n: usize, c: usize) -> usize {
+    chunks(n) * 2 * c
+}
+
+/// The gradients of [`layernorm_forward`]'s input and parameters.
+///
+/// * `dinp`: `(N, C)` fp32, overwritten, or added to where `accumulate`.
+/// * `dparams`: `(2, C)` fp32, overwritten: the weight's gradient, then the bias's.
+/// * `normed`: as the forward pass left it. `scratch`: [`backward_scratch_len`] floats or more.
+///
+/// # Errors
+/// A buffer of another length; the launch's own.
+#[allow(clippy::too_many_arguments)] // forward's operands and their gradients
+pub fn layernorm_backward(
+    gpu: &Gpu,
+    dinp: &Slice<f32>,
+    dparams: &Slice<f32>,
+    dout: &Slice<f32>,
+    inp: &Slice<f32>,
+    weight: &Slice<f32>,
+    normed: &Normed,
+    scratch: &Slice<f32>,
+    (n, c): (usize, usize),
+    accumulate: bool,
+) -> Result<()> {
+    let Normed { mean, rstd, .. } = normed;
+    let lens = [
+        ("dinp", dinp.len(), n * c),
+        ("dparams", dparams.len(), 2 * c),
+        ("dout", dout.len(), n * c),
+        ("inp", inp.len(), n * c),
+        ("weight", weight.len(), c),
+        ("mean", mean.len(), n),
+        ("rstd", rstd.len(), n),
+    ];
+    expect_len("layernorm_backward", &lens)?;
+    ensure!(scratch.len() >= backward_scratch_len(n, c), "layernorm_backward: scratch is too short");
+    let launch = Launch { grid: [c.div_ceil(128), chunks(n), 1], block: [128, 1, 1], shared_bytes: 0 };
+    let args = args![scratch, dout, inp, mean, rstd, n as i32, c as i32];
+    gpu.launch("layernorm", "layernorm_backward_params", launch, args)?;
+    columns_sum(gpu, dparams, scratch, (chunks(n), 2 * c))?;
+    let args = args![dinp, dout, inp, weight, mean, rstd, n as i32, c as i32, accumulate as i32];
+    gpu.launch("layernorm", "layernorm_backward", Launch::new(n.div_ceil(4), 128), args)
+}
+
+/// The definition of a row, in float64: its output.
+pub fn layernorm_reference(inp: &[f64], weight: &[f64], bias: &[f64], eps: f64) -> Vec<f64> {
+    let c = inp.len() as f64;
+    let mean = inp.iter().sum::<f64>() / c;
+    let rstd = 1.0 / (inp.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / c + eps).sqrt();
+    (0..inp.len()).map(|i| (inp[i] - mean) * rstd * weight[i] + bias[i]).collect()
+}
+
+/// The gradient of `Σ dout · layernorm` over a row, in float64: of input, weight and bias.
+pub fn layernorm_backward_reference(
+    inp: &[f64],
+    weight: &[f64],
+    dout: &[f64],
+    eps: f64,
+) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let c = inp.len() as f64;
+    let (ones, zeros) = (vec![1.0; inp.len()], vec![0.0; inp.len()]);
+    let h = layernorm_reference(inp, &ones, &zeros, eps);
+    let mean = inp.iter().sum::<f64>() / c;
+    let rstd = 1.0 / (inp.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / c + eps).sqrt();
+    let g: Vec<f64> = dout.iter().zip(weight).map(|(d, w)| d * w).collect();
+    let sum = g.iter().sum::<f64>() / c;
+    let along = g.iter().zip(&h).map(|(g, h)| g * h).sum::<f64>() / c;
+    let dinp = g.iter().zip(&h).map(|(g, h)| rstd * (g - sum - h * along)).collect();
+    (dinp, dout.iter().zip(&h).map(|(d, h)| d * h).collect(), dout.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Tolerance, assert_close, finite_difference, poisoned, random, widen};
+    use crate::device_test;
+
+    const EPS: f32 = 1e-5;
+
+    device_test!(kernels_equal_the_definition, |gpu| {
+        for (n, c) in [(130, 768), (65, 33), (3, 64), (1, 1)] {
+            let (inp, dout) = (random(n * c, 2.0, 1), random(n * c, 1.0, 2));
+            let (weight, bias) = (random(c, 1.0, 3), random(c, 1.0, 4));
+            let before = random(n * c, 1.0, 5);
+            let (d_inp, d_dout) = (gpu.upload(&inp)?, gpu.upload(&dout)?);
+            let (d_weight, d_bias) = (gpu.upload(&weight)?, gpu.upload(&bias)?);
+            let normed =
+                Normed { out: poisoned(&gpu, n * c), mean: poisoned(&gpu, n), rstd: poisoned(&gpu, n) };
+            layernorm_forward(&gpu, &normed, &d_inp, [&d_weight, &d_bias], (n, c), EPS)?;
+
+            let (w, b, eps) = (widen(&weight), widen(&bias), f64::from(EPS));
+            let (mut out, mut dinp) = (Vec::new(), Vec::new());
+            let mut dparams = vec![0.0; 2 * c];
+            for (x, dy) in inp.chunks(c).zip(dout.chunks(c)) {
+                let (x, dy) = (widen(x), widen(dy));
+                out.extend(layernorm_reference(&x, &w, &b, eps));
+                let (dx, dw, db) = layernorm_backward_reference(&x, &w, &dy, eps);
+                dinp.extend(dx);
+                dparams[..c].iter_mut().zip(dw).for_each(|(sum, d)| *sum += d);
+                dparams[c..].iter_mut().zip(db).for_each(|(sum, d)| *sum += d);
+            }
+            assert_close(&gpu.read(&normed.out)?, &out, Tolerance::FP32);
+
+            let scratch = poisoned(&gpu, backward_scratch_len(n, c));
+            for accumulate in [false, true] {
+                let d_dinp = if accumulate { gpu.upload(&before)? } else { poisoned(&gpu, n * c) };
+                let d_params = poisoned(&gpu, 2 * c);
+                let weight = &d_weight;
+                layernorm_backward(
+                    &gpu,
+                    &d_dinp,
+                    &d_params,
+                    &d_dout,
+                    &d_inp,
+                    weight,
+                    &normed,
+                    &scratch,
+                    (n, c),
+                    accumulate,
+                )?;
+                let offset = if accumulate { widen(&before) } else { vec![0.0; n * c] };
+                let want: Vec<f64> = dinp.iter().zip(&offset).map(|(d, o)| d + o).collect();
+                // A row of one element has rstd 1/sqrt(eps) and a gradient that is exactly 0.
+                let tolerance = if c == 1 {
+                    Tolerance { absolute: 1e-3, global: 1.0, ..Tolerance::FP32 }
+                } else {
+                    Tolerance::of_sums(c)
+                };
+                assert_close(&gpu.read(&d_dinp)?, &want, tolerance);
+                assert_close(&gpu.read(&d_params)?, &dparams, Tolerance::of_sums(n));
+            }
+        }
+    });
+
+    #[test]
+    fn the_definition_is_its_own_derivative() {
+        let (x, w, b, g) = (
+            widen(&random(7, 2.0, 1)),
+            widen(&random(7, 1.0, 2)),
+            widen(&random(7, 1.0, 3)),
+            widen(&random(7, 1.0, 4)),
+        );
+        let f = |x: &[f64], w: &[f64], b: &[f64]| -> f64 {
+            layernorm_reference(x, w, b, 1e-5).iter().zip(&g).map(|(y, g)| y * g).sum()
+        };
+        let (dx, dw, db) = layernorm_backward_reference(&x, &w, &g, 1e-5);
+        finite_difference(&x, |x| f(x, &w, &b), &dx);
+        finite_difference(&w, |w| f(&x, w, &b), &dw);
+        finite_difference(&b, |b| f(&x, &w, b), &db);
+    }
+}
