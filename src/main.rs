@@ -1,1 +1,15 @@
-fn main() {}
+//! Arguments to library to exit code: 0 done, 1 failed, 2 misused.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match memo::cli::run(memo::cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<memo::cli::Usage>() { 2 } else { 1 })
+        }
+    }
+}

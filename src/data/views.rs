@@ -7,7 +7,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::Rgb8;
-use crate::ops::augment::{MEAN, STD};
+use crate::ops::augment::{patchify, to_rgb8, unpatchify};
 
 /// Views of one image, or of none: the caller knows.
 pub struct ViewSet {
@@ -33,7 +33,10 @@ fn parse(bytes: &[u8], image_size: usize) -> Result<ViewSet> {
     let file = SafeTensors::deserialize(bytes).context("not a safetensors file")?;
     let Ok(tensor) = file.tensor("views") else {
         let names: Vec<&str> = file.names().into_iter().take(8).collect();
-        bail!("no tensor named `views`; it holds {}", if names.is_empty() { "none".into() } else { names.join(", ") });
+        bail!(
+            "no tensor named `views`; it holds {}",
+            if names.is_empty() { "none".into() } else { names.join(", ") }
+        );
     };
     ensure!(tensor.dtype() == Dtype::F32, "`views` is {:?}; it must be F32", tensor.dtype());
     let &[count, 3, height, width] = tensor.shape() else {
@@ -53,52 +56,22 @@ fn parse(bytes: &[u8], image_size: usize) -> Result<ViewSet> {
 }
 
 impl ViewSet {
-    /// In the tower's order: `(N, (H/P)², 3·P·P)`, patches row by row, in each channel, row, column.
-    /// A rim that fills no patch is left out, as the patch convolution does.
+    /// In the tower's order, see [`patchify`].
     pub fn patches(&self, patch: usize) -> Vec<f32> {
-        let (h, across) = (self.size, self.size / patch);
-        let mut patches = Vec::with_capacity(self.count * across * across * 3 * patch * patch);
-        for view in self.pixels.chunks(3 * h * h) {
-            for place in 0..across * across {
-                let (top, left) = (place / across * patch, place % across * patch);
-                for row in (0..3).flat_map(|channel| (0..patch).map(move |y| channel * h + top + y)) {
-                    patches.extend_from_slice(&view[row * h + left..][..patch]);
-                }
-            }
-        }
-        patches
+        patchify(&self.pixels, self.size, patch)
     }
 
-    /// The inverse of [`ViewSet::patches`], where `patch` divides `size`.
+    /// The inverse of [`ViewSet::patches`].
     pub fn from_patches(patches: &[f32], size: usize, patch: usize) -> ViewSet {
-        let (across, view_len) = (size / patch, 3 * size * size);
-        let mut pixels = vec![0.0; patches.len()];
-        for (number, run) in patches.chunks(patch).enumerate() {
-            // number counts (view, place, channel, y)
-            let y = number % patch;
-            let channel = number / patch % 3;
-            let place = number / (3 * patch) % (across * across);
-            let view = number / (3 * patch * across * across);
-            let (row, left) = (place / across * patch + y, place % across * patch);
-            let at = view * view_len + (channel * size + row) * size + left;
-            pixels[at..at + patch].copy_from_slice(run);
-        }
-        ViewSet { count: patches.len() / view_len, size, pixels }
+        let pixels = unpatchify(patches, size, patch);
+        ViewSet { count: pixels.len() / (3 * size * size), size, pixels }
     }
 
     /// The 8-bit images that were normalised.
     pub fn pictures(&self) -> Vec<Rgb8> {
-        let plane = self.size * self.size;
-        let picture = |view: &[f32]| Rgb8 {
-            width: self.size as u32,
-            height: self.size as u32,
-            pixels: (0..3 * plane)
-                .map(|i| (i % 3, i / 3))
-                .map(|(channel, at)| (view[channel * plane + at] * STD[channel] + MEAN[channel]) * 255.0)
-                .map(|value| value.round() as u8)
-                .collect(),
-        };
-        self.pixels.chunks(3 * plane).map(picture).collect()
+        let side = self.size as u32;
+        let picture = |pixels: &[u8]| Rgb8 { width: side, height: side, pixels: pixels.to_vec() };
+        to_rgb8(&self.pixels, self.size).chunks(3 * self.size * self.size).map(picture).collect()
     }
 
     /// Writes the file that [`read`] takes.
@@ -119,17 +92,6 @@ mod tests {
 
     fn file(name: &str, dtype: Dtype, shape: Vec<usize>, data: &[u8]) -> Vec<u8> {
         safetensors::serialize([(name, TensorView::new(dtype, shape, data).unwrap())], None).unwrap()
-    }
-
-    #[test]
-    fn patches_and_back() {
-        let pixels: Vec<f32> = (0..2 * 3 * 6 * 6).map(|i| i as f32).collect();
-        let set = ViewSet { count: 2, size: 6, pixels: pixels.clone() };
-        let patches = set.patches(3);
-        assert_eq!(patches[..6], [0.0, 1.0, 2.0, 6.0, 7.0, 8.0]);
-        assert_eq!(patches[9], 36.0); // the second channel begins
-        assert_eq!(patches[27], 3.0); // the second patch, to the right
-        assert_eq!(ViewSet::from_patches(&patches, 6, 3).pixels, pixels);
     }
 
     #[test]

@@ -1,0 +1,32 @@
+# make build       memo, the virtual CUDA driver beside it, and NVRTC where the machine has none
+# make demo        build, then MEMO on a small trained model and shifted images
+# make test        formatting, lints, every test, the demo
+# make gpu-bundle  one folder to carry to a machine with a GPU, see benches/gpu/run.sh
+
+.PHONY: build nvrtc demo test gpu-bundle clean
+
+build:
+	cargo build --release
+	@$(MAKE) --no-print-directory nvrtc
+
+# NVIDIA's run-time compiler, unless the machine has one already.
+nvrtc:
+	@target/release/memo doctor --json 2>/dev/null | grep -q '"nvrtc":{"ok":true' \
+	  || python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+	       --no-deps --target .nvrtc 'nvidia-cuda-nvrtc==13.0.*'
+
+demo: build
+	target/release/memo demo
+
+test: build
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- --deny warnings
+	cargo test --release --workspace
+	target/release/memo demo
+
+gpu-bundle: build
+	benches/gpu/bundle.sh gpu-bundle
+
+clean:
+	cargo clean
+	rm -rf gpu-bundle demo-out

@@ -1,0 +1,87 @@
+//! `memo augment`: an image's random views, for the eye and for other programs.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::options::DeviceOptions;
+use super::{Usage, print, session};
+use crate::data::read_image;
+use crate::data::views::ViewSet;
+use crate::ops::augment::Augmenter;
+use crate::ops::draw::Key;
+use crate::policy::Policy;
+use crate::report::grid;
+
+#[derive(Args)]
+pub struct Augment {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// Views to draw
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    views: u32,
+    /// Seed of the views
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The image's number in its dataset, which the random numbers depend on
+    #[arg(long, default_value_t = 0)]
+    index: u64,
+    /// How views are drawn: notebook or mild, with changes such as mild:rotation=10,scale=0.5..1
+    #[arg(long, default_value = "notebook")]
+    policy: Policy,
+    /// Width and height of a view
+    #[arg(long, default_value_t = 224, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    size: u32,
+    #[command(flatten)]
+    device: DeviceOptions,
+    /// Write a contact sheet: the original first, then the views
+    #[arg(long, value_name = "OUT.png")]
+    grid: Option<PathBuf>,
+    /// Write the normalised views: safetensors with `views` (N, 3, H, H) float32
+    #[arg(long, value_name = "FILE")]
+    views_out: Option<PathBuf>,
+    /// Write what was drawn: a JSON array, one object a view
+    #[arg(long, value_name = "FILE.json")]
+    params_out: Option<PathBuf>,
+}
+
+impl Augment {
+    pub fn run(self) -> Result<()> {
+        if self.grid.is_none() && self.views_out.is_none() && self.params_out.is_none() {
+            let why = "nothing to write: give --grid OUT.png, --views-out FILE or --params-out FILE.json";
+            return Err(Usage(why.to_string()).into());
+        }
+        let image = read_image(&self.image)?;
+        let (w, h) = (image.width as usize, image.height as usize);
+        let (n, size) = (self.views as usize, self.size as usize);
+        let gpu = session::open_device(self.device)?;
+        // One patch as large as the view: the patches are then the view itself, channel by channel.
+        let augmenter = Augmenter::new(&gpu, size, size)?;
+        let params = gpu.alloc(n)?;
+        let key = Key { seed: self.seed, image: self.index, view: 0 };
+        augmenter.draw(&self.policy, key, (w, h), &params)?;
+
+        if let Some(path) = &self.params_out {
+            let text = serde_json::to_string_pretty(&gpu.read(&params)?)? + "\n";
+            std::fs::write(path, text)
+                .with_context(|| format!("writing the parameters {}", path.display()))?;
+        }
+        if self.grid.is_some() || self.views_out.is_some() {
+            let patches = gpu.alloc(n * 3 * size * size)?;
+            augmenter.views(&gpu.upload(&image.pixels)?, (w, h), &params, &patches)?;
+            let set = ViewSet::from_patches(&gpu.read(&patches)?, size, size);
+            if let Some(path) = &self.views_out {
+                set.write(path)?;
+            }
+            if let Some(path) = &self.grid {
+                let mut pictures = vec![image];
+                pictures.extend(set.pictures());
+                grid::write(path, &pictures)?;
+            }
+        }
+        let written = [&self.grid, &self.views_out, &self.params_out].into_iter().flatten();
+        print(&written.map(|path| format!("{}\n", path.display())).collect::<String>())
+    }
+}

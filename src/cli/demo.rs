@@ -1,0 +1,112 @@
+//! `memo demo`: a small trained CLIP and shifted images, both inside the repository.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::eval::evaluate;
+use super::options::{AdaptOptions, DeviceOptions, ModelOptions, PROMPT, Precision, Update};
+use super::{print, session};
+use crate::data::Dataset;
+use crate::data::views::ViewSet;
+use crate::metrics::Totals;
+use crate::ops::augment::Augmenter;
+use crate::ops::draw::Key;
+use crate::policy::Policy;
+use crate::report::{self, Progress, grid};
+
+/// The shifts of the demo's images, tensors of `demo-images.safetensors`.
+const CORRUPTIONS: [&str; 4] = ["noise", "blur", "rotation", "contrast"];
+
+#[derive(Args)]
+pub struct Demo {
+    #[command(flatten)]
+    device: DeviceOptions,
+    /// Folder for the contact sheet
+    #[arg(long, default_value = "demo-out", value_name = "FOLDER")]
+    out: PathBuf,
+    /// Images of each corruption
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+}
+
+impl Demo {
+    pub fn run(self) -> Result<()> {
+        let assets = find_assets()?;
+        let model = ModelOptions { model: assets.join("demo-model"), activation: None, device: self.device };
+        // Mild views, a step a digit-sized model can feel: chosen on clean training images.
+        let adapt = AdaptOptions {
+            views: 16,
+            lr: 3e-3,
+            steps: 1,
+            seed: 0,
+            policy: Policy::mild(),
+            prompt: PROMPT.to_string(),
+            precision: Precision::Fp32,
+            update: Update::InPlace,
+        };
+        let checkpoint = session::open_checkpoint(&model)?;
+        let gpu = session::open_device(self.device)?;
+        let (images, labels) = (assets.join("demo-images.safetensors"), assets.join("demo-labels.txt"));
+        let datasets = CORRUPTIONS
+            .iter()
+            .map(|name| Dataset::from_safetensors(&images, name, &labels))
+            .collect::<Result<Vec<_>>>()?;
+        let memo = session::classifier(&gpu, &checkpoint, datasets[0].labels(), &adapt)?;
+
+        let start = Instant::now();
+        let counts: Vec<usize> = datasets.iter().map(|set| set.len().min(self.limit as usize)).collect();
+        let mut progress = Progress::new(counts.iter().sum(), 0);
+        let mut all = Totals::default();
+        let mut rows = Vec::new();
+        for ((name, dataset), count) in CORRUPTIONS.iter().zip(&datasets).zip(counts) {
+            let mut totals = Totals::default();
+            for index in 0..count {
+                let record = evaluate(&memo, index, &dataset.get(index)?)?;
+                totals.add(&record);
+                all.add(&record);
+                progress.advance(&all);
+            }
+            rows.push((name.to_string(), totals));
+        }
+        progress.finish();
+        let images_per_s = all.images() as f64 / start.elapsed().as_secs_f64();
+
+        let sheet = self.out.join("views.png");
+        std::fs::create_dir_all(&self.out)
+            .with_context(|| format!("making the folder {}", self.out.display()))?;
+        let size = checkpoint.config().image_size;
+        let augmenter = Augmenter::new(&gpu, size, size)?;
+        let mut pictures = Vec::new();
+        for dataset in &datasets {
+            let original = dataset.get(0)?.image;
+            let (w, h) = (original.width as usize, original.height as usize);
+            let (params, patches) = (gpu.alloc(7)?, gpu.alloc(7 * 3 * size * size)?);
+            augmenter.draw(&adapt.policy, Key { seed: adapt.seed, image: 0, view: 0 }, (w, h), &params)?;
+            augmenter.views(&gpu.upload(&original.pixels)?, (w, h), &params, &patches)?;
+            pictures.push(original);
+            pictures.extend(ViewSet::from_patches(&gpu.read(&patches)?, size, size).pictures());
+        }
+        grid::write_rows(&sheet, &pictures, 8)?;
+        print(&report::demo_table(&rows, images_per_s))?;
+        print(&format!("\nEach row of {} is an image and seven of its views.\n", sheet.display()))
+    }
+}
+
+/// `assets/`: `MEMO_ASSETS`, or found upwards from the program or the current folder, or where it
+/// was built.
+fn find_assets() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("MEMO_ASSETS") {
+        return Ok(PathBuf::from(folder));
+    }
+    let program = std::env::current_exe().unwrap_or_default();
+    let current = std::env::current_dir().unwrap_or_default();
+    let built = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = program.ancestors().skip(1).chain(current.ancestors()).chain([built]);
+    folders
+        .map(|folder| folder.join("assets"))
+        .find(|assets| assets.join("demo-model").is_dir())
+        .context("finding the demo's model: no assets/demo-model here; run it inside the project's folder")
+}

@@ -1,0 +1,110 @@
+//! `memo doctor`: what is in use on this machine, and how to get what is missing.
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::options::DeviceOptions;
+use super::print;
+use crate::gpu::{Cache, Gpu, Nvrtc, find_virtual_driver, gpu_count, human_bytes};
+
+#[derive(Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    device: DeviceOptions,
+    /// A JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+impl Doctor {
+    pub fn run(self) -> Result<()> {
+        let checks = [
+            ("nvidia_driver", nvidia_driver()),
+            ("virtual_driver", virtual_driver()),
+            ("nvrtc", nvrtc()),
+            ("cache", cache()),
+            ("device", self.device()),
+            ("kernels", self.kernels()),
+        ];
+        // Without a GPU the virtual driver serves, and without vcuda a GPU does.
+        let needed = ["nvrtc", "device", "kernels"];
+        let broken = checks.iter().filter(|(name, check)| needed.contains(name) && check.is_err()).count();
+        if self.json {
+            let object: Map<String, Value> = checks
+                .into_iter()
+                .map(|(name, check)| match check {
+                    Ok(value) => (name.to_string(), json!({ "ok": true, "is": value })),
+                    Err(error) => (name.to_string(), json!({ "ok": false, "is": format!("{error:#}") })),
+                })
+                .collect();
+            print(&format!("{}\n", Value::Object(object)))?;
+        } else {
+            let mut text = String::new();
+            for (name, check) in checks {
+                let (mark, value) = match check {
+                    Ok(value) => ("ok", value),
+                    Err(error) => ("--", format!("{error:#}")),
+                };
+                text += &format!("{mark}  {:<15} {value}\n", name.replace('_', " "));
+            }
+            print(&text)?;
+        }
+        match broken {
+            0 => Ok(()),
+            _ => bail!("this machine is not ready: {broken} of the checks above failed"),
+        }
+    }
+
+    fn device(&self) -> Result<String> {
+        let gpu = Gpu::open(self.device.device)?;
+        let (free, total) = gpu.memory_bytes()?;
+        Ok(format!(
+            "{}, sm_{}, {} multiprocessors, {} of {} free",
+            gpu.name()?,
+            gpu.architecture(),
+            gpu.multiprocessors()?,
+            human_bytes(free),
+            human_bytes(total)
+        ))
+    }
+
+    fn kernels(&self) -> Result<String> {
+        let start = std::time::Instant::now();
+        Gpu::open(self.device.device)?.load_all_kernels()?;
+        Ok(format!("compiled or cached, and loaded, in {:.2} s", start.elapsed().as_secs_f64()))
+    }
+}
+
+fn nvidia_driver() -> Result<String> {
+    match gpu_count()? {
+        0 => bail!("installed, but sees no GPU"),
+        count => Ok(format!("libcuda.so.1, {count} GPU{}", if count == 1 { "" } else { "s" })),
+    }
+}
+
+fn virtual_driver() -> Result<String> {
+    Ok(find_virtual_driver()?.display().to_string())
+}
+
+fn nvrtc() -> Result<String> {
+    let nvrtc = Nvrtc::find()?;
+    let (major, minor) = nvrtc.version();
+    Ok(format!("{major}.{minor}, {}", nvrtc.path().display()))
+}
+
+fn cache() -> Result<String> {
+    let cache = Cache::from_environment();
+    let Some(folder) = cache.folder() else {
+        bail!("no home folder: kernels are compiled at every start; set MEMO_CACHE to a folder");
+    };
+    let entries: Vec<u64> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.len())
+        .collect();
+    let bytes = entries.iter().sum::<u64>() as usize;
+    Ok(format!("{}, {} entries, {}", folder.display(), entries.len(), human_bytes(bytes)))
+}

@@ -1,0 +1,150 @@
+//! `memo eval`: zero-shot CLIP and MEMO over a dataset.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use super::options::{AdaptOptions, Batch, ModelOptions};
+use super::{Usage, print, session};
+use crate::data::{Dataset, Sample, labels};
+use crate::episode::{Memo, Outcome, Views};
+use crate::metrics::Totals;
+use crate::records::{Record, RecordWriter};
+use crate::report::{self, Progress};
+
+#[derive(Args)]
+pub struct Eval {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// CIFAR (binary or python folder, or its .tar.gz), or a folder with one subfolder a class
+    #[arg(long, short, value_name = "PATH")]
+    data: PathBuf,
+    /// Evaluate the first N images only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Class names, one a line, instead of the dataset's own
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    #[command(flatten)]
+    adapt: AdaptOptions,
+    /// Images read ahead of the one being adapted; no result depends on it
+    #[arg(long, default_value = "auto", value_name = "auto|S")]
+    batch: Batch,
+    /// Write one JSON object a line and image as it goes
+    #[arg(long, value_name = "run.jsonl")]
+    out: Option<PathBuf>,
+    /// Continue the run that --out holds
+    #[arg(long)]
+    resume: bool,
+    /// End with a JSON object instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+impl Eval {
+    pub fn run(self) -> Result<()> {
+        if self.resume && self.out.is_none() {
+            return Err(
+                Usage("--resume: it continues the file that --out names; give both".to_string()).into()
+            );
+        }
+        self.adapt.settings()?;
+        let dataset = Dataset::open(&self.data)?;
+        let names = match &self.labels {
+            Some(path) => labels::read(path)?,
+            None => dataset.labels().to_vec(),
+        };
+        ensure!(
+            names.len() == dataset.labels().len(),
+            "{}: {} labels for a dataset of {} classes",
+            self.labels.as_deref().unwrap_or(&self.data).display(),
+            names.len(),
+            dataset.labels().len()
+        );
+        let count = self.limit.map_or(dataset.len(), |limit| dataset.len().min(limit as usize));
+
+        let checkpoint = session::open_checkpoint(&self.model)?;
+        let mut totals = Totals::default();
+        let mut writer = None;
+        if let Some(path) = &self.out {
+            let opened = RecordWriter::open(path, self.resume, &self.describe(&checkpoint, &names)?)?;
+            for record in opened.records.iter().take(count) {
+                totals.add(record);
+            }
+            writer = Some(opened.writer);
+        }
+        let first = totals.images();
+
+        let gpu = session::open_device(self.model.device)?;
+        let memo = session::classifier(&gpu, &checkpoint, &names, &self.adapt)?;
+        let start = Instant::now();
+        let mut progress = Progress::new(count, first);
+        for_each_sample(&dataset, first..count, self.batch.images(), |index, sample| {
+            let record = evaluate(&memo, index, &sample)?;
+            if let Some(writer) = &mut writer {
+                writer.write(&record)?;
+            }
+            totals.add(&record);
+            progress.advance(&totals);
+            Ok(())
+        })?;
+        progress.finish();
+
+        let summary =
+            report::Summary::new(&totals, (count - first.min(count)) as f64 / start.elapsed().as_secs_f64());
+        match self.json {
+            true => print(&format!("{}\n", serde_json::to_string(&summary)?)),
+            false => print(&summary.to_string()),
+        }
+    }
+
+    /// All that a result depends on, for a resumed run to be compared with.
+    fn describe(&self, checkpoint: &crate::clip::Checkpoint, labels: &[String]) -> Result<serde_json::Value> {
+        let adapt = &self.adapt;
+        Ok(serde_json::json!({
+            "model": checkpoint.fingerprint()?,
+            "data": self.data.display().to_string(),
+            "labels": labels,
+            "views": adapt.views,
+            "lr": adapt.lr,
+            "steps": adapt.steps,
+            "seed": adapt.seed,
+            "policy": adapt.policy.to_string(),
+            "prompt": adapt.prompt,
+            "precision": "fp32",
+            "update": "in-place",
+        }))
+    }
+}
+
+/// MEMO on one sample, as a line of `--out`.
+pub fn evaluate(memo: &Memo, index: usize, sample: &Sample) -> Result<Record> {
+    let Outcome { zero_shot, memo, entropy } = memo
+        .adapt(&sample.image, Views::Drawn { image_index: index as u64 })
+        .with_context(|| format!("adapting to image {index}"))?;
+    Ok(Record { index, label: sample.label, zero_shot: (&zero_shot).into(), memo: (&memo).into(), entropy })
+}
+
+/// Calls `each` in order, while another thread reads up to `ahead` samples in advance.
+fn for_each_sample(
+    dataset: &Dataset,
+    indices: std::ops::Range<usize>,
+    ahead: usize,
+    mut each: impl FnMut(usize, Sample) -> Result<()>,
+) -> Result<()> {
+    let (send, receive) = mpsc::sync_channel(ahead);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for index in indices {
+                // An error ends the run where it is received; a closed channel means it has ended.
+                if send.send((index, dataset.get(index))).is_err() {
+                    break;
+                }
+            }
+        });
+        receive.into_iter().try_for_each(|(index, sample)| each(index, sample?))
+    })
+}

@@ -1,0 +1,79 @@
+//! The command line: one file a subcommand. Results go to stdout, everything else to stderr.
+
+mod augment;
+mod bench;
+mod demo;
+mod doctor;
+mod eval;
+mod inspect;
+mod options;
+mod predict;
+mod session;
+
+use std::fmt;
+use std::io::{ErrorKind, Write};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// MEMO test-time adaptation of CLIP, on a GPU or on the virtual CUDA driver.
+#[derive(Parser)]
+#[command(version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show what MEMO gains, with the model and the images inside this repository
+    Demo(demo::Demo),
+    /// Evaluate zero-shot CLIP and MEMO on a dataset
+    Eval(eval::Eval),
+    /// Classify images, before and after adapting to each
+    Predict(predict::Predict),
+    /// Draw random views of an image, as eval does
+    Augment(augment::Augment),
+    /// Say what a checkpoint holds
+    Inspect(inspect::Inspect),
+    /// Say which driver, device, compiler and cache are in use, and how to get what is missing
+    Doctor(doctor::Doctor),
+    /// Time MEMO on a checkpoint, stage by stage
+    Bench(bench::Bench),
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// [`Usage`] where the arguments ask for what cannot be; else whatever failed.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Demo(command) => command.run(),
+        Command::Eval(command) => command.run(),
+        Command::Predict(command) => command.run(),
+        Command::Augment(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+        Command::Bench(command) => command.run(),
+    }
+}
+
+/// Arguments that are well formed and ask for what is not possible: exit code 2.
+#[derive(Debug)]
+pub struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Writes a result to stdout. A reader that has gone away (`memo … | head`) is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result.context("writing to stdout"),
+    }
+}

@@ -1,0 +1,91 @@
+//! `memo predict`: the notebook's sanity check, one image at a time.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::options::{AdaptOptions, ModelOptions};
+use super::{print, session};
+use crate::data::{labels, read_image};
+use crate::episode::{Outcome, Prediction, Views};
+
+#[derive(Args)]
+pub struct Predict {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Class names, one a line
+    #[arg(long, value_name = "FILE")]
+    labels: PathBuf,
+    #[command(flatten)]
+    adapt: AdaptOptions,
+    /// Use these views instead of drawing any: safetensors with `views` (N, 3, H, H) float32, normalised
+    #[arg(long, value_name = "FILE")]
+    views_in: Option<PathBuf>,
+    /// One JSON object an image
+    #[arg(long)]
+    json: bool,
+    /// Images to classify
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+}
+
+impl Predict {
+    pub fn run(self) -> Result<()> {
+        let labels = labels::read(&self.labels)?;
+        let checkpoint = session::open_checkpoint(&self.model)?;
+        let config = checkpoint.config();
+        let mut adapt = self.adapt.clone();
+        let given = match &self.views_in {
+            None => None,
+            Some(path) => {
+                let views = crate::data::views::read(path, config.image_size)?;
+                adapt.views = views.count as u32;
+                Some(views)
+            }
+        };
+        let images = self.images.iter().map(|path| read_image(path)).collect::<Result<Vec<_>>>()?;
+
+        let gpu = session::open_device(self.model.device)?;
+        let memo = session::classifier(&gpu, &checkpoint, &labels, &adapt)?;
+        let given = given.map(|views| gpu.upload(&views.patches(config.patch_size))).transpose()?;
+        for (index, (path, image)) in self.images.iter().zip(&images).enumerate() {
+            let views = match &given {
+                Some(patches) => Views::Given(patches),
+                None => Views::Drawn { image_index: index as u64 },
+            };
+            let outcome = memo.adapt(image, views)?;
+            let name = path.display().to_string();
+            match self.json {
+                true => print(&format!("{}\n", as_json(&name, &labels, &outcome)))?,
+                false => print(&as_text(&name, &labels, &outcome))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn as_json(image: &str, labels: &[String], outcome: &Outcome) -> serde_json::Value {
+    let prediction = |p: &Prediction| json!({ "index": p.index, "label": labels[p.index], "confidence": p.confidence, "logits": p.logits });
+    json!({
+        "image": image,
+        "labels": labels.len(),
+        "zero_shot": prediction(&outcome.zero_shot),
+        "memo": prediction(&outcome.memo),
+        "entropy": outcome.entropy,
+    })
+}
+
+fn as_text(image: &str, labels: &[String], outcome: &Outcome) -> String {
+    let line = |name: &str, p: &Prediction| {
+        format!("  {name:<10} {:<24} {:6.2} %\n", labels[p.index], 100.0 * p.confidence)
+    };
+    let entropy: Vec<String> = outcome.entropy.iter().map(|h| format!("{h:.4}")).collect();
+    format!(
+        "{image}\n{}{}  entropy    {} nats\n",
+        line("zero-shot", &outcome.zero_shot),
+        line("MEMO", &outcome.memo),
+        entropy.join(", ")
+    )
+}

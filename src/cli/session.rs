@@ -1,0 +1,70 @@
+//! From flags to a classifier that is ready to adapt.
+
+use anyhow::{Context, Result, ensure};
+
+use super::options::{AdaptOptions, DeviceOptions, ModelOptions};
+use crate::clip::{Checkpoint, Tokenizer, VisionTower, encode_text};
+use crate::episode::Memo;
+use crate::gpu::Gpu;
+use crate::ops::augment::Augmenter;
+
+/// Opens the device, and says on stderr when that is not a GPU though nobody asked for the CPU.
+pub fn open_device(options: DeviceOptions) -> Result<Gpu> {
+    let gpu = Gpu::open(options.device)?;
+    if gpu.driver().is_virtual() && options.device == crate::gpu::DeviceChoice::Auto {
+        eprintln!("note: no NVIDIA GPU here; running on the CPU through the virtual CUDA driver");
+    }
+    Ok(gpu)
+}
+
+/// Opens a checkpoint and passes on what it had to assume.
+pub fn open_checkpoint(options: &ModelOptions) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::open(&options.model, options.activation)?;
+    for notice in checkpoint.notices() {
+        eprintln!("note: {notice}");
+    }
+    Ok(checkpoint)
+}
+
+/// A classifier over `labels`, adapting as `adapt` says.
+///
+/// # Errors
+/// Anything about the model, the device, or the labels.
+pub fn classifier(
+    gpu: &Gpu,
+    checkpoint: &Checkpoint,
+    labels: &[String],
+    adapt: &AdaptOptions,
+) -> Result<Memo> {
+    let settings = adapt.settings()?;
+    let config = checkpoint.config();
+    gpu.load_all_kernels()?;
+
+    let tokenizer = Tokenizer::new();
+    let (mut ids, mut ends) = (Vec::new(), Vec::new());
+    for label in labels {
+        let tokens = tokenizer.encode(&adapt.prompt.replace("{}", label));
+        ends.push(tokens.len() - 1);
+        let mut row = vec![0; config.context_length];
+        for (slot, token) in row.iter_mut().zip(tokens) {
+            ensure!(
+                (token as usize) < config.vocab_size,
+                "encoding the label {label:?}: token {token} is not in the model's vocabulary of {}",
+                config.vocab_size
+            );
+            *slot = token as i32;
+        }
+        ids.push(row);
+    }
+    let layout = config.text_layout();
+    let weights = checkpoint.text_params(&layout)?;
+    let text = encode_text(gpu, config, &layout, &weights, &ids, &ends).context("encoding the labels")?;
+    drop(weights);
+
+    let layout = config.vision_layout();
+    let weights = checkpoint.vision_params(&layout)?;
+    let vision = VisionTower::new(gpu, config, layout, &weights, settings.views + 1)
+        .with_context(|| format!("making room for {} views; fewer (--views) need less", settings.views))?;
+    let augmenter = Augmenter::new(gpu, config.image_size, config.patch_size)?;
+    Memo::new(gpu, vision, augmenter, &text, settings)
+}

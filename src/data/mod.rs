@@ -1,0 +1,115 @@
+//! Datasets and images, as people have them on disk.
+
+mod cifar;
+mod folder;
+mod image;
+pub mod labels;
+mod tensors;
+pub mod views;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+pub use image::{Rgb8, read_image};
+
+/// An image and its class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    pub image: Rgb8,
+    pub label: usize,
+}
+
+/// Images with labels, in a fixed order.
+pub struct Dataset {
+    labels: Vec<String>,
+    images: Images,
+}
+
+enum Images {
+    /// Whole in memory: `(N, H, W, 3)` bytes.
+    Memory { pixels: Vec<u8>, width: u32, height: u32, classes: Vec<usize> },
+    /// One file an image.
+    Files(Vec<(std::path::PathBuf, usize)>),
+}
+
+impl Dataset {
+    /// Opens what is at `path`:
+    ///
+    /// * CIFAR-100's binary folder (`test.bin`, `fine_label_names.txt`) or CIFAR-10's
+    ///   (`test_batch.bin`, `batches.meta.txt`), the folder around it, or `cifar-*-binary.tar.gz` as
+    ///   downloaded from the University of Toronto;
+    /// * a folder with a subfolder of images for each class, in the order of their names;
+    /// * `FILE.safetensors#TENSOR`: bytes `(N, H, W, 3)` with `labels` `(N,)` beside them, and the
+    ///   class names in `FILE-labels.txt`'s place, one a line.
+    ///
+    /// # Errors
+    /// What is missing, cut or out of range, with the file and the record.
+    pub fn open(path: &Path) -> Result<Dataset> {
+        if let Some((file, tensor)) = path.to_str().and_then(|text| text.split_once(".safetensors#")) {
+            let labels = format!("{}-labels.txt", file.trim_end_matches("-images"));
+            let file = format!("{file}.safetensors");
+            return Dataset::from_safetensors(Path::new(&file), tensor, Path::new(&labels));
+        }
+        let metadata =
+            std::fs::metadata(path).with_context(|| format!("opening the dataset {}", path.display()))?;
+        if !metadata.is_dir() {
+            return cifar::open_archive(path);
+        }
+        if let Some(dataset) = cifar::open_folder(path)? {
+            return Ok(dataset);
+        }
+        match folder::open(path)? {
+            Some(dataset) => Ok(dataset),
+            None => bail!(
+                "opening the dataset {}: neither CIFAR's files (test.bin) nor one subfolder of images a class",
+                path.display()
+            ),
+        }
+    }
+
+    /// Images and labels of a safetensors file, class names of a text file.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn from_safetensors(path: &Path, tensor: &str, labels: &Path) -> Result<Dataset> {
+        tensors::open(path, tensor, labels)
+    }
+
+    pub fn len(&self) -> usize {
+        match &self.images {
+            Images::Memory { classes, .. } => classes.len(),
+            Images::Files(files) => files.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Class names, by label.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Image `index` and its label.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Dataset::len`].
+    pub fn get(&self, index: usize) -> Result<Sample> {
+        match &self.images {
+            Images::Memory { pixels, width, height, classes } => {
+                let len = *width as usize * *height as usize * 3;
+                let pixels = pixels[index * len..(index + 1) * len].to_vec();
+                Ok(Sample { image: Rgb8 { width: *width, height: *height, pixels }, label: classes[index] })
+            }
+            Images::Files(files) => {
+                let (path, label) = &files[index];
+                Ok(Sample { image: read_image(path)?, label: *label })
+            }
+        }
+    }
+}
