@@ -101,24 +101,20 @@ fn launch(
     bias: Option<&Slice<f32>>,
     residual: Option<&Slice<f32>>,
 ) -> Result<()> {
-    // A large tile reads less; a small one leaves less of itself outside a small or ragged output.
-    let padded = |tile: usize| m.next_multiple_of(tile) * n.next_multiple_of(tile);
-    let large = m > 64 && n > 64 && 10 * padded(128) <= 11 * padded(64);
-    let tile = if large { 128 } else { 64 };
+    // The wide tile multiplies twice as much for each load, unless half of it would lie outside.
+    let wide = n > 64;
+    let columns = if wide { 128 } else { 64 };
     let aligned = |slice: &Slice<f32>, row: usize| slice.is_aligned(16) && row.is_multiple_of(4);
     let out_aligned = [Some(out), bias, residual].into_iter().flatten().all(|slice| aligned(slice, n));
     let vector = aligned(operands[0], row_lens[0]) as i32
         | (aligned(operands[1], row_lens[1]) as i32) << 1
         | (out_aligned as i32) << 2;
-    let launch = Launch {
-        grid: [n.div_ceil(tile), m.div_ceil(tile), 1],
-        block: [tile * tile / 64, 1, 1],
-        shared_bytes: 0,
-    };
+    let launch =
+        Launch { grid: [n.div_ceil(columns), m.div_ceil(64), 1], block: [128, 1, 1], shared_bytes: 0 };
     let optional = |slice: Option<&Slice<f32>>| slice.map_or(Arg::NULL, Arg::from);
     gpu.launch(
         "matmul",
-        names[large as usize],
+        names[wide as usize],
         launch,
         args![
             out,
