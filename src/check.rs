@@ -1,5 +1,7 @@
 //! What the tests share: one device for every test body, one tolerance policy, finite differences.
 
+use std::path::{Path, PathBuf};
+
 use crate::gpu::{DeviceChoice, Gpu, Slice};
 
 /// The device the tests run on: `MEMO_TEST_DEVICE=virtual` (the default) or `gpu`.
@@ -10,6 +12,12 @@ pub fn test_device() -> Gpu {
         Ok(other) => panic!("MEMO_TEST_DEVICE={other}: expected gpu or virtual"),
     };
     Gpu::open(choice).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// The folder of the tests' data: `MEMO_FIXTURES`, or where the project was built.
+pub fn fixtures() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    std::env::var_os("MEMO_FIXTURES").map_or(built, PathBuf::from)
 }
 
 /// A test that runs on the device under test, with `?` for errors: `device_test!(name, |gpu| { … })`.

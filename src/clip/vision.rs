@@ -187,6 +187,11 @@ impl VisionTower {
         gpu.copy(&self.params, &self.snapshot)
     }
 
+    /// What enters the first block, as the last forward over `b` images left it.
+    pub fn block_input(&self, b: usize) -> Slice<f32> {
+        self.pre_ln.out.slice(0..b * self.config.tokens() * self.config.vision.width)
+    }
+
     /// The residual stream after block `index`, as the last forward over `b` images left it.
     pub fn block_output(&self, index: usize, b: usize) -> Slice<f32> {
         self.tower.block_output(index, b)
