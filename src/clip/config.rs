@@ -100,7 +100,7 @@ impl ClipConfig {
                 "{name} width {width} is not a multiple of its {heads} heads"
             );
             in_range(name, "head width", width / heads, 1, MAX_HEAD)?;
-            ensure!(eps.is_finite() && eps >= 0.0 && eps < 1.0, "{name} layer norm epsilon is {eps}");
+            ensure!((0.0..1.0).contains(&eps), "{name} layer norm epsilon is {eps}");
         }
         in_range("vision", "patch size", self.patch_size, 1, 1024)?;
         in_range("vision", "image size", self.image_size, self.patch_size, 4096)?;

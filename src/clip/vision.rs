@@ -95,7 +95,7 @@ impl VisionTower {
         let w = |range: &Range<usize>| self.params.slice(range.clone());
         let embedded = self.embedded.slice(0..b * t * c);
         let [weight, class, position] =
-            [&at.patch_embedding, &at.class_embedding, &at.position_embedding].map(|range| w(range));
+            [&at.patch_embedding, &at.class_embedding, &at.position_embedding].map(&w);
         let params = PatchEmbed { weight: &weight, class: &class, position: &position };
         let projected = self.projected.slice(0..b * (t - 1) * c);
         patch_embed_forward(gpu, &embedded, &self.batch_patches(b), &params, &projected, self.shape(b))?;
@@ -171,7 +171,7 @@ impl VisionTower {
             false,
         )?;
         let [weight, class, position] =
-            [&at.patch_embedding, &at.class_embedding, &at.position_embedding].map(|range| dw(range));
+            [&at.patch_embedding, &at.class_embedding, &at.position_embedding].map(dw);
         let dparams = PatchEmbed { weight: &weight, class: &class, position: &position };
         let dprojected = self.projected.slice(0..b * (t - 1) * c);
         patch_embed_backward(gpu, &dparams, &dembedded, &self.batch_patches(b), &dprojected, self.shape(b))

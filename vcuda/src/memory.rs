@@ -92,11 +92,11 @@ impl Memory {
         }
         state.used_bytes -= pages;
         let (mut from, mut to) = (start, start + pages + GUARD_BYTES);
-        if let Some((&before, &before_end)) = state.free.range(..from).next_back() {
-            if before_end == from {
-                state.free.remove(&before);
-                from = before;
-            }
+        if let Some((&before, &before_end)) = state.free.range(..from).next_back()
+            && before_end == from
+        {
+            state.free.remove(&before);
+            from = before;
         }
         if let Some(after_end) = state.free.remove(&to) {
             to = after_end;

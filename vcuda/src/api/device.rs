@@ -99,7 +99,7 @@ pub fn shared_per_sm_bytes() -> u32 {
 fn attribute_value(attribute: i32) -> Option<i32> {
     let hopper = device().capability.0 >= 9;
     Some(match attribute {
-        1 | 2 | 3 => MAX_THREADS as i32,
+        1..=3 => MAX_THREADS as i32,
         4 => 64,
         5 => i32::MAX,
         6 | 7 => 65_535,

@@ -64,7 +64,7 @@ export! {
     cuMemcpyAsync(to: u64, from: u64, bytes: usize, _stream: Stream) {
         copy(to, from, bytes, [device().memory.owns(to), device().memory.owns(from)])
     }
-    cuMemcpyPeerAsync(to: u64, _to: *mut c_void, from: u64, _from: *mut c_void, bytes: usize, _stream: Stream) {
+    cuMemcpyPeerAsync(to: u64, _to_context: *mut c_void, from: u64, _from_context: *mut c_void, bytes: usize, _stream: Stream) {
         copy(to, from, bytes, [true, true])
     }
     cuMemsetD8_v2(to: u64, value: u8, count: usize) { fill(to, value, count) }

@@ -26,7 +26,10 @@ impl Function {
     /// The decoded kernel, which lives as long as its module.
     pub fn kernel(&self) -> &Kernel {
         // SAFETY: set when the module was boxed, and functions live inside it.
-        unsafe { &(&(*self.module).module).kernels()[self.index] }
+        unsafe {
+            let module: &Loaded = &*self.module;
+            &module.module.kernels()[self.index]
+        }
     }
 }
 

@@ -342,7 +342,7 @@ impl Warp<'_> {
             if op.guard != 0 {
                 // SAFETY: the lowering gave the guard a predicate.
                 let value = unsafe { *self.preds.add((op.guard - 1) as usize >> 1) };
-                mask &= if op.guard - 1 & 1 != 0 { !value } else { value };
+                mask &= if (op.guard - 1) & 1 != 0 { !value } else { value };
                 if mask == 0 {
                     self.pc += 1;
                     continue;

@@ -625,12 +625,11 @@ impl Entry<'_> {
 
     fn load(&self, to: &mut Lower, ty: Type) -> Decoded {
         let operands = vector(self.operand(0)?);
-        if let Operand::Address(base, offset) = self.operand(1)? {
-            if let Operand::Symbol(name, addend) = &**base {
-                if let Location::Param(at) = to.locate(name)? {
-                    return self.load_param(to, ty, operands, at as i64 + addend + offset);
-                }
-            }
+        if let Operand::Address(base, offset) = self.operand(1)?
+            && let Operand::Symbol(name, addend) = &**base
+            && let Location::Param(at) = to.locate(name)?
+        {
+            return self.load_param(to, ty, operands, at as i64 + addend + offset);
         }
         let (space, a, imm) = self.address(to, self.operand(1)?)?;
         let wide = ty.size_bytes() == 8;
