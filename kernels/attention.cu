@@ -1,228 +1,262 @@
-// Multi-head self-attention and its gradient, for any number of tokens; nothing of size (T, T) is kept.
+// Attention of every head over its T tokens, forward and backward, without a (T, T) matrix in memory.
 //
-//   S = scale Q Kᵀ (causal: keys after the query are left out)      P = softmax(S)      out = P V
-//   lse = log sum exp S                                             D = sum_d dout out
-//   dV = Pᵀ dout      dS = P (dout Vᵀ - D)      dQ = scale dS K      dK = scale dSᵀ Q
+//   S = scale · Q Kᵀ, columns past the row masked if causal      lse = log Σ exp S, row by row
+//   P = exp(S - lse)                    out = P V
+//   dS = P ∘ (dout Vᵀ - delta) · scale,  delta = Σ dout ∘ out, row by row
+//   dQ = dS K        dK = dSᵀ Q        dV = Pᵀ dout
 //
-//   qkv, dqkv (B, T, 3, NH, HS) fp32   out, dout (B, T, NH, HS) fp32   lse, delta (B, NH, T) fp32
-//   out, lse, dqkv, delta written (=).   HS ≤ 128; scale = 1 / sqrt(HS).
+//   qkv, dqkv (B, T, 3C): q | k | v, heads side by side inside each, C = NH · HS
+//   out, dout (B, T, C); lse, delta (B, NH, T); all fp32, outputs written (=)
 //
-// Grid: (ceil(T / 32), NH, B) CTAs of 8 warps; a warp has 4 of the CTA's 32 rows (queries; keys in
-// backward_kv), all warps share tiles of 32 columns, a lane per column for scores, a lane per
-// dimension for sums. The softmax is taken online (Milakov and Gimelshein, arXiv 1805.02867), P is
-// recomputed in the backward pass (Dao et al., arXiv 2205.14135).
-// Shared: (2 · 32 (HS + 1) + 2 · 32 HS + 512) floats.
+// Softmax in tiles: FlashAttention-2 (arXiv 2307.08691).
+//
+// Grid: x over (B, NH), y over tiles of 32 tokens (the rows), 4 warps a CTA, 8 rows a warp. A CTA walks over
+// tiles of 64 tokens (the columns). A lane holds columns `lane` and `lane + 32` of its warp's 8 rows,
+// and later the same two channels of the result, 64 channels a pass: a head wider than that takes
+// several passes, each of which computes S again.
+// Shared: (32, 64) and (64, 65) floats, 24.6 KiB. No atomics: every sum has one order.
 
 #include "prelude.cuh"
 
-#define ROWS 32      // of a CTA
-#define TILE 32      // columns at a time
-#define WARP_ROWS 4  // of a warp
-#define PARTS 4      // dimensions of a lane: HS ≤ 128
+constexpr int ROWS = 8;          // of a warp
+constexpr int TILE_ROWS = 32;    // of a CTA
+constexpr int SPAN = 64;         // columns of a tile, and channels of a chunk
+constexpr int PITCH = SPAN + 1;  // odd, so that both directions of a tile are free of bank conflicts
 
+typedef float Fragment[ROWS][2];
 
-struct Shared {
-    float* x;       // (TILE, HS + 1) columns; padded: lanes read down a column without conflicts
-    float* y;       // (TILE, HS + 1)
-    float* row_x;   // (ROWS, HS)
-    float* row_y;   // (ROWS, HS)
-    float* weight;  // (8 warps, 2, TILE)
+// One head of q, k, v or dout: token t, channel d at p[t · stride + d].
+struct Head {
+    const float* p;
+    int stride, T, HS;
 };
 
-__device__ __forceinline__ Shared carve(float* shared, int HS) {
-    Shared s;
-    s.x = shared;
-    s.y = s.x + TILE * (HS + 1);
-    s.row_x = s.y + TILE * (HS + 1);
-    s.row_y = s.row_x + ROWS * HS;
-    s.weight = s.row_y + ROWS * HS;
-    return s;
-}
+struct Tiles {
+    float* left;   // (ROWS, SPAN), this warp's own
+    float* right;  // (SPAN, PITCH), the CTA's
+    bool idle;     // all of this warp's rows are past the last token
 
-// Rows first .. first + 32 of one head, each `stride` after the last; absent rows are zero.
-__device__ __forceinline__ void load_rows(float* to, int pitch, const float* from, int first, int T, size_t stride, int HS) {
-    for (int i = threadIdx.x; i < 32 * HS; i += blockDim.x) {
-        int row = i / HS, d = i % HS;
-        to[row * pitch + d] = first + row < T ? from[(first + row) * stride + d] : 0.f;
-    }
-}
-
-__device__ __forceinline__ float dot(const float* a, const float* b, int HS) {
-    float sum = 0.f;
-    for (int d = 0; d < HS; ++d) sum = fmaf(a[d], b[d], sum);
-    return sum;
-}
-
-// acc[d] += sum_j weight[j] x[j][d], this lane's dimensions.
-__device__ __forceinline__ void add_weighted(float* acc, const float* weight, const float* x, int HS) {
+    // acc += left · right over the first `depth` of the sum, for the first `width` columns.
+    __device__ __forceinline__ void multiply(Fragment& acc, int depth, int width) const {
+        if (idle) return;
+        const float* column = right + lane_id();
+        for (int k = 0; k < depth; k += 4) {
+            float x[ROWS][4];
 #pragma unroll
-    for (int part = 0; part < PARTS; ++part) {
-        int d = part * 32 + lane_id();
-        if (part * 32 >= HS) break;
-        const float* column = x + min(d, HS - 1);
-        float sum = acc[part];
-        for (int j = 0; j < TILE; ++j) sum = fmaf(weight[j], column[j * (HS + 1)], sum);
-        acc[part] = sum;
-    }
-}
-
-__device__ __forceinline__ void store_row(float* to, const float* acc, float factor, int HS) {
+            for (int r = 0; r < ROWS; ++r) *(float4*)x[r] = load4(left + r * SPAN + k);
 #pragma unroll
-    for (int part = 0; part < PARTS; ++part) {
-        int d = part * 32 + lane_id();
-        if (d < HS) to[d] = acc[part] * factor;
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-attention_forward(float* __restrict__ out, float* __restrict__ lse, const float* __restrict__ qkv, int T, int NH, int HS,
-                  float scale, int causal) {
-    extern __shared__ float shared[];
-    Shared s = carve(shared, HS);
-    int first = blockIdx.x * ROWS, head = blockIdx.y, b = blockIdx.z;
-    size_t C = (size_t)NH * HS, stride = 3 * C;
-    const float* q = qkv + (size_t)b * T * stride + head * HS;
-    float* weight = s.weight + warp_id() * 2 * TILE;
-
-    load_rows(s.row_x, HS, q, first, T, stride, HS);
-    float acc[WARP_ROWS][PARTS] = {}, most[WARP_ROWS], sum[WARP_ROWS] = {};
+            for (int j = 0; j < 2; ++j) {
+                if (j == 1 && width <= 32) break;
+                float y[4];
 #pragma unroll
-    for (int r = 0; r < WARP_ROWS; ++r) most[r] = -FLT_MAX;
-
-    int end = causal ? min(first + ROWS, T) : T;
-    for (int tile = 0; tile < end; tile += TILE) {
-        __syncthreads();
-        load_rows(s.x, HS + 1, q + C, tile, T, stride, HS);
-        load_rows(s.y, HS + 1, q + 2 * C, tile, T, stride, HS);
-        __syncthreads();
-        int key = tile + lane_id();
+                for (int i = 0; i < 4; ++i) y[i] = column[(k + i) * PITCH + 32 * j];
 #pragma unroll
-        for (int r = 0; r < WARP_ROWS; ++r) {
-            int row = first + warp_id() * WARP_ROWS + r;
-            if (row >= T || (causal && tile > row)) continue;
-            float score = scale * dot(s.row_x + (row - first) * HS, s.x + lane_id() * (HS + 1), HS);
-            bool in = key < T && !(causal && key > row);
-            float top = fmaxf(most[r], warp_max(in ? score : -FLT_MAX));
-            float p = in ? expf(score - top) : 0.f;
-            float keep = expf(most[r] - top);
-            sum[r] = sum[r] * keep + warp_sum(p);
-            most[r] = top;
-            weight[lane_id()] = p;
-            __syncwarp();
+                for (int r = 0; r < ROWS; ++r)
 #pragma unroll
-            for (int part = 0; part < PARTS; ++part) acc[r][part] *= keep;
-            add_weighted(acc[r], weight, s.y, HS);
-            __syncwarp();
+                    for (int i = 0; i < 4; ++i) acc[r][j] = fmaf(x[r][i], y[i], acc[r][j]);
+            }
         }
     }
+
+    // Puts a fragment where `multiply` takes its left side.
+    __device__ __forceinline__ void store_left(const Fragment& x) const {
+        __syncwarp();
 #pragma unroll
-    for (int r = 0; r < WARP_ROWS; ++r) {
-        int row = first + warp_id() * WARP_ROWS + r;
-        if (row >= T) continue;
-        store_row(out + ((size_t)b * T + row) * C + head * HS, acc[r], 1.f / sum[r], HS);
-        if (lane_id() == 0) lse[((size_t)b * NH + head) * T + row] = most[r] + logf(sum[r]);
-    }
-}
-
-// delta[b][h][t] = sum_d dout out: a warp per (b, t, h), 8 a CTA.
-extern "C" __global__ void __launch_bounds__(256)
-attention_delta(float* __restrict__ delta, const float* __restrict__ dout, const float* __restrict__ out, int rows, int T,
-                int NH, int HS) {
-    int i = blockIdx.x * warp_count() + warp_id();  // counts (b, t, h)
-    if (i >= rows) return;
-    float sum = 0.f;
-    for (int d = lane_id(); d < HS; d += 32) sum += dout[(size_t)i * HS + d] * out[(size_t)i * HS + d];
-    sum = warp_sum(sum);
-    int h = i % NH, t = i / NH % T, b = i / NH / T;
-    if (lane_id() == 0) delta[((size_t)b * NH + h) * T + t] = sum;
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-attention_backward_q(float* __restrict__ dqkv, const float* __restrict__ dout, const float* __restrict__ qkv,
-                     const float* __restrict__ lse, const float* __restrict__ delta, int T, int NH, int HS, float scale,
-                     int causal) {
-    extern __shared__ float shared[];
-    Shared s = carve(shared, HS);
-    int first = blockIdx.x * ROWS, head = blockIdx.y, b = blockIdx.z;
-    size_t C = (size_t)NH * HS, stride = 3 * C;
-    const float* q = qkv + (size_t)b * T * stride + head * HS;
-    float* weight = s.weight + warp_id() * 2 * TILE;
-
-    load_rows(s.row_x, HS, q, first, T, stride, HS);
-    load_rows(s.row_y, HS, dout + (size_t)b * T * C + head * HS, first, T, C, HS);
-    float acc[WARP_ROWS][PARTS] = {};
-    int end = causal ? min(first + ROWS, T) : T;
-    for (int tile = 0; tile < end; tile += TILE) {
-        __syncthreads();
-        load_rows(s.x, HS + 1, q + C, tile, T, stride, HS);
-        load_rows(s.y, HS + 1, q + 2 * C, tile, T, stride, HS);
-        __syncthreads();
-        int key = tile + lane_id();
-#pragma unroll
-        for (int r = 0; r < WARP_ROWS; ++r) {
-            int row = first + warp_id() * WARP_ROWS + r;
-            if (row >= T || (causal && tile > row)) continue;
-            size_t at = ((size_t)b * NH + head) * T + row;
-            float score = scale * dot(s.row_x + (row - first) * HS, s.x + lane_id() * (HS + 1), HS);
-            float dp = dot(s.row_y + (row - first) * HS, s.y + lane_id() * (HS + 1), HS);
-            bool in = key < T && !(causal && key > row);
-            weight[lane_id()] = in ? expf(score - lse[at]) * (dp - delta[at]) : 0.f;
-            __syncwarp();
-            add_weighted(acc[r], weight, s.x, HS);
-            __syncwarp();
+        for (int r = 0; r < ROWS; ++r) {
+            left[r * SPAN + lane_id()] = x[r][0];
+            left[r * SPAN + lane_id() + 32] = x[r][1];
         }
     }
+
+    // to[i · pitch + c · step] = token first + i · every, channel d + c, for a warp; zero past the ends.
+    __device__ __forceinline__ static void load(float* to, int pitch, int step, const Head& from, int first, int every,
+                                                int count, int d) {
+        bool in = d + lane_id() < from.HS, in_next = d + lane_id() + 32 < from.HS, wide = d + 32 < from.HS;
+        const float* p = from.p + first * from.stride + d + lane_id();
+        to += lane_id() * step;
+#pragma unroll 4
+        for (int i = 0; i < count; ++i) {
+            bool exists = first + i * every < from.T;
+            to[i * pitch] = exists && in ? p[0] : 0.f;
+            if (wide) to[i * pitch + 32 * step] = exists && in_next ? p[32] : 0.f;
+            p += every * from.stride;
+        }
+    }
+
+    // acc = a bᵀ: rows of `a` from `row`, those of `b` from `column`, summed over all channels.
+    __device__ __forceinline__ void scores(Fragment& acc, const Head& a, int row, const Head& b,
+                                           int column) const {
+        int width = min(SPAN, b.T - column);
 #pragma unroll
-    for (int r = 0; r < WARP_ROWS; ++r) {
-        int row = first + warp_id() * WARP_ROWS + r;
-        if (row < T) store_row(dqkv + ((size_t)b * T + row) * stride + head * HS, acc[r], scale, HS);
+        for (int r = 0; r < ROWS; ++r) acc[r][0] = acc[r][1] = 0.f;
+        for (int d = 0; d < a.HS; d += SPAN) {
+            __syncthreads();
+            if (!idle) load(left, SPAN, 1, a, row, 1, ROWS, d);
+            load(right + warp_id(), 4, PITCH, b, column + warp_id(), 4, width > 32 ? SPAN / 4 : SPAN / 8, d);
+            __syncthreads();
+            multiply(acc, min(SPAN, a.HS - d), width);
+        }
+    }
+
+    // acc += left · b: tokens of `b` from `column`, channels from `d`.
+    __device__ __forceinline__ void gather(Fragment& acc, const Head& b, int column, int d) const {
+        int depth = min(SPAN, b.T - column);
+        __syncthreads();
+        load(right + warp_id() * PITCH, 4 * PITCH, 1, b, column + warp_id(), 4, (depth + 3) / 4, d);
+        __syncthreads();
+        multiply(acc, depth, b.HS - d);
+    }
+};
+
+__device__ __forceinline__ Tiles shared_tiles(bool idle) {
+    __shared__ alignas(16) float left[TILE_ROWS * SPAN], right[SPAN * PITCH];
+    return {left + warp_id() * ROWS * SPAN, right, idle};
+}
+
+// Rows of a fragment to one head of a (T, stride) matrix, channels from `d`.
+__device__ __forceinline__ void store_rows(float* p, const Fragment& x, int row, int d, int T, int HS, int stride) {
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            int channel = d + lane_id() + 32 * j;
+            if (row + r < T && channel < HS) p[(row + r) * stride + channel] = x[r][j];
+        }
+}
+
+// Writes out and lse. Rows are queries, columns keys.
+extern "C" __global__ void __launch_bounds__(128, 3)
+attention_forward(float* __restrict__ out, float* __restrict__ lse, const float* __restrict__ qkv, int T, int NH,
+                  int HS, float scale, int causal) {
+    int b = blockIdx.x / NH, h = blockIdx.x % NH, C = NH * HS;
+    const float* base = qkv + (size_t)b * T * 3 * C + h * HS;
+    Head q = {base, 3 * C, T, HS}, k = {base + C, 3 * C, T, HS}, v = {base + 2 * C, 3 * C, T, HS};
+    int row = blockIdx.y * TILE_ROWS + warp_id() * ROWS;
+    Tiles tiles = shared_tiles(row >= T);
+    int end = causal ? min(T, (int)(blockIdx.y + 1) * TILE_ROWS) : T;
+
+    for (int d = 0; d < HS; d += SPAN) {
+        Fragment acc = {}, x;
+        float top[ROWS], sum[ROWS];
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) top[r] = -FLT_MAX, sum[r] = 0.f;
+        for (int column = 0; column < end; column += SPAN) {
+            tiles.scores(x, q, row, k, column);
+#pragma unroll
+            for (int r = 0; r < ROWS; ++r) {
+                if (tiles.idle) break;
+#pragma unroll
+                for (int j = 0; j < 2; ++j) {
+                    int key = column + lane_id() + 32 * j;
+                    x[r][j] = key < T && !(causal && key > row + r) ? scale * x[r][j] : -FLT_MAX;
+                }
+                float new_top = fmaxf(top[r], warp_max(fmaxf(x[r][0], x[r][1])));
+                float shrink = expf(top[r] - new_top);
+                top[r] = new_top;
+#pragma unroll
+                for (int j = 0; j < 2; ++j) {
+                    x[r][j] = expf(x[r][j] - new_top);
+                    acc[r][j] *= shrink;
+                }
+                sum[r] = sum[r] * shrink + (x[r][0] + x[r][1]);
+            }
+            tiles.store_left(x);
+            tiles.gather(acc, v, column, d);
+        }
+        if (tiles.idle) continue;
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            float total = warp_sum(sum[r]);
+            acc[r][0] /= total;
+            acc[r][1] /= total;
+            if (d == 0 && lane_id() == 0 && row + r < T)
+                lse[(size_t)blockIdx.x * T + row + r] = top[r] + logf(total);
+        }
+        store_rows(out + (size_t)b * T * C + h * HS, acc, row, d, T, HS, C);
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-attention_backward_kv(float* __restrict__ dqkv, const float* __restrict__ dout, const float* __restrict__ qkv,
-                      const float* __restrict__ lse, const float* __restrict__ delta, int T, int NH, int HS, float scale,
-                      int causal) {
-    extern __shared__ float shared[];
-    Shared s = carve(shared, HS);
-    int first = blockIdx.x * ROWS, head = blockIdx.y, b = blockIdx.z;
-    size_t C = (size_t)NH * HS, stride = 3 * C;
-    const float* q = qkv + (size_t)b * T * stride + head * HS;
-    float* weight = s.weight + warp_id() * 2 * TILE;  // P, then dS
+// Writes dq and delta. Rows are queries, columns keys.
+extern "C" __global__ void __launch_bounds__(128, 3)
+attention_backward_q(float* __restrict__ dqkv, float* __restrict__ delta, const float* __restrict__ dout,
+                     const float* __restrict__ out, const float* __restrict__ qkv, const float* __restrict__ lse,
+                     int T, int NH, int HS, float scale, int causal) {
+    int b = blockIdx.x / NH, h = blockIdx.x % NH, C = NH * HS;
+    size_t at = (size_t)b * T * C + h * HS, at3 = (size_t)b * T * 3 * C + h * HS;
+    Head q = {qkv + at3, 3 * C, T, HS}, k = {qkv + at3 + C, 3 * C, T, HS}, v = {qkv + at3 + 2 * C, 3 * C, T, HS};
+    Head dO = {dout + at, C, T, HS};
+    const float* o = out + at;
+    int row = blockIdx.y * TILE_ROWS + warp_id() * ROWS;
+    Tiles tiles = shared_tiles(row >= T);
+    int end = causal ? min(T, (int)(blockIdx.y + 1) * TILE_ROWS) : T;
 
-    load_rows(s.row_x, HS, q + C, first, T, stride, HS);
-    load_rows(s.row_y, HS, q + 2 * C, first, T, stride, HS);
-    float dk[WARP_ROWS][PARTS] = {}, dv[WARP_ROWS][PARTS] = {};
-    for (int tile = causal ? first / TILE * TILE : 0; tile < T; tile += TILE) {
-        __syncthreads();
-        load_rows(s.x, HS + 1, q, tile, T, stride, HS);
-        load_rows(s.y, HS + 1, dout + (size_t)b * T * C + head * HS, tile, T, C, HS);
-        __syncthreads();
-        int query = tile + lane_id();
-        size_t at = ((size_t)b * NH + head) * T + min(query, T - 1);
-        float query_lse = lse[at], query_delta = delta[at];
+    float row_lse[ROWS], row_delta[ROWS];
 #pragma unroll
-        for (int r = 0; r < WARP_ROWS; ++r) {
-            int row = first + warp_id() * WARP_ROWS + r;
-            if (row >= T) continue;
-            float score = scale * dot(s.row_x + (row - first) * HS, s.x + lane_id() * (HS + 1), HS);
-            float dp = dot(s.row_y + (row - first) * HS, s.y + lane_id() * (HS + 1), HS);
-            bool in = query < T && !(causal && row > query);
-            float p = in ? expf(score - query_lse) : 0.f;
-            weight[lane_id()] = p;
-            weight[TILE + lane_id()] = p * (dp - query_delta);
-            __syncwarp();
-            add_weighted(dv[r], weight, s.y, HS);
-            add_weighted(dk[r], weight + TILE, s.x, HS);
-            __syncwarp();
-        }
+    for (int r = 0; r < ROWS; ++r) {
+        row_lse[r] = row_delta[r] = 0.f;
+        if (row + r >= T) continue;
+        for (int d = lane_id(); d < HS; d += 32) row_delta[r] += dO.p[(row + r) * C + d] * o[(row + r) * C + d];
+        row_delta[r] = warp_sum(row_delta[r]);
+        row_lse[r] = lse[(size_t)blockIdx.x * T + row + r];
+        if (lane_id() == 0) delta[(size_t)blockIdx.x * T + row + r] = row_delta[r];
     }
+    for (int d = 0; d < HS; d += SPAN) {
+        Fragment acc = {}, x, dp;
+        for (int column = 0; column < end; column += SPAN) {
+            tiles.scores(x, q, row, k, column);
+            tiles.scores(dp, dO, row, v, column);
 #pragma unroll
-    for (int r = 0; r < WARP_ROWS; ++r) {
-        int row = first + warp_id() * WARP_ROWS + r;
-        if (row >= T) continue;
-        float* to = dqkv + ((size_t)b * T + row) * stride + head * HS;
-        store_row(to + C, dk[r], scale, HS);
-        store_row(to + 2 * C, dv[r], 1.f, HS);
+            for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+                for (int j = 0; j < 2; ++j) {
+                    int key = column + lane_id() + 32 * j;
+                    bool seen = row + r < T && key < T && !(causal && key > row + r);
+                    float p = expf(scale * x[r][j] - row_lse[r]);
+                    x[r][j] = seen ? p * (dp[r][j] - row_delta[r]) * scale : 0.f;
+                }
+            tiles.store_left(x);
+            tiles.gather(acc, k, column, d);
+        }
+        store_rows(dqkv + at3, acc, row, d, T, HS, 3 * C);
+    }
+}
+
+// Writes dk and dv. Rows are keys, columns queries; delta is attention_backward_q's.
+extern "C" __global__ void __launch_bounds__(128, 3)
+attention_backward_kv(float* __restrict__ dqkv, const float* __restrict__ delta, const float* __restrict__ dout,
+                      const float* __restrict__ qkv, const float* __restrict__ lse, int T, int NH, int HS,
+                      float scale, int causal) {
+    int b = blockIdx.x / NH, h = blockIdx.x % NH, C = NH * HS;
+    size_t at = (size_t)b * T * C + h * HS, at3 = (size_t)b * T * 3 * C + h * HS;
+    Head q = {qkv + at3, 3 * C, T, HS}, k = {qkv + at3 + C, 3 * C, T, HS}, v = {qkv + at3 + 2 * C, 3 * C, T, HS};
+    Head dO = {dout + at, C, T, HS};
+    int row = blockIdx.y * TILE_ROWS + warp_id() * ROWS;
+    Tiles tiles = shared_tiles(row >= T);
+    int start = causal ? blockIdx.y * TILE_ROWS / SPAN * SPAN : 0;
+
+    for (int d = 0; d < HS; d += SPAN) {
+        Fragment dk = {}, dv = {}, x, dp;
+        for (int column = start; column < T; column += SPAN) {
+            tiles.scores(x, k, row, q, column);
+            tiles.scores(dp, v, row, dO, column);
+#pragma unroll
+            for (int j = 0; j < 2; ++j) {
+                int query = column + lane_id() + 32 * j;
+                float column_lse = query < T ? lse[(size_t)blockIdx.x * T + query] : 0.f;
+                float column_delta = query < T ? delta[(size_t)blockIdx.x * T + query] : 0.f;
+#pragma unroll
+                for (int r = 0; r < ROWS; ++r) {
+                    bool seen = row + r < T && query < T && !(causal && row + r > query);
+                    x[r][j] = seen ? expf(scale * x[r][j] - column_lse) : 0.f;
+                    dp[r][j] = x[r][j] * (dp[r][j] - column_delta) * scale;
+                }
+            }
+            tiles.store_left(x);
+            tiles.gather(dv, dO, column, d);
+            tiles.store_left(dp);
+            tiles.gather(dk, q, column, d);
+        }
+        store_rows(dqkv + at3 + C, dk, row, d, T, HS, 3 * C);
+        store_rows(dqkv + at3 + 2 * C, dv, row, d, T, HS, 3 * C);
     }
 }

@@ -5,8 +5,6 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ops::attention::MAX_HEAD;
-
 /// An MLP's activation. open_clip's plain models use GELU where OpenAI's use QuickGELU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -99,7 +97,6 @@ impl ClipConfig {
                 width.is_multiple_of(heads),
                 "{name} width {width} is not a multiple of its {heads} heads"
             );
-            in_range(name, "head width", width / heads, 1, MAX_HEAD)?;
             ensure!((0.0..1.0).contains(&eps), "{name} layer norm epsilon is {eps}");
         }
         in_range("vision", "patch size", self.patch_size, 1, 1024)?;
