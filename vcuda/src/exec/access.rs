@@ -54,22 +54,31 @@ element!(u64, u64);
 /// The address slot is in the register file.
 #[inline(always)]
 unsafe fn pointers<const SPACE: u8>(warp: &mut Warp, op: &Op, bytes: u64) -> Option<[*mut u8; LANES]> {
+    let mut at = [0u64; LANES];
     // SAFETY: the caller's.
-    let mut at: [u64; LANES] = unsafe {
+    unsafe {
         match SPACE {
-            SHARED32 => warp.lanes::<u32>(op.a).map(u64::from),
-            _ => warp.lanes(op.a),
+            SHARED32 => {
+                let narrow: [u32; LANES] = warp.lanes(op.a);
+                for lane in 0..LANES {
+                    at[lane] = narrow[lane] as u64;
+                }
+            }
+            _ => at = warp.lanes(op.a),
         }
-    };
+    }
+    if warp.mask != ALL {
+        let first = at[warp.mask.trailing_zeros() as usize & 31];
+        for lane in 0..LANES {
+            at[lane] = if warp.mask >> lane & 1 != 0 { at[lane] } else { first };
+        }
+    }
     let (mut low, mut high, mut bits) = (u64::MAX, 0, 0);
-    let first = at[warp.mask.trailing_zeros() as usize & 31];
     for lane in 0..LANES {
-        let address = if warp.mask >> lane & 1 != 0 { at[lane] } else { first };
-        let address = address.wrapping_add(op.imm as u64);
-        at[lane] = address;
-        low = low.min(address);
-        high = high.max(address);
-        bits |= address;
+        at[lane] = at[lane].wrapping_add(op.imm as u64);
+        low = low.min(at[lane]);
+        high = high.max(at[lane]);
+        bits |= at[lane];
     }
     let (base, inside) = match SPACE {
         GLOBAL => (0, low >= warp.range.0 && high < warp.range.1 && warp.range.1 - high >= bytes),
@@ -80,9 +89,14 @@ unsafe fn pointers<const SPACE: u8>(warp: &mut Warp, op: &Op, bytes: u64) -> Opt
         _ => (0, false),
     };
     if !inside || bits & (bytes - 1) != 0 {
+        // SAFETY: the addresses are looked at one by one.
         return unsafe { pointers_checked::<SPACE>(warp, at, bytes) };
     }
-    Some(at.map(|address| base.wrapping_add(address) as *mut u8))
+    let mut out = [std::ptr::null_mut(); LANES];
+    for lane in 0..LANES {
+        out[lane] = base.wrapping_add(at[lane]) as *mut u8;
+    }
+    Some(out)
 }
 
 /// The same, lane by lane: where one of them is wrong, in generic and local memory, and when the
