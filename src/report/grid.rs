@@ -1,5 +1,6 @@
 //! Contact sheets: many small images on one PNG.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -52,7 +53,9 @@ pub fn write_rows(path: &Path, images: &[Rgb8], columns: usize) -> Result<()> {
     }
     let write = || -> Result<()> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        // Readable by others, as any file that a program writes.
+        let readable = std::fs::Permissions::from_mode(0o644);
+        let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(folder)?;
         sheet.write_to(&mut std::io::BufWriter::new(&mut file), ImageFormat::Png)?;
         file.persist(path)?;
         Ok(())
