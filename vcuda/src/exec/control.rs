@@ -1,10 +1,10 @@
 //! Branches, barriers and the end of a thread (PTX ISA 9.7.12, 9.7.13.1), and clocks.
 
 use super::fault::FaultKind;
-use super::op::{Body, Flow, Group, LANES, Op, Warp};
+use super::op::{ALL, Body, Flow, Group, LANES, Op, Warp};
 
-/// Backward branches that a warp takes before it lets the others run.
-pub const BUDGET: u32 = 1 << 16;
+/// Backward branches that a group of lanes takes before it lets others run.
+pub const BUDGET: u32 = 1 << 14;
 
 /// `bra`: to `imm`. Lanes that fall through wait their turn: the lowest pc runs first.
 pub struct Branch;
@@ -65,7 +65,31 @@ impl Body for BranchIndexed {
     }
 }
 
-/// `bar.sync`: barrier in register `a`, threads in `b` (0: all of the CTA).
+/// Before an instruction that lanes execute together: lanes that run ahead of others (see
+/// [`Warp::rotate`]) wait for their turn, and so for those others.
+pub struct InTurn;
+impl Body for InTurn {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, _: &Op) -> Flow {
+        if !warp.ahead {
+            return Flow::Next;
+        }
+        warp.pc += 1;
+        warp.resume();
+        Flow::Jump
+    }
+}
+
+/// What a barrier does, as [`Barrier`] has it in `imm`.
+pub const SYNC: i64 = 0;
+/// Counts, but does not wait.
+pub const ARRIVE: i64 = 1;
+/// Reductions of predicate `c` over the threads: their number to register `d`; all, any to predicate `d`.
+pub const COUNT: i64 = 2;
+pub const AND: i64 = 3;
+pub const OR: i64 = 4;
+
+/// `bar` and `barrier`: barrier in register `a`, threads in `b` (0: all of the CTA).
 pub struct Barrier;
 impl Body for Barrier {
     #[inline(always)]
@@ -153,7 +177,38 @@ impl Warp<'_> {
         let next = lowest.map(|i| self.waiting.swap_remove(i));
         self.merge_pc = self.waiting.iter().map(|group| group.pc).min().unwrap_or(usize::MAX);
         let Group { pc, mask } = next.unwrap_or(Group { pc: 0, mask: 0 });
-        (self.pc, self.active) = (pc, mask);
+        (self.pc, self.active, self.ahead) = (pc, mask, false);
         mask != 0
+    }
+
+    /// After a long loop: lets another group run, although a lower one could. The loop may wait for what
+    /// that group has yet to do, as a lock does that a lane of the same warp holds.
+    pub fn rotate(&mut self) {
+        let was_ahead = self.ahead;
+        if !self.resume() || was_ahead {
+            return;
+        }
+        let turn = self.turn;
+        let next = (0..self.waiting.len()).min_by_key(|&i| (self.waiting[i].pc <= turn, self.waiting[i].pc));
+        let Some(next) = next else { return };
+        let Group { pc, mask } = self.waiting.swap_remove(next);
+        self.waiting.push(Group { pc: self.pc, mask: self.active });
+        (self.pc, self.active, self.turn) = (pc, mask, pc);
+        (self.ahead, self.merge_pc) = (true, usize::MAX);
+    }
+
+    /// Writes a barrier's result, once `threads` have come and `votes` of them have said yes.
+    pub fn finish_barrier(&mut self, op: &Op, mask: u32, votes: u32, threads: u32) {
+        (self.mask, self.writable) = (mask, mask);
+        let holds = |yes: bool| if yes { ALL } else { 0 };
+        // SAFETY: the decoder gave each kind of barrier the destination it needs.
+        unsafe {
+            match op.imm {
+                COUNT => self.set_lanes(op.d, [votes; LANES]),
+                AND => self.set_pred(op.d, holds(votes == threads)),
+                OR => self.set_pred(op.d, holds(votes > 0)),
+                _ => {}
+            }
+        }
     }
 }

@@ -28,7 +28,10 @@ lane!(F64ToF32, (a: u64) -> u32 {
 });
 lane!(F32ToS32Rz, (a: u32) -> u32 { f32::from_bits(a) as i32 as u32 });
 lane!(F32ToU32Rz, (a: u32) -> u32 { f32::from_bits(a) as u32 });
-lane!(F64ToS32Rz, (a: u64) -> u32 { f64::from_bits(a) as i32 as u32 });
+lane!(F64ToS32Rz, (a: u64) -> u32 {
+    let x = f64::from_bits(a);
+    if x.is_nan() { 1 << 31 } else { x as i32 as u32 }
+});
 
 lane!(RoundEven32, (a: u32) -> u32 { nan32(f32::from_bits(a).round_ties_even()) });
 lane!(Floor32, (a: u32) -> u32 { nan32(f32::from_bits(a).floor()) });
@@ -59,9 +62,18 @@ pub enum Rounding {
 /// Any conversion; `imm` packs its types and modifiers, see [`encode`].
 pub struct Convert;
 
-/// `Convert`'s code: destination type, source type, rounding, to an integral value, saturate, flush.
-pub fn encode(to: Type, from: Type, rounding: Rounding, integral: bool, saturate: bool, flush: bool) -> i64 {
-    let flags = integral as i64 | (saturate as i64) << 1 | (flush as i64) << 2;
+/// `Convert`'s code: destination type, source type, rounding, to an integral value, saturate, flush,
+/// negative to zero.
+pub fn encode(
+    to: Type,
+    from: Type,
+    rounding: Rounding,
+    integral: bool,
+    saturate: bool,
+    flush: bool,
+    relu: bool,
+) -> i64 {
+    let flags = integral as i64 | (saturate as i64) << 1 | (flush as i64) << 2 | (relu as i64) << 3;
     to as i64 | (from as i64) << 8 | (rounding as i64) << 16 | flags << 24
 }
 
@@ -75,6 +87,7 @@ impl Body for Convert {
             integral: op.imm >> 24 & 1 != 0,
             saturate: op.imm >> 25 & 1 != 0,
             flush: op.imm >> 26 & 1 != 0,
+            relu: op.imm >> 27 & 1 != 0,
         };
         // SAFETY: the decoder gave the operands slots as wide as `e` says: bit 0 a wide source, bit 1 a
         // wide destination.
@@ -101,6 +114,7 @@ struct Code {
     integral: bool,
     saturate: bool,
     flush: bool,
+    relu: bool,
 }
 
 /// `Type`s and `Rounding`s in the order of their discriminants.
@@ -205,7 +219,9 @@ impl Code {
 
     fn float_to_integer(self, value: f64) -> u64 {
         if value.is_nan() {
-            return 0;
+            // The top bit where 64 bits take part, else zero.
+            let bits = 8 * self.to.size_bytes();
+            return if self.from == Type::F64 || bits == 64 { self.to_integer(1 << (bits - 1)) } else { 0 };
         }
         let (low, high) = self.bounds();
         let whole = integral(value, self.rounding);
@@ -219,6 +235,7 @@ impl Code {
         };
         let value = match value {
             Value::Float(x) if self.saturate => Value::Float(if x > 0.0 { x.min(1.0) } else { 0.0 }),
+            Value::Float(x) if self.relu && x <= 0.0 => Value::Float(0.0),
             value => value,
         };
         match self.to {

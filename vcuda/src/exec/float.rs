@@ -265,7 +265,10 @@ lane!(Cos, (a: u32) -> u32 { sin_quadrant(f(a), 1) });
 lane!(Tanh, (a: u32) -> u32 {
     let x = f64::from(f(a));
     let e = exp2_f64(x.abs().min(40.0) * -2.0 * std::f64::consts::LOG2_E);
-    bits32((((1.0 - e) / (1.0 + e)) as f32).copysign(f(a)) + if x.is_nan() { f32::NAN } else { 0.0 })
+    // Near zero the difference loses its digits, and the series' first two terms have them.
+    let magnitude = if x.abs() < 0.01 { x.abs() * (1.0 - x * x / 3.0) } else { (1.0 - e) / (1.0 + e) };
+    let y = (magnitude as f32).copysign(f(a));
+    if x.is_nan() { NAN32 } else { y.to_bits() }
 });
 lane!(Rsqrt, (a: u32) -> u32 { bits32((1.0 / f64::from(f(a)).sqrt()) as f32) });
 
@@ -331,6 +334,9 @@ fn lg2(x: f32) -> u32 {
 fn sin_quadrant(x: f32, quadrant: i64) -> u32 {
     if !x.is_finite() {
         return NAN32;
+    }
+    if x == 0.0 && quadrant == 0 {
+        return x.to_bits(); // the sign of zero
     }
     let x = f64::from(x);
     let k = (x * std::f64::consts::FRAC_2_PI).round();

@@ -159,7 +159,7 @@ impl<'a> Lower<'a> {
                 runs: Vec::new(),
                 targets: Vec::new(),
                 slots: 0,
-                preds: allocation.preds,
+                preds: allocation.preds + 1,
                 constants: Vec::new(),
                 param_slots: Vec::new(),
                 specials: Vec::new(),
@@ -250,6 +250,11 @@ impl<'a> Lower<'a> {
     /// A slot for values on their way between the operations of one instruction.
     pub fn temp(&self, number: usize) -> u16 {
         self.temps[number]
+    }
+
+    /// A predicate for the same.
+    pub fn temp_pred(&self) -> u16 {
+        self.allocation.preds as u16
     }
 
     /// Whether a register has 64 bits.

@@ -20,6 +20,7 @@ pub mod op;
 mod pool;
 mod run;
 mod table;
+mod uncommon;
 
 pub use fault::{Fault, FaultKind, LoadError};
 pub use kernel::{Kernel, Param};

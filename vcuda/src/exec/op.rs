@@ -78,6 +78,9 @@ pub struct Warp<'a> {
     /// Groups that wait to run, and the lowest `pc` among them.
     pub waiting: Vec<Group>,
     pub merge_pc: usize,
+    /// The running group is not the lowest, but has its turn; and where the last such group began.
+    pub ahead: bool,
+    pub turn: usize,
     /// Groups at a barrier, with its number.
     pub blocked: Vec<(Group, u32)>,
     /// Lanes that have exited or never were.

@@ -1,10 +1,11 @@
 //! A launch: CTAs over the host's cores, warps of a CTA in turn on one of them.
 
+use std::mem::take;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::control::BUDGET;
+use super::control::{ARRIVE, BUDGET, COUNT};
 use super::fault::{Fault, FaultKind};
 use super::kernel::{Kernel, Special};
 use super::op::{ALL, Flow, Group, LANES, Op, Warp};
@@ -187,6 +188,8 @@ impl Worker {
                     active,
                     waiting: Vec::new(),
                     merge_pc: usize::MAX,
+                    ahead: false,
+                    turn: 0,
                     blocked: Vec::new(),
                     dead: !active,
                     index: warp as u32,
@@ -252,6 +255,7 @@ enum Stop {
 fn run_warps(warps: &mut [Warp], threads: u32) -> Result<(), Fault> {
     let mut arrived = [0u32; 16];
     let mut wanted = [0u32; 16];
+    let mut votes = [0u32; 16];
     let mut live = threads;
     loop {
         let mut progress = false;
@@ -280,8 +284,15 @@ fn run_warps(warps: &mut [Warp], threads: u32) -> Result<(), Fault> {
                         }
                         arrived[id as usize] += warp.mask.count_ones();
                         wanted[id as usize] = count;
-                        warp.blocked.push((Group { pc: warp.pc + 1, mask: warp.mask }, id));
-                        warp.active &= !warp.mask;
+                        let op = &warp.cta.kernel.ops[warp.pc];
+                        if op.imm >= COUNT {
+                            // SAFETY: the decoder gave a reducing barrier a predicate.
+                            votes[id as usize] += unsafe { warp.pred(op.c) & warp.mask }.count_ones();
+                        }
+                        if op.imm != ARRIVE {
+                            warp.blocked.push((Group { pc: warp.pc + 1, mask: warp.mask }, id));
+                            warp.active &= !warp.mask;
+                        }
                         if warp.active != 0 {
                             warp.pc += 1; // the lanes that the guard left out go on
                         }
@@ -294,8 +305,8 @@ fn run_warps(warps: &mut [Warp], threads: u32) -> Result<(), Fault> {
                 for id in 0..16 {
                     let need = if wanted[id] == 0 { live } else { wanted[id] };
                     if arrived[id] > 0 && arrived[id] >= need {
-                        arrived[id] = 0;
-                        warps.iter_mut().for_each(|warp| warp.release(id as u32));
+                        let (threads, votes) = (take(&mut arrived[id]), take(&mut votes[id]));
+                        warps.iter_mut().for_each(|warp| warp.release(id as u32, votes, threads));
                     }
                 }
             }
@@ -364,18 +375,24 @@ impl Warp<'_> {
                     }
                 }
                 Flow::Barrier => return Stop::Barrier,
-                Flow::Yield => return Stop::Yield,
+                Flow::Yield => {
+                    self.rotate();
+                    return Stop::Yield;
+                }
                 Flow::Fault => return Stop::Fault,
             }
         }
     }
 
-    /// Lets the groups at barrier `id` run again.
-    fn release(&mut self, id: u32) {
+    /// Lets the groups at barrier `id` run again, with the result if it reduces.
+    fn release(&mut self, id: u32, votes: u32, threads: u32) {
         let (free, rest) = self.blocked.drain(..).partition(|&(_, at)| at == id);
         let free: Vec<(Group, u32)> = free;
         self.blocked = rest;
-        free.into_iter().for_each(|(group, _)| self.park(group));
+        for (group, _) in free {
+            self.finish_barrier(&self.cta.kernel.ops[group.pc - 1], group.mask, votes, threads);
+            self.park(group);
+        }
     }
 
     /// A fault of one lane, with where it happened.

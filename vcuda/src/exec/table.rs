@@ -12,7 +12,7 @@ use super::lower::{Location, Lower};
 use super::op::NO_PRED;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
-type Decoded = Result<(), String>;
+pub(super) type Decoded = Result<(), String>;
 
 /// Decodes one instruction to the operations that do it.
 pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
@@ -67,7 +67,7 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
         ("membar" | "fence" | "prefetch" | "prefetchu" | "nanosleep" | "discard", _) => {
             done(to.emit::<Nothing>([0; 5], 0))
         }
-        _ => Err(String::new()),
+        _ => at.uncommon(to),
     }
 }
 
@@ -76,8 +76,8 @@ fn done(_: ()) -> Decoded {
 }
 
 /// An instruction being decoded.
-struct Entry<'a> {
-    parts: &'a [&'a str],
+pub(super) struct Entry<'a> {
+    pub(super) parts: &'a [&'a str],
     operands: &'a [Operand],
 }
 
@@ -93,21 +93,21 @@ macro_rules! by_width {
 }
 
 impl Entry<'_> {
-    fn has(&self, part: &str) -> bool {
+    pub(super) fn has(&self, part: &str) -> bool {
         self.parts[1..].contains(&part)
     }
 
     /// The instruction's type: the last part that is one.
-    fn ty(&self) -> Option<Type> {
+    pub(super) fn ty(&self) -> Option<Type> {
         self.parts[1..].iter().rev().find_map(|part| Type::from_name(part))
     }
 
-    fn operand(&self, index: usize) -> Result<&Operand, String> {
+    pub(super) fn operand(&self, index: usize) -> Result<&Operand, String> {
         self.operands.get(index).ok_or_else(|| format!("{} operands are too few", self.operands.len()))
     }
 
     /// Destination and up to three sources, all of one width.
-    fn slots(&self, to: &mut Lower, wide: bool) -> Result<[u16; 5], String> {
+    pub(super) fn slots(&self, to: &mut Lower, wide: bool) -> Result<[u16; 5], String> {
         let mut slots = [to.destination(self.operand(0)?, wide)?, 0, 0, 0, 0];
         for (slot, operand) in slots[1..4].iter_mut().zip(&self.operands[1..]) {
             *slot = to.source(operand, wide)?;
@@ -247,7 +247,7 @@ impl Entry<'_> {
             _ => return Err(String::new()),
         };
         if self.has("sat") {
-            return Err("saturation is not supported".to_string());
+            return self.uncommon(to);
         }
         if self.has("wide") {
             return self.wide(to, ty);
@@ -358,7 +358,7 @@ impl Entry<'_> {
             ("clz", true, _) => to.emit::<Clz64>(slots, 0),
             ("brev", false, _) => to.emit::<Brev32>(slots, 0),
             ("brev", true, _) => to.emit::<Brev64>(slots, 0),
-            ("bfind", ..) if self.has("shiftamt") => return Err("shiftamt is not supported".to_string()),
+            ("bfind", ..) if self.has("shiftamt") => return self.uncommon(to),
             ("bfind", false, false) => to.emit::<BfindU32>(slots, 0),
             ("bfind", false, true) => to.emit::<BfindS32>(slots, 0),
             ("bfind", true, false) => to.emit::<BfindU64>(slots, 0),
@@ -378,6 +378,7 @@ impl Entry<'_> {
                 (false, false) => to.emit::<ShfRClamp>(slots, 0),
             },
             ("prmt", ..) if self.parts.len() == 2 => to.emit::<Prmt>(slots, 0),
+            ("prmt", ..) => return self.uncommon(to),
             ("lop3", ..) => match self.operand(4)? {
                 Operand::Int(table) => to.emit::<Lop3>(slots, *table),
                 _ => return Err("a table that is not a number".to_string()),
@@ -392,6 +393,11 @@ impl Entry<'_> {
             Operand::Pair(p, q) => (to.pred(p)?, to.pred(q)?),
             operand => (to.pred(operand)?, NO_PRED),
         };
+        self.compare_operands(to, ty, d, e)
+    }
+
+    /// The comparison of operands 1 and 2, combined with predicate operand 3, to predicates `d` and `e`.
+    pub(super) fn compare_operands(&self, to: &mut Lower, ty: Type, d: u16, e: u16) -> Decoded {
         let wide = ty.size_bytes() == 8;
         let (mut a, mut b) = (to.source(self.operand(1)?, wide)?, to.source(self.operand(2)?, wide)?);
         if self.has("ftz") {
@@ -412,12 +418,7 @@ impl Entry<'_> {
         let d = to.destination(self.operand(0)?, wide)?;
         let (a, b) = (to.source(self.operand(1)?, wide)?, to.source(self.operand(2)?, wide)?);
         let slots = [d, a, b, to.pred(self.operand(3)?)?, 0];
-        if wide {
-            to.emit::<Select64>(slots, 0)
-        } else {
-            to.emit::<Select32>(slots, 0)
-        }
-        Ok(())
+        done(emit_select(to, wide, slots))
     }
 
     /// `mov`, also of predicates and packed pairs; `cvta` moves between a space and its window.
@@ -474,6 +475,14 @@ impl Entry<'_> {
                 let (d, e) = (to.destination(low, false)?, to.destination(high, false)?);
                 done(to.emit::<Unpack32>([d, a, 0, 0, e], 0))
             }
+            ([first, second, third, fourth], 8) => {
+                to.emit::<Unpack64>([to.temp(0), a, 0, 0, to.temp(1)], 0);
+                for (half, [low, high]) in [[first, second], [third, fourth]].into_iter().enumerate() {
+                    let (d, e) = (to.destination(low, false)?, to.destination(high, false)?);
+                    to.emit::<Unpack32>([d, to.temp(half), 0, 0, e], 0);
+                }
+                Ok(())
+            }
             _ => {
                 Err(format!("a {}-bit value in {} parts is not supported", 8 * ty.size_bytes(), parts.len()))
             }
@@ -491,6 +500,13 @@ impl Entry<'_> {
                 let (a, b) = (to.source(low, false)?, to.source(high, false)?);
                 done(to.emit::<Pack32>([d, a, b, 0, 0], 0))
             }
+            ([first, second, third, fourth], 8) => {
+                for (half, [low, high]) in [[first, second], [third, fourth]].into_iter().enumerate() {
+                    let (a, b) = (to.source(low, false)?, to.source(high, false)?);
+                    to.emit::<Pack32>([to.temp(half), a, b, 0, 0], 0);
+                }
+                done(to.emit::<Pack64>([d, to.temp(0), to.temp(1), 0, 0], 0))
+            }
             _ => {
                 Err(format!("a {}-bit value of {} parts is not supported", 8 * ty.size_bytes(), parts.len()))
             }
@@ -500,8 +516,8 @@ impl Entry<'_> {
     fn cvt(&self, to: &mut Lower) -> Decoded {
         let mut types = self.parts[1..].iter().filter_map(|part| Type::from_name(part));
         let (Some(dt), Some(st)) = (types.next(), types.next()) else { return Err("no types".to_string()) };
-        if [dt, st].iter().any(|ty| matches!(ty, Type::F16x2 | Type::Bf16x2)) {
-            return Err("packed halves are not supported".to_string());
+        if self.has("satfinite") {
+            return Err("satfinite is not supported".to_string());
         }
         let integral = ["rni", "rzi", "rmi", "rpi"].iter().position(|mode| self.has(mode));
         let directed = ["rn", "rz", "rm", "rp", "rna"].iter().position(|mode| self.has(mode));
@@ -512,6 +528,18 @@ impl Entry<'_> {
             Some(3) => Rounding::Up,
             Some(_) => Rounding::Away,
         };
+        let relu = self.has("relu");
+        if let (Type::F16x2 | Type::Bf16x2, Type::F32) = (dt, st) {
+            // The first source is the upper half.
+            let half = if dt == Type::F16x2 { Type::F16 } else { Type::Bf16 };
+            let code = convert::encode(half, st, rounding, false, false, self.has("ftz"), relu);
+            for (i, operand) in [self.operand(2)?, self.operand(1)?].into_iter().enumerate() {
+                let slots = [to.temp(i), to.source(operand, false)?, 0, 0, 0];
+                to.emit::<Convert>(slots, code);
+            }
+            let d = to.destination(self.operand(0)?, false)?;
+            return done(to.emit::<Pack32>([d, to.temp(0), to.temp(1), 0, 0], 0));
+        }
         let (d_wide, a_wide) = (
             to.is_wide(self.operand(0)?),
             match self.operand(1)? {
@@ -523,7 +551,7 @@ impl Entry<'_> {
         let a = to.source(self.operand(1)?, a_wide)?;
         let slots = [d, a, 0, 0, 0];
         let (saturate, flush) = (self.has("sat"), self.has("ftz"));
-        let plain = !saturate && !flush;
+        let plain = !saturate && !flush && !relu;
         let truncate = rounding == Rounding::Zero;
         let nearest = rounding == Rounding::Nearest;
         match (st, dt) {
@@ -577,12 +605,12 @@ impl Entry<'_> {
                 to.emit::<convert::RoundEven64>(slots, 0)
             }
             (Type::F64, Type::F64) if plain && integral == Some(2) => to.emit::<convert::Floor64>(slots, 0),
-            (Type::F32, Type::F32) if saturate && !flush && integral.is_none() => {
+            (Type::F32, Type::F32) if saturate && !flush && !relu && integral.is_none() => {
                 to.emit::<Saturate32>(slots, 0)
             }
             _ => {
                 let widths = a_wide as u16 | (d_wide as u16) << 1;
-                let code = convert::encode(dt, st, rounding, integral.is_some(), saturate, flush);
+                let code = convert::encode(dt, st, rounding, integral.is_some(), saturate, flush, relu);
                 to.emit::<Convert>([d, a, 0, 0, widths], code);
             }
         }
@@ -771,6 +799,7 @@ impl Entry<'_> {
             to.source(self.operand(3)?, false)?,
             e,
         ];
+        to.emit::<InTurn>([0; 5], 0);
         done(to.emit::<Shuffle>(slots, mode as i64))
     }
 
@@ -782,6 +811,7 @@ impl Entry<'_> {
             _ => to.pred(self.operand(0)?)?,
         };
         let slots = [d, to.pred(self.operand(1)?)?, to.source(self.operand(2)?, false)?, 0, 0];
+        to.emit::<InTurn>([0; 5], 0);
         done(to.emit::<Vote>(slots, mode as i64))
     }
 
@@ -792,6 +822,7 @@ impl Entry<'_> {
         };
         let wide = ty.size_bytes() == 8;
         let slots = [d, to.source(self.operand(1)?, wide)?, to.source(self.operand(2)?, false)?, 0, e];
+        to.emit::<InTurn>([0; 5], 0);
         done(to.emit::<Match>(slots, wide as i64 | (self.has("all") as i64) << 1))
     }
 
@@ -809,6 +840,7 @@ impl Entry<'_> {
         };
         let d = to.destination(self.operand(0)?, false)?;
         let slots = [d, to.source(self.operand(1)?, false)?, to.source(self.operand(2)?, false)?, 0, 0];
+        to.emit::<InTurn>([0; 5], 0);
         done(to.emit::<Redux>(slots, operation))
     }
 
@@ -816,6 +848,7 @@ impl Entry<'_> {
         let Operand::Pair(lane, leader) = self.operand(0)? else { return Err("no predicate".to_string()) };
         let slots =
             [to.destination(lane, false)?, 0, to.source(self.operand(1)?, false)?, 0, to.pred(leader)?];
+        to.emit::<InTurn>([0; 5], 0);
         done(to.emit::<Elect>(slots, 0))
     }
 
@@ -834,17 +867,29 @@ impl Entry<'_> {
 
     fn barrier(&self, to: &mut Lower) -> Decoded {
         if self.has("warp") {
-            return done(to.emit::<Nothing>([0; 5], 0)); // lanes at one pc are together already
+            return done(to.emit::<InTurn>([0; 5], 0));
         }
-        if !self.has("sync") {
-            return Err("only sync is supported".to_string());
-        }
-        let a = to.source(self.operand(0)?, false)?;
-        let b = match self.operands.get(1) {
+        let (d, c, kind, first) = match () {
+            () if self.has("sync") => (0, 0, SYNC, 0),
+            () if self.has("arrive") => (0, 0, ARRIVE, 0),
+            () if self.has("popc") => {
+                (to.destination(self.operand(0)?, false)?, self.last_pred(to)?, COUNT, 1)
+            }
+            () if self.has("and") => (to.pred(self.operand(0)?)?, self.last_pred(to)?, AND, 1),
+            () if self.has("or") => (to.pred(self.operand(0)?)?, self.last_pred(to)?, OR, 1),
+            () => return Err(String::new()),
+        };
+        let counts = self.operands.get(first..self.operands.len().saturating_sub(first)).unwrap_or(&[]);
+        let a = to.source(counts.first().ok_or("no barrier")?, false)?;
+        let b = match counts.get(1) {
             Some(count) => to.source(count, false)?,
             None => to.constant(0, false),
         };
-        done(to.emit::<Barrier>([0, a, b, 0, 0], 0))
+        done(to.emit::<Barrier>([d, a, b, c, 0], kind))
+    }
+
+    fn last_pred(&self, to: &mut Lower) -> Result<u16, String> {
+        to.pred(self.operands.last().ok_or("no predicate")?)
     }
 }
 
@@ -901,7 +946,11 @@ fn emit_store(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], im
     Ok(())
 }
 
-fn emit_compare(to: &mut Lower, name: &str, ty: Type, slots: [u16; 5], imm: i64) -> Decoded {
+pub(super) fn emit_select(to: &mut Lower, wide: bool, slots: [u16; 5]) {
+    if wide { to.emit::<Select64>(slots, 0) } else { to.emit::<Select32>(slots, 0) }
+}
+
+pub(super) fn emit_compare(to: &mut Lower, name: &str, ty: Type, slots: [u16; 5], imm: i64) -> Decoded {
     macro_rules! floats {
         ($($text:literal => $variant:ident),*) => {
             match (name, ty) {

@@ -1,0 +1,210 @@
+//! Instructions that compilers write seldom: `set`, `slct`, `testp`, saturating and 24-bit integer
+//! arithmetic, byte dot products, the special modes of `prmt`, `isspacep`.
+
+use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
+use super::float::{Flush32, compare32};
+use super::integer::{Prmt, w32};
+use super::lower::Lower;
+use super::op::NO_PRED;
+use super::table::{Decoded, Entry, emit_compare, emit_select};
+use crate::ptx::ast::Type;
+use crate::{compare, lane};
+
+lane!(AddSat, (a: u32, b: u32) -> u32 { (a as i32).saturating_add(b as i32) as u32 });
+lane!(SubSat, (a: u32, b: u32) -> u32 { (a as i32).saturating_sub(b as i32) as u32 });
+lane!(Cnot, (a: u32) -> u32 { (a == 0) as u32 });
+lane!(ShiftToTopU, (a: u32) -> u32 { if a == 0 { u32::MAX } else { a.leading_zeros() } });
+lane!(ShiftToTopS, (a: u32) -> u32 {
+    let differs = a ^ (a as i32 >> 31) as u32;
+    if differs == 0 { u32::MAX } else { differs.leading_zeros() }
+});
+
+/// The product of the low 24 bits, unsigned.
+#[inline(always)]
+fn product24u(a: u32, b: u32) -> u64 {
+    (a & 0xff_ffff) as u64 * (b & 0xff_ffff) as u64
+}
+
+/// The product of the low 24 bits, signed.
+#[inline(always)]
+fn product24s(a: u32, b: u32) -> i64 {
+    ((a as i32) << 8 >> 8) as i64 * ((b as i32) << 8 >> 8) as i64
+}
+
+// The low half of a 24-bit product is its low 32 bits, the high half the high 32 of its 48.
+lane!(Mad24LoU, (a: u32, b: u32, c: u32) -> u32 { (product24u(a, b) as u32).wrapping_add(c) });
+lane!(Mad24LoS, (a: u32, b: u32, c: u32) -> u32 { (product24s(a, b) as u32).wrapping_add(c) });
+lane!(Mad24HiU, (a: u32, b: u32, c: u32) -> u32 { ((product24u(a, b) >> 16) as u32).wrapping_add(c) });
+lane!(Mad24HiS, (a: u32, b: u32, c: u32) -> u32 { ((product24s(a, b) >> 16) as u32).wrapping_add(c) });
+
+/// Byte `i` of a word as the type says.
+#[inline(always)]
+fn byte(word: u32, i: u32, signed: bool) -> i32 {
+    let byte = (word >> (8 * i)) as u8;
+    if signed { (byte as i8).into() } else { byte.into() }
+}
+
+macro_rules! dot_product {
+    ($name:ident, $a_signed:expr, $b_signed:expr) => {
+        lane!($name, (a: u32, b: u32, c: u32) -> u32 {
+            let mut sum = c;
+            for i in 0..4 {
+                sum = sum.wrapping_add((byte(a, i, $a_signed) * byte(b, i, $b_signed)) as u32);
+            }
+            sum
+        });
+    };
+}
+dot_product!(Dp4aUU, false, false);
+dot_product!(Dp4aUS, false, true);
+dot_product!(Dp4aSU, true, false);
+dot_product!(Dp4aSS, true, true);
+
+// The special modes of `prmt` are general selectors that the low bits of `c` choose.
+macro_rules! selector {
+    ($name:ident, $selectors:expr) => {
+        lane!($name, (c: u32) -> u32 { const TABLE: [u32; 4] = $selectors; TABLE[(c & 3) as usize] });
+    };
+}
+selector!(SelectF4e, [0x3210, 0x4321, 0x5432, 0x6543]);
+selector!(SelectB4e, [0x5670, 0x6701, 0x7012, 0x0123]);
+selector!(SelectRc8, [0x0000, 0x1111, 0x2222, 0x3333]);
+selector!(SelectEcl, [0x3210, 0x3211, 0x3222, 0x3333]);
+selector!(SelectEcr, [0x0000, 0x1110, 0x2210, 0x3210]);
+selector!(SelectRc16, [0x1010, 0x3232, 0x1010, 0x3232]);
+
+compare!(Finite, (a: u32, _b) { f32::from_bits(a).is_finite() });
+compare!(Infinite, (a: u32, _b) { f32::from_bits(a).is_infinite() });
+// A zero counts as normal (PTX ISA 9.7.3.1).
+compare!(Normal, (a: u32, _b) { f32::from_bits(a).is_normal() || f32::from_bits(a) == 0.0 });
+compare!(Subnormal, (a: u32, _b) { f32::from_bits(a).is_subnormal() });
+compare!(InShared, (a: u64, _b) { a >> 60 == SHARED_WINDOW >> 60 });
+compare!(InLocal, (a: u64, _b) { a >> 60 == LOCAL_WINDOW >> 60 });
+compare!(InGlobal, (a: u64, _b) { a >> 60 == 0 });
+
+impl Entry<'_> {
+    /// Decodes the instructions of this file; an empty error for any other.
+    pub(super) fn uncommon(&self, to: &mut Lower) -> Decoded {
+        match (self.parts[0], self.ty()) {
+            ("set", Some(ty)) => self.set(to, ty),
+            ("slct", Some(ty)) => self.slct(to, ty),
+            ("testp", Some(Type::F32)) => self.testp(to),
+            ("isspacep", _) => self.isspacep(to),
+            ("prmt", _) => self.prmt(to),
+            ("dp4a", _) => {
+                let slots = self.slots(to, false)?;
+                match (self.parts[1], self.parts.get(2)) {
+                    ("u32", Some(&"u32")) => to.emit::<Dp4aUU>(slots, 0),
+                    ("u32", _) => to.emit::<Dp4aUS>(slots, 0),
+                    (_, Some(&"u32")) => to.emit::<Dp4aSU>(slots, 0),
+                    _ => to.emit::<Dp4aSS>(slots, 0),
+                }
+                Ok(())
+            }
+            ("mul24" | "mad24", Some(ty)) if !self.has("sat") => {
+                let mut slots = self.slots(to, false)?;
+                if self.parts[0] == "mul24" {
+                    slots[3] = to.constant(0, false);
+                }
+                match (self.has("hi"), ty) {
+                    (false, Type::U32) => to.emit::<Mad24LoU>(slots, 0),
+                    (false, _) => to.emit::<Mad24LoS>(slots, 0),
+                    (true, Type::U32) => to.emit::<Mad24HiU>(slots, 0),
+                    (true, _) => to.emit::<Mad24HiS>(slots, 0),
+                }
+                Ok(())
+            }
+            ("add" | "sub" | "cnot" | "bfind", Some(ty @ (Type::S32 | Type::U32 | Type::B32))) => {
+                let slots = self.slots(to, false)?;
+                match (self.parts[0], ty) {
+                    ("add", Type::S32) => to.emit::<AddSat>(slots, 0),
+                    ("sub", Type::S32) => to.emit::<SubSat>(slots, 0),
+                    ("cnot", Type::B32) => to.emit::<Cnot>(slots, 0),
+                    ("bfind", Type::U32) => to.emit::<ShiftToTopU>(slots, 0),
+                    ("bfind", Type::S32) => to.emit::<ShiftToTopS>(slots, 0),
+                    _ => return Err(String::new()),
+                }
+                Ok(())
+            }
+            _ => Err(String::new()),
+        }
+    }
+
+    /// `set`: all ones, or 1.0 in a float, where the comparison holds.
+    fn set(&self, to: &mut Lower, source: Type) -> Decoded {
+        let p = to.temp_pred();
+        self.compare_operands(to, source, p, NO_PRED)?;
+        let is_float = self.parts[1..].iter().find_map(|part| Type::from_name(part)) == Some(Type::F32);
+        let holds = to.constant(if is_float { 0x3f80_0000 } else { u64::MAX }, false);
+        let slots = [to.destination(self.operand(0)?, false)?, holds, to.constant(0, false), p, 0];
+        emit_select(to, false, slots);
+        Ok(())
+    }
+
+    /// `slct`: `a` where `c` is not negative, else `b`.
+    fn slct(&self, to: &mut Lower, sign: Type) -> Decoded {
+        let wide = self.parts[1..]
+            .iter()
+            .find_map(|part| Type::from_name(part))
+            .is_some_and(|ty| ty.size_bytes() == 8);
+        let (p, mut c) = (to.temp_pred(), to.source(self.operand(3)?, false)?);
+        if self.has("ftz") {
+            to.emit::<Flush32>([to.temp(0), c, 0, 0, 0], 0);
+            c = to.temp(0);
+        }
+        let compare = [p, c, to.constant(0, false), 0, NO_PRED];
+        match sign {
+            Type::F32 => to.emit::<compare32::Ge>(compare, 0),
+            _ => to.emit::<w32::GeS>(compare, 0),
+        }
+        let (a, b) = (to.source(self.operand(1)?, wide)?, to.source(self.operand(2)?, wide)?);
+        let d = to.destination(self.operand(0)?, wide)?;
+        emit_select(to, wide, [d, a, b, p, 0]);
+        Ok(())
+    }
+
+    fn testp(&self, to: &mut Lower) -> Decoded {
+        let a = to.source(self.operand(1)?, false)?;
+        let slots = [to.pred(self.operand(0)?)?, a, a, 0, NO_PRED];
+        match self.parts[1] {
+            "finite" => to.emit::<Finite>(slots, 0),
+            "infinite" => to.emit::<Infinite>(slots, 0),
+            "normal" => to.emit::<Normal>(slots, 0),
+            "subnormal" => to.emit::<Subnormal>(slots, 0),
+            "number" => return emit_compare(to, "num", Type::F32, slots, 0),
+            "notanumber" => return emit_compare(to, "nan", Type::F32, slots, 0),
+            _ => return Err(String::new()),
+        }
+        Ok(())
+    }
+
+    /// `isspacep`; constants are in global memory here.
+    fn isspacep(&self, to: &mut Lower) -> Decoded {
+        let a = to.source(self.operand(1)?, true)?;
+        let slots = [to.pred(self.operand(0)?)?, a, a, 0, NO_PRED];
+        match self.parts[1] {
+            "shared" | "shared::cta" => to.emit::<InShared>(slots, 0),
+            "local" => to.emit::<InLocal>(slots, 0),
+            "global" => to.emit::<InGlobal>(slots, 0),
+            _ => return Err("this state space is not told apart".to_string()),
+        }
+        Ok(())
+    }
+
+    /// `prmt` in one of its special modes.
+    fn prmt(&self, to: &mut Lower) -> Decoded {
+        let [d, a, b, c, _] = self.slots(to, false)?;
+        let choose = [to.temp(0), c, 0, 0, 0];
+        match self.parts.get(2) {
+            Some(&"f4e") => to.emit::<SelectF4e>(choose, 0),
+            Some(&"b4e") => to.emit::<SelectB4e>(choose, 0),
+            Some(&"rc8") => to.emit::<SelectRc8>(choose, 0),
+            Some(&"ecl") => to.emit::<SelectEcl>(choose, 0),
+            Some(&"ecr") => to.emit::<SelectEcr>(choose, 0),
+            Some(&"rc16") => to.emit::<SelectRc16>(choose, 0),
+            _ => return Err(String::new()),
+        }
+        to.emit::<Prmt>([d, a, b, to.temp(0), 0], 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! Where cases run: in this process, or on the CUDA driver that `VCUDA_ISA_DRIVER` names.
+
+use std::sync::OnceLock;
+use vcuda::exec::{self, Launch, Module, Options};
+use vcuda::memory::Memory;
+
+/// Grid and block along x, and dynamic shared memory.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub blocks: u32,
+    pub threads: u32,
+    pub shared_bytes: u32,
+}
+
+/// A parameter passed by value after the buffers, to kernels that declare it (`.align 16 .b8 value[16]`).
+pub const VALUE: [u8; 16] = [0x80, 0x7f, 2, 0xf3, 4, 5, 0x96, 7, 8, 9, 0xaa, 0xbb, 0xc, 0xd, 0xe, 0x8f];
+
+/// Runs kernel `name` of `ptx` on `buffers`, which are its parameters in order, each a `.u64` address, and
+/// hold what it wrote afterwards.
+pub fn run(ptx: &str, name: &str, shape: Shape, buffers: &mut [Vec<u8>]) -> Result<(), String> {
+    match std::env::var("VCUDA_ISA_DRIVER") {
+        Ok(path) => crate::driver::run(&path, ptx, name, shape, buffers),
+        Err(_) => in_process(ptx, name, shape, buffers),
+    }
+}
+
+fn in_process(ptx: &str, name: &str, shape: Shape, buffers: &mut [Vec<u8>]) -> Result<(), String> {
+    static MEMORY: OnceLock<Memory> = OnceLock::new();
+    let memory = MEMORY.get_or_init(|| Memory::new(1 << 30));
+    let tree = vcuda::ptx::parse(ptx).map_err(|error| error.to_string())?;
+    let mut module = Module::load(&tree, memory).map_err(|error| error.to_string())?;
+    let kernel = module.kernel(name).ok_or("no such kernel")?;
+
+    let mut params = vec![0; kernel.param_bytes];
+    let mut addresses = Vec::new();
+    for (buffer, param) in buffers.iter().zip(&kernel.params) {
+        let address = memory.alloc(buffer.len()).ok_or("out of device memory")?;
+        // SAFETY: an allocation of as many bytes, known to nobody else.
+        unsafe { std::ptr::copy_nonoverlapping(buffer.as_ptr(), address as *mut u8, buffer.len()) };
+        params[param.offset..][..8].copy_from_slice(&address.to_le_bytes());
+        addresses.push(address);
+    }
+    if let Some(param) = kernel.params.get(buffers.len()) {
+        params[param.offset..][..VALUE.len()].copy_from_slice(&VALUE);
+    }
+    let launch = Launch {
+        grid: [shape.blocks, 1, 1],
+        block: [shape.threads, 1, 1],
+        dynamic_shared_bytes: shape.shared_bytes,
+    };
+    let done = exec::run(kernel, &launch, &params, memory, &Options { threads: 2 });
+    for (buffer, address) in buffers.iter_mut().zip(addresses) {
+        // SAFETY: as above; the launch is over.
+        unsafe { std::ptr::copy_nonoverlapping(address as *const u8, buffer.as_mut_ptr(), buffer.len()) };
+        memory.free(address);
+    }
+    module.free_variables(memory);
+    done.map_err(|fault| fault.to_string())
+}

@@ -1,0 +1,331 @@
+//! The table of one-instruction cases: thread `i` computes element `i` from edge values and random ones.
+//!
+//! A case is a few PTX statements on registers `a`, `b`, `c` and `d`, with predicates `p`, `q` and
+//! temporaries `t`, `u` (`.b32`), `x`, `y` (`.b64`) and `h` (`.b16`) to use, and a function that says what
+//! `d` becomes. A [`Table`] gathers the failures of many cases and shows them all when it ends.
+
+use crate::device::{Shape, run};
+use std::fmt::Debug;
+
+/// A value that a register holds.
+pub trait Lane: Copy + Debug {
+    /// Its type in `ld` and `st`, and its size in bytes.
+    const TYPE: &str;
+    const BYTES: usize;
+    fn from_bits(bits: u64) -> Self;
+    fn bits(self) -> u64;
+    /// Edge cases, most important first.
+    fn edges() -> Vec<Self>;
+    /// Equality of results; any NaN equals any other.
+    fn same(self, other: Self) -> bool {
+        self.bits() == other.bits()
+    }
+}
+
+macro_rules! integer_lane {
+    ($($ty:ty, $unsigned:ty, $name:literal;)*) => {$(
+        impl Lane for $ty {
+            const TYPE: &str = $name;
+            const BYTES: usize = size_of::<$ty>();
+            fn from_bits(bits: u64) -> Self {
+                bits as $ty
+            }
+            fn bits(self) -> u64 {
+                self as $unsigned as u64
+            }
+            fn edges() -> Vec<Self> {
+                let top = (1 as $unsigned) << (<$ty>::BITS - 1);
+                let wide = (0x0123_4567_89ab_cdefu64 >> (64 - <$ty>::BITS)) as $ty;
+                let sign = [top as $ty, (top - 1) as $ty, (top + 1) as $ty];
+                let small = [0, 1, !0, 2, 7, 31, 32, 33, 100];
+                small.into_iter().chain(sign).chain([wide, !wide]).collect()
+            }
+        }
+    )*};
+}
+
+integer_lane! {
+    u8, u8, "u8";
+    i8, u8, "s8";
+    u16, u16, "u16";
+    i16, u16, "s16";
+    u32, u32, "u32";
+    i32, u32, "s32";
+    u64, u64, "u64";
+    i64, u64, "s64";
+}
+
+impl Lane for f32 {
+    const TYPE: &str = "f32";
+    const BYTES: usize = 4;
+    fn from_bits(bits: u64) -> Self {
+        f32::from_bits(bits as u32)
+    }
+    fn bits(self) -> u64 {
+        self.to_bits() as u64
+    }
+    fn edges() -> Vec<Self> {
+        let subnormal = f32::from_bits(0x0000_0003);
+        let large_subnormal = f32::from_bits(0x007f_ffff);
+        let positive = [1.0, 0.0, f32::NAN, f32::INFINITY, 1.5, 3.0, 0.1, 16_777_217.0, subnormal, 2.5];
+        let more =
+            [f32::MAX, f32::MIN_POSITIVE, large_subnormal, 1.0 + f32::EPSILON, 0.5, 2147483648.0, 1e-20];
+        positive.into_iter().chain(more).flat_map(|v| [v, -v]).collect()
+    }
+    fn same(self, other: Self) -> bool {
+        self.to_bits() == other.to_bits() || self.is_nan() && other.is_nan()
+    }
+}
+
+impl Lane for f64 {
+    const TYPE: &str = "f64";
+    const BYTES: usize = 8;
+    fn from_bits(bits: u64) -> Self {
+        f64::from_bits(bits)
+    }
+    fn bits(self) -> u64 {
+        self.to_bits()
+    }
+    fn edges() -> Vec<Self> {
+        let positive = [1.0, 0.0, f64::NAN, f64::INFINITY, 1.5, 3.0, 0.1, 16_777_217.0, 65_520.0, 2.5];
+        let more = [f64::MAX, f64::MIN_POSITIVE, 5e-324, 1e-40, 1.0 + f64::EPSILON, 0.5, 4294967296.5, 1e300];
+        positive.into_iter().chain(more).flat_map(|v| [v, -v]).collect()
+    }
+    fn same(self, other: Self) -> bool {
+        self.to_bits() == other.to_bits() || self.is_nan() && other.is_nan()
+    }
+}
+
+/// Random bits from Marsaglia's 64-bit xorshift.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Random(0x9e37_79b9_7f4a_7c15 ^ seed)
+    }
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+    fn lane<T: Lane>(&mut self) -> T {
+        T::from_bits(self.next() >> (64 - 8 * T::BYTES))
+    }
+}
+
+pub const HEADER: &str = ".version 8.0\n.target sm_90\n.address_size 64\n";
+
+/// What a thread of [`Table::kernel`] reads or writes.
+pub type Words = [u32; 4];
+
+/// What an operation makes of two words.
+pub type Combine = fn(u32, u32) -> u32;
+
+/// Threads in a block and in the grid of [`Table::kernel`].
+pub const BLOCK: usize = 128;
+pub const GRID: usize = 256;
+
+const KERNEL_START: &str =
+    ".visible .entry instruction(.param .u64 outs, .param .u64 ins, .param .align 16 .b8 value[16])
+{
+.reg .pred p, q;
+.reg .b32 a, b, c, d, s, t, u, v, tid, lane, i;
+.reg .b64 in, out, x, y, at;
+mov.u32 tid, %tid.x;
+mov.u32 lane, %laneid;
+mov.u32 i, %ctaid.x;
+mad.lo.u32 i, i, 128, tid;
+ld.param.u64 in, [ins];
+ld.param.u64 out, [outs];
+cvta.to.global.u64 in, in;
+cvta.to.global.u64 out, out;
+mad.wide.u32 in, i, 16, in;
+mad.wide.u32 out, i, 16, out;
+ld.global.v4.u32 {a, b, c, d}, [in];
+";
+
+/// Cases of one test; dropping it is the verdict.
+#[derive(Default)]
+pub struct Table {
+    failures: Vec<String>,
+    case_count: usize,
+}
+
+impl Table {
+    /// `d` from `a`.
+    pub fn unary<A: Lane, D: Lane>(&mut self, code: &str, expected: impl Fn(A) -> D) {
+        self.unary_by(code, |a, d: D| require_same(d, expected(a)));
+    }
+
+    /// `d` from `a`, `b`.
+    pub fn binary<A: Lane, B: Lane, D: Lane>(&mut self, code: &str, expected: impl Fn(A, B) -> D) {
+        self.binary_by(code, |a, b, d: D| require_same(d, expected(a, b)));
+    }
+
+    /// `d` from `a`, `b`, `c`.
+    pub fn ternary<A: Lane, B: Lane, C: Lane, D: Lane>(
+        &mut self,
+        code: &str,
+        expected: impl Fn(A, B, C) -> D,
+    ) {
+        let mut random = Random::new(3);
+        let few = |i: usize| i < 10;
+        let mut inputs = Vec::new();
+        for (_, a) in A::edges().into_iter().enumerate().filter(|e| few(e.0)) {
+            for (_, b) in B::edges().into_iter().enumerate().filter(|e| few(e.0)) {
+                for (_, c) in C::edges().into_iter().enumerate().filter(|e| few(e.0)) {
+                    inputs.push((a, b, c));
+                }
+            }
+        }
+        inputs.extend((0..500).map(|_| (random.lane::<A>(), random.lane::<B>(), random.lane::<C>())));
+        let types = [(A::TYPE, A::BYTES), (B::TYPE, B::BYTES), (C::TYPE, C::BYTES)];
+        let bits = inputs.iter().map(|&(a, b, c)| vec![a.bits(), b.bits(), c.bits()]).collect();
+        self.case::<D>(code, &types, bits, |i, d| {
+            let (a, b, c) = inputs[i];
+            require_same(d, expected(a, b, c)).map_err(|e| format!("a = {a:?}, b = {b:?}, c = {c:?}: {e}"))
+        });
+    }
+
+    /// As [`Table::unary`], with a verdict on each result in place of an exact expectation.
+    pub fn unary_by<A: Lane, D: Lane>(&mut self, code: &str, verdict: impl Fn(A, D) -> Result<(), String>) {
+        let mut random = Random::new(1);
+        let inputs: Vec<A> = A::edges().into_iter().chain((0..1000).map(|_| random.lane())).collect();
+        let bits = inputs.iter().map(|a| vec![a.bits()]).collect();
+        self.case::<D>(code, &[(A::TYPE, A::BYTES)], bits, |i, d| {
+            verdict(inputs[i], d).map_err(|e| format!("a = {:?} ({:#x}): {e}", inputs[i], inputs[i].bits()))
+        });
+    }
+
+    /// As [`Table::binary`], with a verdict on each result in place of an exact expectation.
+    pub fn binary_by<A: Lane, B: Lane, D: Lane>(
+        &mut self,
+        code: &str,
+        verdict: impl Fn(A, B, D) -> Result<(), String>,
+    ) {
+        let mut random = Random::new(2);
+        let mut inputs = Vec::new();
+        for a in A::edges() {
+            inputs.extend(B::edges().into_iter().map(|b| (a, b)));
+        }
+        inputs.extend((0..1000).map(|_| (random.lane::<A>(), random.lane::<B>())));
+        let bits = inputs.iter().map(|&(a, b)| vec![a.bits(), b.bits()]).collect();
+        self.case::<D>(code, &[(A::TYPE, A::BYTES), (B::TYPE, B::BYTES)], bits, |i, d| {
+            let (a, b) = inputs[i];
+            verdict(a, b, d)
+                .map_err(|e| format!("a = {a:?} ({:#x}), b = {b:?} ({:#x}): {e}", a.bits(), b.bits()))
+        });
+    }
+
+    /// A whole kernel: 2 blocks of 128 threads, of which thread `i` may read `inp[i]` and write `out[i]`, both
+    /// `.v4.u32`, at the addresses `in` and `out` (`.b64`). On entry `a`, `b`, `c`, `d` hold `inp[i]`, and
+    /// `tid`, `lane` and `i` the thread's place in its block, its warp and the grid. `module` stands before
+    /// the kernel; what is not written to `out` stays 0.
+    pub fn kernel(&mut self, module: &str, body: &str, expected: impl Fn(usize, &[Words]) -> Words) {
+        self.case_count += 1;
+        let mut random = Random::new(4);
+        let inp: Vec<Words> = (0..GRID).map(|_| [(); 4].map(|()| random.next() as u32)).collect();
+        let bytes = inp.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
+        let mut buffers = vec![vec![0; 16 * GRID], bytes];
+        let ptx = format!("{HEADER}{module}\n{KERNEL_START}{body}\n}}\n");
+        let shape = Shape { blocks: (GRID / BLOCK) as u32, threads: BLOCK as u32, shared_bytes: 0 };
+        if let Err(error) = run(&ptx, "instruction", shape, &mut buffers) {
+            self.failures.push(format!("{body}\n    {error}"));
+            return;
+        }
+        let wrong: Vec<String> = (0..GRID)
+            .filter_map(|i| {
+                let found = [0, 1, 2, 3].map(|word| {
+                    let at = 16 * i + 4 * word;
+                    u32::from_le_bytes(buffers[0][at..at + 4].try_into().expect("four bytes"))
+                });
+                let wanted = expected(i, &inp);
+                (found != wanted).then(|| format!("thread {i}: got {found:x?}, expected {wanted:x?}"))
+            })
+            .collect();
+        if let Some(first) = wrong.first() {
+            self.failures.push(format!("{body}\n    {} of {GRID} wrong, such as {first}", wrong.len()));
+        }
+    }
+
+    /// Runs one case: `inputs[i]` are the bits that thread `i` reads.
+    fn case<D: Lane>(
+        &mut self,
+        code: &str,
+        types: &[(&str, usize)],
+        inputs: Vec<Vec<u64>>,
+        verdict: impl Fn(usize, D) -> Result<(), String>,
+    ) {
+        self.case_count += 1;
+        let ptx = kernel(code, types, (D::TYPE, D::BYTES));
+        // Whole blocks, so that warps are full; the surplus threads repeat the last input.
+        let count = inputs.len().next_multiple_of(BLOCK);
+        let mut buffers = vec![vec![0xcc; count * D::BYTES]];
+        for (operand, &(_, bytes)) in types.iter().enumerate() {
+            let value = |i: usize| inputs[i.min(inputs.len() - 1)][operand].to_le_bytes();
+            buffers.push((0..count).flat_map(|i| value(i)[..bytes].to_vec()).collect());
+        }
+        let shape = Shape { blocks: (count / BLOCK) as u32, threads: BLOCK as u32, shared_bytes: 0 };
+        if let Err(error) = run(&ptx, "instruction", shape, &mut buffers) {
+            self.failures.push(format!("{code}\n    {error}"));
+            return;
+        }
+        let results = buffers[0].chunks_exact(D::BYTES).map(|bytes| {
+            let mut bits = [0; 8];
+            bits[..D::BYTES].copy_from_slice(bytes);
+            D::from_bits(u64::from_le_bytes(bits))
+        });
+        let wrong: Vec<String> =
+            results.take(inputs.len()).enumerate().filter_map(|(i, d)| verdict(i, d).err()).collect();
+        if let Some(first) = wrong.first() {
+            self.failures.push(format!(
+                "{code}\n    {} of {} wrong, such as {first}",
+                wrong.len(),
+                inputs.len()
+            ));
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if !self.failures.is_empty() && !std::thread::panicking() {
+            panic!(
+                "{} of {} cases fail:\n{}",
+                self.failures.len(),
+                self.case_count,
+                self.failures.join("\n")
+            );
+        }
+    }
+}
+
+pub fn require_same<D: Lane>(found: D, expected: D) -> Result<(), String> {
+    if found.same(expected) {
+        return Ok(());
+    }
+    Err(format!("got {found:?} ({:#x}), expected {expected:?} ({:#x})", found.bits(), expected.bits()))
+}
+
+/// A kernel around one case: `(d, a[, b[, c]])`, each an array with one element per thread.
+fn kernel(code: &str, inputs: &[(&str, usize)], output: (&str, usize)) -> String {
+    let register = |bytes: usize| 8 * bytes.max(2);
+    let operands: Vec<_> = ["a", "b", "c"].into_iter().zip(inputs).collect();
+    let mut text = format!("{HEADER}.visible .entry instruction(.param .u64 d_array");
+    for (name, _) in &operands {
+        text += &format!(", .param .u64 {name}_array");
+    }
+    text +=
+        ")\n{\n.reg .pred p, q;\n.reg .b16 h;\n.reg .b32 t, u, thread, block;\n.reg .b64 x, y, index, at;\n";
+    text += &format!(".reg .b{} d;\n", register(output.1));
+    text += "mov.u32 thread, %tid.x;\nmov.u32 block, %ctaid.x;\nmad.lo.u32 thread, block, 128, thread;\n";
+    text += "cvt.u64.u32 index, thread;\n";
+    for (name, (ty, bytes)) in operands {
+        text += &format!(".reg .b{} {name};\nld.param.u64 at, [{name}_array];\n", register(*bytes));
+        text += &format!("mad.lo.u64 at, index, {bytes}, at;\nld.global.{ty} {name}, [at];\n");
+    }
+    let (ty, bytes) = output;
+    text += &format!("{code}\nld.param.u64 at, [d_array];\nmad.lo.u64 at, index, {bytes}, at;\n");
+    text + &format!("st.global.{ty} [at], d;\nret;\n}}\n")
+}

@@ -1,0 +1,17 @@
+//! One small case per PTX instruction form, against references that never call the code under test.
+//!
+//! The same cases run on a GPU: `VCUDA_ISA_DRIVER=libcuda.so.1 cargo test --release -p vcuda --test isa`.
+
+mod approximate;
+mod atomic;
+mod compare;
+mod control;
+mod convert;
+mod device;
+mod driver;
+mod float;
+mod integer;
+mod lanes;
+mod memory;
+mod rounding;
+mod warp;
