@@ -1,4 +1,4 @@
-//! CIFAR-100 and CIFAR-10 in their binary form: records of label bytes and three 32x32 planes.
+//! CIFAR-100 and CIFAR-10, extracted or not; their binary form: label bytes and three 32x32 planes a record.
 //! <https://www.cs.toronto.edu/~kriz/cifar.html>
 
 use std::collections::HashMap;
@@ -9,10 +9,11 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use flate2::read::GzDecoder;
 
+use super::cifar_python::PYTHON_FORMS;
 use super::{Dataset, Images, labels};
 
 /// One of the two datasets' binary forms.
-struct Form {
+struct BinaryForm {
     folder: &'static str,
     records: &'static str,
     names: &'static str,
@@ -21,15 +22,15 @@ struct Form {
     classes: usize,
 }
 
-const FORMS: [Form; 2] = [
-    Form {
+const BINARY_FORMS: [BinaryForm; 2] = [
+    BinaryForm {
         folder: "cifar-100-binary",
         records: "test.bin",
         names: "fine_label_names.txt",
         label_bytes: 2,
         classes: 100,
     },
-    Form {
+    BinaryForm {
         folder: "cifar-10-batches-bin",
         records: "test_batch.bin",
         names: "batches.meta.txt",
@@ -39,18 +40,56 @@ const FORMS: [Form; 2] = [
 ];
 
 const SIDE: usize = 32;
-const PLANE: usize = SIDE * SIDE;
+pub const PLANE: usize = SIDE * SIDE;
 
-/// The binary folder itself or the folder around it; `None` if neither's files are there.
+/// A form of either kind: its folder, its two files, and how they are read.
+struct Form {
+    folder: &'static str,
+    records: &'static str,
+    names: &'static str,
+    parse: fn(&[u8], &[u8]) -> Result<Dataset>,
+}
+
+fn forms() -> [Form; 4] {
+    let [b100, b10] = &BINARY_FORMS;
+    let [p100, p10] = &PYTHON_FORMS;
+    [
+        Form {
+            folder: b100.folder,
+            records: b100.records,
+            names: b100.names,
+            parse: |r, n| BINARY_FORMS[0].parse(r, n),
+        },
+        Form {
+            folder: b10.folder,
+            records: b10.records,
+            names: b10.names,
+            parse: |r, n| BINARY_FORMS[1].parse(r, n),
+        },
+        Form {
+            folder: p100.folder,
+            records: p100.records,
+            names: p100.names,
+            parse: |r, n| PYTHON_FORMS[0].parse(r, n),
+        },
+        Form {
+            folder: p10.folder,
+            records: p10.records,
+            names: p10.names,
+            parse: |r, n| PYTHON_FORMS[1].parse(r, n),
+        },
+    ]
+}
+
+/// The files' own folder or the one around it; `None` if no form's files are there.
 pub fn open_folder(path: &Path) -> Result<Option<Dataset>> {
-    for form in &FORMS {
+    for form in forms() {
         for folder in [path.to_path_buf(), path.join(form.folder)] {
-            let records = folder.join(form.records);
-            if records.is_file() {
+            let (records, names) = (folder.join(form.records), folder.join(form.names));
+            if records.is_file() && (names.is_file() || form.records != "test") {
                 let read =
                     |file: &Path| std::fs::read(file).with_context(|| format!("reading {}", file.display()));
-                let names = folder.join(form.names);
-                let dataset = form.parse(&read(&records)?, &read(&names)?);
+                let dataset = (form.parse)(&read(&records)?, &read(&names)?);
                 return dataset.with_context(|| format!("reading {}", folder.display())).map(Some);
             }
         }
@@ -58,13 +97,13 @@ pub fn open_folder(path: &Path) -> Result<Option<Dataset>> {
     Ok(None)
 }
 
-/// A `.tar.gz` of the binary form, not extracted.
+/// A `.tar.gz` of either form, not extracted.
 pub fn open_archive(path: &Path) -> Result<Dataset> {
     let read = || -> Result<Dataset> {
         let file = File::open(path)?;
         let mut archive = tar::Archive::new(GzDecoder::new(file));
         let mut members: HashMap<String, Vec<u8>> = HashMap::new();
-        let wanted = |name: &str| FORMS.iter().any(|form| name == form.records || name == form.names);
+        let wanted = |name: &str| forms().iter().any(|form| name == form.records || name == form.names);
         for entry in archive.entries()? {
             let mut entry = entry.context("not a whole .tar.gz")?;
             let name =
@@ -75,16 +114,31 @@ pub fn open_archive(path: &Path) -> Result<Dataset> {
                 members.insert(name, bytes);
             }
         }
-        let form = FORMS.iter().find(|form| members.contains_key(form.records));
-        let form = form
-            .ok_or_else(|| anyhow!("no test.bin or test_batch.bin inside; is it CIFAR's binary version?"))?;
+        let form = forms().into_iter().find(|form| members.contains_key(form.records));
+        let form = form.ok_or_else(|| {
+            anyhow!("none of CIFAR's files inside (test.bin, test_batch.bin, test, test_batch)")
+        })?;
         let names = members.get(form.names).ok_or_else(|| anyhow!("no {} inside", form.names))?;
-        form.parse(&members[form.records], names)
+        (form.parse)(&members[form.records], names)
     };
     read().with_context(|| format!("reading the dataset {}", path.display()))
 }
 
-impl Form {
+/// A dataset of interleaved pixels from images of three planes.
+pub fn dataset<'a>(
+    labels: Vec<String>,
+    classes: Vec<usize>,
+    images: impl Iterator<Item = &'a [u8]>,
+) -> Dataset {
+    let mut pixels = Vec::with_capacity(classes.len() * 3 * PLANE);
+    for planes in images {
+        pixels.extend((0..3 * PLANE).map(|at| planes[at % 3 * PLANE + at / 3]));
+    }
+    let side = SIDE as u32;
+    Dataset { labels, images: Images::Memory { pixels, width: side, height: side, classes } }
+}
+
+impl BinaryForm {
     fn parse(&self, records: &[u8], names: &[u8]) -> Result<Dataset> {
         let labels = labels::parse(names).context(self.names)?;
         let count = labels.len();
@@ -98,18 +152,19 @@ impl Form {
             records.len() / record_len,
             records.len()
         );
-        let (mut pixels, mut classes) = (Vec::with_capacity(records.len()), Vec::new());
+        let mut classes = Vec::new();
         for (i, record) in records.chunks_exact(record_len).enumerate() {
-            let (head, planes) = record.split_at(self.label_bytes);
-            let label = usize::from(head[self.label_bytes - 1]);
+            let label = usize::from(record[self.label_bytes - 1]);
             if label >= self.classes {
                 bail!("{}: record {i} has label {label}; there are {} classes", self.records, self.classes);
             }
             classes.push(label);
-            pixels.extend((0..3 * PLANE).map(|at| planes[at % 3 * PLANE + at / 3]));
         }
-        let side = SIDE as u32;
-        Ok(Dataset { labels, images: Images::Memory { pixels, width: side, height: side, classes } })
+        Ok(dataset(
+            labels,
+            classes,
+            records.chunks_exact(record_len).map(|record| &record[self.label_bytes..]),
+        ))
     }
 }
 
@@ -157,7 +212,7 @@ mod tests {
     #[test]
     fn faults_are_named() {
         let (records, names) = files(3);
-        let form = &FORMS[0];
+        let form = &BINARY_FORMS[0];
         let mut wrong_label = records.clone();
         wrong_label[3074 + 1] = 200;
         let cases = [

@@ -1,6 +1,7 @@
 //! Datasets and images, as people have them on disk.
 
 mod cifar;
+mod cifar_python;
 mod folder;
 mod image;
 pub mod labels;
@@ -36,9 +37,9 @@ enum Images {
 impl Dataset {
     /// Opens what is at `path`:
     ///
-    /// * CIFAR-100's binary folder (`test.bin`, `fine_label_names.txt`) or CIFAR-10's
-    ///   (`test_batch.bin`, `batches.meta.txt`), the folder around it, or `cifar-*-binary.tar.gz` as
-    ///   downloaded from the University of Toronto;
+    /// * CIFAR-100's binary folder (`test.bin`, `fine_label_names.txt`), its python folder as torchvision
+    ///   leaves it (`test`, `meta`), or CIFAR-10's of either kind; the folder around it; or the
+    ///   `.tar.gz` as downloaded from the University of Toronto;
     /// * a folder with a subfolder of images for each class, in the order of their names;
     /// * `FILE.safetensors#TENSOR`: bytes `(N, H, W, 3)` with `labels` `(N,)` beside them, and the
     ///   class names in `FILE-labels.txt`'s place, one a line.

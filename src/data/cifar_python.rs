@@ -1,0 +1,195 @@
+//! CIFAR in the form that torchvision downloads: Python 2 pickles of NumPy arrays.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_pickle::{DeOptions, HashableValue, Value};
+
+use super::cifar::{PLANE, dataset};
+use super::{Dataset, labels};
+
+/// One of the two datasets' python forms.
+pub struct PythonForm {
+    pub folder: &'static str,
+    /// Pickle of a dict with `data` and labels.
+    pub records: &'static str,
+    /// Pickle of a dict with the class names.
+    pub names: &'static str,
+    labels_key: &'static str,
+    names_key: &'static str,
+    classes: usize,
+}
+
+pub const PYTHON_FORMS: [PythonForm; 2] = [
+    PythonForm {
+        folder: "cifar-100-python",
+        records: "test",
+        names: "meta",
+        labels_key: "fine_labels",
+        names_key: "fine_label_names",
+        classes: 100,
+    },
+    PythonForm {
+        folder: "cifar-10-batches-py",
+        records: "test_batch",
+        names: "batches.meta",
+        labels_key: "labels",
+        names_key: "label_names",
+        classes: 10,
+    },
+];
+
+impl PythonForm {
+    /// The dataset from its two pickles.
+    pub fn parse(&self, records: &[u8], names: &[u8]) -> Result<Dataset> {
+        let names = unpickle(names).context(self.names)?;
+        let list = list(field(&names, self.names_key)).context(self.names)?;
+        let text = list.iter().map(|name| bytes(name)).collect::<Result<Vec<_>>>().context(self.names)?;
+        let labels = labels::parse(&text.join(&b"\n"[..])).context(self.names)?;
+        ensure!(
+            labels.len() == self.classes,
+            "{}: {} names; {} are expected",
+            self.names,
+            labels.len(),
+            self.classes
+        );
+
+        let read = || -> Result<Dataset> {
+            let records = unpickle(records)?;
+            let classes = list_of_labels(&records, self.labels_key, self.classes)?;
+            let planes = array(field(&records, "data")?)?;
+            ensure!(
+                planes.len() == classes.len() * 3 * PLANE,
+                "`data` has {} bytes for {} labels; {} an image are expected; download it again",
+                planes.len(),
+                classes.len(),
+                3 * PLANE
+            );
+            Ok(dataset(labels, classes, planes.chunks_exact(3 * PLANE)))
+        };
+        read().context(self.records)
+    }
+}
+
+fn unpickle(bytes: &[u8]) -> Result<BTreeMap<HashableValue, Value>> {
+    // NumPy's classes are unknown here: an array becomes its state, which holds shape and bytes.
+    let options = DeOptions::new().replace_unresolved_globals();
+    match serde_pickle::value_from_slice(bytes, options) {
+        Ok(Value::Dict(dict)) => Ok(dict),
+        Ok(_) => bail!("a pickle, but not of a dict"),
+        Err(error) => bail!("not a whole pickle: {error}"),
+    }
+}
+
+/// A field of a dict whose keys Python 2 or 3 wrote.
+fn field<'a>(dict: &'a BTreeMap<HashableValue, Value>, name: &str) -> Result<&'a Value> {
+    let keys = [HashableValue::Bytes(name.as_bytes().to_vec()), HashableValue::String(name.to_string())];
+    keys.iter().find_map(|key| dict.get(key)).ok_or_else(|| anyhow!("it has no `{name}`"))
+}
+
+fn list(value: Result<&Value>) -> Result<&Vec<Value>> {
+    match value? {
+        Value::List(list) => Ok(list),
+        _ => bail!("its names are not a list"),
+    }
+}
+
+fn bytes(value: &Value) -> Result<&[u8]> {
+    match value {
+        Value::Bytes(bytes) => Ok(bytes),
+        Value::String(text) => Ok(text.as_bytes()),
+        _ => bail!("a name that is not text"),
+    }
+}
+
+fn list_of_labels(dict: &BTreeMap<HashableValue, Value>, name: &str, classes: usize) -> Result<Vec<usize>> {
+    let Value::List(list) = field(dict, name)? else { bail!("`{name}` is not a list") };
+    let label = |(record, value): (usize, &Value)| match value {
+        Value::I64(label) if (0..classes as i64).contains(label) => Ok(*label as usize),
+        other => bail!("record {record} has label {other}; there are {classes} classes"),
+    };
+    list.iter().enumerate().map(label).collect()
+}
+
+/// The bytes of a C-ordered array of uint8: the last of its state `(version, shape, dtype, fortran, data)`.
+fn array(value: &Value) -> Result<&[u8]> {
+    match value {
+        Value::Tuple(state) => match &state[..] {
+            [_, _, _, Value::Bool(false), Value::Bytes(data)] => Ok(data),
+            _ => bail!("`data` is not a C-ordered array of bytes"),
+        },
+        _ => bail!("`data` is not an array"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn short(text: &str) -> Vec<u8> {
+        [&[b'U', text.len() as u8], text.as_bytes()].concat()
+    }
+
+    /// What Python 2's cPickle writes for `{'data': uint8 array (n, 3072), 'fine_labels': [...]}`.
+    fn records(labels: &[u8], data: &[u8]) -> Vec<u8> {
+        let mut out = b"\x80\x02}q\x01(".to_vec();
+        out.extend(short("data"));
+        out.extend(
+            b"cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b\x87Rq\x04",
+        );
+        out.extend(
+            [b"(K\x01K".as_slice(), &[labels.len() as u8], b"M\x00\x0c\x86cnumpy\ndtype\nq\x05"].concat(),
+        );
+        out.extend(
+            b"U\x02u1K\x00K\x01\x87Rq\x06(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T",
+        );
+        out.extend((data.len() as u32).to_le_bytes());
+        out.extend(data);
+        out.extend(b"tb");
+        out.extend(short("fine_labels"));
+        out.extend(b"]q\x07(");
+        labels.iter().for_each(|&label| out.extend([b'K', label]));
+        out.extend(b"eu.");
+        out
+    }
+
+    fn names(count: usize) -> Vec<u8> {
+        let mut out = b"\x80\x02}q\x01".to_vec();
+        out.extend(short("fine_label_names"));
+        out.extend(b"]q\x02(");
+        (0..count).for_each(|i| out.extend(short(&format!("class_{i}"))));
+        out.extend(b"es.");
+        out
+    }
+
+    #[test]
+    fn an_array_and_its_labels_are_read() {
+        let data: Vec<u8> = (0..2 * 3 * PLANE).map(|i| (i / PLANE * 40 + i % 7) as u8).collect();
+        let set = PYTHON_FORMS[0].parse(&records(&[7, 99], &data), &names(100)).unwrap();
+        assert_eq!((set.len(), set.labels()[99].as_str()), (2, "class_99"));
+        let sample = set.get(1).unwrap();
+        assert_eq!(sample.label, 99);
+        let at = |plane: usize, pixel: usize| data[3 * PLANE + plane * PLANE + pixel];
+        assert_eq!(sample.image.pixels[3..6], [at(0, 1), at(1, 1), at(2, 1)]);
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let data = vec![0; 2 * 3 * PLANE];
+        let whole = records(&[1, 2], &data);
+        let cases = [
+            (PYTHON_FORMS[0].parse(&whole[..whole.len() / 2], &names(100)), "test: not a whole pickle"),
+            (PYTHON_FORMS[0].parse(&records(&[1, 200], &data), &names(100)), "record 1 has label 200"),
+            (
+                PYTHON_FORMS[0].parse(&records(&[1, 2, 3], &data), &names(100)),
+                "`data` has 6144 bytes for 3 labels",
+            ),
+            (PYTHON_FORMS[0].parse(&whole, &names(3)), "meta: 3 names; 100 are expected"),
+            (PYTHON_FORMS[0].parse(&names(100), &names(100)), "it has no `fine_labels`"),
+        ];
+        for (result, want) in cases {
+            let error = format!("{:#}", result.err().expect(want));
+            assert!(error.contains(want), "{error}");
+        }
+    }
+}
