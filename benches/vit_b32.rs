@@ -4,9 +4,9 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use memo::check::random;
 
 const CONFIG: &str = r#"{
@@ -24,21 +24,23 @@ fn main() {
     // cargo passes --bench to every benchmark.
     let given: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let model = folder();
-    let run = || -> Result<()> {
+    let program = std::env::var_os("MEMO_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_memo").into());
+    let run = || -> Result<ExitStatus> {
         make_checkpoint(&model).with_context(|| format!("making {}", model.display()))?;
-        let model = model.display().to_string();
-        let mut args: Vec<&str> = vec!["memo", "bench", "--model", &model, "--stages"];
-        let quick = ["--views", "8", "--images", "1", "--no-warm-up", "--classes", "10"];
-        args.extend(if given.is_empty() {
-            quick.to_vec()
-        } else {
-            given.iter().map(String::as_str).collect()
-        });
-        memo::cli::run(memo::cli::Cli::parse_from(args))
+        let mut command = Command::new(&program);
+        command.args(["bench", "--stages", "--model"]).arg(&model);
+        match given.is_empty() {
+            true => command.args(["--views", "8", "--images", "1", "--no-warm-up", "--classes", "10"]),
+            false => command.args(given),
+        };
+        command.status().with_context(|| format!("running {}", program.display()))
     };
-    if let Err(error) = run() {
-        eprintln!("error: {error:#}");
-        std::process::exit(1);
+    match run() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::exit(1);
+        }
     }
 }
 

@@ -13,11 +13,16 @@ cargo test --release --workspace --all-targets --no-run --message-format=json 2>
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
-    if message.get("reason") == "compiler-artifact" and message.get("executable"):
-        target = message["target"]
-        kind = "benches" if "bench" in target["kind"] else "tests" if message["profile"]["test"] else None
-        package = message["package_id"].split("#")[0].rsplit("/", 1)[-1]
-        if kind: print(kind, package + "-" + target["name"], message["executable"])
+    if message.get("reason") != "compiler-artifact" or not message.get("executable"):
+        continue
+    kind = message["target"]["kind"][0]
+    path, _, version = message["package_id"].partition("#")
+    package = version.split("@")[0] if "@" in version else path.rsplit("/", 1)[-1]
+    name = "lib" if kind in ("lib", "rlib", "cdylib") else message["target"]["name"]
+    if kind == "bench":
+        print("benches", f"{package}-{name}", message["executable"])
+    elif kind in ("test", "lib", "rlib", "cdylib") and message["profile"]["test"]:
+        print("tests", f"{package}-{name}", message["executable"])
 ' | while read -r kind name path; do
   strip -o "$out/$kind/$name" "$path"
 done

@@ -56,7 +56,7 @@ if [ -n "$sanitizer" ]; then
   export MEMO_TEST_DEVICE=gpu
   for tool in memcheck racecheck initcheck synccheck; do
     step "sanitizer-$tool" 240 "$sanitizer" --tool "$tool" --error-exitcode 9 \
-      "$here/tests/memo-memo" --test-threads=1 ops::
+      "$here/tests/memo-lib" --test-threads=1 ops::
   done
 fi
 
