@@ -9,7 +9,8 @@
 
 #include "prelude.cuh"
 
-__device__ __forceinline__ float sigmoid(float x) { return 1.f / (1.f + expf(-x)); }
+// A power of two is what the hardware has; exp costs three times as much and is no nearer here.
+__device__ __forceinline__ float sigmoid(float x) { return 1.f / (1.f + exp2f(-1.44269504f * x)); }
 __device__ __forceinline__ float normal_cdf(float x) { return 0.5f * (1.f + erff(x * 0.70710678118654752f)); }
 
 extern "C" __global__ void __launch_bounds__(256)

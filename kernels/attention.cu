@@ -1,9 +1,11 @@
 // Attention of every head over its T tokens, forward and backward, without a (T, T) matrix in memory.
 //
-//   S = scale · Q Kᵀ, columns past the row masked if causal      lse = log Σ exp S, row by row
-//   P = exp(S - lse)                    out = P V
-//   dS = P ∘ (dout Vᵀ - delta) · scale,  delta = Σ dout ∘ out, row by row
-//   dQ = dS K        dK = dSᵀ Q        dV = Pᵀ dout
+//   S = scale log2(e) Q Kᵀ, columns past the row left out if causal     lse = log2 Σ 2^S, row by row
+//   P = 2^(S - lse)                      out = P V
+//   dS = scale P ∘ (dout Vᵀ - delta)     delta = Σ dout ∘ out, row by row
+//   dQ = dS K      dK = dSᵀ Q      dV = Pᵀ dout
+//
+// Powers of two throughout: what the hardware has, and exp costs three times as much.
 //
 //   qkv, dqkv (B, T, 3C): q | k | v, heads side by side inside each, C = NH · HS
 //   out, dout (B, T, C); lse, delta (B, NH, T); all fp32, outputs written (=)
@@ -22,6 +24,8 @@ constexpr int ROWS = 8;          // of a warp
 constexpr int TILE_ROWS = 32;    // of a CTA
 constexpr int SPAN = 64;         // columns of a tile, and channels of a chunk
 constexpr int PITCH = SPAN + 1;  // odd, so that both directions of a tile are free of bank conflicts
+
+#define LOG2_E 1.44269504f
 
 typedef float Fragment[ROWS][2];
 
@@ -69,17 +73,23 @@ struct Tiles {
     }
 
     // to[i · pitch + c · step] = token first + i · every, channel d + c, for a warp; zero past the ends.
-    __device__ __forceinline__ static void load(float* to, int pitch, int step, const Head& from, int first, int every,
-                                                int count, int d) {
-        bool in = d + lane_id() < from.HS, in_next = d + lane_id() + 32 < from.HS, wide = d + 32 < from.HS;
-        const float* p = from.p + first * from.stride + d + lane_id();
+    // Lanes past the last channel read it again: cheaper than a branch that splits the warp.
+    __device__ __forceinline__ static void load(float* to, int pitch, int step, const Head& from, int first,
+                                                int every, int count, int d) {
+        int last = from.HS - 1, here = d + lane_id(), next = here + 32;
+        bool wide = d + 32 <= last;
         to += lane_id() * step;
 #pragma unroll 4
         for (int i = 0; i < count; ++i) {
-            bool exists = first + i * every < from.T;
-            to[i * pitch] = exists && in ? p[0] : 0.f;
-            if (wide) to[i * pitch + 32 * step] = exists && in_next ? p[32] : 0.f;
-            p += every * from.stride;
+            int t = first + i * every;
+            float x = 0.f, y = 0.f;
+            if (t < from.T) {
+                const float* p = from.p + t * from.stride;
+                x = p[min(here, last)];
+                y = p[min(next, last)];
+            }
+            to[i * pitch] = here <= last ? x : 0.f;
+            if (wide) to[i * pitch + 32 * step] = next <= last ? y : 0.f;
         }
     }
 
@@ -142,36 +152,43 @@ attention_forward(float* __restrict__ out, float* __restrict__ lse, const float*
         for (int r = 0; r < ROWS; ++r) top[r] = -FLT_MAX, sum[r] = 0.f;
         for (int column = 0; column < end; column += SPAN) {
             tiles.scores(x, q, row, k, column);
+            bool wide = end - column > 32;
 #pragma unroll
             for (int r = 0; r < ROWS; ++r) {
                 if (tiles.idle) break;
+                float most = top[r];
 #pragma unroll
                 for (int j = 0; j < 2; ++j) {
                     int key = column + lane_id() + 32 * j;
-                    x[r][j] = key < T && !(causal && key > row + r) ? scale * x[r][j] : -FLT_MAX;
+                    x[r][j] = key < T && !(causal && key > row + r) ? scale * LOG2_E * x[r][j] : -FLT_MAX;
+                    most = fmaxf(most, x[r][j]);
                 }
-                float new_top = fmaxf(top[r], warp_max(fmaxf(x[r][0], x[r][1])));
-                float shrink = expf(top[r] - new_top);
-                top[r] = new_top;
-#pragma unroll
-                for (int j = 0; j < 2; ++j) {
-                    x[r][j] = expf(x[r][j] - new_top);
-                    acc[r][j] *= shrink;
+                most = warp_max(most);
+                x[r][0] = exp2f(x[r][0] - most);
+                x[r][1] = wide ? exp2f(x[r][1] - most) : 0.f;
+                if (column > 0) {
+                    float shrink = exp2f(top[r] - most);
+                    sum[r] *= shrink;
+                    acc[r][0] *= shrink;
+                    acc[r][1] *= shrink;
                 }
-                sum[r] = sum[r] * shrink + (x[r][0] + x[r][1]);
+                sum[r] += x[r][0] + x[r][1];
+                top[r] = most;
             }
             tiles.store_left(x);
             tiles.gather(acc, v, column, d);
         }
         if (tiles.idle) continue;
+        float row_top = 0.f, row_sum = 1.f;  // of row `lane`
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
             float total = warp_sum(sum[r]);
             acc[r][0] /= total;
             acc[r][1] /= total;
-            if (d == 0 && lane_id() == 0 && row + r < T)
-                lse[(size_t)blockIdx.x * T + row + r] = top[r] + logf(total);
+            if (lane_id() == r) row_top = top[r], row_sum = total;
         }
+        if (d == 0 && lane_id() < ROWS && row + lane_id() < T)
+            lse[(size_t)blockIdx.x * T + row + lane_id()] = row_top + log2f(row_sum);
         store_rows(out + (size_t)b * T * C + h * HS, acc, row, d, T, HS, C);
     }
 }
@@ -206,14 +223,16 @@ attention_backward_q(float* __restrict__ dqkv, float* __restrict__ delta, const 
             tiles.scores(x, q, row, k, column);
             tiles.scores(dp, dO, row, v, column);
 #pragma unroll
-            for (int r = 0; r < ROWS; ++r)
+            for (int j = 0; j < 2; ++j) {
+                int key = column + lane_id() + 32 * j;
+                bool any = !tiles.idle && column + 32 * j < end;
 #pragma unroll
-                for (int j = 0; j < 2; ++j) {
-                    int key = column + lane_id() + 32 * j;
+                for (int r = 0; r < ROWS; ++r) {
                     bool seen = row + r < T && key < T && !(causal && key > row + r);
-                    float p = expf(scale * x[r][j] - row_lse[r]);
-                    x[r][j] = seen ? p * (dp[r][j] - row_delta[r]) * scale : 0.f;
+                    if (any) x[r][j] = scale * exp2f(scale * LOG2_E * x[r][j] - row_lse[r]) * (dp[r][j] - row_delta[r]);
+                    if (!seen) x[r][j] = 0.f;
                 }
+            }
             tiles.store_left(x);
             tiles.gather(acc, k, column, d);
         }
@@ -242,13 +261,15 @@ attention_backward_kv(float* __restrict__ dqkv, const float* __restrict__ delta,
 #pragma unroll
             for (int j = 0; j < 2; ++j) {
                 int query = column + lane_id() + 32 * j;
+                bool any = !tiles.idle && column + 32 * j < T;
                 float column_lse = query < T ? lse[(size_t)blockIdx.x * T + query] : 0.f;
                 float column_delta = query < T ? delta[(size_t)blockIdx.x * T + query] : 0.f;
 #pragma unroll
                 for (int r = 0; r < ROWS; ++r) {
                     bool seen = row + r < T && query < T && !(causal && row + r > query);
-                    x[r][j] = seen ? expf(scale * x[r][j] - column_lse) : 0.f;
-                    dp[r][j] = x[r][j] * (dp[r][j] - column_delta) * scale;
+                    if (any) x[r][j] = exp2f(scale * LOG2_E * x[r][j] - column_lse);
+                    if (!seen) x[r][j] = 0.f;
+                    dp[r][j] = scale * x[r][j] * (dp[r][j] - column_delta);
                 }
             }
             tiles.store_left(x);

@@ -167,9 +167,14 @@ mod tests {
             let product = matmul_reference((m, n, k), |i, h| inp[i * k + h], |h, j| weight[j * k + h]);
             let tolerance = Tolerance::of_sums(k);
 
-            let out = poisoned(&gpu, m * n);
-            matmul_forward(&gpu, &out, &d_inp, &d_weight, None, None, (m, k, n))?;
-            assert_close(&gpu.read(&out)?, &product, tolerance);
+            let run = || -> Result<Vec<f32>> {
+                let out = poisoned(&gpu, m * n);
+                matmul_forward(&gpu, &out, &d_inp, &d_weight, None, None, (m, k, n))?;
+                gpu.read(&out)
+            };
+            let out = run()?;
+            assert_close(&out, &product, tolerance);
+            assert_eq!(out, run()?, "another run gives other bits");
 
             let out = gpu.upload(&residual)?;
             let d_bias = gpu.upload(&bias)?;
