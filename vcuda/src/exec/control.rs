@@ -74,7 +74,6 @@ impl Body for InTurn {
         if !warp.ahead {
             return Flow::Next;
         }
-        warp.pc += 1;
         warp.resume();
         Flow::Jump
     }

@@ -122,6 +122,29 @@ fn lanes_meet_again_for_a_shuffle() {
 }
 
 #[test]
+fn lanes_meet_again_after_a_long_loop() {
+    let mut t = Table::default();
+    // Long enough that the lanes that wait get a turn meanwhile: they stop at what needs all lanes.
+    let meet = [
+        "shfl.sync.idx.b32 t, t, 3, 31, -1;",
+        "bar.warp.sync -1; mov.u64 at, tile; mad.wide.u32 x, tid, 4, at; st.shared.u32 [x], t; bar.sync 0;
+         xor.b32 u, tid, 31; mad.wide.u32 x, u, 4, at; ld.shared.u32 t, [x];",
+        "redux.sync.max.u32 t, t, -1;",
+    ];
+    let expected: [fn(u32) -> u32; 3] =
+        [|_| 50_003, |lane| if lane > 15 { 50_000 + 31 - lane } else { 31 - lane }, |_| 50_015];
+    for (meet, expected) in meet.into_iter().zip(expected) {
+        let body = format!(
+            "mov.u32 u, 0; mov.u32 t, lane; setp.gt.u32 p, lane, 15; @p bra done;
+             next: add.u32 u, u, 1; setp.lt.u32 p, u, 50000; @p bra next; add.u32 t, t, u;
+             done: {meet}"
+        );
+        let module = ".shared .align 4 .b8 tile[512];";
+        t.kernel(module, &format!("{body} {STORE}"), |i, _| [expected(i as u32 % 32), 0, 0, 0]);
+    }
+}
+
+#[test]
 fn a_waiting_lane_lets_the_others_run() {
     let mut t = Table::default();
     // The others wait for lane 31 in the first case, and it for lane 0 in the second.
