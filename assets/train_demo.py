@@ -26,7 +26,7 @@ LABELS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 # "a photo of a {label}" by CLIP's byte-pair encoding.
 WORDS = [5848, 637, 1237, 2097, 2721, 3127, 4093, 5757, 7910, 7330]
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
-HELD_OUT, SHOWN, EPOCHS, SEED = 600, 200, 60, 0
+HELD_OUT, SHOWN, EPOCHS, SEED = 600, 100, 60, 0
 
 
 def model():
