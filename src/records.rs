@@ -63,7 +63,8 @@ impl RecordWriter {
                     path.display()
                 )
             }
-            (true, true) => continue_file(path, &beside, settings),
+            // An empty file was never begun: the run was killed before its settings were written.
+            (true, true) if std::fs::metadata(path)?.len() > 0 => continue_file(path, &beside, settings),
             _ => begin(path, &beside, settings),
         };
         opened.with_context(|| format!("writing {}", path.display()))
@@ -147,6 +148,39 @@ mod tests {
             (records.len()..4).for_each(|i| writer.write(&record(i)).unwrap());
             assert_eq!(std::fs::read(&path).unwrap(), whole, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn numbers_come_back_to_the_last_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.jsonl");
+        let settings = json!({ "lr": 0.1 + 0.2, "prompt": "a photo of a {}" });
+        let mut writer = RecordWriter::open(&path, false, &settings).unwrap().writer;
+        let mut bits = 1u64;
+        let written: Vec<Record> = (0..2000)
+            .map(|index| {
+                // Knuth's MMIX generator; the top 53 bits make a fraction.
+                bits = bits.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let fraction = (bits >> 11) as f64 / (1u64 << 53) as f64;
+                let mut record = record(index);
+                record.memo.confidence = fraction;
+                record.entropy = vec![fraction as f32 * 4.6];
+                record
+            })
+            .collect();
+        written.iter().for_each(|record| writer.write(record).unwrap());
+        assert_eq!(RecordWriter::open(&path, true, &settings).unwrap().records, written);
+    }
+
+    #[test]
+    fn a_run_killed_before_its_first_line_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.jsonl");
+        std::fs::write(&path, "").unwrap();
+        std::fs::write(folder.path().join("run.jsonl.run.json"), "{ \"se").unwrap();
+        let settings = json!({ "seed": 1 });
+        RecordWriter::open(&path, true, &settings).unwrap().writer.write(&record(0)).unwrap();
+        assert_eq!(RecordWriter::open(&path, true, &settings).unwrap().records, [record(0)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! CIFAR in the form that torchvision downloads: Python 2 pickles of NumPy arrays.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -57,14 +58,8 @@ impl PythonForm {
         let read = || -> Result<Dataset> {
             let records = unpickle(records)?;
             let classes = list_of_labels(&records, self.labels_key, self.classes)?;
-            let planes = array(field(&records, "data")?)?;
-            ensure!(
-                planes.len() == classes.len() * 3 * PLANE,
-                "`data` has {} bytes for {} labels; {} an image are expected; download it again",
-                planes.len(),
-                classes.len(),
-                3 * PLANE
-            );
+            let planes = array(field(&records, "data")?, classes.len())?;
+            ensure!(!classes.is_empty(), "it has no images");
             Ok(dataset(labels, classes, planes.chunks_exact(3 * PLANE)))
         };
         read().context(self.records)
@@ -111,19 +106,27 @@ fn list_of_labels(dict: &BTreeMap<HashableValue, Value>, name: &str, classes: us
     list.iter().enumerate().map(label).collect()
 }
 
-/// The bytes of a C-ordered array of uint8: the last of its state `(version, shape, dtype, fortran, data)`.
-fn array(value: &Value) -> Result<&[u8]> {
-    match value {
-        Value::Tuple(state) => match &state[..] {
-            [_, _, _, Value::Bool(false), Value::Bytes(data)] => Ok(data),
-            _ => bail!("`data` is not a C-ordered array of bytes"),
-        },
-        _ => bail!("`data` is not an array"),
-    }
+/// An array of uint8, `(count, 3072)`, row by row: its bytes are the last of its state
+/// `(version, shape, dtype, fortran, data)`, columns first where `fortran` says so.
+fn array(value: &Value, count: usize) -> Result<Cow<'_, [u8]>> {
+    let Value::Tuple(state) = value else { bail!("`data` is not an array") };
+    let [_, _, _, Value::Bool(fortran), Value::Bytes(data)] = &state[..] else {
+        bail!("`data` is not an array that Python 2 pickled, as the download has it");
+    };
+    ensure!(
+        data.len() == count * 3 * PLANE,
+        "`data` has {} bytes for {count} labels; {} an image are expected; download it again",
+        data.len(),
+        3 * PLANE
+    );
+    Ok(match fortran {
+        false => Cow::Borrowed(data),
+        true => (0..data.len()).map(|at| data[at % (3 * PLANE) * count + at / (3 * PLANE)]).collect(),
+    })
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn short(text: &str) -> Vec<u8> {
@@ -131,7 +134,7 @@ mod tests {
     }
 
     /// What Python 2's cPickle writes for `{'data': uint8 array (n, 3072), 'fine_labels': [...]}`.
-    fn records(labels: &[u8], data: &[u8]) -> Vec<u8> {
+    pub fn records(labels: &[u8], data: &[u8]) -> Vec<u8> {
         let mut out = b"\x80\x02}q\x01(".to_vec();
         out.extend(short("data"));
         out.extend(
@@ -153,7 +156,7 @@ mod tests {
         out
     }
 
-    fn names(count: usize) -> Vec<u8> {
+    pub fn names(count: usize) -> Vec<u8> {
         let mut out = b"\x80\x02}q\x01".to_vec();
         out.extend(short("fine_label_names"));
         out.extend(b"]q\x02(");
@@ -174,6 +177,20 @@ mod tests {
     }
 
     #[test]
+    fn columns_first_is_the_same_array() {
+        let data: Vec<u8> = (0..2 * 3 * PLANE).map(|i| (i * 7 % 251) as u8).collect();
+        let columns: Vec<u8> = (0..data.len()).map(|at| data[at % 2 * 3 * PLANE + at / 2]).collect();
+        let mut fortran = records(&[1, 2], &columns);
+        let flag = fortran.windows(4).position(|bytes| bytes == b"tb\x89T").unwrap();
+        fortran[flag + 2] = 0x88;
+        let [rows, columns] = [records(&[1, 2], &data), fortran].map(|pickle| {
+            let set = PYTHON_FORMS[0].parse(&pickle, &names(100)).unwrap();
+            [set.get(0).unwrap(), set.get(1).unwrap()]
+        });
+        assert_eq!(rows, columns);
+    }
+
+    #[test]
     fn faults_are_named() {
         let data = vec![0; 2 * 3 * PLANE];
         let whole = records(&[1, 2], &data);
@@ -186,6 +203,7 @@ mod tests {
             ),
             (PYTHON_FORMS[0].parse(&whole, &names(3)), "meta: 3 names; 100 are expected"),
             (PYTHON_FORMS[0].parse(&names(100), &names(100)), "it has no `fine_labels`"),
+            (PYTHON_FORMS[0].parse(&records(&[], &[]), &names(100)), "it has no images"),
         ];
         for (result, want) in cases {
             let error = format!("{:#}", result.err().expect(want));

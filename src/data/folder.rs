@@ -19,7 +19,7 @@ pub fn open(path: &Path) -> Result<Option<Dataset>> {
     let (mut labels, mut files) = (Vec::new(), Vec::new());
     for (label, class) in classes.iter().enumerate() {
         let name = class.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let images: Vec<PathBuf> = entries(class)?.into_iter().filter(|file| is_image(file)).collect();
+        let images = images_below(class)?;
         ensure!(
             !images.is_empty(),
             "opening the dataset {}: its class folder {name} has no images",
@@ -29,6 +29,24 @@ pub fn open(path: &Path) -> Result<Option<Dataset>> {
         files.extend(images.into_iter().map(|image| (image, label)));
     }
     Ok(Some(Dataset { labels, images: Images::Files(files) }))
+}
+
+/// A class's images, those of folders inside it too, in the order of Python's `sorted(os.walk(class))`.
+fn images_below(class: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = vec![class.to_path_buf()];
+    let mut next = 0;
+    while next < folders.len() {
+        // Links to folders are not followed: they may lead in a circle.
+        let inside = entries(&folders[next])?;
+        folders.extend(inside.into_iter().filter(|entry| entry.is_dir() && !entry.is_symlink()));
+        next += 1;
+    }
+    folders.sort_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
+    let mut images = Vec::new();
+    for folder in &folders {
+        images.extend(entries(folder)?.into_iter().filter(|file| is_image(file) && !file.is_dir()));
+    }
+    Ok(images)
 }
 
 fn entries(path: &Path) -> Result<Vec<PathBuf>> {

@@ -39,7 +39,10 @@ impl Dataset {
     ///
     /// * CIFAR-100's binary folder (`test.bin`, `fine_label_names.txt`), its python folder as torchvision
     ///   leaves it (`test`, `meta`), or CIFAR-10's of either kind; the folder around it; or the
-    ///   `.tar.gz` as downloaded from the University of Toronto;
+    ///   `.tar.gz` as downloaded from the University of Toronto, `cifar-100-binary.tar.gz` or
+    ///   `cifar-100-python.tar.gz`, whose members lie in a folder of the same name. A record of `test.bin`
+    ///   is a coarse label, a fine label, and 1,024 bytes each of red, green and blue, row by row; only
+    ///   the test images and the fine labels are read;
     /// * a folder with a subfolder of images for each class, in the order of their names;
     /// * `FILE.safetensors#TENSOR`: bytes `(N, H, W, 3)` with `labels` `(N,)` beside them, and the
     ///   class names in `FILE-labels.txt`'s place, one a line.

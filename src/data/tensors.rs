@@ -18,7 +18,7 @@ pub fn open(path: &Path, tensor: &str, labels_path: &Path) -> Result<Dataset> {
         let &[n, height, width, 3] = images.shape() else {
             bail!("{tensor} has shape {:?}; (N, H, W, 3) is expected", images.shape());
         };
-        ensure!(width > 0 && height > 0, "{tensor} has shape {:?}: no pixels", images.shape());
+        ensure!(n > 0 && width > 0 && height > 0, "{tensor} has shape {:?}: no pixels", images.shape());
         ensure!(classes.shape() == [n], "labels has shape {:?} for {n} images", classes.shape());
         let classes: Vec<usize> = classes.data().iter().map(|&label| label.into()).collect();
         if let Some(i) = classes.iter().position(|&label| label >= labels.len()) {

@@ -47,11 +47,19 @@ impl fmt::Display for Summary {
         let gain = 100.0 * (self.memo_accuracy - self.clip_accuracy);
         writeln!(
             f,
-            "MEMO fixed {} and broke {} of {} images: {gain:+.2} points, McNemar p = {:.3}",
-            self.fixed, self.broken, self.images, self.mcnemar_p
+            "MEMO fixed {} and broke {} of {} images: {gain:+.2} points, McNemar p = {}",
+            self.fixed,
+            self.broken,
+            self.images,
+            p_value(self.mcnemar_p)
         )?;
         writeln!(f, "{:.2} images/s", self.images_per_s)
     }
+}
+
+/// Three decimals, or as many as a small one needs to be told from 0.
+fn p_value(p: f64) -> String {
+    if p < 0.001 { format!("{p:.1e}") } else { format!("{p:.3}") }
 }
 
 /// The demo's table: a row a corruption.
@@ -62,13 +70,13 @@ pub fn demo_table(rows: &[(String, Totals)], images_per_s: f64) -> String {
     );
     for (name, totals) in rows {
         text += &format!(
-            "{name:<10} {:>7} {:>8.1} % {:>7.1} % {:>7} {:>7} {:>11.3}\n",
+            "{name:<10} {:>7} {:>8.1} % {:>7.1} % {:>7} {:>7} {:>11}\n",
             totals.images(),
             100.0 * totals.clip_accuracy(),
             100.0 * totals.memo_accuracy(),
             totals.fixed(),
             totals.broken(),
-            totals.mcnemar_p()
+            p_value(totals.mcnemar_p())
         );
     }
     text + &format!("{images_per_s:.1} images/s\n")
