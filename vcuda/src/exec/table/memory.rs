@@ -1,0 +1,226 @@
+//! Loads, stores and atomics: their spaces, widths and vectors.
+
+use super::*;
+
+impl Entry<'_> {
+    /// Space and address of a memory operand.
+    pub(super) fn address(&self, to: &mut Lower, operand: &Operand) -> Result<(u8, u16, i64), String> {
+        let Operand::Address(base, offset) = operand else {
+            return Err("an operand that is no address".to_string());
+        };
+        let symbol = match &**base {
+            Operand::Symbol(name, addend) => Some((to.locate(name)?, *addend)),
+            _ => None,
+        };
+        let space = match () {
+            () if self.has("global") || self.has("const") => GLOBAL,
+            () if self.has("shared") || self.has("shared::cta") => SHARED64,
+            () if self.has("local") || self.has("param") || self.has("param::func") => LOCAL,
+            () if self.has("param::entry") => LOCAL,
+            () => GENERIC,
+        };
+        match symbol {
+            Some((Location::Shared(at), addend)) => Ok((SHARED32, to.constant(at, false), addend + offset)),
+            Some((Location::Local(at), addend)) => Ok((LOCAL, to.constant(at, true), addend + offset)),
+            Some((Location::Global(at), addend)) => Ok((GLOBAL, to.constant(at, true), addend + offset)),
+            Some((Location::Param(_), _)) => Err("a store to a kernel parameter".to_string()),
+            None if to.is_wide(base) || matches!(**base, Operand::Int(_)) => {
+                Ok((space, to.source(base, true)?, *offset))
+            }
+            None if space == SHARED64 => Ok((SHARED32, to.source(base, false)?, *offset)),
+            None if space == LOCAL => {
+                let slots = [to.temp(2), to.source(base, false)?, 0, 0, 0];
+                to.emit::<convert::WidenU32>(slots, 0);
+                Ok((space, to.temp(2), *offset))
+            }
+            None => Err("a 32-bit address in this space".to_string()),
+        }
+    }
+
+    pub(super) fn load(&self, to: &mut Lower, ty: Type) -> Decoded {
+        let operands = vector(self.operand(0)?);
+        if let Operand::Address(base, offset) = self.operand(1)?
+            && let Operand::Symbol(name, addend) = &**base
+            && let Location::Param(at) = to.locate(name)?
+        {
+            return self.load_param(to, ty, operands, at as i64 + addend + offset);
+        }
+        let (space, a, imm) = self.address(to, self.operand(1)?)?;
+        let wide = ty.size_bytes() == 8;
+        // A register wider than the element gets it by way of a temporary.
+        let through = !wide && operands.iter().any(|operand| to.is_wide(operand));
+        let mut slots = [to.temp(3); 4];
+        for (slot, operand) in slots.iter_mut().zip(operands) {
+            if !through {
+                *slot = to.destination(operand, wide)?;
+            }
+        }
+        if through {
+            if operands.len() > 1 {
+                return Err("a vector into wider registers".to_string());
+            }
+            slots[0] = to.temp(0);
+        }
+        let [d, b, c, e] = slots;
+        emit_load(to, space, ty, operands.len(), [d, a, b, c, e], imm)?;
+        for slot in &slots[..operands.len()] {
+            match ty {
+                Type::S8 => to.emit::<convert::S8>([*slot, *slot, 0, 0, 0], 0),
+                Type::S16 => to.emit::<convert::S16>([*slot, *slot, 0, 0, 0], 0),
+                _ => {}
+            }
+        }
+        if through {
+            let slots = [to.destination(&operands[0], true)?, slots[0], 0, 0, 0];
+            match ty {
+                Type::S8 | Type::S16 | Type::S32 => to.emit::<convert::WidenS32>(slots, 0),
+                _ => to.emit::<convert::WidenU32>(slots, 0),
+            }
+        }
+        Ok(())
+    }
+
+    /// Kernel parameters are slots that are filled before the kernel starts: loading one is a move.
+    pub(super) fn load_param(&self, to: &mut Lower, ty: Type, operands: &[Operand], at: i64) -> Decoded {
+        let bytes = ty.size_bytes();
+        let signed = matches!(ty, Type::S8 | Type::S16 | Type::S32);
+        for (i, operand) in operands.iter().enumerate() {
+            let wide = to.is_wide(operand);
+            let offset =
+                usize::try_from(at + (i * bytes) as i64).map_err(|_| "a negative offset".to_string())?;
+            let slots = [to.destination(operand, wide)?, to.param(offset, bytes, signed, wide)?, 0, 0, 0];
+            if wide { to.emit::<Copy64>(slots, 0) } else { to.emit::<Copy32>(slots, 0) }
+        }
+        Ok(())
+    }
+
+    pub(super) fn store(&self, to: &mut Lower, ty: Type) -> Decoded {
+        let (space, a, imm) = self.address(to, self.operand(0)?)?;
+        let operands = vector(self.operand(1)?);
+        let wide = ty.size_bytes() == 8;
+        let mut slots = [0; 4];
+        for (i, (slot, operand)) in slots.iter_mut().zip(operands).enumerate() {
+            *slot = if !wide && to.is_wide(operand) {
+                if i > 1 {
+                    return Err("a vector from wider registers".to_string());
+                }
+                let narrow = [to.temp(i), to.source(operand, true)?, 0, 0, 0];
+                to.emit::<convert::Narrow>(narrow, 0);
+                to.temp(i)
+            } else {
+                to.source(operand, wide)?
+            };
+        }
+        let [d, b, c, e] = slots;
+        emit_store(to, space, ty, operands.len(), [d, a, b, c, e], imm)
+    }
+
+    pub(super) fn atomic(&self, to: &mut Lower, ty: Type) -> Decoded {
+        let red = self.parts[0] == "red";
+        let at = !red as usize;
+        let (space, a, imm) = self.address(to, self.operand(at)?)?;
+        let wide = ty.size_bytes() == 8;
+        let d = if red { to.temp(3) } else { to.destination(self.operand(0)?, wide)? };
+        let b = to.source(self.operand(at + 1)?, wide)?;
+        let has_third = self.operands.len() > at + 2 && self.has("cas");
+        let c = if has_third { to.source(self.operand(at + 2)?, wide)? } else { b };
+        let signed = matches!(ty, Type::S32 | Type::S64);
+        let float = matches!(ty, Type::F32 | Type::F64);
+        let operation = match () {
+            () if !matches!(ty.size_bytes(), 4 | 8) || matches!(ty, Type::F16x2 | Type::Bf16x2) => {
+                return Err("an atomic of this type is not supported".to_string());
+            }
+            () if self.has("add") && float => Atomic::AddF,
+            () if self.has("add") => Atomic::Add,
+            () if self.has("and") => Atomic::And,
+            () if self.has("or") => Atomic::Or,
+            () if self.has("xor") => Atomic::Xor,
+            () if self.has("exch") => Atomic::Exchange,
+            () if self.has("cas") => Atomic::CompareExchange,
+            () if float => return Err("an atomic of this type is not supported".to_string()),
+            () if self.has("min") => {
+                if signed {
+                    Atomic::MinS
+                } else {
+                    Atomic::MinU
+                }
+            }
+            () if self.has("max") => {
+                if signed {
+                    Atomic::MaxS
+                } else {
+                    Atomic::MaxU
+                }
+            }
+            () if self.has("inc") => Atomic::Inc,
+            () if self.has("dec") => Atomic::Dec,
+            () => return Err(String::new()),
+        };
+        let slots = [d, a, b, c, operation as u16];
+        match (space, wide) {
+            (GLOBAL, false) => to.emit::<Atomic32<GLOBAL>>(slots, imm),
+            (GLOBAL, true) => to.emit::<Atomic64<GLOBAL>>(slots, imm),
+            (SHARED32, false) => to.emit::<Atomic32<SHARED32>>(slots, imm),
+            (SHARED32, true) => to.emit::<Atomic64<SHARED32>>(slots, imm),
+            (SHARED64, false) => to.emit::<Atomic32<SHARED64>>(slots, imm),
+            (SHARED64, true) => to.emit::<Atomic64<SHARED64>>(slots, imm),
+            (GENERIC, false) => to.emit::<Atomic32<GENERIC>>(slots, imm),
+            (GENERIC, true) => to.emit::<Atomic64<GENERIC>>(slots, imm),
+            _ => return Err("an atomic in this space".to_string()),
+        }
+        Ok(())
+    }
+}
+
+fn vector(operand: &Operand) -> &[Operand] {
+    match operand {
+        Operand::Vector(all) => all,
+        one => std::slice::from_ref(one),
+    }
+}
+
+/// Emits `$body::<SPACE, E, N>` for a space, an element and a count that are known only now.
+macro_rules! by_space {
+    ($body:ident, $to:expr, $space:expr, $element:ty, $n:expr, $slots:expr, $imm:expr) => {
+        match ($space, $n) {
+            (GLOBAL, 1) => $to.emit::<$body<GLOBAL, $element, 1>>($slots, $imm),
+            (GLOBAL, 2) => $to.emit::<$body<GLOBAL, $element, 2>>($slots, $imm),
+            (GLOBAL, 4) => $to.emit::<$body<GLOBAL, $element, 4>>($slots, $imm),
+            (SHARED32, 1) => $to.emit::<$body<SHARED32, $element, 1>>($slots, $imm),
+            (SHARED32, 2) => $to.emit::<$body<SHARED32, $element, 2>>($slots, $imm),
+            (SHARED32, 4) => $to.emit::<$body<SHARED32, $element, 4>>($slots, $imm),
+            (SHARED64, 1) => $to.emit::<$body<SHARED64, $element, 1>>($slots, $imm),
+            (SHARED64, 2) => $to.emit::<$body<SHARED64, $element, 2>>($slots, $imm),
+            (SHARED64, 4) => $to.emit::<$body<SHARED64, $element, 4>>($slots, $imm),
+            (LOCAL, 1) => $to.emit::<$body<LOCAL, $element, 1>>($slots, $imm),
+            (LOCAL, 2) => $to.emit::<$body<LOCAL, $element, 2>>($slots, $imm),
+            (LOCAL, 4) => $to.emit::<$body<LOCAL, $element, 4>>($slots, $imm),
+            (GENERIC, 1) => $to.emit::<$body<GENERIC, $element, 1>>($slots, $imm),
+            (GENERIC, 2) => $to.emit::<$body<GENERIC, $element, 2>>($slots, $imm),
+            (GENERIC, 4) => $to.emit::<$body<GENERIC, $element, 4>>($slots, $imm),
+            _ => return Err(format!("a vector of {} is not supported", $n)),
+        }
+    };
+}
+
+fn emit_load(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], imm: i64) -> Decoded {
+    match ty.size_bytes() {
+        _ if n * ty.size_bytes() > 16 => return Err("more than 16 bytes are not supported".to_string()),
+        1 => by_space!(Load, to, space, u8, n, slots, imm),
+        2 => by_space!(Load, to, space, u16, n, slots, imm),
+        4 => by_space!(Load, to, space, u32, n, slots, imm),
+        _ => by_space!(Load, to, space, u64, n, slots, imm),
+    }
+    Ok(())
+}
+
+fn emit_store(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], imm: i64) -> Decoded {
+    match ty.size_bytes() {
+        _ if n * ty.size_bytes() > 16 => return Err("more than 16 bytes are not supported".to_string()),
+        1 => by_space!(Store, to, space, u8, n, slots, imm),
+        2 => by_space!(Store, to, space, u16, n, slots, imm),
+        4 => by_space!(Store, to, space, u32, n, slots, imm),
+        _ => by_space!(Store, to, space, u64, n, slots, imm),
+    }
+    Ok(())
+}

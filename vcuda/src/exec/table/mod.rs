@@ -1,0 +1,129 @@
+//! The table from opcode to implementation: one entry an instruction, in the order of the PTX ISA's
+//! chapters. An empty error is an opcode that is not here at all.
+
+use super::access::{Atomic, Atomic32, Atomic64, GENERIC, GLOBAL, LOCAL, Load, SHARED32, SHARED64, Store};
+use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
+use super::collective::*;
+use super::control::*;
+use super::convert::{self, Convert, Rounding};
+use super::float::{self, *};
+use super::integer::*;
+use super::lower::{Location, Lower};
+use super::op::NO_PRED;
+use crate::ptx::ast::{Instruction, Operand, Type};
+
+pub(super) type Decoded = Result<(), String>;
+
+/// Decodes one instruction to the operations that do it.
+pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
+    let parts: Vec<&str> = instruction.opcode.iter().map(String::as_str).collect();
+    let at = Entry { parts: &parts, operands: &instruction.operands };
+    let ty = at.ty();
+    match (parts[0], ty) {
+        ("add" | "sub" | "mul" | "mad" | "fma" | "div" | "rcp" | "sqrt", Some(Type::F32)) => {
+            at.arithmetic32(to)
+        }
+        ("add" | "sub" | "mul" | "mad" | "fma" | "div" | "rcp" | "sqrt" | "rsqrt", Some(Type::F64)) => {
+            at.arithmetic64(to)
+        }
+        ("min" | "max" | "abs" | "neg" | "copysign", Some(Type::F32 | Type::F64)) => at.simple_float(to),
+        ("ex2" | "lg2" | "sin" | "cos" | "tanh" | "rsqrt", Some(Type::F32)) => at.approximate(to),
+        ("add" | "sub" | "addc" | "subc" | "madc", _) if parts[0].ends_with('c') || at.has("cc") => {
+            at.carry(to)
+        }
+        ("mad", _) if at.has("cc") => at.carry(to),
+        ("add" | "sub" | "mul" | "mad" | "div" | "rem" | "min" | "max" | "abs" | "neg", Some(ty)) => {
+            at.integer(to, ty)
+        }
+        ("and" | "or" | "xor" | "not" | "shl" | "shr", Some(ty)) => at.logic(to, ty),
+        ("popc" | "clz" | "brev" | "bfind" | "bfe" | "bfi" | "sad" | "shf" | "prmt" | "lop3", _) => {
+            at.bits(to)
+        }
+        ("setp", Some(ty)) => at.setp(to, ty),
+        ("selp", Some(ty)) => at.selp(to, ty),
+        ("mov" | "cvta", _) => at.mov(to),
+        ("cvt", _) => at.cvt(to),
+        ("ld" | "ldu", Some(ty)) => at.load(to, ty),
+        ("st", Some(ty)) => at.store(to, ty),
+        ("atom" | "red", Some(ty)) => at.atomic(to, ty),
+        ("shfl", _) => at.shuffle(to),
+        ("vote", _) => at.vote(to),
+        ("match", Some(ty)) => at.matching(to, ty),
+        ("redux", Some(ty)) => at.redux(to, ty),
+        ("elect", _) => at.elect(to),
+        ("activemask", _) => {
+            let d = to.destination(at.operand(0)?, false)?;
+            done(to.emit::<ActiveMask>([d, 0, 0, 0, 0], 0))
+        }
+        ("bra", _) => match at.operand(0)? {
+            Operand::Label(target) => done(to.emit_branch(*target)),
+            _ => Err("a target that is not a label".to_string()),
+        },
+        ("brx", _) => at.branch_indexed(to),
+        ("bar" | "barrier", _) => at.barrier(to),
+        ("ret" | "exit", _) => done(to.emit::<Exit>([0; 5], 0)),
+        ("trap", _) => done(to.emit::<Trap>([0; 5], 0)),
+        ("__assertfail", _) => done(to.emit::<AssertFail>([0; 5], 0)),
+        ("membar" | "fence" | "prefetch" | "prefetchu" | "nanosleep" | "discard", _) => {
+            done(to.emit::<Nothing>([0; 5], 0))
+        }
+        _ => at.uncommon(to),
+    }
+}
+
+fn done(_: ()) -> Decoded {
+    Ok(())
+}
+
+/// An instruction being decoded.
+pub(super) struct Entry<'a> {
+    pub(super) parts: &'a [&'a str],
+    operands: &'a [Operand],
+}
+
+/// Emits `$module::$name` of the register width that `$ty` has.
+macro_rules! by_width {
+    ($to:expr, $ty:expr, $name:ident, $slots:expr, $imm:expr) => {
+        match $ty.size_bytes() {
+            2 => $to.emit::<w16::$name>($slots, $imm),
+            8 => $to.emit::<w64::$name>($slots, $imm),
+            _ => $to.emit::<w32::$name>($slots, $imm),
+        }
+    };
+}
+
+impl Entry<'_> {
+    pub(super) fn has(&self, part: &str) -> bool {
+        self.parts[1..].contains(&part)
+    }
+
+    /// The instruction's type: the last part that is one.
+    pub(super) fn ty(&self) -> Option<Type> {
+        self.parts[1..].iter().rev().find_map(|part| Type::from_name(part))
+    }
+
+    pub(super) fn operand(&self, index: usize) -> Result<&Operand, String> {
+        self.operands.get(index).ok_or_else(|| format!("{} operands are too few", self.operands.len()))
+    }
+
+    /// Destination and up to three sources, all of one width.
+    pub(super) fn slots(&self, to: &mut Lower, wide: bool) -> Result<[u16; 5], String> {
+        let mut slots = [to.destination(self.operand(0)?, wide)?, 0, 0, 0, 0];
+        for (slot, operand) in slots[1..4].iter_mut().zip(&self.operands[1..]) {
+            *slot = to.source(operand, wide)?;
+        }
+        Ok(slots)
+    }
+
+    /// 1 toward zero, 2 down, 3 up, 0 to nearest.
+    fn direction(&self) -> i64 {
+        ["rz", "rm", "rp"].iter().position(|mode| self.has(mode)).map_or(0, |i| i as i64 + 1)
+    }
+}
+
+mod arithmetic;
+mod memory;
+mod moves;
+mod warp;
+
+pub(super) use moves::{emit_compare, emit_select};

@@ -1,0 +1,274 @@
+//! Comparisons, selections, moves and conversions.
+
+use super::*;
+
+impl Entry<'_> {
+    pub(super) fn setp(&self, to: &mut Lower, ty: Type) -> Decoded {
+        let (d, e) = match self.operand(0)? {
+            Operand::Pair(p, q) => (to.pred(p)?, to.pred(q)?),
+            operand => (to.pred(operand)?, NO_PRED),
+        };
+        self.compare_operands(to, ty, d, e)
+    }
+
+    /// The comparison of operands 1 and 2, combined with predicate operand 3, to predicates `d` and `e`.
+    pub(in crate::exec) fn compare_operands(&self, to: &mut Lower, ty: Type, d: u16, e: u16) -> Decoded {
+        let wide = ty.size_bytes() == 8;
+        let (mut a, mut b) = (to.source(self.operand(1)?, wide)?, to.source(self.operand(2)?, wide)?);
+        if self.has("ftz") {
+            to.emit::<Flush32>([to.temp(0), a, 0, 0, 0], 0);
+            to.emit::<Flush32>([to.temp(1), b, 0, 0, 0], 0);
+            (a, b) = (to.temp(0), to.temp(1));
+        }
+        let combine = ["and", "or", "xor"].iter().position(|name| self.has(name));
+        let (c, imm) = match combine {
+            Some(i) => (to.pred(self.operand(3)?)?, i as i64 + 1),
+            None => (0, 0),
+        };
+        emit_compare(to, self.parts[1], ty, [d, a, b, c, e], imm)
+    }
+
+    pub(super) fn selp(&self, to: &mut Lower, ty: Type) -> Decoded {
+        let wide = ty.size_bytes() == 8;
+        let d = to.destination(self.operand(0)?, wide)?;
+        let (a, b) = (to.source(self.operand(1)?, wide)?, to.source(self.operand(2)?, wide)?);
+        let slots = [d, a, b, to.pred(self.operand(3)?)?, 0];
+        done(emit_select(to, wide, slots))
+    }
+
+    /// `mov`, also of predicates and packed pairs; `cvta` moves between a space and its window.
+    pub(super) fn mov(&self, to: &mut Lower) -> Decoded {
+        let ty = self.ty().ok_or("no type")?;
+        let (d, a) = (self.operand(0)?, self.operand(1)?);
+        if ty == Type::Pred {
+            let d = to.pred(d)?;
+            return match a {
+                Operand::Int(value) => done(to.emit::<PredLogic>([d, 0, 0, 0, 0], 5 + (*value != 0) as i64)),
+                _ => {
+                    let a = to.pred(a)?;
+                    done(to.emit::<PredLogic>([d, a, 0, 0, 0], 4))
+                }
+            };
+        }
+        let wide = ty.size_bytes() == 8;
+        match (d, a) {
+            (Operand::Vector(parts), _) => return self.unpack(to, parts, a, ty),
+            (_, Operand::Vector(parts)) => return self.pack(to, d, parts, ty),
+            (_, Operand::Special(name)) if name.starts_with("clock") || name == "globaltimer" => {
+                let slots = [to.destination(d, wide)?, 0, 0, 0, 0];
+                return done(if wide { to.emit::<Clock64>(slots, 0) } else { to.emit::<Clock32>(slots, 0) });
+            }
+            _ => {}
+        }
+        let slots = [to.destination(d, wide)?, to.source(a, wide)?, 0, 0, 0];
+        if self.parts[0] == "cvta" && wide {
+            let window = match () {
+                () if self.has("shared") || self.has("shared::cta") => SHARED_WINDOW,
+                () if self.has("local") => LOCAL_WINDOW,
+                () => 0,
+            };
+            let window = to.constant(if self.has("to") { window.wrapping_neg() } else { window }, true);
+            return done(to.emit::<w64::Add>([slots[0], slots[1], window, 0, 0], 0));
+        }
+        if wide {
+            to.emit::<Copy64>(slots, 0)
+        } else {
+            to.emit::<Copy32>(slots, 0)
+        }
+        Ok(())
+    }
+
+    pub(super) fn unpack(&self, to: &mut Lower, parts: &[Operand], a: &Operand, ty: Type) -> Decoded {
+        let wide = ty.size_bytes() == 8;
+        let a = to.source(a, wide)?;
+        match (parts, ty.size_bytes()) {
+            ([low, high], 8) => {
+                let (d, e) = (to.destination(low, false)?, to.destination(high, false)?);
+                done(to.emit::<Unpack64>([d, a, 0, 0, e], 0))
+            }
+            ([low, high], 4) => {
+                let (d, e) = (to.destination(low, false)?, to.destination(high, false)?);
+                done(to.emit::<Unpack32>([d, a, 0, 0, e], 0))
+            }
+            ([first, second, third, fourth], 8) => {
+                to.emit::<Unpack64>([to.temp(0), a, 0, 0, to.temp(1)], 0);
+                for (half, [low, high]) in [[first, second], [third, fourth]].into_iter().enumerate() {
+                    let (d, e) = (to.destination(low, false)?, to.destination(high, false)?);
+                    to.emit::<Unpack32>([d, to.temp(half), 0, 0, e], 0);
+                }
+                Ok(())
+            }
+            _ => {
+                Err(format!("a {}-bit value in {} parts is not supported", 8 * ty.size_bytes(), parts.len()))
+            }
+        }
+    }
+
+    pub(super) fn pack(&self, to: &mut Lower, d: &Operand, parts: &[Operand], ty: Type) -> Decoded {
+        let d = to.destination(d, ty.size_bytes() == 8)?;
+        match (parts, ty.size_bytes()) {
+            ([low, high], 8) => {
+                let (a, b) = (to.source(low, false)?, to.source(high, false)?);
+                done(to.emit::<Pack64>([d, a, b, 0, 0], 0))
+            }
+            ([low, high], 4) => {
+                let (a, b) = (to.source(low, false)?, to.source(high, false)?);
+                done(to.emit::<Pack32>([d, a, b, 0, 0], 0))
+            }
+            ([first, second, third, fourth], 8) => {
+                for (half, [low, high]) in [[first, second], [third, fourth]].into_iter().enumerate() {
+                    let (a, b) = (to.source(low, false)?, to.source(high, false)?);
+                    to.emit::<Pack32>([to.temp(half), a, b, 0, 0], 0);
+                }
+                done(to.emit::<Pack64>([d, to.temp(0), to.temp(1), 0, 0], 0))
+            }
+            _ => {
+                Err(format!("a {}-bit value of {} parts is not supported", 8 * ty.size_bytes(), parts.len()))
+            }
+        }
+    }
+
+    pub(super) fn cvt(&self, to: &mut Lower) -> Decoded {
+        let mut types = self.parts[1..].iter().filter_map(|part| Type::from_name(part));
+        let (Some(dt), Some(st)) = (types.next(), types.next()) else { return Err("no types".to_string()) };
+        if self.has("satfinite") {
+            return Err("satfinite is not supported".to_string());
+        }
+        let integral = ["rni", "rzi", "rmi", "rpi"].iter().position(|mode| self.has(mode));
+        let directed = ["rn", "rz", "rm", "rp", "rna"].iter().position(|mode| self.has(mode));
+        let rounding = match integral.or(directed) {
+            None | Some(0) => Rounding::Nearest,
+            Some(1) => Rounding::Zero,
+            Some(2) => Rounding::Down,
+            Some(3) => Rounding::Up,
+            Some(_) => Rounding::Away,
+        };
+        let relu = self.has("relu");
+        if let (Type::F16x2 | Type::Bf16x2, Type::F32) = (dt, st) {
+            // The first source is the upper half.
+            let half = if dt == Type::F16x2 { Type::F16 } else { Type::Bf16 };
+            let code = convert::encode(half, st, rounding, false, false, self.has("ftz"), relu);
+            for (i, operand) in [self.operand(2)?, self.operand(1)?].into_iter().enumerate() {
+                let slots = [to.temp(i), to.source(operand, false)?, 0, 0, 0];
+                to.emit::<Convert>(slots, code);
+            }
+            let d = to.destination(self.operand(0)?, false)?;
+            return done(to.emit::<Pack32>([d, to.temp(0), to.temp(1), 0, 0], 0));
+        }
+        let (d_wide, a_wide) = (
+            to.is_wide(self.operand(0)?),
+            match self.operand(1)? {
+                operand @ Operand::Reg(_) => to.is_wide(operand),
+                _ => st.size_bytes() == 8,
+            },
+        );
+        let d = to.destination(self.operand(0)?, d_wide)?;
+        let a = to.source(self.operand(1)?, a_wide)?;
+        let slots = [d, a, 0, 0, 0];
+        let (saturate, flush) = (self.has("sat"), self.has("ftz"));
+        let plain = !saturate && !flush && !relu;
+        let truncate = rounding == Rounding::Zero;
+        let nearest = rounding == Rounding::Nearest;
+        match (st, dt) {
+            (Type::U32 | Type::B32, Type::U64 | Type::S64 | Type::B64) if plain && d_wide && !a_wide => {
+                to.emit::<convert::WidenU32>(slots, 0)
+            }
+            (Type::S32, Type::U64 | Type::S64) if plain && d_wide && !a_wide => {
+                to.emit::<convert::WidenS32>(slots, 0)
+            }
+            (Type::U64 | Type::S64 | Type::B64, Type::U32 | Type::S32) if plain && !d_wide && a_wide => {
+                to.emit::<convert::Narrow>(slots, 0)
+            }
+            (Type::U8 | Type::B8, Type::U16 | Type::U32 | Type::S32) if plain && !d_wide && !a_wide => {
+                to.emit::<convert::U8>(slots, 0)
+            }
+            (Type::U16 | Type::B16, Type::U32 | Type::S32) if plain && !d_wide && !a_wide => {
+                to.emit::<convert::U16>(slots, 0)
+            }
+            (Type::S8, Type::S32 | Type::U32) if plain && !d_wide && !a_wide => {
+                to.emit::<convert::S8>(slots, 0)
+            }
+            (Type::S16, Type::S32 | Type::U32) if plain && !d_wide && !a_wide => {
+                to.emit::<convert::S16>(slots, 0)
+            }
+            (Type::U32 | Type::S32 | Type::U16 | Type::S16, Type::U8) if plain && !d_wide && !a_wide => {
+                to.emit::<convert::U8>(slots, 0)
+            }
+            (Type::U32 | Type::S32, Type::U16) if plain && !d_wide && !a_wide => {
+                to.emit::<convert::U16>(slots, 0)
+            }
+            (Type::S32, Type::F32) if plain && nearest && !a_wide => to.emit::<convert::S32ToF32>(slots, 0),
+            (Type::U32, Type::F32) if plain && nearest && !a_wide => to.emit::<convert::U32ToF32>(slots, 0),
+            (Type::S32, Type::F64) if plain && !a_wide => to.emit::<convert::S32ToF64>(slots, 0),
+            (Type::U32, Type::F64) if plain && !a_wide => to.emit::<convert::U32ToF64>(slots, 0),
+            (Type::F32, Type::F64) if plain => to.emit::<convert::F32ToF64>(slots, 0),
+            (Type::F64, Type::F32) if plain && nearest => to.emit::<convert::F64ToF32>(slots, 0),
+            (Type::F32, Type::S32) if plain && truncate && !d_wide => {
+                to.emit::<convert::F32ToS32Rz>(slots, 0)
+            }
+            (Type::F32, Type::U32) if plain && truncate && !d_wide => {
+                to.emit::<convert::F32ToU32Rz>(slots, 0)
+            }
+            (Type::F64, Type::S32) if plain && truncate && !d_wide => {
+                to.emit::<convert::F64ToS32Rz>(slots, 0)
+            }
+            (Type::F32, Type::F32) if plain && integral == Some(0) => {
+                to.emit::<convert::RoundEven32>(slots, 0)
+            }
+            (Type::F32, Type::F32) if plain && integral == Some(2) => to.emit::<convert::Floor32>(slots, 0),
+            (Type::F64, Type::F64) if plain && integral == Some(0) => {
+                to.emit::<convert::RoundEven64>(slots, 0)
+            }
+            (Type::F64, Type::F64) if plain && integral == Some(2) => to.emit::<convert::Floor64>(slots, 0),
+            (Type::F32, Type::F32) if saturate && !flush && !relu && integral.is_none() => {
+                to.emit::<Saturate32>(slots, 0)
+            }
+            _ => {
+                let widths = a_wide as u16 | (d_wide as u16) << 1;
+                let code = convert::encode(dt, st, rounding, integral.is_some(), saturate, flush, relu);
+                to.emit::<Convert>([d, a, 0, 0, widths], code);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(in crate::exec) fn emit_select(to: &mut Lower, wide: bool, slots: [u16; 5]) {
+    if wide { to.emit::<Select64>(slots, 0) } else { to.emit::<Select32>(slots, 0) }
+}
+
+pub(in crate::exec) fn emit_compare(
+    to: &mut Lower,
+    name: &str,
+    ty: Type,
+    slots: [u16; 5],
+    imm: i64,
+) -> Decoded {
+    macro_rules! floats {
+        ($($text:literal => $variant:ident),*) => {
+            match (name, ty) {
+                $(($text, Type::F32) => return done(to.emit::<compare32::$variant>(slots, imm)),
+                  ($text, Type::F64) => return done(to.emit::<compare64::$variant>(slots, imm)),)*
+                _ => {}
+            }
+        };
+    }
+    floats!("eq" => Eq, "ne" => Ne, "lt" => Lt, "le" => Le, "gt" => Gt, "ge" => Ge, "equ" => Equ, "neu" => Neu,
+            "ltu" => Ltu, "leu" => Leu, "gtu" => Gtu, "geu" => Geu, "num" => Num, "nan" => Nan);
+    let signed = matches!(ty, Type::S16 | Type::S32 | Type::S64);
+    match (name, signed) {
+        _ if convert::is_float(ty) => return Err(String::new()),
+        ("eq", _) => by_width!(to, ty, Eq, slots, imm),
+        ("ne", _) => by_width!(to, ty, Ne, slots, imm),
+        ("lt", true) => by_width!(to, ty, LtS, slots, imm),
+        ("le", true) => by_width!(to, ty, LeS, slots, imm),
+        ("gt", true) => by_width!(to, ty, GtS, slots, imm),
+        ("ge", true) => by_width!(to, ty, GeS, slots, imm),
+        ("lt" | "lo", false) => by_width!(to, ty, LtU, slots, imm),
+        ("le" | "ls", false) => by_width!(to, ty, LeU, slots, imm),
+        ("gt" | "hi", false) => by_width!(to, ty, GtU, slots, imm),
+        ("ge" | "hs", false) => by_width!(to, ty, GeU, slots, imm),
+        _ => return Err(String::new()),
+    }
+    Ok(())
+}
