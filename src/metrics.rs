@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn mcnemar_is_the_binomial_test() {
-        // scipy.stats.binomtest(k, n).pvalue
+        // min(1, 2 Σ C(n, i) / 2^n) in exact integers.
         let cases = [
             (0, 0, 1.0),
             (1, 0, 1.0),
