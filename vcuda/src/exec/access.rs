@@ -179,6 +179,40 @@ unsafe fn pointers_checked<const SPACE: u8>(
     Some(out)
 }
 
+/// The host pointer of an access of `bytes` at one valid address in all lanes, such as the operand that
+/// a warp shares in a matrix product; `None` where it is anything else.
+///
+/// # Safety
+/// The address slot is in the register file.
+#[inline(always)]
+unsafe fn one_pointer<const SPACE: u8>(warp: &Warp, op: &Op, bytes: u64) -> Option<*mut u8> {
+    let mut differ = 0;
+    // SAFETY: the caller's.
+    let first = unsafe {
+        match SPACE {
+            SHARED32 => {
+                let at: [u32; LANES] = warp.lanes(op.a);
+                at.iter().for_each(|address| differ |= u64::from(address ^ at[0]));
+                u64::from(at[0])
+            }
+            _ => {
+                let at: [u64; LANES] = warp.lanes(op.a);
+                at.iter().for_each(|address| differ |= address ^ at[0]);
+                at[0]
+            }
+        }
+    };
+    let address = first.wrapping_add(op.imm as u64);
+    let (base, start, end) = match SPACE {
+        GLOBAL => (0, warp.range.0, warp.range.1),
+        SHARED32 | SHARED64 => (warp.cta.shared as u64, 0, warp.cta.shared_bytes as u64),
+        _ => return None,
+    };
+    let inside = address >= start && address < end && end - address >= bytes;
+    (warp.mask == ALL && differ == 0 && inside && address & (bytes - 1) == 0)
+        .then(|| base.wrapping_add(address) as *mut u8)
+}
+
 /// The register slots of a vector access, in order.
 #[inline(always)]
 fn slots(op: &Op) -> [u16; 4] {
@@ -193,20 +227,21 @@ impl<const SPACE: u8, E: Element, const N: usize> Body for Load<SPACE, E, N> {
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked.
         unsafe {
-            let Some(at) = pointers::<SPACE>(warp, op, (E::BYTES * N) as u64) else { return Flow::Fault };
             let step = E::BYTES * N;
-            let (mut uniform, mut contiguous) = (true, true);
+            if let Some(from) = one_pointer::<SPACE>(warp, op, step as u64) {
+                let from = *(from as *const [E; N]);
+                for n in 0..N {
+                    warp.set_lanes(slots(op)[n], [from[n].widen(); LANES]);
+                }
+                return Flow::Next;
+            }
+            let Some(at) = pointers::<SPACE>(warp, op, step as u64) else { return Flow::Fault };
+            let mut contiguous = true;
             for lane in 0..LANES {
-                uniform &= at[lane] == at[0];
                 contiguous &= at[lane] as usize == at[0] as usize + lane * step;
             }
             let mut out = [[E::ZERO; LANES]; N];
-            if uniform {
-                let from = at[0] as *const [E; N];
-                for n in 0..N {
-                    out[n] = [(*from)[n].widen(); LANES];
-                }
-            } else if contiguous {
+            if contiguous {
                 let from = &*(at[0] as *const [[E; N]; LANES]);
                 for n in 0..N {
                     for lane in 0..LANES {
