@@ -145,6 +145,7 @@ fn bad_models_are_refused() {
         ("heads", vision("\"num_attention_heads\": 4", "\"num_attention_heads\": 0"), "heads is 0"),
         ("patch", vision("\"patch_size\": 8", "\"patch_size\": 0"), "patch size is 0"),
         ("layers", vision("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 99"), "layers.2."),
+        ("fewer", vision("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"), "the config says 1 layers"),
         ("width", vision("\"hidden_size\": 64", "\"hidden_size\": 1099511627776"), "width is 1099511627776"),
         ("shape", vision("\"hidden_size\": 64", "\"hidden_size\": 128"), "has shape [64]"),
         ("json", "{".to_string(), "not JSON"),

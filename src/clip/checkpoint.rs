@@ -65,6 +65,7 @@ impl Checkpoint {
             }
             (None, None) => bail!("reading {}: no config", file.display()),
         };
+        no_further_layers(&bytes, naming, &config).with_context(|| format!("reading {}", file.display()))?;
         if let Some(activation) = activation {
             config.vision.activation = activation;
             config.text.activation = activation;
@@ -260,6 +261,22 @@ fn naming(tensors: &SafeTensors) -> Result<Naming> {
              visual.conv1.weight (OpenAI, open_clip) is there"
         ),
     }
+}
+
+/// Refuses a file with more layers than the config has: it would run as another, shorter model.
+fn no_further_layers(bytes: &[u8], naming: Naming, config: &ClipConfig) -> Result<()> {
+    let [vision, text] = match naming {
+        Naming::HuggingFace => ["vision_model.encoder.layers", "text_model.encoder.layers"],
+        Naming::OpenAi => ["visual.transformer.resblocks", "transformer.resblocks"],
+    };
+    let tensors = parse(bytes)?;
+    for (prefix, layers) in [(vision, config.vision.layers), (text, config.text.layers)] {
+        let next = format!("{prefix}.{layers}.");
+        if let Some(name) = tensors.names().into_iter().find(|name| name.starts_with(&next)) {
+            bail!("it has {name}, but the config says {layers} layers");
+        }
+    }
+    Ok(())
 }
 
 /// The sizes of a bare file; heads are 64 wide, as in all of OpenAI's models.

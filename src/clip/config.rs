@@ -67,9 +67,12 @@ impl ClipConfig {
     pub fn from_json(text: &str) -> Result<ClipConfig> {
         let json: Value = serde_json::from_str(text).context("not JSON")?;
         ensure!(json.is_object(), "not a JSON object");
-        let section =
-            |name: &str| json.get(name).filter(|value| value.is_object()).cloned().unwrap_or(Value::Null);
-        let (vision, text) = (section("vision_config"), section("text_config"));
+        let section = |name: &str| match json.get(name) {
+            None | Some(Value::Null) => Ok(Value::Null),
+            Some(value) if value.is_object() => Ok(value.clone()),
+            Some(value) => bail!("{name} is {value}, not an object"),
+        };
+        let (vision, text) = (section("vision_config")?, section("text_config")?);
         let config = ClipConfig {
             vision: tower(&vision, "vision_config", [768, 12, 12, 3072])?,
             text: tower(&text, "text_config", [512, 12, 8, 2048])?,
@@ -175,6 +178,7 @@ mod tests {
             (r#"{"vision_config": {"hidden_size": 769}}"#, "not a multiple of its 12 heads"),
             (r#"{"vision_config": {"image_size": 225}}"#, "not a multiple of patch size"),
             (r#"{"vision_config": {"hidden_act": "relu"}}"#, "hidden_act is \"relu\""),
+            (r#"{"vision_config": 5}"#, "vision_config is 5, not an object"),
             (r#"{"projection_dim": "x"}"#, "projection_dim is \"x\""),
             (r#"{"vision_config": {"num_channels": 4}}"#, "num_channels is 4"),
             (r#"{"vision_config": {"layer_norm_eps": "a"}}"#, "layer_norm_eps"),
