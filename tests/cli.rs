@@ -79,7 +79,10 @@ impl Place {
     }
 
     fn predict<'a>(&'a self, model: &'a Path, more: &[&'a str]) -> Command {
-        let mut args = vec!["predict", "--model", text(model), "--views", "2"];
+        let mut args = vec!["predict", "--model", text(model)];
+        if !more.contains(&"--views") {
+            args.extend(["--views", "2"]);
+        }
         if !more.contains(&"--labels") {
             args.extend(["--labels", text(&self.labels)]);
         }
@@ -137,6 +140,9 @@ fn bad_models_are_refused() {
     }
     let model = place.model_with("infinite", file, &infinite);
     refused(place.predict(&model, &[]), 1, &["infinite", "element", "inf"]);
+    infinite[len - 2..].copy_from_slice(&0x7e00u16.to_le_bytes());
+    let model = place.model_with("no_number", file, &infinite);
+    refused(place.predict(&model, &[]), 1, &["no_number", "element", "NaN"]);
     let vision = |from: &str, to: &str| {
         let at = config.find("\"vision_config\"").unwrap();
         format!("{}{}", &config[..at], config[at..].replacen(from, to, 1))
@@ -177,7 +183,7 @@ fn bad_files_and_flags_are_refused() {
     for (flag, value) in
         [("--views", "0"), ("--lr", "nan"), ("--lr", "-1"), ("--steps", "0"), ("--prompt", "no place")]
     {
-        refused(place.predict(&model, &[&format!("{flag}={value}")]), 2, &[flag]);
+        refused(place.predict(&model, &[flag, value]), 2, &["invalid value", flag]);
     }
     refused(place.predict(&model, &["--precision", "fp16"]), 2, &["--precision fp16"]);
     refused(place.predict(&model, &["--update", "implicit"]), 2, &["--update implicit"]);

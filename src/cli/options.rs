@@ -42,7 +42,7 @@ pub struct AdaptOptions {
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub views: u32,
     /// Learning rate of the SGD step
-    #[arg(long, default_value = "1e-5", value_name = "RATE", value_parser = learning_rate)]
+    #[arg(long, default_value = "1e-5", value_name = "RATE", value_parser = learning_rate, allow_negative_numbers = true)]
     pub lr: f32,
     /// SGD steps an image, each on fresh views
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
