@@ -132,14 +132,16 @@ fn load_virtual() -> Result<()> {
     Ok(())
 }
 
-/// Where `libvcuda.so` is: beside the program, in `deps/` beside it, or where cargo built it.
+/// Where `libvcuda.so` is: beside the program, in `deps/` beside it, above it, or where cargo built it.
 ///
 /// # Errors
 /// None of these, naming them.
 pub fn find_virtual_driver() -> Result<PathBuf> {
     let program = std::env::current_exe().context("finding the running program")?;
     let beside = program.parent().unwrap_or(Path::new("/"));
-    let places = [beside.join("deps"), beside.to_path_buf(), PathBuf::from(env!("MEMO_BUILD_DEPS"))];
+    let mut places = vec![beside.join("deps"), beside.to_path_buf()];
+    places.extend(beside.parent().map(Path::to_path_buf)); // a test's or a benchmark's, in a bundle
+    places.push(PathBuf::from(env!("MEMO_BUILD_DEPS")));
     let found = places.iter().map(|place| place.join("libvcuda.so")).find(|path| path.is_file());
     found.with_context(|| {
         let places: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
