@@ -36,7 +36,8 @@ impl Demo {
     pub fn run(self) -> Result<()> {
         let assets = find_assets()?;
         let model = ModelOptions { model: assets.join("demo-model"), activation: None, device: self.device };
-        // Mild views, a step a digit-sized model can feel: chosen on clean training images.
+        // From an earlier trial on digits under the same kinds of damage, so its gains flatter MEMO: a
+        // demonstration, not an unbiased estimate.
         let adapt = AdaptOptions {
             views: 16,
             lr: 3e-3,
