@@ -62,6 +62,11 @@ impl Tolerance {
     pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0, global: 0.0 };
 }
 
+/// Global relative error, for what is compared as a whole.
+pub fn within(relative: f64) -> Tolerance {
+    Tolerance { absolute: f64::INFINITY, relative: 0.0, global: relative }
+}
+
 /// Compares with the truth and panics with the worst element. NaN never passes.
 #[track_caller]
 pub fn assert_close<A: Copy + Into<f64>, B: Copy + Into<f64>>(got: &[A], want: &[B], tolerance: Tolerance) {

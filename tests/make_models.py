@@ -2,7 +2,7 @@
 """Makes tests/fixtures/models: random CLIP models and what float64 PyTorch computes with them.
 
     pip install torch transformers safetensors numpy
-    python3 tests/make_models.py
+    python3 tests/make_models.py      (after make_tokens.py)
 
 A model is a Hugging Face folder, or one file in OpenAI's naming. Its weights are rounded to the stored dtype
 first; all expectations are computed with those, in float64, and stored as float32 in NAME.expected.safetensors:
@@ -12,7 +12,7 @@ first; all expectations are computed with those, in float64, and stored as float
     entropy (3,)      before each of three steps on the same views
     dlogits (N,K)     grad.NAME for every vision parameter, at the first step
     lr (1,)           adapted1 (K,), adapted3 (K,): the original's logits after one and three steps
-    ids (P,77) int32 and prompt_features (P,D), for the model whose vocabulary is CLIP's
+    ids (P,77) and ends (P,) int32, prompt_features (P,D): prompts, where their end of text is, unit features
 
 The closed form of the loss and its gradient is checked against autograd here.
 """
@@ -27,12 +27,8 @@ from transformers import CLIPConfig, CLIPModel
 
 OUT = pathlib.Path(__file__).parent / "fixtures" / "models"
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
-# Prompts and their ids by CLIP's byte-pair encoding.
-PROMPTS = {
-    "a photo of a aquarium_fish": [320, 1125, 539, 320, 16814, 318, 2759],
-    "a photo of a cat": [320, 1125, 539, 320, 2368],
-    "": [],
-}
+# For the model with CLIP's vocabulary; the others get random ids.
+PROMPTS = [ids for _, ids in json.loads((OUT.parent / "tokens.json").read_text())[:100:3]]
 
 MODELS = {
     # name: image, patch, (width, layers, heads, mlp) of vision and text, features, vocabulary, activation, dtype, N, K, lr
@@ -70,7 +66,7 @@ def build(spec, seed):
                 p.copy_(0.3 * torch.randn_like(p))
         if spec["vocab"] == 49408:  # tokens of no prompt here stay zero: the file is small either way
             used = torch.zeros(49408, 1)
-            used[[0, 49406, 49407] + [i for ids in PROMPTS.values() for i in ids]] = 1
+            used[[0] + [i for ids in PROMPTS for i in ids]] = 1
             model.text_model.embeddings.token_embedding.weight.mul_(used)
         for p in model.parameters():
             p.copy_(p.to(spec["dtype"]).float())
@@ -171,15 +167,18 @@ def expectations(model, spec, rng):
     return out
 
 
-def prompts(model):
-    ids = torch.zeros(len(PROMPTS), 77, dtype=torch.int32)
-    for row, tokens in zip(ids, PROMPTS.values()):
-        tokens = [49406] + tokens + [49407]
-        row[: len(tokens)] = torch.tensor(tokens)
+def prompts(model, spec, rng):
+    rows = PROMPTS
+    if spec["vocab"] != 49408:  # the highest id ends a prompt, as in CLIP's vocabulary
+        end = spec["vocab"] - 1
+        rows = [[*rng.integers(0, end, length), end] for length in (0, 1, 5, 9, 31, 76)]
+    ids = torch.zeros(len(rows), 77, dtype=torch.int32)
+    for row, tokens in zip(ids, rows):
+        row[: len(tokens)] = torch.tensor(np.array(tokens))
     hidden = model.text_model(input_ids=ids.long(), attention_mask=None).last_hidden_state
-    ends = ids.argmax(1)
+    ends = torch.tensor([len(tokens) - 1 for tokens in rows])
     features = model.text_projection(hidden[torch.arange(len(ids)), ends])
-    return dict(ids=ids, prompt_features=features / features.norm(dim=1, keepdim=True))
+    return dict(ids=ids, ends=ends.int(), prompt_features=features / features.norm(dim=1, keepdim=True))
 
 
 def main():
@@ -187,9 +186,8 @@ def main():
     for seed, (name, spec) in enumerate(MODELS.items()):
         print(name)
         model = build(spec, seed)
-        out = expectations(model, spec, np.random.default_rng(seed))
-        if spec["vocab"] == 49408:
-            out |= prompts(model)
+        rng = np.random.default_rng(seed)
+        out = expectations(model, spec, rng) | prompts(model, spec, rng)
         keep = lambda t: t if t.dtype in (torch.uint8, torch.int32) else t.float()
         save_file({k: keep(v.detach()).contiguous() for k, v in out.items()}, OUT / f"{name}.expected.safetensors")
         state = {k: v.to(spec["dtype"]).contiguous() for k, v in model.state_dict().items() if "position_ids" not in k}

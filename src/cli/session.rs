@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::options::{AdaptOptions, DeviceOptions, ModelOptions};
-use crate::clip::{Checkpoint, Tokenizer, VisionTower, encode_text};
+use crate::clip::{Checkpoint, END_OF_TEXT, Tokenizer, VisionTower, encode_text};
 use crate::episode::Memo;
 use crate::gpu::Gpu;
 use crate::ops::augment::Augmenter;
@@ -44,7 +44,7 @@ pub fn classifier(
     let (mut ids, mut ends) = (Vec::new(), Vec::new());
     for label in labels {
         let tokens = tokenizer.encode(&adapt.prompt.replace("{}", label));
-        ends.push(tokens.len() - 1);
+        ends.push(tokens.iter().position(|&token| token == END_OF_TEXT).unwrap_or(0));
         let mut row = vec![0; config.context_length];
         for (slot, token) in row.iter_mut().zip(tokens) {
             ensure!(

@@ -14,5 +14,5 @@ pub use config::{Activation, ClipConfig, TowerConfig};
 pub use layout::{BlockLayout, TextLayout, VisionLayout};
 pub use names::{Naming, Source};
 pub use text::encode_text;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{END_OF_TEXT, Tokenizer};
 pub use vision::VisionTower;
