@@ -180,9 +180,15 @@ fn bad_files_and_flags_are_refused() {
     refused(place.predict(&model, &[text(&cut)]), 1, &["cut.png"]);
     refused(place.predict(&model, &[&format!("{}/", text(place.folder.path()))]), 1, &["folder"]);
 
-    for (flag, value) in
-        [("--views", "0"), ("--lr", "nan"), ("--lr", "-1"), ("--steps", "0"), ("--prompt", "no place")]
-    {
+    for (flag, value) in [
+        ("--views", "0"),
+        ("--views", "-1"),
+        ("--lr", "nan"),
+        ("--lr", "-1"),
+        ("--steps", "0"),
+        ("--seed", "-1"),
+        ("--prompt", "no place"),
+    ] {
         refused(place.predict(&model, &[flag, value]), 2, &["invalid value", flag]);
     }
     refused(place.predict(&model, &["--precision", "fp16"]), 2, &["--precision fp16"]);
@@ -255,6 +261,15 @@ fn bad_datasets_and_outputs_are_refused() {
         &["grid.png"],
     );
     refused(memo(&["augment", text(&place.image)]), 2, &["--grid"]);
+    refused(memo(&["augment", text(&place.image), "--grid", "sheet.jpg"]), 2, &["sheet.jpg", ".png"]);
+    refused(eval(Path::new("absent.safetensors#images"), &[]), 1, &["the images absent.safetensors"]);
+    if std::env::var("MEMO_TEST_DEVICE").as_deref() != Ok("gpu") {
+        let out = place.file("early.jsonl");
+        let mut command = eval(&data, &["--out", text(&out)]);
+        command.env("VCUDA_MEMORY_BYTES", "1000000");
+        refused(command, 1, &["memory", "free"]);
+        assert!(!out.exists(), "nothing is begun before the model is on the device");
+    }
 }
 
 #[test]
@@ -363,6 +378,29 @@ fn a_run_depends_on_nothing_but_its_settings() {
     let common =
         ["eval", "--model", text(&place.model), "--data", text(&data), "--out", text(&killed), "--resume"];
     refused(memo(&[&common[..], &["--views", "3", "--seed", "1"]].concat()), 1, &["seed 0, not 1"]);
+
+    // The data is known by what it holds, not by where it lies.
+    let moved = place.file("moved");
+    fs::rename(&data, &moved).unwrap();
+    let there = |more: &[&str]| {
+        let common = [
+            "eval",
+            "--json",
+            "--model",
+            text(&place.model),
+            "--data",
+            text(&moved),
+            "--views",
+            "3",
+            "--out",
+        ];
+        memo(&[&common[..], &[text(&killed), "--resume"], more].concat())
+    };
+    assert!(there(&[]).output().unwrap().status.success());
+    let class = fs::read_dir(&moved).unwrap().next().unwrap().unwrap().path();
+    let image = fs::read_dir(class).unwrap().next().unwrap().unwrap().path();
+    fs::write(&image, [fs::read(&image).unwrap(), vec![0]].concat()).unwrap();
+    refused(there(&[]), 1, &["begun with data"]);
     assert_eq!(fs::read_to_string(&killed).unwrap(), whole, "nothing is lost");
 }
 

@@ -20,19 +20,19 @@ pub struct Augment {
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// Views to draw
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
     views: u32,
     /// Seed of the views
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
     /// The image's number in its dataset, which the random numbers depend on
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     index: u64,
     /// How views are drawn: notebook or mild, with changes such as mild:rotation=10,scale=0.5..1
     #[arg(long, default_value = "notebook")]
     policy: Policy,
     /// Width and height of a view
-    #[arg(long, default_value_t = 224, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, default_value_t = 224, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096), allow_negative_numbers = true)]
     size: u32,
     #[command(flatten)]
     device: DeviceOptions,
@@ -53,6 +53,13 @@ impl Augment {
             let why = "nothing to write: give --grid OUT.png, --views-out FILE or --params-out FILE.json";
             return Err(Usage(why.to_string()).into());
         }
+        if let Some(path) = self
+            .grid
+            .as_ref()
+            .filter(|path| path.extension().is_none_or(|end| !end.eq_ignore_ascii_case("png")))
+        {
+            return Err(Usage(format!("--grid {}: the sheet is a PNG; name it .png", path.display())).into());
+        }
         let image = read_image(&self.image)?;
         let (w, h) = (image.width as usize, image.height as usize);
         let (n, size) = (self.views as usize, self.size as usize);
@@ -69,7 +76,9 @@ impl Augment {
                 .with_context(|| format!("writing the parameters {}", path.display()))?;
         }
         if self.grid.is_some() || self.views_out.is_some() {
-            let patches = gpu.alloc(n * 3 * size * size)?;
+            let patches = gpu.alloc(n * 3 * size * size).with_context(|| {
+                format!("making room for {n} views; fewer (--views) or smaller (--size) ones need less")
+            })?;
             augmenter.views(&gpu.upload(&image.pixels)?, (w, h), &params, &patches)?;
             let set = ViewSet::from_patches(&gpu.read(&patches)?, size, size);
             if let Some(path) = &self.views_out {

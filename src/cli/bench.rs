@@ -19,10 +19,10 @@ pub struct Bench {
     #[command(flatten)]
     adapt: AdaptOptions,
     /// Images to time, after one that is not counted
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
     images: u32,
     /// Classes
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
     classes: u32,
     /// Also wait around each stage and print its share (costs overlap on a GPU)
     #[arg(long)]

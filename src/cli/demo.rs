@@ -28,7 +28,7 @@ pub struct Demo {
     #[arg(long, default_value = "demo-out", value_name = "FOLDER")]
     out: PathBuf,
     /// Images of each corruption
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
     limit: u32,
 }
 

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::options::{AdaptOptions, Batch, ModelOptions};
 use super::{Usage, print, session};
+use crate::clip::Checkpoint;
 use crate::data::{Dataset, Sample, labels};
 use crate::episode::{Memo, Outcome, Views};
 use crate::metrics::Totals;
@@ -23,7 +24,7 @@ pub struct Eval {
     #[arg(long, short, value_name = "PATH")]
     data: PathBuf,
     /// Evaluate the first N images only
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     limit: Option<u64>,
     /// Class names, one a line, instead of the dataset's own
     #[arg(long, value_name = "FILE")]
@@ -67,10 +68,14 @@ impl Eval {
         let count = self.limit.map_or(dataset.len(), |limit| dataset.len().min(limit as usize));
 
         let checkpoint = session::open_checkpoint(&self.model)?;
+        let gpu = session::open_device(self.model.device)?;
+        let memo = session::classifier(&gpu, &checkpoint, &names, &self.adapt)?;
+
         let mut totals = Totals::default();
         let mut writer = None;
         if let Some(path) = &self.out {
-            let opened = RecordWriter::open(path, self.resume, &self.describe(&checkpoint, &names)?)?;
+            let opened =
+                RecordWriter::open(path, self.resume, &self.describe(&checkpoint, &dataset, &names)?)?;
             for record in opened.records.iter().take(count) {
                 totals.add(record);
             }
@@ -78,8 +83,6 @@ impl Eval {
         }
         let first = totals.images();
 
-        let gpu = session::open_device(self.model.device)?;
-        let memo = session::classifier(&gpu, &checkpoint, &names, &self.adapt)?;
         let start = Instant::now();
         let mut progress = Progress::new(count, first);
         for_each_sample(&dataset, first..count, self.batch.images(), |index, sample| {
@@ -102,11 +105,16 @@ impl Eval {
     }
 
     /// All that a result depends on, for a resumed run to be compared with.
-    fn describe(&self, checkpoint: &crate::clip::Checkpoint, labels: &[String]) -> Result<serde_json::Value> {
+    fn describe(
+        &self,
+        checkpoint: &Checkpoint,
+        dataset: &Dataset,
+        labels: &[String],
+    ) -> Result<serde_json::Value> {
         let adapt = &self.adapt;
         Ok(serde_json::json!({
             "model": checkpoint.fingerprint()?,
-            "data": self.data.display().to_string(),
+            "data": dataset.fingerprint()?,
             "labels": labels,
             "views": adapt.views,
             "lr": adapt.lr,

@@ -39,16 +39,16 @@ pub struct DeviceOptions {
 #[derive(Args, Clone)]
 pub struct AdaptOptions {
     /// Random views of each image
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), allow_negative_numbers = true)]
     pub views: u32,
     /// Learning rate of the SGD step
     #[arg(long, default_value = "1e-5", value_name = "RATE", value_parser = learning_rate, allow_negative_numbers = true)]
     pub lr: f32,
     /// SGD steps an image, each on fresh views
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
     pub steps: u32,
     /// Seed of the views
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
     /// How views are drawn: notebook or mild, with changes such as mild:rotation=10,scale=0.5..1
     #[arg(long, default_value = "notebook")]

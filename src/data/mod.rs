@@ -11,6 +11,7 @@ pub mod views;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
 
 pub use image::{Rgb8, read_image};
 
@@ -94,6 +95,30 @@ impl Dataset {
     /// Class names, by label.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// A digest of the images and their labels: of all pixels in memory, else of the files' names and sizes.
+    /// Where the dataset lies does not matter.
+    ///
+    /// # Errors
+    /// A file that is gone.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut digest = Sha256::new();
+        match &self.images {
+            Images::Memory { pixels, width, height, classes } => {
+                digest.update(format!("{width} {height} {classes:?}"));
+                digest.update(pixels);
+            }
+            Images::Files(files) => {
+                for (path, label) in files {
+                    let size =
+                        std::fs::metadata(path).with_context(|| format!("reading {}", path.display()))?.len();
+                    let name = path.file_name().unwrap_or_default();
+                    digest.update(format!("{name:?} {size} {label}\n"));
+                }
+            }
+        }
+        Ok(digest.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Image `index` and its label.

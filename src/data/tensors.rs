@@ -8,9 +8,10 @@ use safetensors::{Dtype, SafeTensors};
 use super::{Dataset, Images, labels};
 
 pub fn open(path: &Path, tensor: &str, labels_path: &Path) -> Result<Dataset> {
+    let reading = || format!("reading the images {}", path.display());
+    let bytes = std::fs::read(path).with_context(reading)?;
     let labels = labels::read(labels_path)?;
     let read = || -> Result<Images> {
-        let bytes = std::fs::read(path)?;
         let file = SafeTensors::deserialize(&bytes).context("not a whole safetensors file")?;
         let images = file.tensor(tensor).with_context(|| format!("tensor {tensor}"))?;
         let classes = file.tensor("labels").context("tensor labels")?;
@@ -27,6 +28,6 @@ pub fn open(path: &Path, tensor: &str, labels_path: &Path) -> Result<Dataset> {
         let (width, height) = (u32::try_from(width)?, u32::try_from(height)?);
         Ok(Images::Memory { pixels: images.data().to_vec(), width, height, classes })
     };
-    let images = read().with_context(|| format!("reading the images {}", path.display()))?;
+    let images = read().with_context(reading)?;
     Ok(Dataset { labels, images })
 }
