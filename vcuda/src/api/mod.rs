@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use error::Status;
 
-use crate::exec::Options;
+use crate::exec::{Checks, Options};
 use crate::memory::Memory;
 
 /// The process's one device.
@@ -52,16 +52,28 @@ fn device() -> &'static Device {
                 (9, 0)
             }
         };
+        let mut checks = Checks::default();
         for check in
             std::env::var("VCUDA_CHECK").unwrap_or_default().split(',').filter(|name| !name.is_empty())
         {
-            if check != "memory" {
-                eprintln!("vcuda: VCUDA_CHECK={check}: there is no such check; `memory` is always on");
+            match check {
+                "all" => checks = Checks::ALL,
+                "init" => checks.init = true,
+                "race" => checks.race = true,
+                "async" => checks.asynchrony = true,
+                "memory" => {}
+                _ => eprintln!(
+                    "vcuda: VCUDA_CHECK={check}: memory, init, race, async and all are known; it is ignored"
+                ),
             }
         }
         Device {
             memory: Memory::new(number("VCUDA_MEMORY_BYTES").unwrap_or_else(available_bytes)),
-            options: Options { threads: number("VCUDA_THREADS").unwrap_or(cores) },
+            options: Options {
+                threads: number("VCUDA_THREADS").unwrap_or(cores),
+                checks,
+                seed: std::env::var("VCUDA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0),
+            },
             capability,
             fault: AtomicI32::new(0),
         }

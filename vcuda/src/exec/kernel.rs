@@ -65,6 +65,8 @@ pub struct Kernel {
     pub(super) ops: Vec<Op>,
     /// Slots (d, a, b, c) of the fused multiply-adds in runs.
     pub(super) runs: Vec<[u16; 4]>,
+    /// Slots of operations that have more than five, one list after another.
+    pub(super) lists: Vec<u16>,
     /// Targets of indexed branches.
     pub(super) targets: Vec<usize>,
     pub(super) slots: usize,

@@ -157,6 +157,7 @@ impl<'a> Lower<'a> {
                 max_threads_per_block: block.map_or(1024, |[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
                 ops: Vec::new(),
                 runs: Vec::new(),
+                lists: Vec::new(),
                 targets: Vec::new(),
                 slots: 0,
                 preds: allocation.preds + 1,
@@ -245,6 +246,12 @@ impl<'a> Lower<'a> {
     pub fn branch_targets(&mut self, targets: &[usize]) -> i64 {
         self.kernel.targets.extend_from_slice(targets);
         (self.kernel.targets.len() - targets.len()) as i64
+    }
+
+    /// A list of slots for an operation that has more than five; its place in [`Kernel::lists`].
+    pub fn list(&mut self, slots: &[u16]) -> usize {
+        self.kernel.lists.extend_from_slice(slots);
+        self.kernel.lists.len() - slots.len()
     }
 
     /// A slot for values on their way between the operations of one instruction.

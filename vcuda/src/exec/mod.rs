@@ -19,10 +19,11 @@ mod module;
 pub mod op;
 mod pool;
 mod run;
+mod schedule;
 mod table;
 mod uncommon;
 
 pub use fault::{Fault, FaultKind, LoadError};
 pub use kernel::{Kernel, Param};
 pub use module::Module;
-pub use run::{Launch, Options, run};
+pub use run::{Checks, Launch, Options, run};
