@@ -28,7 +28,8 @@ export! {
         handle: FunctionHandle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared_bytes: u32,
         _stream: *mut c_void, params: *const *const c_void, extra: *const *const c_void,
     ) {
-        let launch = Launch { grid: [gx, gy, gz], block: [bx, by, bz], dynamic_shared_bytes: shared_bytes };
+        let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
+        let launch = Launch { grid, cluster: [1; 3], block, dynamic_shared_bytes: shared_bytes };
         start(handle, launch, params, extra)
     }
     cuLaunchCooperativeKernel(
@@ -40,7 +41,8 @@ export! {
             eprintln!("vcuda: cuLaunchCooperativeKernel: more than one CTA is not supported");
             return Err(Status::NotSupported);
         }
-        let launch = Launch { grid: [gx, gy, gz], block: [bx, by, bz], dynamic_shared_bytes: shared_bytes };
+        let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
+        let launch = Launch { grid, cluster: [1; 3], block, dynamic_shared_bytes: shared_bytes };
         start(handle, launch, params, std::ptr::null())
     }
     cuLaunchKernelEx(
@@ -52,7 +54,8 @@ export! {
             eprintln!("vcuda: cuLaunchKernelEx: launch attributes are not supported");
             return Err(Status::NotSupported);
         }
-        let launch = Launch { grid: config.grid, block: config.block, dynamic_shared_bytes: config.shared_bytes };
+        let (grid, block) = (config.grid, config.block);
+        let launch = Launch { grid, cluster: [1; 3], block, dynamic_shared_bytes: config.shared_bytes };
         start(handle, launch, params, extra)
     }
     cuOccupancyMaxActiveBlocksPerMultiprocessor(count: *mut i32, handle: FunctionHandle, threads: i32, shared_bytes: usize) {

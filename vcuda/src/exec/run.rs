@@ -12,10 +12,12 @@ use super::pool;
 use super::schedule::run_warps;
 use crate::memory::Memory;
 
-/// Grid, block and dynamic shared memory of a launch.
+/// Grid, cluster, block and dynamic shared memory of a launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch {
     pub grid: [u32; 3],
+    /// CTAs of a cluster along each axis, of which the grid's are multiples; `[1, 1, 1]` asks for none.
+    pub cluster: [u32; 3],
     pub block: [u32; 3],
     pub dynamic_shared_bytes: u32,
 }

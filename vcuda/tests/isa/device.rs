@@ -1,7 +1,7 @@
 //! Where cases run: in this process, or on the CUDA driver that `VCUDA_ISA_DRIVER` names.
 
 use std::sync::OnceLock;
-use vcuda::exec::{self, Launch, Module, Options};
+use vcuda::exec::{self, Checks, Launch, Module, Options};
 use vcuda::memory::Memory;
 
 /// Grid and block along x, and dynamic shared memory.
@@ -45,10 +45,12 @@ fn in_process(ptx: &str, name: &str, shape: Shape, buffers: &mut [Vec<u8>]) -> R
     }
     let launch = Launch {
         grid: [shape.blocks, 1, 1],
+        cluster: [1; 3],
         block: [shape.threads, 1, 1],
         dynamic_shared_bytes: shape.shared_bytes,
     };
-    let done = exec::run(kernel, &launch, &params, memory, &Options { threads: 2 });
+    let options = Options { threads: 2, checks: Checks::default(), seed: 0 };
+    let done = exec::run(kernel, &launch, &params, memory, &options);
     for (buffer, address) in buffers.iter_mut().zip(addresses) {
         // SAFETY: as above; the launch is over.
         unsafe { std::ptr::copy_nonoverlapping(address as *const u8, buffer.as_mut_ptr(), buffer.len()) };
