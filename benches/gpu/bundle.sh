@@ -7,7 +7,7 @@ rm -rf "$out"
 mkdir -p "$out/tests" "$out/benches"
 
 cd "$root"
-# Every test and bench executable, as cargo names them.
+# Every test and bench executable, as cargo names them; packed, for they have much in common.
 cargo test --release --workspace --all-targets --no-run --message-format=json 2>/dev/null |
   python3 -c '
 import json, sys
@@ -26,6 +26,8 @@ for line in sys.stdin:
 ' | while read -r kind name path; do
   strip -o "$out/$kind/$name" "$path"
 done
+tar -C "$out" -czf "$out/programs.tar.gz" tests benches
+rm -r "$out/tests" "$out/benches"
 strip -o "$out/memo" target/release/memo
 strip -o "$out/libvcuda.so" target/release/deps/libvcuda.so
 cp -r assets "$out/assets"

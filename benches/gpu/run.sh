@@ -3,10 +3,13 @@
 #
 #   doctor; every test on the real device; the same step on vcuda and on the GPU side by side;
 #   compute-sanitizer over the small tests where it is installed; the benches. A short table last.
+#   DEVICE=virtual tries the bundle itself where there is no GPU.
 set -uo pipefail
+device=${DEVICE:-gpu}
 here=$(cd "$(dirname "$0")" && pwd)
 logs=${1:-$here/logs}
 mkdir -p "$logs"
+tar -C "$here" -xzf "$here/programs.tar.gz"
 export MEMO_FIXTURES=$here/fixtures MEMO_PROGRAM=$here/memo MEMO_ASSETS=$here/assets MEMO_CACHE=$here/cache
 export LD_LIBRARY_PATH=$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
@@ -36,9 +39,9 @@ step() {
 }
 
 nvidia-smi >"$logs/nvidia-smi.log" 2>&1 || true
-step doctor 120 "$here/memo" doctor --device gpu
+step doctor 120 "$here/memo" doctor --device "$device"
 
-export MEMO_TEST_DEVICE=gpu
+export MEMO_TEST_DEVICE=$device
 for test in "$here"/tests/memo-*; do
   step "$(basename "$test")" 240 "$test" --test-threads=1
 done
@@ -48,11 +51,11 @@ for test in "$here"/tests/vcuda-*; do
 done
 
 step side-by-side-virtual 240 "$here/benches/memo-side_by_side" --device virtual --write "$logs/virtual.safetensors"
-step side-by-side-gpu 120 "$here/benches/memo-side_by_side" --device gpu --compare "$logs/virtual.safetensors"
+step side-by-side-$device 120 "$here/benches/memo-side_by_side" --device "$device" --compare "$logs/virtual.safetensors"
 rm -f "$logs/virtual.safetensors"
 
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1)
-if [ -n "$sanitizer" ]; then
+if [ -n "$sanitizer" ] && [ "$device" = gpu ]; then
   export MEMO_TEST_DEVICE=gpu
   for tool in memcheck racecheck initcheck synccheck; do
     step "sanitizer-$tool" 240 "$sanitizer" --tool "$tool" --error-exitcode 9 \
@@ -60,9 +63,9 @@ if [ -n "$sanitizer" ]; then
   done
 fi
 
-step demo 120 "$here/memo" demo --device gpu --out "$logs"
-step bench-vit-b32-8-views 240 "$here/benches/memo-vit_b32" --device gpu --views 8 --images 10 --classes 100
-step bench-vit-b32-50-views 300 "$here/benches/memo-vit_b32" --device gpu --views 50 --images 10 --classes 100
+step demo 120 "$here/memo" demo --device "$device" --out "$logs"
+step bench-vit-b32-8-views 240 "$here/benches/memo-vit_b32" --device "$device" --views 8 --images 10 --classes 100
+step bench-vit-b32-50-views 300 "$here/benches/memo-vit_b32" --device "$device" --views 50 --images 10 --classes 100
 
 {
   date -u
