@@ -1,87 +1,42 @@
-//! CIFAR-100 and CIFAR-10, extracted or not; their binary form: label bytes and three 32x32 planes a record.
-//! <https://www.cs.toronto.edu/~kriz/cifar.html>
+//! CIFAR-100 and CIFAR-10 in either form, extracted or not.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use flate2::read::GzDecoder;
 
+use super::Dataset;
+use super::cifar_binary::BINARY_FORMS;
 use super::cifar_python::PYTHON_FORMS;
-use super::{Dataset, Images, labels};
-
-/// One of the two datasets' binary forms.
-struct BinaryForm {
-    folder: &'static str,
-    records: &'static str,
-    names: &'static str,
-    /// Label bytes of a record; the last is the one that counts (CIFAR-100's first is the coarse one).
-    label_bytes: usize,
-    classes: usize,
-}
-
-const BINARY_FORMS: [BinaryForm; 2] = [
-    BinaryForm {
-        folder: "cifar-100-binary",
-        records: "test.bin",
-        names: "fine_label_names.txt",
-        label_bytes: 2,
-        classes: 100,
-    },
-    BinaryForm {
-        folder: "cifar-10-batches-bin",
-        records: "test_batch.bin",
-        names: "batches.meta.txt",
-        label_bytes: 1,
-        classes: 10,
-    },
-];
 
 /// The most that one file of a dataset may hold; the largest has 31 MB.
 const MEMBER_BYTES: u64 = 256 << 20;
-
-const SIDE: usize = 32;
-pub const PLANE: usize = SIDE * SIDE;
 
 /// A form of either kind: its folder, its two files, and how they are read.
 struct Form {
     folder: &'static str,
     records: &'static str,
     names: &'static str,
-    parse: fn(&[u8], &[u8]) -> Result<Dataset>,
+    parse: Box<dyn Fn(&[u8], &[u8]) -> Result<Dataset>>,
 }
 
-fn forms() -> [Form; 4] {
-    let [b100, b10] = &BINARY_FORMS;
-    let [p100, p10] = &PYTHON_FORMS;
-    [
-        Form {
-            folder: b100.folder,
-            records: b100.records,
-            names: b100.names,
-            parse: |r, n| BINARY_FORMS[0].parse(r, n),
-        },
-        Form {
-            folder: b10.folder,
-            records: b10.records,
-            names: b10.names,
-            parse: |r, n| BINARY_FORMS[1].parse(r, n),
-        },
-        Form {
-            folder: p100.folder,
-            records: p100.records,
-            names: p100.names,
-            parse: |r, n| PYTHON_FORMS[0].parse(r, n),
-        },
-        Form {
-            folder: p10.folder,
-            records: p10.records,
-            names: p10.names,
-            parse: |r, n| PYTHON_FORMS[1].parse(r, n),
-        },
-    ]
+fn forms() -> Vec<Form> {
+    let binary = BINARY_FORMS.iter().map(|form| Form {
+        folder: form.folder,
+        records: form.records,
+        names: form.names,
+        parse: Box::new(|records, names| form.parse(records, names)),
+    });
+    let python = PYTHON_FORMS.iter().map(|form| Form {
+        folder: form.folder,
+        records: form.records,
+        names: form.names,
+        parse: Box::new(|records, names| form.parse(records, names)),
+    });
+    binary.chain(python).collect()
 }
 
 /// The files' own folder or the one around it; `None` if no form's files are there.
@@ -132,65 +87,12 @@ pub fn open_archive(path: &Path) -> Result<Dataset> {
     read().with_context(|| format!("reading the dataset {}", path.display()))
 }
 
-/// A dataset of interleaved pixels from images of three planes.
-pub fn dataset<'a>(
-    labels: Vec<String>,
-    classes: Vec<usize>,
-    images: impl Iterator<Item = &'a [u8]>,
-) -> Dataset {
-    let mut pixels = Vec::with_capacity(classes.len() * 3 * PLANE);
-    for planes in images {
-        pixels.extend((0..3 * PLANE).map(|at| planes[at % 3 * PLANE + at / 3]));
-    }
-    let side = SIDE as u32;
-    Dataset { labels, images: Images::Memory { pixels, width: side, height: side, classes } }
-}
-
-impl BinaryForm {
-    fn parse(&self, records: &[u8], names: &[u8]) -> Result<Dataset> {
-        let labels = labels::parse(names).context(self.names)?;
-        let count = labels.len();
-        ensure!(count == self.classes, "{}: {count} names; {} are expected", self.names, self.classes);
-        let record_len = self.label_bytes + 3 * PLANE;
-        ensure!(!records.is_empty(), "{} is empty", self.records);
-        ensure!(
-            records.len().is_multiple_of(record_len),
-            "{} ends inside record {}: it has {} bytes, records have {record_len}; download it again",
-            self.records,
-            records.len() / record_len,
-            records.len()
-        );
-        let mut classes = Vec::new();
-        for (i, record) in records.chunks_exact(record_len).enumerate() {
-            let label = usize::from(record[self.label_bytes - 1]);
-            if label >= self.classes {
-                bail!("{}: record {i} has label {label}; there are {} classes", self.records, self.classes);
-            }
-            classes.push(label);
-        }
-        Ok(dataset(
-            labels,
-            classes,
-            records.chunks_exact(record_len).map(|record| &record[self.label_bytes..]),
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::cifar_binary::{PLANE, tests::files};
     use crate::data::{Sample, cifar_python::tests as python};
     use flate2::write::GzEncoder;
-
-    fn files(count: usize) -> (Vec<u8>, Vec<u8>) {
-        let names: String = (0..100).map(|i| format!("class_{i}\n")).collect();
-        let record = |i: usize| {
-            let mut bytes = vec![(i % 20) as u8, (i * 7 % 100) as u8];
-            bytes.extend((0..3 * PLANE).map(|at| (at / PLANE * 100 + at % PLANE % 90 + i) as u8));
-            bytes
-        };
-        ((0..count).flat_map(record).collect(), names.into_bytes())
-    }
 
     fn archive(folder: &Path) -> Vec<u8> {
         let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), flate2::Compression::fast()));
@@ -260,25 +162,6 @@ mod tests {
             if let Ok(set) = Dataset::open(&path) {
                 assert_eq!(samples(&set), want, "byte {at}");
             }
-        }
-    }
-
-    #[test]
-    fn faults_are_named() {
-        let (records, names) = files(3);
-        let form = &BINARY_FORMS[0];
-        let mut wrong_label = records.clone();
-        wrong_label[3074 + 1] = 200;
-        let cases = [
-            (form.parse(&records[..5000], &names), "ends inside record 1"),
-            (form.parse(&wrong_label, &names), "record 1 has label 200"),
-            (form.parse(&[], &names), "test.bin is empty"),
-            (form.parse(&records, b"cat\ndog\n"), "2 names; 100 are expected"),
-            (form.parse(&records, b"\xff"), "not UTF-8"),
-        ];
-        for (result, want) in cases {
-            let error = format!("{:#}", result.err().expect(want));
-            assert!(error.contains(want), "{error}");
         }
     }
 }

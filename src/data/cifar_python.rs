@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_pickle::{DeOptions, HashableValue, Value};
 
-use super::cifar::{PLANE, dataset};
+use super::cifar_binary::{PLANE, dataset};
 use super::{Dataset, labels};
 
 /// One of the two datasets' python forms.
@@ -21,7 +21,7 @@ pub struct PythonForm {
     classes: usize,
 }
 
-pub const PYTHON_FORMS: [PythonForm; 2] = [
+pub static PYTHON_FORMS: [PythonForm; 2] = [
     PythonForm {
         folder: "cifar-100-python",
         records: "test",

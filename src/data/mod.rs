@@ -1,6 +1,7 @@
 //! Datasets and images, as people have them on disk.
 
 mod cifar;
+mod cifar_binary;
 mod cifar_python;
 mod folder;
 mod image;
