@@ -1,6 +1,6 @@
 //! `memo inspect`: what a checkpoint holds.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::clip::{Activation, Checkpoint};
 
 #[derive(Args)]
 pub struct Inspect {
-    /// Hugging Face folder or safetensors file
+    /// Hugging Face or open_clip folder, or safetensors file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Activation of a bare safetensors file, which does not say its own
@@ -26,10 +26,13 @@ impl Inspect {
         for notice in checkpoint.notices() {
             eprintln!("note: {notice}");
         }
-        let summary = checkpoint.summary()?;
+        let summary = checkpoint.summary();
         match self.json {
-            true => print(&format!("{}\n", serde_json::to_string(&summary)?)),
-            false => print(&summary.to_string()),
+            true => print(&format!("{}\n", serde_json::to_string(&summary)?))?,
+            false => print(&summary.to_string())?,
         }
+        let missing = summary.vision_missing.len();
+        ensure!(missing == 0, "{}: {missing} tensors of its vision tower are missing", summary.file);
+        Ok(())
     }
 }

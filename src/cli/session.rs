@@ -40,24 +40,31 @@ pub fn classifier(
     let config = checkpoint.config();
     gpu.load_all_kernels()?;
 
+    let layout = config.text_layout();
+    let weights = checkpoint.text_params(&layout)?;
+    let text = config.text()?;
     let tokenizer = Tokenizer::new();
     let (mut ids, mut ends) = (Vec::new(), Vec::new());
     for label in labels {
         let tokens = tokenizer.encode(&adapt.prompt.replace("{}", label));
         ends.push(tokens.iter().position(|&token| token == END_OF_TEXT).unwrap_or(0));
-        let mut row = vec![0; config.context_length];
+        ensure!(
+            tokens.len() <= text.context_length,
+            "encoding the label {label:?}: its prompt has {} tokens; the model takes {}",
+            tokens.len(),
+            text.context_length
+        );
+        let mut row = vec![0; text.context_length];
         for (slot, token) in row.iter_mut().zip(tokens) {
             ensure!(
-                (token as usize) < config.vocab_size,
+                (token as usize) < text.vocab_size,
                 "encoding the label {label:?}: token {token} is not in the model's vocabulary of {}",
-                config.vocab_size
+                text.vocab_size
             );
             *slot = token as i32;
         }
         ids.push(row);
     }
-    let layout = config.text_layout();
-    let weights = checkpoint.text_params(&layout)?;
     let text = encode_text(gpu, config, &layout, &weights, &ids, &ends).context("encoding the labels")?;
     drop(weights);
 

@@ -37,8 +37,8 @@ pub struct VisionLayout {
     pub total: usize,
 }
 
-/// The text tower's parameters.
-#[derive(Clone, Debug)]
+/// The text tower's parameters; none of a model without one.
+#[derive(Clone, Debug, Default)]
 pub struct TextLayout {
     pub token_embedding: Range<usize>,    // (V, C)
     pub position_embedding: Range<usize>, // (77, C)
@@ -94,12 +94,13 @@ impl ClipConfig {
 
     /// The text tower's buffer.
     pub fn text_layout(&self) -> TextLayout {
-        let c = self.text.width;
+        let Some(text) = &self.text else { return TextLayout::default() };
+        let c = text.tower.width;
         let mut at = Cursor::default();
         TextLayout {
-            token_embedding: at.take(self.vocab_size * c),
-            position_embedding: at.take(self.context_length * c),
-            blocks: (0..self.text.layers).map(|_| at.block(&self.text)).collect(),
+            token_embedding: at.take(text.vocab_size * c),
+            position_embedding: at.take(text.context_length * c),
+            blocks: (0..text.tower.layers).map(|_| at.block(&text.tower)).collect(),
             final_ln: at.take(2 * c),
             projection: at.take(self.embed_dim * c),
             total: at.0,

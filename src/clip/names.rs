@@ -1,12 +1,6 @@
-//! Which tensors of a checkpoint make up a parameter buffer, in Hugging Face's and in OpenAI's naming
-//! (open_clip's too).
-
-use std::ops::Range;
+//! What Hugging Face and OpenAI (open_clip too) call the tensors of a CLIP.
 
 use serde::Serialize;
-
-use super::config::{ClipConfig, TowerConfig};
-use super::layout::BlockLayout;
 
 /// How a checkpoint names its tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -17,147 +11,104 @@ pub enum Naming {
     OpenAi,
 }
 
-/// A tensor and the place of its values in the buffer.
-#[derive(Clone, Debug)]
-pub struct Source {
-    pub name: String,
-    /// As stored.
-    pub shape: Vec<usize>,
-    /// In the buffer.
-    pub range: Range<usize>,
-    /// Stored `(columns, rows)` of what the buffer has.
-    pub transposed: bool,
+/// The vision tower's tensors; norms and blocks by their prefix.
+pub(super) struct VisionNames {
+    pub class: &'static str,
+    pub patch: &'static str,
+    pub position: &'static str,
+    pub pre_ln: &'static str,
+    pub blocks: &'static str,
+    pub post_ln: &'static str,
+    pub projection: &'static str,
 }
 
-/// Collects a tower's sources.
-struct Sources(Vec<Source>);
+/// The text tower's.
+pub(super) struct TextNames {
+    pub token: &'static str,
+    pub position: &'static str,
+    pub blocks: &'static str,
+    pub final_ln: &'static str,
+    pub projection: &'static str,
+}
 
-impl Sources {
-    fn add(&mut self, name: impl Into<String>, shape: &[usize], range: Range<usize>) {
-        self.0.push(Source { name: name.into(), shape: shape.to_vec(), range, transposed: false });
-    }
-
-    /// The parts of one range, one after another.
-    fn split(&mut self, names: &[String], shape: &[usize], range: &Range<usize>) {
-        let len = range.len() / names.len();
-        for (i, name) in names.iter().enumerate() {
-            let start = range.start + i * len;
-            self.add(name.clone(), shape, start..start + len);
+impl Naming {
+    pub(super) fn vision(self) -> VisionNames {
+        match self {
+            Naming::HuggingFace => VisionNames {
+                class: "vision_model.embeddings.class_embedding",
+                patch: "vision_model.embeddings.patch_embedding.weight",
+                position: "vision_model.embeddings.position_embedding.weight",
+                pre_ln: "vision_model.pre_layrnorm", // sic
+                blocks: "vision_model.encoder.layers",
+                post_ln: "vision_model.post_layernorm",
+                projection: "visual_projection.weight",
+            },
+            Naming::OpenAi => VisionNames {
+                class: "visual.class_embedding",
+                patch: "visual.conv1.weight",
+                position: "visual.positional_embedding",
+                pre_ln: "visual.ln_pre",
+                blocks: "visual.transformer.resblocks",
+                post_ln: "visual.ln_post",
+                projection: "visual.proj",
+            },
         }
     }
 
-    fn norm(&mut self, name: &str, c: usize, range: &Range<usize>) {
-        self.split(&[format!("{name}.weight"), format!("{name}.bias")], &[c], range);
-    }
-
-    fn linear(
-        &mut self,
-        name: &str,
-        [rows, columns]: [usize; 2],
-        weight: &Range<usize>,
-        bias: &Range<usize>,
-    ) {
-        self.add(format!("{name}.weight"), &[rows, columns], weight.clone());
-        self.add(format!("{name}.bias"), &[rows], bias.clone());
-    }
-
-    fn projection(&mut self, name: &str, naming: Naming, d: usize, c: usize, range: &Range<usize>) {
-        let transposed = naming == Naming::OpenAi;
-        let shape = if transposed { vec![c, d] } else { vec![d, c] };
-        self.0.push(Source { name: name.to_string(), shape, range: range.clone(), transposed });
-    }
-
-    fn blocks(&mut self, naming: Naming, prefix: &str, config: &TowerConfig, blocks: &[BlockLayout]) {
-        let (c, m) = (config.width, config.mlp);
-        for (i, block) in blocks.iter().enumerate() {
-            let at = format!("{prefix}.{i}");
-            match naming {
-                Naming::HuggingFace => {
-                    let parts = |end: &str| ["q", "k", "v"].map(|p| format!("{at}.self_attn.{p}_proj.{end}"));
-                    self.norm(&format!("{at}.layer_norm1"), c, &block.ln1);
-                    self.split(&parts("weight"), &[c, c], &block.qkv_w);
-                    self.split(&parts("bias"), &[c], &block.qkv_b);
-                    self.linear(&format!("{at}.self_attn.out_proj"), [c, c], &block.out_w, &block.out_b);
-                    self.norm(&format!("{at}.layer_norm2"), c, &block.ln2);
-                    self.linear(&format!("{at}.mlp.fc1"), [m, c], &block.fc1_w, &block.fc1_b);
-                    self.linear(&format!("{at}.mlp.fc2"), [c, m], &block.fc2_w, &block.fc2_b);
-                }
-                Naming::OpenAi => {
-                    self.norm(&format!("{at}.ln_1"), c, &block.ln1);
-                    self.add(format!("{at}.attn.in_proj_weight"), &[3 * c, c], block.qkv_w.clone());
-                    self.add(format!("{at}.attn.in_proj_bias"), &[3 * c], block.qkv_b.clone());
-                    self.linear(&format!("{at}.attn.out_proj"), [c, c], &block.out_w, &block.out_b);
-                    self.norm(&format!("{at}.ln_2"), c, &block.ln2);
-                    self.linear(&format!("{at}.mlp.c_fc"), [m, c], &block.fc1_w, &block.fc1_b);
-                    self.linear(&format!("{at}.mlp.c_proj"), [c, m], &block.fc2_w, &block.fc2_b);
-                }
-            }
+    pub(super) fn text(self) -> TextNames {
+        match self {
+            Naming::HuggingFace => TextNames {
+                token: "text_model.embeddings.token_embedding.weight",
+                position: "text_model.embeddings.position_embedding.weight",
+                blocks: "text_model.encoder.layers",
+                final_ln: "text_model.final_layer_norm",
+                projection: "text_projection.weight",
+            },
+            Naming::OpenAi => TextNames {
+                token: "token_embedding.weight",
+                position: "positional_embedding",
+                blocks: "transformer.resblocks",
+                final_ln: "ln_final",
+                projection: "text_projection",
+            },
         }
     }
-}
 
-impl ClipConfig {
-    /// The tensors of the vision tower, for a buffer of [`ClipConfig::vision_layout`].
-    pub fn vision_sources(&self, naming: Naming) -> Vec<Source> {
-        let (c, p, t, d) = (self.vision.width, self.patch_size, self.tokens(), self.embed_dim);
-        let layout = self.vision_layout();
-        let [class, patch, position, pre_ln, blocks, post_ln, projection] = match naming {
-            Naming::HuggingFace => [
-                "vision_model.embeddings.class_embedding",
-                "vision_model.embeddings.patch_embedding.weight",
-                "vision_model.embeddings.position_embedding.weight",
-                "vision_model.pre_layrnorm", // sic
-                "vision_model.encoder.layers",
-                "vision_model.post_layernorm",
-                "visual_projection.weight",
-            ],
-            Naming::OpenAi => [
-                "visual.class_embedding",
-                "visual.conv1.weight",
-                "visual.positional_embedding",
-                "visual.ln_pre",
-                "visual.transformer.resblocks",
-                "visual.ln_post",
-                "visual.proj",
-            ],
+    /// The first linear layer of a block's MLP.
+    pub(super) fn fc1(self) -> &'static str {
+        match self {
+            Naming::HuggingFace => "mlp.fc1",
+            Naming::OpenAi => "mlp.c_fc",
+        }
+    }
+
+    /// Whether a tensor of this name belongs to the vision tower, whatever it may be.
+    pub(super) fn is_vision(self, name: &str) -> bool {
+        let prefixes: &[&str] = match self {
+            Naming::HuggingFace => &["vision_model.", "visual_projection."],
+            Naming::OpenAi => &["visual."],
         };
-        let mut sources = Sources(Vec::new());
-        sources.add(class, &[c], layout.class_embedding);
-        sources.add(patch, &[c, 3, p, p], layout.patch_embedding);
-        sources.add(position, &[t, c], layout.position_embedding);
-        sources.norm(pre_ln, c, &layout.pre_ln);
-        sources.blocks(naming, blocks, &self.vision, &layout.blocks);
-        sources.norm(post_ln, c, &layout.post_ln);
-        sources.projection(projection, naming, d, c, &layout.projection);
-        sources.0
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
     }
 
-    /// The tensors of the text tower, for a buffer of [`ClipConfig::text_layout`].
-    pub fn text_sources(&self, naming: Naming) -> Vec<Source> {
-        let (c, d) = (self.text.width, self.embed_dim);
-        let layout = self.text_layout();
-        let [token, position, blocks, final_ln, projection] = match naming {
-            Naming::HuggingFace => [
-                "text_model.embeddings.token_embedding.weight",
-                "text_model.embeddings.position_embedding.weight",
-                "text_model.encoder.layers",
-                "text_model.final_layer_norm",
-                "text_projection.weight",
-            ],
-            Naming::OpenAi => [
-                "token_embedding.weight",
+    /// Whether a tensor of this name belongs to the text tower; open_clip's other text towers are `text.`.
+    pub(super) fn is_text(self, name: &str) -> bool {
+        let prefixes: &[&str] = match self {
+            Naming::HuggingFace => &["text_model.", "text_projection."],
+            Naming::OpenAi => &[
+                "token_embedding.",
                 "positional_embedding",
-                "transformer.resblocks",
-                "ln_final",
+                "transformer.",
+                "ln_final.",
                 "text_projection",
+                "text.",
             ],
         };
-        let mut sources = Sources(Vec::new());
-        sources.add(token, &[self.vocab_size, c], layout.token_embedding);
-        sources.add(position, &[self.context_length, c], layout.position_embedding);
-        sources.blocks(naming, blocks, &self.text, &layout.blocks);
-        sources.norm(final_ln, c, &layout.final_ln);
-        sources.projection(projection, naming, d, c, &layout.projection);
-        sources.0
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
     }
+}
+
+/// The block that a tensor under `blocks` belongs to.
+pub(super) fn block_of(name: &str, blocks: &str) -> Option<usize> {
+    name.strip_prefix(blocks)?.strip_prefix('.')?.split('.').next()?.parse().ok()
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::config::ClipConfig;
+use super::config::{ClipConfig, TowerConfig};
 use super::layout::TextLayout;
 use super::tower::{Tower, halves};
 use crate::gpu::{Gpu, Slice};
@@ -22,7 +22,7 @@ const PROMPTS_AT_ONCE: usize = 64;
 /// The mask is causal, so tokens behind the last end of text change nothing and are not computed.
 ///
 /// # Errors
-/// Out of device memory; a kernel's own.
+/// A model without a text tower; out of device memory; a kernel's own.
 pub fn encode_text(
     gpu: &Gpu,
     config: &ClipConfig,
@@ -34,7 +34,7 @@ pub fn encode_text(
     let params = gpu.upload(weights)?;
     let t = ends.iter().max().map_or(0, |end| end + 1);
     let b = ids.len().min(PROMPTS_AT_ONCE);
-    let tower = Tower::for_inference(gpu, &config.text, b, t, true)?;
+    let tower = Tower::for_inference(gpu, &config.text()?.tower, b, t, true)?;
     let mut features = Vec::with_capacity(ids.len() * config.embed_dim);
     for (ids, ends) in ids.chunks(PROMPTS_AT_ONCE).zip(ends.chunks(PROMPTS_AT_ONCE)) {
         let ids: Vec<i32> = ids.iter().flat_map(|row| &row[..t]).copied().collect();
@@ -54,7 +54,8 @@ fn encode_batch(
     ends: &[usize],
     t: usize,
 ) -> Result<Vec<f32>> {
-    let (b, c, d, eps) = (ends.len(), config.text.width, config.embed_dim, config.text.eps);
+    let TowerConfig { width: c, eps, .. } = config.text()?.tower;
+    let (b, d) = (ends.len(), config.embed_dim);
     let w = |range: &std::ops::Range<usize>| params.slice(range.clone());
     let ends: Vec<i32> = ends.iter().map(|&end| end as i32).collect();
     let position = w(&layout.position_embedding).slice(0..t * c);
