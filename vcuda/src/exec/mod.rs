@@ -11,6 +11,7 @@ mod control;
 mod convert;
 mod fault;
 mod float;
+mod half;
 mod inline;
 mod integer;
 mod kernel;

@@ -6,7 +6,7 @@ use super::float::{Flush32, compare32};
 use super::integer::{Prmt, w32};
 use super::lower::Lower;
 use super::op::NO_PRED;
-use super::table::{Decoded, Entry, emit_compare, emit_select};
+use super::table::{Decoded, Entry, emit_compare, emit_select, is_half, is_pair};
 use crate::ptx::ast::Type;
 use crate::{compare, lane};
 
@@ -132,10 +132,24 @@ impl Entry<'_> {
 
     /// `set`: all ones, or 1.0 in a float, where the comparison holds.
     fn set(&self, to: &mut Lower, source: Type) -> Decoded {
+        let holds = match self.parts[1..].iter().find_map(|part| Type::from_name(part)) {
+            Some(Type::F32) => 0x3f80_0000,
+            Some(Type::F16 | Type::F16x2) => 0x3c00,
+            Some(Type::Bf16 | Type::Bf16x2) => 0x3f80,
+            Some(Type::U16 | Type::S16) => 0xffff,
+            _ if is_pair(source) => 0xffff,
+            _ => 0xffff_ffff,
+        };
+        if is_pair(source) {
+            return self.half_set_pair(to, source, holds);
+        }
         let p = to.temp_pred();
-        self.compare_operands(to, source, p, NO_PRED)?;
-        let is_float = self.parts[1..].iter().find_map(|part| Type::from_name(part)) == Some(Type::F32);
-        let holds = to.constant(if is_float { 0x3f80_0000 } else { u64::MAX }, false);
+        if is_half(source) {
+            self.half_compare(to, source, false, p, NO_PRED)?;
+        } else {
+            self.compare_operands(to, source, p, NO_PRED)?;
+        }
+        let holds = to.constant(holds, false);
         let slots = [to.destination(self.operand(0)?, false)?, holds, to.constant(0, false), p, 0];
         emit_select(to, false, slots);
         Ok(())

@@ -10,6 +10,7 @@ mod convert;
 mod device;
 mod driver;
 mod float;
+mod half;
 mod integer;
 mod lanes;
 mod memory;

@@ -20,6 +20,11 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
     let at = Entry { parts: &parts, operands: &instruction.operands };
     let ty = at.ty();
     match (parts[0], ty) {
+        (
+            "add" | "sub" | "mul" | "fma" | "neg" | "abs" | "min" | "max" | "ex2" | "tanh",
+            Some(ty @ (Type::F16 | Type::F16x2 | Type::Bf16 | Type::Bf16x2)),
+        ) => at.half(to, ty),
+        ("add" | "min" | "max", _) if at.has("u16x2") || at.has("s16x2") => at.integer_pair(to),
         ("add" | "sub" | "mul" | "mad" | "fma" | "div" | "rcp" | "sqrt", Some(Type::F32)) => {
             at.arithmetic32(to)
         }
@@ -122,8 +127,10 @@ impl Entry<'_> {
 }
 
 mod arithmetic;
+mod half;
 mod memory;
 mod moves;
 mod warp;
 
+pub(super) use half::{is_half, is_pair};
 pub(super) use moves::{emit_compare, emit_select};

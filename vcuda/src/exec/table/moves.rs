@@ -8,7 +8,7 @@ impl Entry<'_> {
             Operand::Pair(p, q) => (to.pred(p)?, to.pred(q)?),
             operand => (to.pred(operand)?, NO_PRED),
         };
-        self.compare_operands(to, ty, d, e)
+        if is_half(ty) { self.half_setp(to, ty, d, e) } else { self.compare_operands(to, ty, d, e) }
     }
 
     /// The comparison of operands 1 and 2, combined with predicate operand 3, to predicates `d` and `e`.
@@ -20,12 +20,16 @@ impl Entry<'_> {
             to.emit::<Flush32>([to.temp(1), b, 0, 0, 0], 0);
             (a, b) = (to.temp(0), to.temp(1));
         }
-        let combine = ["and", "or", "xor"].iter().position(|name| self.has(name));
-        let (c, imm) = match combine {
-            Some(i) => (to.pred(self.operand(3)?)?, i as i64 + 1),
-            None => (0, 0),
-        };
+        let (c, imm) = self.combination(to)?;
         emit_compare(to, self.parts[1], ty, [d, a, b, c, e], imm)
+    }
+
+    /// The predicate that a comparison is combined with, and how, as `compare!` has it.
+    pub(super) fn combination(&self, to: &mut Lower) -> Result<(u16, i64), String> {
+        match ["and", "or", "xor"].iter().position(|name| self.has(name)) {
+            Some(i) => Ok((to.pred(self.operand(3)?)?, i as i64 + 1)),
+            None => Ok((0, 0)),
+        }
     }
 
     pub(super) fn selp(&self, to: &mut Lower, ty: Type) -> Decoded {
