@@ -1,11 +1,9 @@
 //! `cvt`, PTX ISA 9.7.9.22: the common forms lane by lane, all others through one exact definition.
 
-use half::{bf16, f16};
-
 use super::float::{NAN32, NAN64};
+use super::half::{Bf16, F16, Format};
 use super::op::{Body, Flow, LANES, Op, Warp};
 use crate::lane;
-use crate::ptx::ast::Type;
 
 lane!(WidenU32, (a: u32) -> u64 { a as u64 });
 lane!(WidenS32, (a: u32) -> u64 { a as i32 as i64 as u64 });
@@ -48,6 +46,46 @@ fn nan64(x: f64) -> u64 {
     if x.is_nan() { NAN64 } else { x.to_bits() }
 }
 
+// The first source is the upper half.
+lane!(PairF16, (a: u32, b: u32) -> u32 {
+    F16::narrow(f32::from_bits(a)) << 16 | F16::narrow(f32::from_bits(b))
+});
+lane!(PairBf16, (a: u32, b: u32) -> u32 {
+    Bf16::narrow(f32::from_bits(a)) << 16 | Bf16::narrow(f32::from_bits(b))
+});
+// A tf32 is a float32 whose last 13 bits are zero; ties go away from zero.
+lane!(Tf32Away, (a: u32) -> u32 {
+    if a & 0x7fff_ffff > 0x7f80_0000 { NAN32 } else { (a + 0x1000) & 0xffff_e000 }
+});
+lane!(PackBytes, (a: u32, b: u32) -> u32 { (b & 0xff) << 8 | a & 0xff });
+lane!(SecondByte, (a: u32) -> u32 { a >> 8 & 0xff });
+lane!(UpperHalf, (a: u32) -> u32 { a >> 16 });
+
+/// `cvt.pack.sat`: `a` and `b` saturated to `imm & 255` bits, signed if `imm >> 8`; `b` in the lowest bits,
+/// `a` above it, and the low bits of `c` above both.
+pub struct PackSaturated;
+impl Body for PackSaturated {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let (bits, signed) = (op.imm as u32 & 255, op.imm >> 8 != 0);
+        let (low, high) =
+            if signed { (-(1i32 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) };
+        // SAFETY: the decoder gave every operand a narrow slot.
+        unsafe {
+            let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
+                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+            let mut out = [0; LANES];
+            for lane in 0..LANES {
+                let field = |value: u32| (value as i32).clamp(low, high) as u32 & ((1 << bits) - 1);
+                let above = c[lane].checked_shl(2 * bits).unwrap_or(0);
+                out[lane] = above | field(a[lane]) << bits | field(b[lane]);
+            }
+            warp.set_lanes(op.d, out);
+        }
+        Flow::Next
+    }
+}
+
 /// Roundings, as [`Convert`] has them in its code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
@@ -59,35 +97,102 @@ pub enum Rounding {
     Away,
 }
 
-/// Any conversion; `imm` packs its types and modifiers, see [`encode`].
-pub struct Convert;
+const ROUNDINGS: [Rounding; 5] =
+    [Rounding::Nearest, Rounding::Zero, Rounding::Down, Rounding::Up, Rounding::Away];
 
-/// `Convert`'s code: destination type, source type, rounding, to an integral value, saturate, flush,
-/// negative to zero.
-pub fn encode(
-    to: Type,
-    from: Type,
-    rounding: Rounding,
-    integral: bool,
-    saturate: bool,
-    flush: bool,
-    relu: bool,
-) -> i64 {
-    let flags = integral as i64 | (saturate as i64) << 1 | (flush as i64) << 2 | (relu as i64) << 3;
-    to as i64 | (from as i64) << 8 | (rounding as i64) << 16 | flags << 24
+/// A floating-point format of up to 64 bits: sign, exponent, fraction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Float {
+    bits: u32,
+    /// Significant bits, the hidden one included.
+    precision: i32,
+    /// Exponent of the smallest normal value.
+    low: i32,
+    largest: f64,
 }
 
+/// What `cvt` converts from and to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Integer { bits: u32, signed: bool },
+    Float(Float),
+}
+
+const fn integer(bits: u32, signed: bool) -> Kind {
+    Kind::Integer { bits, signed }
+}
+
+const fn float(bits: u32, precision: i32, low: i32, largest: f64) -> Kind {
+    Kind::Float(Float { bits, precision, low, largest })
+}
+
+/// By their names in PTX. A tf32 is stored as a float32.
+const KINDS: [(&str, Kind); 19] = [
+    ("u8", integer(8, false)),
+    ("u16", integer(16, false)),
+    ("u32", integer(32, false)),
+    ("u64", integer(64, false)),
+    ("s8", integer(8, true)),
+    ("s16", integer(16, true)),
+    ("s32", integer(32, true)),
+    ("s64", integer(64, true)),
+    ("b8", integer(8, false)),
+    ("b16", integer(16, false)),
+    ("b32", integer(32, false)),
+    ("b64", integer(64, false)),
+    ("f16", float(16, 11, -14, 65_504.0)),
+    ("bf16", float(16, 8, -126, 3.389_531_389_251_535_5e38)),
+    ("tf32", float(32, 11, -126, 3.401_162_134_214_653e38)),
+    ("f32", float(32, 24, -126, f32::MAX as f64)),
+    ("f64", float(64, 53, -1022, f64::MAX)),
+    // Its largest exponent has normal values too, and one NaN but no infinity.
+    ("e4m3", float(8, 4, -6, 448.0)),
+    ("e5m2", float(8, 3, -14, 57_344.0)),
+];
+
+/// A conversion other than those above.
+#[derive(Clone, Copy, Debug)]
+pub struct Conversion<'a> {
+    pub to: &'a str,
+    pub from: &'a str,
+    pub rounding: Rounding,
+    /// To an integral value, also where the result is a float.
+    pub integral: bool,
+    /// To what the type holds; a float to [0, 1].
+    pub saturate: bool,
+    /// Subnormal float32 values are zero.
+    pub flush: bool,
+    /// Negative values become zero.
+    pub relu: bool,
+    /// Values too large for the format become its largest.
+    pub finite: bool,
+}
+
+impl Conversion<'_> {
+    /// The operand `imm` of [`Convert`]; `None` for a type that is not known.
+    pub fn code(&self) -> Option<i64> {
+        let kind = |name| KINDS.iter().position(|(known, _)| *known == name).map(|i| i as i64);
+        let flags = [self.integral, self.saturate, self.flush, self.relu, self.finite];
+        let flags = flags.iter().rev().fold(0, |bits, &flag| bits << 1 | flag as i64);
+        Some(kind(self.to)? | kind(self.from)? << 8 | (self.rounding as i64) << 16 | flags << 24)
+    }
+}
+
+/// Any conversion; `imm` is its [`Conversion::code`].
+pub struct Convert;
 impl Body for Convert {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let flag = |i: u32| op.imm >> (24 + i) & 1 != 0;
         let code = Code {
-            to: TYPES[(op.imm & 0xff) as usize],
-            from: TYPES[(op.imm >> 8 & 0xff) as usize],
+            to: KINDS[(op.imm & 0xff) as usize].1,
+            from: KINDS[(op.imm >> 8 & 0xff) as usize].1,
             rounding: ROUNDINGS[(op.imm >> 16 & 0xff) as usize],
-            integral: op.imm >> 24 & 1 != 0,
-            saturate: op.imm >> 25 & 1 != 0,
-            flush: op.imm >> 26 & 1 != 0,
-            relu: op.imm >> 27 & 1 != 0,
+            integral: flag(0),
+            saturate: flag(1),
+            flush: flag(2),
+            relu: flag(3),
+            finite: flag(4),
         };
         // SAFETY: the decoder gave the operands slots as wide as `e` says: bit 0 a wide source, bit 1 a
         // wide destination.
@@ -108,40 +213,15 @@ impl Body for Convert {
 
 #[derive(Clone, Copy)]
 struct Code {
-    to: Type,
-    from: Type,
+    to: Kind,
+    from: Kind,
     rounding: Rounding,
     integral: bool,
     saturate: bool,
     flush: bool,
     relu: bool,
+    finite: bool,
 }
-
-/// `Type`s and `Rounding`s in the order of their discriminants.
-const TYPES: [Type; 20] = [
-    Type::Pred,
-    Type::B8,
-    Type::B16,
-    Type::B32,
-    Type::B64,
-    Type::B128,
-    Type::U8,
-    Type::U16,
-    Type::U32,
-    Type::U64,
-    Type::S8,
-    Type::S16,
-    Type::S32,
-    Type::S64,
-    Type::F16,
-    Type::F16x2,
-    Type::Bf16,
-    Type::Bf16x2,
-    Type::F32,
-    Type::F64,
-];
-const ROUNDINGS: [Rounding; 5] =
-    [Rounding::Nearest, Rounding::Zero, Rounding::Down, Rounding::Up, Rounding::Away];
 
 /// A value on its way: integers exactly, floats exactly in float64.
 #[derive(Clone, Copy)]
@@ -150,87 +230,48 @@ enum Value {
     Float(f64),
 }
 
-/// Whether a type is a float.
-pub fn is_float(ty: Type) -> bool {
-    matches!(ty, Type::F16 | Type::Bf16 | Type::F32 | Type::F64)
-}
-
-fn is_signed(ty: Type) -> bool {
-    matches!(ty, Type::S8 | Type::S16 | Type::S32 | Type::S64)
-}
-
 impl Code {
     fn convert(self, bits: u64) -> u64 {
-        match (self.read(bits), is_float(self.to)) {
-            (Value::Integer(value), false) => self.to_integer(value),
-            (Value::Integer(value), true) => self.to_float(Value::Integer(value)),
-            (Value::Float(value), false) => self.float_to_integer(value),
-            (Value::Float(value), true) => self.to_float(Value::Float(value)),
-        }
-    }
-
-    fn read(self, bits: u64) -> Value {
-        match self.from {
-            Type::U8 | Type::B8 => Value::Integer(bits as u8 as i128),
-            Type::U16 | Type::B16 => Value::Integer(bits as u16 as i128),
-            Type::U32 | Type::B32 => Value::Integer(bits as u32 as i128),
-            Type::S8 => Value::Integer(bits as i8 as i128),
-            Type::S16 => Value::Integer(bits as i16 as i128),
-            Type::S32 => Value::Integer(bits as i32 as i128),
-            Type::S64 => Value::Integer(bits as i64 as i128),
-            Type::F16 => Value::Float(f16::from_bits(bits as u16).to_f64()),
-            Type::Bf16 => Value::Float(bf16::from_bits(bits as u16).to_f64()),
-            Type::F32 => {
-                let x = f32::from_bits(bits as u32);
-                Value::Float(if self.flush && x.is_subnormal() {
-                    f64::from(0f32.copysign(x))
-                } else {
-                    f64::from(x)
-                })
+        let value = match self.from {
+            Kind::Integer { bits: size, signed } => {
+                let (up, bits) = (64 - size, bits << (64 - size));
+                Value::Integer(if signed { i128::from(bits as i64 >> up) } else { i128::from(bits >> up) })
             }
-            Type::F64 => Value::Float(f64::from_bits(bits)),
-            _ => Value::Integer(bits as i128),
+            Kind::Float(format) => {
+                let x = format.decode(bits);
+                let subnormal = format.bits == 32 && x.abs() < f64::from(f32::MIN_POSITIVE);
+                Value::Float(if self.flush && subnormal { 0f64.copysign(x) } else { x })
+            }
+        };
+        match (self.to, value) {
+            (Kind::Integer { bits, signed }, Value::Integer(value)) => self.to_integer(value, bits, signed),
+            (Kind::Integer { bits, signed }, Value::Float(x)) => self.round_to_integer(x, bits, signed),
+            (Kind::Float(format), value) => self.to_float(value, &format),
         }
     }
 
-    fn bounds(self) -> (i128, i128) {
-        let bits = 8 * self.to.size_bytes() as u32;
-        if is_signed(self.to) {
-            (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
-        } else {
-            (0, (1i128 << bits) - 1)
-        }
-    }
-
-    fn to_integer(self, value: i128) -> u64 {
-        let (low, high) = self.bounds();
+    fn to_integer(self, value: i128, bits: u32, signed: bool) -> u64 {
+        let (low, high) = bounds(bits, signed);
         let value = if self.saturate { value.clamp(low, high) } else { value };
         // A narrow result fills its register by its own sign.
-        match self.to {
-            Type::U8 | Type::B8 => value as u8 as u64,
-            Type::U16 | Type::B16 => value as u16 as u64,
-            Type::U32 | Type::B32 => value as u32 as u64,
-            Type::S8 => value as i8 as i64 as u64,
-            Type::S16 => value as i16 as i64 as u64,
-            Type::S32 => value as i32 as i64 as u64,
-            _ => value as u64,
-        }
+        let up = 64 - bits;
+        let top = (value as u64) << up;
+        if signed { (top as i64 >> up) as u64 } else { top >> up }
     }
 
-    fn float_to_integer(self, value: f64) -> u64 {
-        if value.is_nan() {
+    fn round_to_integer(self, x: f64, bits: u32, signed: bool) -> u64 {
+        if x.is_nan() {
             // The top bit where 64 bits take part, else zero.
-            let bits = 8 * self.to.size_bytes();
-            return if self.from == Type::F64 || bits == 64 { self.to_integer(1 << (bits - 1)) } else { 0 };
+            let wide = bits == 64 || matches!(self.from, Kind::Float(Float { bits: 64, .. }));
+            return if wide { self.to_integer(1 << (bits - 1), bits, signed) } else { 0 };
         }
-        let (low, high) = self.bounds();
-        let whole = integral(value, self.rounding);
-        self.to_integer((whole as i128).clamp(low, high))
+        let (low, high) = bounds(bits, signed);
+        self.to_integer((integral(x, self.rounding) as i128).clamp(low, high), bits, signed)
     }
 
-    fn to_float(self, value: Value) -> u64 {
+    fn to_float(self, value: Value, format: &Float) -> u64 {
         let value = match value {
-            Value::Float(value) if self.integral => Value::Float(integral(value, self.rounding)),
+            Value::Float(x) if self.integral => Value::Float(integral(x, self.rounding)),
             value => value,
         };
         let value = match value {
@@ -238,26 +279,68 @@ impl Code {
             Value::Float(x) if self.relu && x <= 0.0 => Value::Float(0.0),
             value => value,
         };
-        match self.to {
-            Type::F64 => match round(value, 53, 1023, self.rounding) {
-                x if x.is_nan() => NAN64,
-                x => x.to_bits(),
-            },
-            Type::F32 => {
-                let x = round(value, 24, 127, self.rounding) as f32;
-                let x = if self.flush && x.is_subnormal() { 0f32.copysign(x) } else { x };
-                if x.is_nan() { NAN32.into() } else { x.to_bits().into() }
+        let x = round(value, format, self.rounding);
+        let x = if self.finite && x.is_infinite() { format.largest.copysign(x) } else { x };
+        let subnormal = format.bits == 32 && x.abs() < f64::from(f32::MIN_POSITIVE);
+        format.encode(if self.flush && subnormal { 0f64.copysign(x) } else { x })
+    }
+}
+
+/// The smallest and the largest integer.
+fn bounds(bits: u32, signed: bool) -> (i128, i128) {
+    if signed { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) }
+}
+
+impl Float {
+    /// The value of bits.
+    fn decode(&self, bits: u64) -> f64 {
+        match self.bits {
+            64 => return f64::from_bits(bits),
+            32 => return f64::from(f32::from_bits(bits as u32)),
+            _ => {}
+        }
+        let fraction_bits = self.precision - 1;
+        let magnitude = bits & ((1 << (self.bits - 1)) - 1);
+        let (exponent, fraction) = (magnitude >> fraction_bits, magnitude & ((1 << fraction_bits) - 1));
+        let unit = exp2(self.low - fraction_bits);
+        let value = match exponent {
+            0 => fraction as f64 * unit,
+            _ => (fraction | 1 << fraction_bits) as f64 * unit * exp2(exponent as i32 - 1),
+        };
+        // Infinity comes next after the largest value, where there is one.
+        let value = match () {
+            () if value <= self.largest => value,
+            () if fraction == 0 => f64::INFINITY,
+            () => f64::NAN,
+        };
+        if bits >> (self.bits - 1) & 1 != 0 { -value } else { value }
+    }
+
+    /// The bits of a value that the format has, or of an infinity or NaN.
+    fn encode(&self, x: f64) -> u64 {
+        match self.bits {
+            64 => return if x.is_nan() { NAN64 } else { x.to_bits() },
+            32 => return if x.is_nan() { NAN32.into() } else { (x as f32).to_bits().into() },
+            _ => {}
+        }
+        let sign = u64::from(x.is_sign_negative()) << (self.bits - 1);
+        let fraction_bits = self.precision - 1;
+        match () {
+            () if x.is_nan() => (1 << (self.bits - 1)) - 1,
+            () if x.is_infinite() => sign | (self.encode(self.largest) + 1),
+            () => {
+                let exponent = ((x.to_bits() >> 52 & 0x7ff) as i32 - 1023).max(self.low);
+                let units = (x.abs() * exp2(fraction_bits - exponent)) as u64;
+                // The hidden bit makes the 1 that exponents of normal values start at.
+                sign | ((((exponent - self.low) as u64) << fraction_bits) + units)
             }
-            Type::F16 => match round(value, 11, 15, self.rounding) {
-                x if x.is_nan() => 0x7fff,
-                x => f16::from_f64(x).to_bits().into(),
-            },
-            _ => match round(value, 8, 127, self.rounding) {
-                x if x.is_nan() => 0x7fff,
-                x => bf16::from_f64(x).to_bits().into(),
-            },
         }
     }
+}
+
+/// `2^exponent`, in float64's range of normal values.
+fn exp2(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
 fn integral(x: f64, rounding: Rounding) -> f64 {
@@ -270,9 +353,8 @@ fn integral(x: f64, rounding: Rounding) -> f64 {
     }
 }
 
-/// The value with `precision` significant bits and exponents up to `max_exponent`, in float64, which
-/// holds all the narrower formats exactly.
-fn round(value: Value, precision: i32, max_exponent: i32, rounding: Rounding) -> f64 {
+/// The value in a format, as a float64, which holds all the narrower formats exactly.
+fn round(value: Value, format: &Float, rounding: Rounding) -> f64 {
     let (negative, mut magnitude, mut exponent) = match value {
         Value::Integer(0) => return 0.0,
         Value::Integer(x) => (x < 0, x.unsigned_abs(), 0),
@@ -286,7 +368,7 @@ fn round(value: Value, precision: i32, max_exponent: i32, rounding: Rounding) ->
     };
     // Drop bits below the format's last place: of the number, or of the smallest subnormal.
     let top = 127 - magnitude.leading_zeros() as i32 + exponent;
-    let last = (top - precision + 1).max(2 - max_exponent - precision);
+    let last = top.max(format.low) - format.precision + 1;
     if last > exponent {
         let drop = (last - exponent).min(120) as u32;
         let (kept, rest, half) = (magnitude >> drop, magnitude & ((1 << drop) - 1), 1u128 << (drop - 1));
@@ -304,18 +386,18 @@ fn round(value: Value, precision: i32, max_exponent: i32, rounding: Rounding) ->
     if magnitude == 0 {
         return 0.0f64.copysign(sign);
     }
-    let top = 127 - magnitude.leading_zeros() as i32 + exponent;
-    if top > max_exponent {
-        let largest = (2.0 - 2f64.powi(1 - precision)) * 2f64.powi(max_exponent);
-        let to_infinity = match rounding {
-            Rounding::Nearest | Rounding::Away => true,
-            Rounding::Zero => false,
-            Rounding::Down => negative,
-            Rounding::Up => !negative,
-        };
-        return sign * if to_infinity { f64::INFINITY } else { largest };
-    }
     // Two exact steps, so that a subnormal double is reached without rounding.
     let half_exponent = exponent / 2;
-    sign * (magnitude as f64 * 2f64.powi(half_exponent)) * 2f64.powi(exponent - half_exponent)
+    let x = (magnitude as f64 * 2f64.powi(half_exponent)) * 2f64.powi(exponent - half_exponent);
+    let to_infinity = match rounding {
+        Rounding::Nearest | Rounding::Away => true,
+        Rounding::Zero => false,
+        Rounding::Down => negative,
+        Rounding::Up => !negative,
+    };
+    match () {
+        () if x <= format.largest => sign * x,
+        () if to_infinity => sign * f64::INFINITY,
+        () => sign * format.largest,
+    }
 }

@@ -1,5 +1,6 @@
 //! `cvt` among integers and floats in every rounding and saturation, and packing moves, PTX ISA 9.7.9.
 
+use crate::half::decode;
 use crate::lanes::{Lane, Table};
 use crate::rounding::{BF16, F16, F32, Format, MODES, Mode, flush, odd, to_integer};
 
@@ -146,58 +147,217 @@ fn floats_to_floats() {
     t.unary("cvt.rn.sat.f32.f64 d, a;", |a: f64| if a > 0.0 { (a as f32).min(1.0) } else { 0.0 });
 }
 
-/// The value of float16 or bfloat16 bits.
-fn decode(bits: u16, format: &Format) -> f64 {
-    let fraction_bits = format.precision - 1;
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let (exponent, fraction) = ((bits & 0x7fff) >> fraction_bits, bits & ((1 << fraction_bits) - 1));
-    let unit = (format.low as f64 - fraction_bits as f64).exp2();
-    match exponent as i32 {
-        0 => sign * fraction as f64 * unit,
-        e if e == 2 * format.high + 1 => {
-            if fraction == 0 {
-                sign * f64::INFINITY
-            } else {
-                f64::NAN
-            }
+/// The bits of a value rounded to a 16-bit format.
+fn narrow(value: f64, format: &Format, mode: Mode) -> u16 {
+    format.encode(format.round(value, mode), 16) as u16
+}
+
+/// `.satfinite`: what is too large, infinities included, becomes the largest value.
+fn finite(value: f64, format: &Format) -> f64 {
+    let largest = (2.0 - (1.0 - format.precision as f64).exp2()) * (format.high as f64).exp2();
+    if value.is_nan() { value } else { value.clamp(-largest, largest) }
+}
+
+fn relu(value: f64) -> f64 {
+    if value <= 0.0 { 0.0 } else { value }
+}
+
+/// A float32 whose value is usual for a half, from random bits, in place of `a` and `b`.
+const MODEST: &str = "and.b32 a, a, 0x8fffffff; or.b32 a, a, 0x30000000;
+    and.b32 b, b, 0x8fffffff; or.b32 b, b, 0x30000000; ";
+
+fn modest(bits: u32) -> f64 {
+    f32::from_bits(bits & 0x8fff_ffff | 0x3000_0000) as f64
+}
+
+/// Conversions between a 16-bit format, `f32`, `f64` and integers.
+fn halves(t: &mut Table, name: &str, format: &'static Format) {
+    let value = |a: u16| decode(a, format);
+    t.unary(&format!("cvt.f32.{name} d, a;"), |a: u16| value(a) as f32);
+    t.unary(&format!("cvt.f64.{name} d, a;"), value);
+    for (mode, rounding, integer) in MODES {
+        t.unary(&format!("cvt.{rounding}.{name}.f32 d, a;"), |a: f32| narrow(a as f64, format, mode));
+        let one = MODEST.lines().next().unwrap_or_default();
+        t.unary(&format!("{one} cvt.{rounding}.{name}.f32 d, a;"), |a: u32| narrow(modest(a), format, mode));
+        t.unary(&format!("cvt.{rounding}.{name}.f64 d, a;"), |a: f64| narrow(a, format, mode));
+        t.unary(&format!("cvt.{rounding}.{name}.s32 d, a;"), |a: i32| narrow(a as f64, format, mode));
+        t.unary(&format!("cvt.{rounding}.{name}.u64 d, a;"), |a: u64| {
+            narrow(float_from(a as i128, mode, Some(format)), format, mode)
+        });
+        t.unary(&format!("cvt.{rounding}.{name}.s16 d, a;"), |a: i16| narrow(a as f64, format, mode));
+        t.unary(&format!("cvt.{integer}.{name}.{name} d, a;"), |a: u16| {
+            narrow(to_integer(value(a), mode), format, Mode::Nearest)
+        });
+        t.unary(&format!("cvt.{integer}.s32.{name} d, a;"), |a: u16| {
+            integer_from::<i32>(value(a), mode, false)
+        });
+        t.unary(&format!("cvt.{integer}.u32.{name} d, a;"), |a: u16| {
+            integer_from::<u32>(value(a), mode, false)
+        });
+        t.unary(&format!("cvt.{integer}.s64.{name} d, a;"), |a: u16| {
+            integer_from::<i64>(value(a), mode, false)
+        });
+        t.unary(&format!("cvt.{integer}.u16.{name} d, a;"), |a: u16| {
+            integer_from::<u16>(value(a), mode, false)
+        });
+        t.unary(&format!("cvt.{integer}.s16.{name} d, a;"), |a: u16| {
+            integer_from::<i16>(value(a), mode, false)
+        });
+    }
+    for (mode, rounding, _) in &MODES[..2] {
+        let (mode, plain) = (*mode, |v: f64| v);
+        let forms: [(&str, &dyn Fn(f64) -> f64); 4] = [
+            ("", &plain),
+            (".relu", &relu),
+            (".satfinite", &|v| finite(v, format)),
+            (".relu.satfinite", &|v| relu(finite(v, format))),
+        ];
+        for (form, apply) in forms {
+            let convert = |v: f64| narrow(apply(v), format, mode);
+            t.unary(&format!("cvt.{rounding}{form}.{name}.f32 d, a;"), |a: f32| convert(a as f64));
+            // The first source is the upper half.
+            let pair = format!("cvt.{rounding}{form}.{name}x2.f32 d, a, b;");
+            t.binary(&pair, |a: f32, b: f32| (convert(a as f64) as u32) << 16 | convert(b as f64) as u32);
+            t.binary(&format!("{MODEST} {pair}"), |a: u32, b: u32| {
+                (convert(modest(a)) as u32) << 16 | convert(modest(b)) as u32
+            });
         }
-        e => sign * (fraction + (1 << fraction_bits)) as f64 * unit * ((e - 1) as f64).exp2(),
     }
 }
 
 #[test]
 fn half_precision() {
     let mut t = Table::default();
-    let half = |a: f64, mode| F16.encode(F16.round(a, mode), 16) as u16;
-    t.unary("cvt.rn.f16.f32 d, a;", |a: f32| half(a as f64, Mode::Nearest));
-    t.unary("cvt.rz.f16.f32 d, a;", |a: f32| half(a as f64, Mode::Zero));
-    t.unary("cvt.rn.f16.f64 d, a;", |a: f64| half(a, Mode::Nearest));
-    t.unary("cvt.f32.f16 d, a;", |a: u16| decode(a, &F16) as f32);
-    t.unary("cvt.f64.f16 d, a;", |a: u16| decode(a, &F16));
-    t.unary("cvt.rzi.s32.f16 d, a;", |a: u16| integer_from::<i32>(decode(a, &F16), Mode::Zero, false));
-    // The first source is the upper half.
-    t.binary("cvt.rn.f16x2.f32 d, a, b;", |a: f32, b: f32| {
-        (half(a as f64, Mode::Nearest) as u32) << 16 | half(b as f64, Mode::Nearest) as u32
-    });
-    let random_half = "and.b32 a, a, 0x8fffffff; or.b32 a, a, 0x30000000;";
-    t.unary(&format!("{random_half} cvt.rn.f16.f32 d, a;"), |a: u32| {
-        half(f32::from_bits(a & 0x8fff_ffff | 0x3000_0000) as f64, Mode::Nearest)
-    });
+    halves(&mut t, "f16", &F16);
+    t.unary("cvt.rp.f16.s8 d, a;", |a: i8| narrow(a as f64, &F16, Mode::Up));
+    t.unary("cvt.rmi.s8.f16 d, a;", |a: u16| integer_from::<i8>(decode(a, &F16), Mode::Down, false));
+    t.unary("cvt.ftz.f32.f16 d, a;", |a: u16| decode(a, &F16) as f32);
+    t.unary("cvt.rp.ftz.f16.f32 d, a;", |a: f32| narrow(flush(a) as f64, &F16, Mode::Up));
+    let clamp = |v: f64| if v > 0.0 { v.min(1.0) } else { 0.0 };
+    t.unary("cvt.sat.f32.f16 d, a;", |a: u16| clamp(decode(a, &F16)) as f32);
+    t.unary("cvt.rn.sat.f16.f32 d, a;", |a: f32| narrow(clamp(a as f64), &F16, Mode::Nearest));
+    t.unary("cvt.sat.f16.f16 d, a;", |a: u16| narrow(clamp(decode(a, &F16)), &F16, Mode::Nearest));
 }
 
 #[test]
 fn brain_floats() {
     let mut t = Table::default();
-    let brain = |a: f64, mode| BF16.encode(BF16.round(a, mode), 16) as u16;
-    t.unary("cvt.rn.bf16.f32 d, a;", |a: f32| brain(a as f64, Mode::Nearest));
-    t.unary("cvt.rz.bf16.f32 d, a;", |a: f32| brain(a as f64, Mode::Zero));
-    t.unary("cvt.f32.bf16 d, a;", |a: u16| decode(a, &BF16) as f32);
-    t.binary("cvt.rn.bf16x2.f32 d, a, b;", |a: f32, b: f32| {
-        (brain(a as f64, Mode::Nearest) as u32) << 16 | brain(b as f64, Mode::Nearest) as u32
-    });
-    t.unary("cvt.rn.relu.bf16.f32 d, a;", |a: f32| {
-        if a.is_nan() || a > 0.0 { brain(a as f64, Mode::Nearest) } else { 0 }
-    });
+    halves(&mut t, "bf16", &BF16);
+    for (mode, rounding, _) in MODES {
+        t.unary(&format!("cvt.{rounding}.bf16.f16 d, a;"), |a: u16| narrow(decode(a, &F16), &BF16, mode));
+        t.unary(&format!("cvt.{rounding}.f16.bf16 d, a;"), |a: u16| narrow(decode(a, &BF16), &F16, mode));
+    }
+}
+
+#[test]
+fn tf32() {
+    let mut t = Table::default();
+    const TF32: Format = Format { precision: 11, low: -126, high: 127 };
+    let rounded = |a: f32, mode| TF32.round(a as f64, mode) as f32;
+    // To nearest, ties away from zero, from the two neighbours.
+    let away = |a: f32| {
+        let (down, up) = (rounded(a, Mode::Zero), rounded(a, if a > 0.0 { Mode::Up } else { Mode::Down }));
+        let (down_error, up_error) = (a as f64 - down as f64, up as f64 - a as f64);
+        // The neighbour above the largest value is as far from it as the one below.
+        let up_error = if up.is_infinite() { 2f64.powi(117) - down_error.abs() } else { up_error };
+        if a.is_infinite() || up_error.abs() <= down_error.abs() { up } else { down }
+    };
+    let largest = (2.0 - 2f64.powi(-10)) * 2f64.powi(127);
+    let finite = |a: f32| if a.is_nan() { a } else { (a as f64).clamp(-largest, largest) as f32 };
+    let relu = |a: f32| if a <= 0.0 { 0.0 } else { a };
+    let ties = "and.b32 a, a, 0xfffff000; ";
+    let tie = |a: u32| f32::from_bits(a & 0xffff_f000);
+    t.unary("cvt.rna.tf32.f32 d, a;", away);
+    t.unary(&format!("{ties} cvt.rna.tf32.f32 d, a;"), |a: u32| away(tie(a)));
+    t.unary("cvt.rna.satfinite.tf32.f32 d, a;", |a: f32| away(finite(a)));
+    for (mode, name) in [(Mode::Nearest, "rn"), (Mode::Zero, "rz")] {
+        t.unary(&format!("cvt.{name}.tf32.f32 d, a;"), |a: f32| rounded(a, mode));
+        t.unary(&format!("{ties} cvt.{name}.tf32.f32 d, a;"), |a: u32| rounded(tie(a), mode));
+        t.unary(&format!("cvt.{name}.relu.tf32.f32 d, a;"), |a: f32| relu(rounded(a, mode)));
+    }
+}
+
+/// The values of an 8-bit format, by the ISA's table of its fields; `None` for NaN.
+fn byte_value(bits: u8, is_e4m3: bool) -> Option<f64> {
+    let (fraction_bits, bias) = if is_e4m3 { (3, 7) } else { (2, 15) };
+    let (exponent, fraction) = ((bits & 0x7f) >> fraction_bits, bits & ((1 << fraction_bits) - 1));
+    let (of_one, scale) = ((fraction_bits as f64).exp2(), |e: i32| ((e - bias) as f64).exp2());
+    let magnitude = match (exponent, fraction) {
+        (15, 7) if is_e4m3 => return None,
+        (31, 0) if !is_e4m3 => f64::INFINITY,
+        (31, _) if !is_e4m3 => return None,
+        (0, fraction) => fraction as f64 / of_one * scale(1),
+        (exponent, fraction) => (1.0 + fraction as f64 / of_one) * scale(exponent as i32),
+    };
+    Some(if bits >> 7 == 1 { -magnitude } else { magnitude })
+}
+
+/// The finite value of an 8-bit format nearest to `value`, of two the even one, by looking at all of them;
+/// the canonical NaN for NaN.
+fn nearest_byte(value: f64, is_e4m3: bool) -> u8 {
+    if value.is_nan() {
+        return 0x7f;
+    }
+    let sign = (value.is_sign_negative() as u8) << 7;
+    let finite = |bits: &u8| byte_value(*bits, is_e4m3).is_some_and(f64::is_finite);
+    let distance = |bits: &u8| (byte_value(*bits, is_e4m3).unwrap_or(0.0) - value.abs().min(1e6)).abs();
+    let order = |a: &u8, b: &u8| distance(a).total_cmp(&distance(b)).then((a & 1).cmp(&(b & 1)));
+    sign | (0..0x80).filter(finite).min_by(order).unwrap_or(0)
+}
+
+#[test]
+fn bytes() {
+    let mut t = Table::default();
+    for (name, is_e4m3) in [("e4m3x2", true), ("e5m2x2", false)] {
+        let pair = |upper: f64, lower: f64| {
+            (nearest_byte(upper, is_e4m3) as u16) << 8 | nearest_byte(lower, is_e4m3) as u16
+        };
+        let code = format!("cvt.rn.satfinite.{name}.f32 d, a, b;");
+        t.binary(&code, |a: f32, b: f32| pair(a as f64, b as f64));
+        // Sizes that the formats have, ties among them.
+        let near = "and.b32 a, a, 0x87f80000; add.u32 a, a, 0x3c000000; ";
+        let value = |a: u32| f32::from_bits((a & 0x87f8_0000).wrapping_add(0x3c00_0000)) as f64;
+        t.binary(&format!("{near} {code}"), |a: u32, b: f32| pair(value(a), b as f64));
+        t.binary(&format!("cvt.rn.satfinite.relu.{name}.f32 d, a, b;"), |a: f32, b: f32| {
+            pair(relu(a as f64), relu(b as f64))
+        });
+        let halves = |a: u32| (decode((a >> 16) as u16, &F16), decode(a as u16, &F16));
+        t.unary(&format!("cvt.rn.satfinite.{name}.f16x2 d, a;"), |a: u32| pair(halves(a).0, halves(a).1));
+        t.unary(&format!("cvt.rn.satfinite.relu.{name}.f16x2 d, a;"), |a: u32| {
+            pair(relu(halves(a).0), relu(halves(a).1))
+        });
+        let half = |bits: u8| {
+            let value = byte_value(bits, is_e4m3).unwrap_or(f64::NAN);
+            narrow(value, &F16, Mode::Nearest) as u32
+        };
+        t.unary(&format!("cvt.rn.f16x2.{name} d, a;"), |a: u16| half((a >> 8) as u8) << 16 | half(a as u8));
+        t.unary(&format!("cvt.rn.relu.f16x2.{name} d, a;"), |a: u16| {
+            let positive = |bits: u32| if bits > 0x8000 { 0 } else { bits & 0x7fff };
+            positive(half((a >> 8) as u8)) << 16 | positive(half(a as u8))
+        });
+    }
+}
+
+#[test]
+fn integers_are_packed() {
+    let mut t = Table::default();
+    let two = |low: i32, high: i32, bits: u32| {
+        let mask = (1u32 << bits) - 1;
+        move |a: i32, b: i32| (a.clamp(low, high) as u32 & mask) << bits | b.clamp(low, high) as u32 & mask
+    };
+    let (u16s, s16s) = (two(0, 0xffff, 16), two(-0x8000, 0x7fff, 16));
+    t.binary("cvt.pack.sat.u16.s32 d, a, b;", u16s);
+    t.binary("cvt.pack.sat.s16.s32 d, a, b;", s16s);
+    for bits in [2, 4, 8] {
+        let (unsigned, signed) =
+            (two(0, (1 << bits) - 1, bits), two(-(1 << (bits - 1)), (1 << (bits - 1)) - 1, bits));
+        t.ternary(&format!("cvt.pack.sat.u{bits}.s32.b32 d, a, b, c;"), move |a: i32, b: i32, c: u32| {
+            c << (2 * bits) | unsigned(a, b)
+        });
+        t.ternary(&format!("cvt.pack.sat.s{bits}.s32.b32 d, a, b, c;"), move |a: i32, b: i32, c: u32| {
+            c << (2 * bits) | signed(a, b)
+        });
+    }
 }
 
 #[test]

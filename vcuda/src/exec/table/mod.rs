@@ -127,6 +127,7 @@ impl Entry<'_> {
 }
 
 mod arithmetic;
+mod cvt;
 mod half;
 mod memory;
 mod moves;

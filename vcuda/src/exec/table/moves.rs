@@ -1,4 +1,4 @@
-//! Comparisons, selections, moves and conversions.
+//! Comparisons, selections and moves.
 
 use super::*;
 
@@ -131,110 +131,6 @@ impl Entry<'_> {
             }
         }
     }
-
-    pub(super) fn cvt(&self, to: &mut Lower) -> Decoded {
-        let mut types = self.parts[1..].iter().filter_map(|part| Type::from_name(part));
-        let (Some(dt), Some(st)) = (types.next(), types.next()) else { return Err("no types".to_string()) };
-        if self.has("satfinite") {
-            return Err("satfinite is not supported".to_string());
-        }
-        let integral = ["rni", "rzi", "rmi", "rpi"].iter().position(|mode| self.has(mode));
-        let directed = ["rn", "rz", "rm", "rp", "rna"].iter().position(|mode| self.has(mode));
-        let rounding = match integral.or(directed) {
-            None | Some(0) => Rounding::Nearest,
-            Some(1) => Rounding::Zero,
-            Some(2) => Rounding::Down,
-            Some(3) => Rounding::Up,
-            Some(_) => Rounding::Away,
-        };
-        let relu = self.has("relu");
-        if let (Type::F16x2 | Type::Bf16x2, Type::F32) = (dt, st) {
-            // The first source is the upper half.
-            let half = if dt == Type::F16x2 { Type::F16 } else { Type::Bf16 };
-            let code = convert::encode(half, st, rounding, false, false, self.has("ftz"), relu);
-            for (i, operand) in [self.operand(2)?, self.operand(1)?].into_iter().enumerate() {
-                let slots = [to.temp(i), to.source(operand, false)?, 0, 0, 0];
-                to.emit::<Convert>(slots, code);
-            }
-            let d = to.destination(self.operand(0)?, false)?;
-            return done(to.emit::<Pack32>([d, to.temp(0), to.temp(1), 0, 0], 0));
-        }
-        let (d_wide, a_wide) = (
-            to.is_wide(self.operand(0)?),
-            match self.operand(1)? {
-                operand @ Operand::Reg(_) => to.is_wide(operand),
-                _ => st.size_bytes() == 8,
-            },
-        );
-        let d = to.destination(self.operand(0)?, d_wide)?;
-        let a = to.source(self.operand(1)?, a_wide)?;
-        let slots = [d, a, 0, 0, 0];
-        let (saturate, flush) = (self.has("sat"), self.has("ftz"));
-        let plain = !saturate && !flush && !relu;
-        let truncate = rounding == Rounding::Zero;
-        let nearest = rounding == Rounding::Nearest;
-        match (st, dt) {
-            (Type::U32 | Type::B32, Type::U64 | Type::S64 | Type::B64) if plain && d_wide && !a_wide => {
-                to.emit::<convert::WidenU32>(slots, 0)
-            }
-            (Type::S32, Type::U64 | Type::S64) if plain && d_wide && !a_wide => {
-                to.emit::<convert::WidenS32>(slots, 0)
-            }
-            (Type::U64 | Type::S64 | Type::B64, Type::U32 | Type::S32) if plain && !d_wide && a_wide => {
-                to.emit::<convert::Narrow>(slots, 0)
-            }
-            (Type::U8 | Type::B8, Type::U16 | Type::U32 | Type::S32) if plain && !d_wide && !a_wide => {
-                to.emit::<convert::U8>(slots, 0)
-            }
-            (Type::U16 | Type::B16, Type::U32 | Type::S32) if plain && !d_wide && !a_wide => {
-                to.emit::<convert::U16>(slots, 0)
-            }
-            (Type::S8, Type::S32 | Type::U32) if plain && !d_wide && !a_wide => {
-                to.emit::<convert::S8>(slots, 0)
-            }
-            (Type::S16, Type::S32 | Type::U32) if plain && !d_wide && !a_wide => {
-                to.emit::<convert::S16>(slots, 0)
-            }
-            (Type::U32 | Type::S32 | Type::U16 | Type::S16, Type::U8) if plain && !d_wide && !a_wide => {
-                to.emit::<convert::U8>(slots, 0)
-            }
-            (Type::U32 | Type::S32, Type::U16) if plain && !d_wide && !a_wide => {
-                to.emit::<convert::U16>(slots, 0)
-            }
-            (Type::S32, Type::F32) if plain && nearest && !a_wide => to.emit::<convert::S32ToF32>(slots, 0),
-            (Type::U32, Type::F32) if plain && nearest && !a_wide => to.emit::<convert::U32ToF32>(slots, 0),
-            (Type::S32, Type::F64) if plain && !a_wide => to.emit::<convert::S32ToF64>(slots, 0),
-            (Type::U32, Type::F64) if plain && !a_wide => to.emit::<convert::U32ToF64>(slots, 0),
-            (Type::F32, Type::F64) if plain => to.emit::<convert::F32ToF64>(slots, 0),
-            (Type::F64, Type::F32) if plain && nearest => to.emit::<convert::F64ToF32>(slots, 0),
-            (Type::F32, Type::S32) if plain && truncate && !d_wide => {
-                to.emit::<convert::F32ToS32Rz>(slots, 0)
-            }
-            (Type::F32, Type::U32) if plain && truncate && !d_wide => {
-                to.emit::<convert::F32ToU32Rz>(slots, 0)
-            }
-            (Type::F64, Type::S32) if plain && truncate && !d_wide => {
-                to.emit::<convert::F64ToS32Rz>(slots, 0)
-            }
-            (Type::F32, Type::F32) if plain && integral == Some(0) => {
-                to.emit::<convert::RoundEven32>(slots, 0)
-            }
-            (Type::F32, Type::F32) if plain && integral == Some(2) => to.emit::<convert::Floor32>(slots, 0),
-            (Type::F64, Type::F64) if plain && integral == Some(0) => {
-                to.emit::<convert::RoundEven64>(slots, 0)
-            }
-            (Type::F64, Type::F64) if plain && integral == Some(2) => to.emit::<convert::Floor64>(slots, 0),
-            (Type::F32, Type::F32) if saturate && !flush && !relu && integral.is_none() => {
-                to.emit::<Saturate32>(slots, 0)
-            }
-            _ => {
-                let widths = a_wide as u16 | (d_wide as u16) << 1;
-                let code = convert::encode(dt, st, rounding, integral.is_some(), saturate, flush, relu);
-                to.emit::<Convert>([d, a, 0, 0, widths], code);
-            }
-        }
-        Ok(())
-    }
 }
 
 pub(in crate::exec) fn emit_select(to: &mut Lower, wide: bool, slots: [u16; 5]) {
@@ -261,7 +157,7 @@ pub(in crate::exec) fn emit_compare(
             "ltu" => Ltu, "leu" => Leu, "gtu" => Gtu, "geu" => Geu, "num" => Num, "nan" => Nan);
     let signed = matches!(ty, Type::S16 | Type::S32 | Type::S64);
     match (name, signed) {
-        _ if convert::is_float(ty) => return Err(String::new()),
+        _ if matches!(ty, Type::F32 | Type::F64) => return Err(String::new()),
         ("eq", _) => by_width!(to, ty, Eq, slots, imm),
         ("ne", _) => by_width!(to, ty, Ne, slots, imm),
         ("lt", true) => by_width!(to, ty, LtS, slots, imm),
