@@ -18,7 +18,7 @@ pub const PROMPT: &str = "a photo of a {}";
 /// Which model, on what.
 #[derive(Args)]
 pub struct ModelOptions {
-    /// Hugging Face folder, or a safetensors file in Hugging Face or OpenAI/open_clip naming
+    /// Hugging Face or open_clip folder, or a safetensors file in either naming
     #[arg(long, short, value_name = "PATH")]
     pub model: PathBuf,
     /// Activation of a bare safetensors file, which does not say its own
