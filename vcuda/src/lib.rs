@@ -6,3 +6,4 @@ pub mod api;
 pub mod exec;
 pub mod memory;
 pub mod ptx;
+pub mod tensor_map;

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::fault::FaultKind;
 use super::op::{ALL, Body, Flow, LANES, Op, Warp, Word};
 
-/// Where shared and local memory appear among generic addresses: above any host address.
+/// Where shared and local memory and the kernel's parameters appear among generic addresses: above any
+/// host address. The address of a parameter is in its window from the start.
 pub const SHARED_WINDOW: u64 = 1 << 60;
 pub const LOCAL_WINDOW: u64 = 2 << 60;
+pub const PARAM_WINDOW: u64 = 3 << 60;
 
 /// State spaces, as const parameters: with 64-bit addresses but for `SHARED32`.
 pub const GLOBAL: u8 = 0;
@@ -15,6 +17,7 @@ pub const SHARED32: u8 = 1;
 pub const SHARED64: u8 = 2;
 pub const LOCAL: u8 = 3;
 pub const GENERIC: u8 = 4;
+pub const PARAM: u8 = 5;
 
 /// A memory element.
 pub trait Element: Copy + 'static {
@@ -110,73 +113,85 @@ unsafe fn pointers_checked<const SPACE: u8>(
 ) -> Option<[*mut u8; LANES]> {
     let mut out = [std::ptr::null_mut(); LANES];
     for lane in 0..LANES {
-        let address = at[lane];
+        out[lane] = warp.pointer::<SPACE>(lane, at[lane], bytes, bytes)?;
+    }
+    Some(out)
+}
+
+impl Warp<'_> {
+    /// The host pointer of a lane's access of `bytes` at `address`, a multiple of `align`; `None` after a
+    /// fault. Generic addresses of shared memory reach the whole cluster, others the CTA's own.
+    pub fn pointer<const SPACE: u8>(
+        &mut self,
+        lane: usize,
+        address: u64,
+        bytes: u64,
+        align: u64,
+    ) -> Option<*mut u8> {
+        let cta = self.cta;
         let space = match SPACE {
             GENERIC if address >> 60 == SHARED_WINDOW >> 60 => SHARED64,
             GENERIC if address >> 60 == LOCAL_WINDOW >> 60 => LOCAL,
+            GENERIC | LOCAL if address >> 60 == PARAM_WINDOW >> 60 => PARAM,
             GENERIC => GLOBAL,
             space => space,
         };
-        let offset =
-            if SPACE == GENERIC && space != GLOBAL { address & (SHARED_WINDOW - 1) } else { address };
+        let offset = if SPACE == GENERIC || space == PARAM { address & (SHARED_WINDOW - 1) } else { address };
         let named = match space {
             GLOBAL => "global",
             LOCAL => "local",
+            PARAM => "parameter",
             _ => "shared",
         };
-        if address & (bytes - 1) != 0 {
+        if address & (align - 1) != 0 {
             let message = format!("a {named} access of {bytes} bytes at {address:#x} is misaligned");
-            warp.fail_lane(lane, FaultKind::MisalignedAddress, message);
+            self.fail_lane(lane, FaultKind::MisalignedAddress, message);
             return None;
         }
-        let within = |size: usize| offset < size as u64 && size as u64 - offset >= bytes;
-        out[lane] = match space {
-            GLOBAL => {
-                if !(offset >= warp.range.0 && offset < warp.range.1) {
-                    warp.range = warp.cta.memory.range_of(offset).unwrap_or((1, 1));
-                }
-                if !(offset >= warp.range.0 && offset < warp.range.1 && warp.range.1 - offset >= bytes) {
-                    let place = match warp.cta.memory.range_of(offset) {
-                        Some((start, end)) => {
-                            format!(
-                                "past the end of the allocation {start:#x}..{end:#x} ({} bytes)",
-                                end - start
-                            )
-                        }
-                        None => "outside every allocation".to_string(),
-                    };
-                    let message = format!("a global access of {bytes} bytes at {offset:#x} is {place}");
-                    warp.fail_lane(lane, FaultKind::IllegalAddress, message);
+        let (base, size) = match space {
+            GLOBAL => return self.global_pointer(lane, address, bytes),
+            // SAFETY: the lane's part of the warp's local memory.
+            LOCAL => unsafe {
+                let size = cta.kernel.local_bytes_per_thread;
+                (self.local.add(lane * size), size)
+            },
+            PARAM => (cta.params, cta.kernel.param_bytes),
+            _ if SPACE == GENERIC => match cta.shared_at(offset, bytes) {
+                Ok(at) => return Some(at),
+                Err(message) => {
+                    self.fail_lane(lane, FaultKind::IllegalAddress, message);
                     return None;
                 }
-                offset as *mut u8
-            }
-            LOCAL => {
-                let size = warp.cta.kernel.local_bytes_per_thread;
-                if !within(size) {
-                    let message =
-                        format!("a local access of {bytes} bytes at {offset:#x} is outside its {size} bytes");
-                    warp.fail_lane(lane, FaultKind::IllegalAddress, message);
-                    return None;
-                }
-                // SAFETY: inside the lane's part of the warp's local memory.
-                unsafe { warp.local.add(lane * size + offset as usize) }
-            }
-            _ => {
-                let size = warp.cta.shared_bytes;
-                if !within(size) {
-                    let message = format!(
-                        "a shared access of {bytes} bytes at {offset:#x} is outside its {size} bytes"
-                    );
-                    warp.fail_lane(lane, FaultKind::IllegalAddress, message);
-                    return None;
-                }
-                // SAFETY: inside the CTA's shared memory.
-                unsafe { warp.cta.shared.add(offset as usize) }
-            }
+            },
+            _ => (cta.shared, cta.shared_bytes),
         };
+        if !(offset < size as u64 && size as u64 - offset >= bytes) {
+            let message =
+                format!("a {named} access of {bytes} bytes at {offset:#x} is outside its {size} bytes");
+            self.fail_lane(lane, FaultKind::IllegalAddress, message);
+            return None;
+        }
+        // SAFETY: inside the memory that `base` is the start of.
+        Some(unsafe { base.add(offset as usize) })
     }
-    Some(out)
+
+    fn global_pointer(&mut self, lane: usize, address: u64, bytes: u64) -> Option<*mut u8> {
+        if !(address >= self.range.0 && address < self.range.1) {
+            self.range = self.cta.memory.range_of(address).unwrap_or((1, 1));
+        }
+        if address >= self.range.0 && address < self.range.1 && self.range.1 - address >= bytes {
+            return Some(address as *mut u8);
+        }
+        let place = match self.cta.memory.range_of(address) {
+            Some((start, end)) => {
+                format!("past the end of the allocation {start:#x}..{end:#x} ({} bytes)", end - start)
+            }
+            None => "outside every allocation".to_string(),
+        };
+        let message = format!("a global access of {bytes} bytes at {address:#x} is {place}");
+        self.fail_lane(lane, FaultKind::IllegalAddress, message);
+        None
+    }
 }
 
 /// The host pointer of an access of `bytes` at one valid address in all lanes, such as the operand that

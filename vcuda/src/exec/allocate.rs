@@ -116,7 +116,8 @@ fn visit(instruction: &Instruction, read: &mut impl FnMut(RegId), write: &mut im
         read(guard.reg);
     }
     for (i, operand) in instruction.operands.iter().enumerate() {
-        if i == 0 && has_destination {
+        let is_address = matches!(operand, Operand::Address(..) | Operand::TensorAddress(..));
+        if i == 0 && has_destination && !is_address {
             each(operand, write);
             // Lanes that the guard leaves out keep what was there.
             if instruction.guard.is_some() {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::kernel::Kernel;
+
 /// The kind of a fault, which decides the CUDA error that the launch fails with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
@@ -22,6 +24,25 @@ pub enum FaultKind {
 pub struct Fault {
     pub kind: FaultKind,
     pub message: String,
+}
+
+/// Where something was done: CTA, thread of it, PTX line.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    pub cta: [u32; 3],
+    pub thread: u32,
+    pub line: u32,
+}
+
+impl Kernel {
+    /// What went wrong, with the kernel, the PTX line, the source's where it is known, CTA and thread.
+    #[cold]
+    pub fn blame(&self, what: &str, block: [u32; 3], origin: Origin) -> String {
+        let ([bx, by, _], Origin { cta, thread, line }) = (block, origin);
+        let thread = [thread % bx, thread / bx % by, thread / bx / by];
+        let source = self.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
+        format!("{}: {what}; PTX line {line}{source}, CTA {cta:?}, thread {thread:?}", self.name)
+    }
 }
 
 impl fmt::Display for Fault {

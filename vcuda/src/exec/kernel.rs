@@ -37,6 +37,13 @@ pub enum Special {
     Ntid(usize),
     Ctaid(usize),
     Nctaid(usize),
+    ClusterCtaid(usize),
+    ClusterNctaid(usize),
+    ClusterId(usize),
+    Nclusterid(usize),
+    ClusterCtarank,
+    ClusterNctarank,
+    IsExplicitCluster,
     LaneId,
     WarpId,
     WarpCount,
@@ -61,6 +68,8 @@ pub struct Kernel {
     /// Registers a thread, as its slots would be on a GPU: an estimate.
     pub registers_estimate: u32,
     pub max_threads_per_block: u32,
+    /// `.reqnctapercluster`: the cluster that every launch has.
+    pub cluster: Option<[u32; 3]>,
 
     pub(super) ops: Vec<Op>,
     /// Slots (d, a, b, c) of the fused multiply-adds in runs.

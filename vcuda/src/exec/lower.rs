@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::access::PARAM_WINDOW;
 use super::allocate::{Allocation, Place, allocate};
 use super::control::{Branch, Exit};
 use super::float::{Fma32, FmaRun};
@@ -155,6 +156,7 @@ impl<'a> Lower<'a> {
                 local_bytes_per_thread: local_bytes.next_multiple_of(16),
                 registers_estimate: registers,
                 max_threads_per_block: block.map_or(1024, |[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
+                cluster: directives.cluster,
                 ops: Vec::new(),
                 runs: Vec::new(),
                 lists: Vec::new(),
@@ -374,6 +376,13 @@ impl<'a> Lower<'a> {
             "ntid" => Special::Ntid(axis),
             "ctaid" => Special::Ctaid(axis),
             "nctaid" => Special::Nctaid(axis),
+            "cluster_ctaid" => Special::ClusterCtaid(axis),
+            "cluster_nctaid" => Special::ClusterNctaid(axis),
+            "clusterid" => Special::ClusterId(axis),
+            "nclusterid" => Special::Nclusterid(axis),
+            "cluster_ctarank" => Special::ClusterCtarank,
+            "cluster_nctarank" => Special::ClusterNctarank,
+            "is_explicit_cluster" => Special::IsExplicitCluster,
             "laneid" => Special::LaneId,
             "warpid" => Special::WarpId,
             "nwarpid" => Special::WarpCount,
@@ -408,7 +417,7 @@ impl<'a> Lower<'a> {
     fn address_of(&self, name: &str) -> Result<u64, String> {
         match self.locate(name)? {
             Location::Shared(address) | Location::Local(address) | Location::Global(address) => Ok(address),
-            Location::Param(_) => Err(format!("the address of the kernel parameter {name}")),
+            Location::Param(offset) => Ok(PARAM_WINDOW + offset as u64),
         }
     }
 }

@@ -6,9 +6,13 @@
 
 mod access;
 mod allocate;
+mod async_copy;
+mod bulk;
+mod cluster;
 mod collective;
 mod control;
 mod convert;
+mod engine;
 mod fault;
 mod float;
 mod half;
@@ -16,14 +20,18 @@ mod inline;
 mod integer;
 mod kernel;
 mod lower;
+mod mbarrier;
 mod module;
 pub mod op;
 mod pool;
 mod run;
 mod schedule;
 mod table;
+mod tensor_copy;
+mod tensor_replace;
 mod uncommon;
 
+pub use bulk::Kind;
 pub use fault::{Fault, FaultKind, LoadError};
 pub use kernel::{Kernel, Param};
 pub use module::Module;

@@ -12,6 +12,11 @@ pub const LANES: usize = 32;
 /// Every lane.
 pub const ALL: u32 = u32::MAX;
 
+/// The lanes of a mask, in order.
+pub fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
+    (0..LANES).filter(move |lane| mask >> lane & 1 != 0)
+}
+
 /// What the warp does after an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -21,10 +26,14 @@ pub enum Flow {
     Jump,
     /// The lanes in `mask` wait at barrier `wait.0` for `wait.1` threads (0: all of the CTA).
     Barrier,
+    /// The lanes in `mask` arrive at the cluster's barrier, or wait for it.
+    ClusterBarrier,
     /// The lanes in `mask` are done.
     Exit,
     /// Let another warp run: a spin loop may wait for it.
     Yield,
+    /// The same after a wait that has failed, at the mbarrier that `missed` names.
+    Miss,
     /// `fault` has been set.
     Fault,
 }
@@ -62,6 +71,20 @@ pub struct Group {
     pub mask: u32,
 }
 
+/// An mbarrier: where it is on the host, and in the shared window.
+#[derive(Clone, Copy, Debug)]
+pub struct Barrier {
+    pub host: *mut u8,
+    pub address: u64,
+}
+
+/// A wait that failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Missed {
+    pub barrier: Barrier,
+    pub pc: usize,
+}
+
 /// 32 threads: their registers and where each of them is.
 pub struct Warp<'a> {
     pub regs: *mut u32,
@@ -87,6 +110,12 @@ pub struct Warp<'a> {
     pub dead: u32,
     pub index: u32,
     pub wait: (u32, u32),
+    /// Lanes that have arrived in the current phase of the cluster's barrier, and lanes that have not
+    /// waited since they arrived.
+    pub cluster_arrived: u32,
+    pub cluster_owed: u32,
+    /// The last wait in vain.
+    pub missed: Option<Missed>,
     /// Backward branches until the next yield.
     pub budget: u32,
     /// The allocation that the last global access hit.

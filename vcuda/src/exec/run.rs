@@ -4,8 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::cluster::{self, Cluster};
 use super::control::BUDGET;
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 use super::kernel::{Kernel, Special};
 use super::op::{ALL, LANES, Warp};
 use super::pool;
@@ -27,8 +28,12 @@ impl Launch {
         self.block.iter().product()
     }
 
-    fn ctas(&self) -> usize {
-        self.grid.iter().map(|&n| n as usize).product()
+    fn clusters(&self) -> usize {
+        (0..3).map(|axis| (self.grid[axis] / self.cluster[axis]) as usize).product()
+    }
+
+    fn ctas_per_cluster(&self) -> usize {
+        self.cluster.iter().map(|&n| n as usize).product()
     }
 }
 
@@ -62,21 +67,27 @@ impl Checks {
 pub struct Cta<'a> {
     pub kernel: &'a Kernel,
     pub memory: &'a Memory,
+    /// The kernel's parameters, in their window of the generic addresses.
+    pub params: *mut u8,
     pub shared: *mut u8,
     pub shared_bytes: usize,
     pub launch: &'a Launch,
     pub options: &'a Options,
     pub index: [u32; 3],
+    /// Its place in its cluster.
+    pub rank: u32,
+    pub cluster: &'a Cluster,
     pub start: Instant,
 }
 
 /// Memory that nobody has written holds this: NaN as a float, far out of range as an index.
-const POISON: u8 = 0xff;
+pub const POISON: u8 = 0xff;
 
 /// Runs a kernel to its end.
 ///
 /// # Errors
-/// The first fault of the lowest CTA that had one before the launch stopped.
+/// A grid that its clusters do not divide; the first fault of the lowest CTA that had one before the
+/// launch stopped.
 pub fn run(
     kernel: &Kernel,
     launch: &Launch,
@@ -84,17 +95,20 @@ pub fn run(
     memory: &Memory,
     options: &Options,
 ) -> Result<(), Fault> {
-    let (ctas, next, failed) = (launch.ctas(), AtomicUsize::new(0), AtomicBool::new(false));
+    let cluster = cluster::shape(kernel, launch)
+        .map_err(|message| Fault { kind: FaultKind::IllegalInstruction, message })?;
+    let launch = &Launch { cluster, ..*launch };
+    let (clusters, next, failed) = (launch.clusters(), AtomicUsize::new(0), AtomicBool::new(false));
     let fault: Mutex<Option<(usize, Fault)>> = Mutex::new(None);
     let start = Instant::now();
     let work = || {
         let mut worker = Worker::new(kernel, launch, params);
         while !failed.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= ctas {
+            if number >= clusters {
                 break;
             }
-            if let Err(error) = worker.run_cta(number, kernel, launch, memory, options, start) {
+            if let Err(error) = worker.run_cluster(number, kernel, launch, memory, options, start) {
                 failed.store(true, Ordering::Relaxed);
                 let mut first = fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 if first.as_ref().is_none_or(|(lowest, _)| number < *lowest) {
@@ -103,7 +117,7 @@ pub fn run(
             }
         }
     };
-    pool::run(options.threads.min(ctas), &work);
+    pool::run(options.threads.min(clusters), &work);
     match fault.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         Some((_, fault)) => Err(fault),
         None => Ok(()),
@@ -115,13 +129,16 @@ pub fn run(
 #[repr(align(128))]
 struct Slot(#[allow(dead_code)] [u32; LANES]);
 
-/// A host thread's room for a CTA: registers, predicates, shared and local memory.
+/// A host thread's room for a cluster of CTAs: registers, predicates, shared and local memory.
 struct Worker {
+    /// Of one CTA; those of the next follow.
     warps: usize,
     regs: Vec<Slot>,
     preds: Vec<u32>,
+    params: Vec<Slot>,
     shared: Vec<Slot>,
     shared_bytes: usize,
+    shared_slots_per_cta: usize,
     local: Vec<Slot>,
     local_slots_per_warp: usize,
 }
@@ -129,19 +146,27 @@ struct Worker {
 impl Worker {
     fn new(kernel: &Kernel, launch: &Launch, params: &[u8]) -> Worker {
         let warps = (launch.threads() as usize).div_ceil(LANES);
+        let all_warps = warps * launch.ctas_per_cluster();
         let shared_bytes = kernel.dynamic_shared_offset + launch.dynamic_shared_bytes as usize;
+        let shared_slots_per_cta = shared_bytes.div_ceil(size_of::<Slot>());
         let poison = Slot([u32::from_ne_bytes([POISON; 4]); LANES]);
         let local_slots_per_warp = (kernel.local_bytes_per_thread * LANES).div_ceil(size_of::<Slot>());
         let mut worker = Worker {
             warps,
-            regs: vec![poison; warps * kernel.slots],
-            preds: vec![0; warps * kernel.preds],
-            shared: vec![poison; shared_bytes.div_ceil(size_of::<Slot>())],
+            regs: vec![poison; all_warps * kernel.slots],
+            preds: vec![0; all_warps * kernel.preds],
+            params: vec![poison; params.len().div_ceil(size_of::<Slot>())],
+            shared: vec![poison; shared_slots_per_cta * launch.ctas_per_cluster()],
             shared_bytes,
-            local: vec![poison; warps * local_slots_per_warp],
+            shared_slots_per_cta,
+            local: vec![poison; all_warps * local_slots_per_warp],
             local_slots_per_warp,
         };
-        for warp in 0..warps {
+        // SAFETY: slots for as many bytes were made just now.
+        unsafe {
+            std::ptr::copy_nonoverlapping(params.as_ptr(), worker.params.as_mut_ptr().cast(), params.len())
+        };
+        for warp in 0..all_warps {
             for constant in &kernel.constants {
                 worker.fill(kernel, warp, constant.slot, constant.wide, |_| constant.value);
             }
@@ -172,7 +197,7 @@ impl Worker {
         }
     }
 
-    fn run_cta(
+    fn run_cluster(
         &mut self,
         number: usize,
         kernel: &Kernel,
@@ -181,26 +206,44 @@ impl Worker {
         options: &Options,
         start: Instant,
     ) -> Result<(), Fault> {
-        let [gx, gy, _] = launch.grid.map(|n| n as usize);
-        let index = [number % gx, number / gx % gy, number / gx / gy].map(|i| i as u32);
         self.shared.fill(Slot([u32::from_ne_bytes([POISON; 4]); LANES]));
-        self.specials(kernel, launch, index);
-        let cta = Cta {
-            kernel,
-            memory,
-            shared: self.shared.as_mut_ptr().cast(),
-            shared_bytes: self.shared_bytes,
-            launch,
-            options,
-            index,
-            start,
-        };
+        let [nx, ny, _] = std::array::from_fn(|axis| (launch.grid[axis] / launch.cluster[axis]) as usize);
+        let place = [number % nx, number / nx % ny, number / nx / ny].map(|i| i as u32);
+        let stride_bytes = self.shared_slots_per_cta * size_of::<Slot>();
+        let seed = options.seed.wrapping_add(number as u64);
+        let cluster = Cluster::new(launch, seed, self.shared.as_mut_ptr().cast(), stride_bytes);
+        let [cx, cy, _] = launch.cluster;
+        let ctas: Vec<Cta> = (0..launch.ctas_per_cluster() as u32)
+            .map(|rank| {
+                let inside = [rank % cx, rank / cx % cy, rank / cx / cy];
+                Cta {
+                    kernel,
+                    memory,
+                    params: self.params.as_mut_ptr().cast(),
+                    // SAFETY: each CTA has its own part of the array.
+                    shared: unsafe {
+                        self.shared.as_mut_ptr().add(rank as usize * self.shared_slots_per_cta)
+                    }
+                    .cast(),
+                    shared_bytes: self.shared_bytes,
+                    launch,
+                    options,
+                    index: std::array::from_fn(|axis| place[axis] * launch.cluster[axis] + inside[axis]),
+                    rank,
+                    cluster: &cluster,
+                    start,
+                }
+            })
+            .collect();
         let threads = launch.threads() as usize;
-        let mut warps: Vec<Warp> = (0..self.warps)
-            .map(|warp| {
-                let live = (threads - warp * LANES).min(LANES);
+        let mut warps = Vec::with_capacity(ctas.len() * self.warps);
+        for cta in &ctas {
+            self.specials(kernel, cta);
+            for index in 0..self.warps {
+                let live = (threads - index * LANES).min(LANES);
                 let active = if live == LANES { ALL } else { (1 << live) - 1 };
-                Warp {
+                let warp = warps.len();
+                warps.push(Warp {
                     // SAFETY: each warp has its own part of each array, of the kernel's size.
                     regs: unsafe { self.regs.as_mut_ptr().add(warp * kernel.slots) }.cast(),
                     preds: unsafe { self.preds.as_mut_ptr().add(warp * kernel.preds) },
@@ -216,34 +259,47 @@ impl Worker {
                     turn: 0,
                     blocked: Vec::new(),
                     dead: !active,
-                    index: warp as u32,
+                    index: index as u32,
                     wait: (0, 0),
+                    cluster_arrived: 0,
+                    cluster_owed: 0,
+                    missed: None,
                     budget: BUDGET,
                     range: (1, 1),
-                    cta: &cta,
+                    cta,
                     fault: None,
-                }
-            })
-            .collect();
-        run_warps(&mut warps, threads as u32)
+                });
+            }
+        }
+        run_warps(&mut warps, &cluster, threads as u32)
     }
 
     /// The registers that differ from warp to warp or from CTA to CTA.
-    fn specials(&mut self, kernel: &Kernel, launch: &Launch, index: [u32; 3]) {
+    fn specials(&mut self, kernel: &Kernel, cta: &Cta) {
+        let launch = cta.launch;
         let [bx, by, _] = launch.block;
         let shared_bytes = self.shared_bytes as u64;
+        let cluster = launch.cluster;
+        let is_explicit = cluster != [1; 3] || kernel.cluster.is_some();
         for warp in 0..self.warps {
             for &(special, slot) in &kernel.specials {
                 let thread = |lane: usize| (warp * LANES + lane) as u32;
-                self.fill(kernel, warp, slot, false, |lane| {
+                self.fill(kernel, cta.rank as usize * self.warps + warp, slot, false, |lane| {
                     let below = (1u64 << lane) - 1;
                     match special {
                         Special::Tid(0) => (thread(lane) % bx).into(),
                         Special::Tid(1) => (thread(lane) / bx % by).into(),
                         Special::Tid(_) => (thread(lane) / bx / by).into(),
                         Special::Ntid(axis) => launch.block[axis].into(),
-                        Special::Ctaid(axis) => index[axis].into(),
+                        Special::Ctaid(axis) => cta.index[axis].into(),
                         Special::Nctaid(axis) => launch.grid[axis].into(),
+                        Special::ClusterCtaid(axis) => (cta.index[axis] % cluster[axis]).into(),
+                        Special::ClusterNctaid(axis) => cluster[axis].into(),
+                        Special::ClusterId(axis) => (cta.index[axis] / cluster[axis]).into(),
+                        Special::Nclusterid(axis) => (launch.grid[axis] / cluster[axis]).into(),
+                        Special::ClusterCtarank => cta.rank.into(),
+                        Special::ClusterNctarank => cluster.iter().map(|&n| u64::from(n)).product(),
+                        Special::IsExplicitCluster => is_explicit.into(),
                         Special::LaneId => lane as u64,
                         Special::WarpId => warp as u64,
                         Special::WarpCount => self_warps(launch),

@@ -1,76 +1,91 @@
-//! The warps of a CTA in turn on one host thread, until all have exited: barriers, deadlocks.
+//! Runs the warps of a cluster's CTAs in turn until all have exited: barriers, deadlocks, and the time
+//! when the engine's pending work lands.
 
 use std::mem::take;
 
+use super::cluster::Cluster;
 use super::control::{ARRIVE, COUNT};
-use super::fault::{Fault, FaultKind};
+use super::fault::{Fault, FaultKind, Origin};
 use super::op::{ALL, Flow, Group, LANES, Op, Warp};
 
 /// Why a warp stopped for now.
 enum Stop {
     Barrier,
+    ClusterBarrier,
     Exited,
     Yield,
+    Miss,
     Fault,
 }
 
-/// Runs a CTA's warps in turn until all have exited. Threads are counted at barriers, so that lanes of
-/// one warp may reach it on different paths, as on Volta and later.
-pub fn run_warps(warps: &mut [Warp], threads: u32) -> Result<(), Fault> {
-    let mut arrived = [0u32; 16];
-    let mut wanted = [0u32; 16];
-    let mut votes = [0u32; 16];
-    let mut live = threads;
+/// The number under which groups wait for the cluster's barrier; a CTA's are below.
+const CLUSTER: u32 = 16;
+
+/// Rounds in which every warp only waited in vain, until a piece of pending work lands.
+const PATIENCE: u32 = 16;
+/// The same, with no work to land: nobody will ever come.
+const DEADLOCK: u32 = 10_000;
+
+/// A CTA's barriers and its threads that have not exited.
+struct Barriers {
+    arrived: [u32; 16],
+    wanted: [u32; 16],
+    votes: [u32; 16],
+    live: u32,
+}
+
+/// Runs the warps of all CTAs, `threads` each. Threads are counted at barriers, so that lanes of one warp
+/// may reach it on different paths, as on Volta and later.
+pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<(), Fault> {
+    let new = || Barriers { arrived: [0; 16], wanted: [0; 16], votes: [0; 16], live: threads };
+    let mut barriers: Vec<Barriers> = (0..cluster.ctas).map(|_| new()).collect();
+    let warps_per_cta = warps.len() / barriers.len();
+    let (mut cluster_arrived, mut vain_rounds) = (0, 0);
     loop {
-        let mut progress = false;
+        let (mut ran, mut in_vain) = (false, true);
+        let before = cluster.engine.borrow().changes();
         for i in 0..warps.len() {
+            let rank = i / warps_per_cta;
             loop {
                 if warps[i].active == 0 && !warps[i].resume() {
                     break;
                 }
-                progress = true;
+                ran = true;
                 let before = warps[i].dead;
                 let stop = warps[i].run();
-                let gone = (warps[i].dead & !before).count_ones();
-                live -= gone;
+                barriers[rank].live -= (warps[i].dead & !before).count_ones();
                 match stop {
-                    Stop::Barrier => {
+                    Stop::Barrier => barriers[rank].meet(&mut warps[i])?,
+                    Stop::ClusterBarrier => {
                         let warp = &mut warps[i];
-                        let (id, count) = warp.wait;
-                        if id > 15 {
-                            let message = format!("barrier {id}: there are 16");
-                            warp.fail_lane(
-                                warp.mask.trailing_zeros() as usize,
-                                FaultKind::IllegalInstruction,
-                                message,
-                            );
-                            return Err(warp.take_fault());
+                        let arrives = warp.cta.kernel.ops[warp.pc].imm == ARRIVE;
+                        if arrives {
+                            cluster_arrived += warp.mask.count_ones();
+                            warp.cluster_arrived |= warp.mask;
                         }
-                        arrived[id as usize] += warp.mask.count_ones();
-                        wanted[id as usize] = count;
-                        let op = &warp.cta.kernel.ops[warp.pc];
-                        if op.imm >= COUNT {
-                            // SAFETY: the decoder gave a reducing barrier a predicate.
-                            votes[id as usize] += unsafe { warp.pred(op.c) & warp.mask }.count_ones();
-                        }
-                        if op.imm != ARRIVE {
-                            warp.blocked.push((Group { pc: warp.pc + 1, mask: warp.mask }, id));
-                            warp.active &= !warp.mask;
-                        }
-                        if warp.active != 0 {
-                            warp.pc += 1; // the lanes that the guard left out go on
-                        }
+                        warp.pass(!arrives, CLUSTER);
                     }
                     Stop::Exited => {}
-                    Stop::Yield => break,
+                    Stop::Miss => break,
+                    Stop::Yield => {
+                        in_vain = false;
+                        break;
+                    }
                     Stop::Fault => return Err(warps[i].take_fault()),
                 }
+                in_vain = false;
                 // An exit may complete a barrier that waits for all who are left.
-                for id in 0..16 {
-                    let need = if wanted[id] == 0 { live } else { wanted[id] };
-                    if arrived[id] > 0 && arrived[id] >= need {
-                        let (threads, votes) = (take(&mut arrived[id]), take(&mut votes[id]));
-                        warps.iter_mut().for_each(|warp| warp.release(id as u32, votes, threads));
+                barriers[rank].complete(&mut warps[rank * warps_per_cta..][..warps_per_cta]);
+                if barriers[rank].live == 0 && cluster.exited.get() >> rank & 1 == 0 {
+                    cluster.exited.set(cluster.exited.get() | 1 << rank);
+                    cluster.engine.borrow_mut().exit(warps[i].cta)?;
+                }
+                let live: u32 = barriers.iter().map(|cta| cta.live).sum();
+                if cluster_arrived > 0 && cluster_arrived >= live {
+                    cluster_arrived = 0;
+                    for warp in warps.iter_mut() {
+                        warp.cluster_arrived = 0;
+                        warp.release(CLUSTER, 0, 0);
                     }
                 }
             }
@@ -78,26 +93,78 @@ pub fn run_warps(warps: &mut [Warp], threads: u32) -> Result<(), Fault> {
         if warps.iter().all(|warp| warp.dead == ALL) {
             return Ok(());
         }
-        if !progress {
-            return Err(deadlock(warps));
+        let vain = in_vain && cluster.engine.borrow().changes() == before;
+        vain_rounds = if vain { vain_rounds + 1 } else { 0 };
+        if !ran || vain_rounds >= PATIENCE {
+            if cluster.engine.borrow_mut().land_one(warps[0].cta)? {
+                vain_rounds = 0;
+            } else if !ran || vain_rounds >= DEADLOCK {
+                return Err(deadlock(warps, cluster));
+            }
+        }
+    }
+}
+
+impl Barriers {
+    /// The lanes of a warp's mask reach a barrier.
+    fn meet(&mut self, warp: &mut Warp) -> Result<(), Fault> {
+        let (id, count) = warp.wait;
+        if id > 15 {
+            let lane = warp.mask.trailing_zeros() as usize;
+            warp.fail_lane(lane, FaultKind::IllegalInstruction, format!("barrier {id}: there are 16"));
+            return Err(warp.take_fault());
+        }
+        self.arrived[id as usize] += warp.mask.count_ones();
+        self.wanted[id as usize] = count;
+        let op = &warp.cta.kernel.ops[warp.pc];
+        if op.imm >= COUNT {
+            // SAFETY: the decoder gave a reducing barrier a predicate.
+            self.votes[id as usize] += unsafe { warp.pred(op.c) & warp.mask }.count_ones();
+        }
+        warp.pass(op.imm != ARRIVE, id);
+        Ok(())
+    }
+
+    /// Lets the CTA's warps go on from barriers that all have reached.
+    fn complete(&mut self, warps: &mut [Warp]) {
+        for id in 0..16 {
+            let need = if self.wanted[id] == 0 { self.live } else { self.wanted[id] };
+            if self.arrived[id] > 0 && self.arrived[id] >= need {
+                let (threads, votes) = (take(&mut self.arrived[id]), take(&mut self.votes[id]));
+                warps.iter_mut().for_each(|warp| warp.release(id as u32, votes, threads));
+            }
         }
     }
 }
 
 #[cold]
-fn deadlock(warps: &[Warp]) -> Fault {
-    let kernel = warps[0].cta.kernel;
-    let mut message = format!("{}: deadlock in CTA {:?}:", kernel.name, warps[0].cta.index);
+fn deadlock(warps: &[Warp], cluster: &Cluster) -> Fault {
+    let cta = warps[0].cta;
+    let kernel = cta.kernel;
+    let mut message = format!("{}: deadlock in CTA {:?}", kernel.name, cta.index);
+    if cluster.ctas > 1 {
+        message += &format!(" and the others of its cluster of {}", cluster.ctas);
+    }
+    message += ":";
     for warp in warps {
+        let name = match cluster.ctas {
+            1 => format!("warp {}", warp.index),
+            _ => format!("CTA {} warp {}", warp.cta.rank, warp.index),
+        };
         for (group, id) in &warp.blocked {
-            let line = kernel.ops[group.pc - 1].line;
-            message += &format!(
-                "\n  warp {} lanes {:#010x} wait at barrier {id}, PTX line {line}",
-                warp.index, group.mask
-            );
+            let barrier =
+                if *id == CLUSTER { "the cluster's barrier".to_string() } else { format!("barrier {id}") };
+            let (mask, line) = (group.mask, kernel.ops[group.pc - 1].line);
+            message += &format!("\n  {name} lanes {mask:#010x} wait at {barrier}, PTX line {line}");
+        }
+        if let Some(missed) = warp.missed.filter(|_| warp.active != 0 || !warp.waiting.is_empty()) {
+            let lanes = warp.waiting.iter().fold(warp.active, |mask, group| mask | group.mask);
+            let (line, state) =
+                (kernel.ops[missed.pc].line, cluster.engine.borrow().describe(missed.barrier));
+            message += &format!("\n  {name} lanes {lanes:#010x} wait for {state}, PTX line {line}");
         }
         if warp.dead == ALL {
-            message += &format!("\n  warp {} has exited", warp.index);
+            message += &format!("\n  {name} has exited");
         }
     }
     Fault { kind: FaultKind::Deadlock, message }
@@ -139,12 +206,29 @@ impl Warp<'_> {
                     }
                 }
                 Flow::Barrier => return Stop::Barrier,
+                Flow::ClusterBarrier => return Stop::ClusterBarrier,
                 Flow::Yield => {
                     self.rotate();
                     return Stop::Yield;
                 }
+                Flow::Miss => {
+                    self.pc += 1;
+                    self.rotate();
+                    return Stop::Miss;
+                }
                 Flow::Fault => return Stop::Fault,
             }
+        }
+    }
+
+    /// The lanes of the mask go on from a barrier, or wait for it; those that the guard left out go on.
+    fn pass(&mut self, waits: bool, id: u32) {
+        if waits {
+            self.blocked.push((Group { pc: self.pc + 1, mask: self.mask }, id));
+            self.active &= !self.mask;
+        }
+        if self.active != 0 {
+            self.pc += 1;
         }
     }
 
@@ -154,24 +238,23 @@ impl Warp<'_> {
         let free: Vec<(Group, u32)> = free;
         self.blocked = rest;
         for (group, _) in free {
-            self.finish_barrier(&self.cta.kernel.ops[group.pc - 1], group.mask, votes, threads);
+            if id != CLUSTER {
+                self.finish_barrier(&self.cta.kernel.ops[group.pc - 1], group.mask, votes, threads);
+            }
             self.park(group);
         }
+    }
+
+    /// The current instruction of a lane.
+    pub fn origin(&self, lane: usize) -> Origin {
+        let thread = self.index * LANES as u32 + lane as u32;
+        Origin { cta: self.cta.index, thread, line: self.cta.kernel.ops[self.pc].line }
     }
 
     /// A fault of one lane, with where it happened.
     #[cold]
     pub fn fail_lane(&mut self, lane: usize, kind: FaultKind, what: String) -> Flow {
-        let (cta, kernel) = (self.cta, self.cta.kernel);
-        let [bx, by, _] = cta.launch.block;
-        let thread = self.index * LANES as u32 + lane as u32;
-        let thread = [thread % bx, thread / bx % by, thread / bx / by];
-        let line = kernel.ops[self.pc].line;
-        let source = kernel.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
-        let message = format!(
-            "{}: {what}; PTX line {line}{source}, CTA {:?}, thread {thread:?}",
-            kernel.name, cta.index
-        );
+        let message = self.cta.kernel.blame(&what, self.cta.launch.block, self.origin(lane));
         self.fail(kind, message)
     }
 

@@ -1,7 +1,7 @@
 //! Instructions that compilers write seldom: `set`, `slct`, `testp`, saturating and 24-bit integer
 //! arithmetic, byte dot products, the special modes of `prmt`, `isspacep`.
 
-use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
+use super::access::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 use super::float::{Flush32, compare32};
 use super::integer::{Prmt, w32};
 use super::lower::Lower;
@@ -78,7 +78,10 @@ compare!(Infinite, (a: u32, _b) { f32::from_bits(a).is_infinite() });
 // A zero counts as normal (PTX ISA 9.7.3.1).
 compare!(Normal, (a: u32, _b) { f32::from_bits(a).is_normal() || f32::from_bits(a) == 0.0 });
 compare!(Subnormal, (a: u32, _b) { f32::from_bits(a).is_subnormal() });
-compare!(InShared, (a: u64, _b) { a >> 60 == SHARED_WINDOW >> 60 });
+// Bits 24 and above of a shared address are of another CTA of the cluster.
+compare!(InShared, (a: u64, _b) { a >> 24 == SHARED_WINDOW >> 24 });
+compare!(InCluster, (a: u64, _b) { a >> 60 == SHARED_WINDOW >> 60 });
+compare!(InParam, (a: u64, _b) { a >> 60 == PARAM_WINDOW >> 60 });
 compare!(InLocal, (a: u64, _b) { a >> 60 == LOCAL_WINDOW >> 60 });
 compare!(InGlobal, (a: u64, _b) { a >> 60 == 0 });
 
@@ -198,6 +201,8 @@ impl Entry<'_> {
         let slots = [to.pred(self.operand(0)?)?, a, a, 0, NO_PRED];
         match self.parts[1] {
             "shared" | "shared::cta" => to.emit::<InShared>(slots, 0),
+            "shared::cluster" => to.emit::<InCluster>(slots, 0),
+            "param" | "param::entry" => to.emit::<InParam>(slots, 0),
             "local" => to.emit::<InLocal>(slots, 0),
             "global" => to.emit::<InGlobal>(slots, 0),
             _ => return Err("this state space is not told apart".to_string()),

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use vcuda::exec::{self, Checks, Launch, Module, Options};
 use vcuda::memory::Memory;
+use vcuda::tensor_map::{MAP_BYTES, TensorMap};
 
 /// Grid and block along x, and dynamic shared memory.
 #[derive(Clone, Copy)]
@@ -15,16 +16,64 @@ pub struct Shape {
 /// A parameter passed by value after the buffers, to kernels that declare it (`.align 16 .b8 value[16]`).
 pub const VALUE: [u8; 16] = [0x80, 0x7f, 2, 0xf3, 4, 5, 0x96, 7, 8, 9, 0xaa, 0xbb, 0xc, 0xd, 0xe, 0x8f];
 
+/// A tensor map, as `cuTensorMapEncodeTiled` takes it, of the buffer with this number.
+#[derive(Clone, Default)]
+pub struct Map {
+    pub buffer: usize,
+    pub data_type: u32,
+    pub dims: Vec<u64>,
+    pub strides: Vec<u64>,
+    pub extents: Vec<u32>,
+    pub steps: Vec<u32>,
+    pub swizzle: u32,
+    pub fill: u32,
+}
+
+/// More than most launches need: a cluster along x, tensor maps as parameters after the buffers, and what
+/// only the interpreter knows, the checks and their seed.
+#[derive(Clone, Default)]
+pub struct Setup {
+    pub cluster: u32,
+    pub maps: Vec<Map>,
+    pub checks: Checks,
+    pub seed: u64,
+}
+
 /// Runs kernel `name` of `ptx` on `buffers`, which are its parameters in order, each a `.u64` address, and
 /// hold what it wrote afterwards.
 pub fn run(ptx: &str, name: &str, shape: Shape, buffers: &mut [Vec<u8>]) -> Result<(), String> {
+    run_with(ptx, name, shape, &Setup { cluster: 1, ..Setup::default() }, buffers)
+}
+
+/// As [`run`].
+pub fn run_with(
+    ptx: &str,
+    name: &str,
+    shape: Shape,
+    setup: &Setup,
+    buffers: &mut [Vec<u8>],
+) -> Result<(), String> {
     match std::env::var("VCUDA_ISA_DRIVER") {
-        Ok(path) => crate::driver::run(&path, ptx, name, shape, buffers),
-        Err(_) => in_process(ptx, name, shape, buffers),
+        Ok(path) => crate::driver::run(&path, ptx, name, shape, setup, buffers),
+        Err(_) => in_process(ptx, name, shape, setup, buffers),
     }
 }
 
-fn in_process(ptx: &str, name: &str, shape: Shape, buffers: &mut [Vec<u8>]) -> Result<(), String> {
+/// The interpreter's message about a kernel that must fail; the expected one on a GPU, which has none.
+pub fn fault(ptx: &str, name: &str, shape: Shape, setup: &Setup, buffers: &mut [Vec<u8>]) -> Option<String> {
+    match std::env::var("VCUDA_ISA_DRIVER") {
+        Ok(_) => None,
+        Err(_) => Some(in_process(ptx, name, shape, setup, buffers).err().unwrap_or_default()),
+    }
+}
+
+fn in_process(
+    ptx: &str,
+    name: &str,
+    shape: Shape,
+    setup: &Setup,
+    buffers: &mut [Vec<u8>],
+) -> Result<(), String> {
     static MEMORY: OnceLock<Memory> = OnceLock::new();
     let memory = MEMORY.get_or_init(|| Memory::new(1 << 30));
     let tree = vcuda::ptx::parse(ptx).map_err(|error| error.to_string())?;
@@ -40,16 +89,23 @@ fn in_process(ptx: &str, name: &str, shape: Shape, buffers: &mut [Vec<u8>]) -> R
         params[param.offset..][..8].copy_from_slice(&address.to_le_bytes());
         addresses.push(address);
     }
-    if let Some(param) = kernel.params.get(buffers.len()) {
+    let mut rest = kernel.params.iter().skip(buffers.len());
+    for (map, param) in setup.maps.iter().zip(&mut rest) {
+        let Map { buffer, data_type, dims, strides, extents, steps, swizzle, fill } = map;
+        let at = addresses[*buffer];
+        let map = TensorMap::tiled(*data_type, at, dims, strides, extents, steps, *swizzle, *fill)?;
+        params[param.offset..][..MAP_BYTES].copy_from_slice(&map.encode());
+    }
+    if let Some(param) = rest.next() {
         params[param.offset..][..VALUE.len()].copy_from_slice(&VALUE);
     }
     let launch = Launch {
         grid: [shape.blocks, 1, 1],
-        cluster: [1; 3],
+        cluster: [setup.cluster, 1, 1],
         block: [shape.threads, 1, 1],
         dynamic_shared_bytes: shape.shared_bytes,
     };
-    let options = Options { threads: 2, checks: Checks::default(), seed: 0 };
+    let options = Options { threads: 2, checks: setup.checks, seed: setup.seed };
     let done = exec::run(kernel, &launch, &params, memory, &options);
     for (buffer, address) in buffers.iter_mut().zip(addresses) {
         // SAFETY: as above; the launch is over.

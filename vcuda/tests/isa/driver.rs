@@ -1,6 +1,6 @@
 //! A CUDA driver opened by path, such as `libcuda.so.1`: load PTX, copy buffers in, launch, copy them out.
 
-use crate::device::{Shape, VALUE};
+use crate::device::{Map, Setup, Shape, VALUE};
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
@@ -41,7 +41,36 @@ driver_functions! {
     to_host: "cuMemcpyDtoH_v2" (*mut c_void, Pointer, usize);
     launch: "cuLaunchKernel" (*mut c_void, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint,
                               *mut c_void, *mut *mut c_void, *mut *mut c_void);
+    launch_with: "cuLaunchKernelEx" (*const LaunchConfig, *mut c_void, *mut *mut c_void, *mut *mut c_void);
+    encode_map: "cuTensorMapEncodeTiled" (*mut EncodedMap, c_uint, c_uint, Pointer, *const u64, *const u64,
+                                          *const u32, *const u32, c_uint, c_uint, c_uint, c_uint);
 }
+
+/// `CUlaunchConfig`, with the one attribute that these tests use.
+#[repr(C)]
+struct LaunchConfig {
+    grid: [c_uint; 3],
+    block: [c_uint; 3],
+    shared_bytes: c_uint,
+    stream: *mut c_void,
+    attributes: *const Attribute,
+    attribute_count: c_uint,
+}
+
+/// `CUlaunchAttribute` with a `CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION`.
+#[repr(C, align(8))]
+struct Attribute {
+    id: c_uint,
+    pad: c_uint,
+    cluster: [c_uint; 3],
+    rest: [c_uint; 13],
+}
+
+const CLUSTER_DIMENSION: c_uint = 4;
+
+/// `CUtensorMap`.
+#[repr(C, align(64))]
+struct EncodedMap([u8; 128]);
 
 struct Driver {
     functions: Functions,
@@ -88,7 +117,14 @@ fn check(functions: &Functions, call: &str, status: Status) -> Result<(), String
 }
 
 /// As [`crate::device::run`], on the driver at `path`.
-pub fn run(path: &str, ptx: &str, name: &str, shape: Shape, buffers: &mut [Vec<u8>]) -> Result<(), String> {
+pub fn run(
+    path: &str,
+    ptx: &str,
+    name: &str,
+    shape: Shape,
+    setup: &Setup,
+    buffers: &mut [Vec<u8>],
+) -> Result<(), String> {
     let Driver { functions, context } = driver(path);
     let text = CString::new(ptx).map_err(|_| "PTX with a NUL".to_string())?;
     let kernel = CString::new(name).map_err(|_| "a name with a NUL".to_string())?;
@@ -106,13 +142,33 @@ pub fn run(path: &str, ptx: &str, name: &str, shape: Shape, buffers: &mut [Vec<u
             call("cuMemcpyHtoD", (functions.to_device)(*address, buffer.as_ptr().cast(), buffer.len()))?;
         }
         let mut params: Vec<*mut c_void> = addresses.iter_mut().map(|a| (a as *mut Pointer).cast()).collect();
+        let mut maps = Vec::new();
+        for Map { buffer, data_type, dims, strides, extents, steps, swizzle, fill } in &setup.maps {
+            let (mut map, rank) = (EncodedMap([0; 128]), dims.len() as c_uint);
+            let (dims, strides) = (dims.as_ptr(), strides.as_ptr());
+            let (extents, steps, at) = (extents.as_ptr(), steps.as_ptr(), addresses[*buffer]);
+            let encode = functions.encode_map;
+            let status =
+                encode(&mut map, *data_type, rank, at, dims, strides, extents, steps, 0, *swizzle, 0, *fill);
+            call("cuTensorMapEncodeTiled", status)?;
+            maps.push(map);
+        }
+        params.extend(maps.iter_mut().map(|map| (map as *mut EncodedMap).cast::<c_void>()));
         let mut value = VALUE;
         params.push(value.as_mut_ptr().cast());
         let Shape { blocks, threads, shared_bytes } = shape;
         let (stream, extra) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let launch = functions.launch;
-        let status =
-            launch(function, blocks, 1, 1, threads, 1, 1, shared_bytes, stream, params.as_mut_ptr(), extra);
+        let (launch, launch_with) = (functions.launch, functions.launch_with);
+        let status = if setup.cluster > 1 {
+            let cluster = [setup.cluster, 1, 1];
+            let attribute = Attribute { id: CLUSTER_DIMENSION, pad: 0, cluster, rest: [0; 13] };
+            let (grid, block) = ([blocks, 1, 1], [threads, 1, 1]);
+            let (attributes, attribute_count) = (&raw const attribute, 1);
+            let config = LaunchConfig { grid, block, shared_bytes, stream, attributes, attribute_count };
+            launch_with(&config, function, params.as_mut_ptr(), extra)
+        } else {
+            launch(function, blocks, 1, 1, threads, 1, 1, shared_bytes, stream, params.as_mut_ptr(), extra)
+        };
         call("cuLaunchKernel", status)?;
         call("cuCtxSynchronize", (functions.synchronize)())?;
         for (&address, buffer) in addresses.iter().zip(buffers.iter_mut()) {

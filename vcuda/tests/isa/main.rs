@@ -13,6 +13,7 @@ mod float;
 mod half;
 mod integer;
 mod lanes;
+mod mbarrier;
 mod memory;
 mod rounding;
 mod warp;

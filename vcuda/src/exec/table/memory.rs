@@ -19,6 +19,19 @@ impl Entry<'_> {
             () if self.has("param::entry") => LOCAL,
             () => GENERIC,
         };
+        if self.has("shared::cluster") {
+            let window = to.constant(SHARED_WINDOW, true);
+            let a = to.temp(2);
+            if to.is_wide(base) {
+                let base = to.source(base, true)?;
+                to.emit::<w64::Add>([a, base, window, 0, 0], 0);
+            } else {
+                let base = to.source(base, false)?;
+                to.emit::<convert::WidenU32>([a, base, 0, 0, 0], 0);
+                to.emit::<w64::Add>([a, a, window, 0, 0], 0);
+            }
+            return Ok((GENERIC, a, *offset));
+        }
         match symbol {
             Some((Location::Shared(at), addend)) => Ok((SHARED32, to.constant(at, false), addend + offset)),
             Some((Location::Local(at), addend)) => Ok((LOCAL, to.constant(at, true), addend + offset)),

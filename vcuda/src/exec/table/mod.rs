@@ -3,6 +3,7 @@
 
 use super::access::{Atomic, Atomic32, Atomic64, GENERIC, GLOBAL, LOCAL, Load, SHARED32, SHARED64, Store};
 use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
+use super::cluster::{ClusterBarrier, Mapa32, Mapa64, Rank32, Rank64};
 use super::collective::*;
 use super::control::*;
 use super::convert::{self, Convert, Rounding};
@@ -49,6 +50,7 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
         ("mov" | "cvta", _) => at.mov(to),
         ("cvt", _) => at.cvt(to),
         ("ld" | "ldu", Some(ty)) => at.load(to, ty),
+        ("st" | "red", Some(ty)) if at.has("async") => at.store_async(to, ty),
         ("st", Some(ty)) => at.store(to, ty),
         ("atom" | "red", Some(ty)) => at.atomic(to, ty),
         ("shfl", _) => at.shuffle(to),
@@ -65,13 +67,23 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
             _ => Err("a target that is not a label".to_string()),
         },
         ("brx", _) => at.branch_indexed(to),
+        ("barrier", _) if at.has("cluster") => at.cluster_barrier(to),
         ("bar" | "barrier", _) => at.barrier(to),
+        ("mapa" | "getctarank", Some(ty)) => at.cluster_address(to, ty),
+        ("mbarrier", _) => at.mbarrier(to),
+        ("cp", _) => at.asynchronous_copy(to),
+        ("tensormap", _) => at.tensormap(to),
+        ("createpolicy", _) => {
+            let slots = [to.destination(at.operand(0)?, true)?, to.constant(0, true), 0, 0, 0];
+            done(to.emit::<Copy64>(slots, 0))
+        }
         ("ret" | "exit", _) => done(to.emit::<Exit>([0; 5], 0)),
         ("trap", _) => done(to.emit::<Trap>([0; 5], 0)),
         ("__assertfail", _) => done(to.emit::<AssertFail>([0; 5], 0)),
-        ("membar" | "fence" | "prefetch" | "prefetchu" | "nanosleep" | "discard", _) => {
+        ("membar" | "fence" | "prefetch" | "prefetchu" | "nanosleep" | "discard" | "applypriority", _) => {
             done(to.emit::<Nothing>([0; 5], 0))
         }
+        ("griddepcontrol" | "setmaxnreg", _) => done(to.emit::<Nothing>([0; 5], 0)),
         _ => at.uncommon(to),
     }
 }
@@ -127,6 +139,7 @@ impl Entry<'_> {
 }
 
 mod arithmetic;
+mod asynchronous;
 mod cvt;
 mod half;
 mod memory;

@@ -48,6 +48,10 @@ impl Entry<'_> {
             let d = to.pred(d)?;
             return match a {
                 Operand::Int(value) => done(to.emit::<PredLogic>([d, 0, 0, 0, 0], 5 + (*value != 0) as i64)),
+                Operand::Special(_) => {
+                    let slots = [d, to.source(a, false)?, to.constant(0, false), 0, NO_PRED];
+                    done(to.emit::<w32::Ne>(slots, 0))
+                }
                 _ => {
                     let a = to.pred(a)?;
                     done(to.emit::<PredLogic>([d, a, 0, 0, 0], 4))
@@ -67,7 +71,7 @@ impl Entry<'_> {
         let slots = [to.destination(d, wide)?, to.source(a, wide)?, 0, 0, 0];
         if self.parts[0] == "cvta" && wide {
             let window = match () {
-                () if self.has("shared") || self.has("shared::cta") => SHARED_WINDOW,
+                () if self.parts.iter().any(|part| part.starts_with("shared")) => SHARED_WINDOW,
                 () if self.has("local") => LOCAL_WINDOW,
                 () => 0,
             };

@@ -1,0 +1,137 @@
+//! `cp.async`: copies of 4 to 16 bytes by single threads, PTX ISA 9.7.9.25.3.
+
+use super::access::{GENERIC, GLOBAL};
+use super::engine::{Copy, Source, Work};
+use super::fault::FaultKind;
+use super::mbarrier::State;
+use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+
+/// How many of [`AsyncCopy`]'s bytes come from memory, `Op::e`: all; as many as register `c` says; none
+/// where predicate `c` holds.
+pub const WHOLE: u16 = 0;
+pub const SIZED: u16 = 1;
+pub const IGNORED: u16 = 2;
+
+/// `cp.async` of `imm` bytes from global `b` to shared `a`, generic addresses both; zeros fill it up.
+pub struct AsyncCopy;
+impl Body for AsyncCopy {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a slot of its width, or a predicate.
+        let (to, from): ([u64; LANES], [u64; LANES]) = unsafe { (warp.lanes(op.a), warp.lanes(op.b)) };
+        let bytes = op.imm as usize;
+        let mut taken = [bytes as u32; LANES];
+        match op.e {
+            // SAFETY: as above.
+            SIZED => taken = unsafe { warp.lanes(op.c) },
+            IGNORED => {
+                // SAFETY: as above.
+                let ignored = unsafe { warp.pred(op.c) };
+                lanes_of(ignored).for_each(|lane| taken[lane] = 0);
+            }
+            _ => {}
+        }
+        for lane in lanes_of(warp.mask) {
+            let taken = taken[lane] as usize;
+            if taken > bytes {
+                let message = format!("cp.async of {bytes} bytes with {taken} from its source");
+                return warp.fail_lane(lane, FaultKind::IllegalInstruction, message);
+            }
+            let Some(to) = warp.shared_pointer(lane, to[lane], bytes as u64, bytes as u64) else {
+                return Flow::Fault;
+            };
+            let mut at = std::ptr::null();
+            if taken > 0 {
+                let Some(from) = warp.pointer::<GLOBAL>(lane, from[lane], taken as u64, bytes as u64) else {
+                    return Flow::Fault;
+                };
+                at = from.cast_const();
+            }
+            let copy = Copy { to, from: at, taken, bytes, lane: lane as u32, origin: warp.origin(lane) };
+            if warp.cta.options.checks.asynchrony {
+                // SAFETY: the pointer is checked for as many bytes.
+                unsafe { to.write_bytes(super::run::POISON, bytes) };
+                let number = warp.number();
+                warp.cta.cluster.engine.borrow_mut().copy(number, copy);
+            } else {
+                // SAFETY: both pointers are checked.
+                unsafe { copy.land() };
+            }
+        }
+        Flow::Next
+    }
+}
+
+/// `cp.async.commit_group`; `imm` 1: of the bulk copies.
+pub struct CommitGroup;
+impl Body for CommitGroup {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        if warp.cta.options.checks.asynchrony {
+            warp.cta.cluster.engine.borrow_mut().commit(warp.number(), warp.mask, op.imm != 0);
+        }
+        Flow::Next
+    }
+}
+
+/// `cp.async.wait_group` of all but the latest `imm` groups; `cp.async.wait_all` for −1.
+pub struct WaitCopies;
+impl Body for WaitCopies {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        if warp.cta.options.checks.asynchrony {
+            let but = u32::try_from(op.imm).ok();
+            warp.cta.cluster.engine.borrow_mut().wait_copies(warp.number(), warp.mask, but);
+        }
+        Flow::Next
+    }
+}
+
+/// `cp.async.mbarrier.arrive` at generic address `a`; `imm` 1: `.noinc`.
+pub struct ArriveAfterCopies;
+impl Body for ArriveAfterCopies {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave the address a slot of its width.
+        let at: [u64; LANES] = unsafe { warp.lanes(op.a) };
+        for lane in lanes_of(warp.mask) {
+            let Some(barrier) = warp.barrier(lane, at[lane]) else { return Flow::Fault };
+            let mut engine = warp.cta.cluster.engine.borrow_mut();
+            let later = warp.cta.options.checks.asynchrony;
+            let done = engine.update(barrier, |state: &mut State| {
+                if op.imm == 0 {
+                    state.owe()?;
+                }
+                if later { Ok(()) } else { state.arrive(1) }
+            });
+            if later && done.is_ok() {
+                let (rank, source) = (warp.cta.rank, Source::Taken(Vec::new()));
+                let completes = vec![(barrier, 0)];
+                let work = Work { origin: warp.origin(lane), rank, targets: 1 << rank, source, completes };
+                engine.arrive_after(warp.number(), lane as u32, work);
+            }
+            drop(engine);
+            if let Err(message) = done {
+                return warp.fail_lane(lane, FaultKind::IllegalInstruction, message);
+            }
+        }
+        Flow::Next
+    }
+}
+
+impl Warp<'_> {
+    /// The warp's number in its cluster, with room for 32 in each CTA.
+    pub fn number(&self) -> usize {
+        (self.cta.rank * 32 + self.index) as usize
+    }
+
+    /// The host pointer at a generic address that must be in shared memory; `None` after a fault.
+    pub fn shared_pointer(&mut self, lane: usize, address: u64, bytes: u64, align: u64) -> Option<*mut u8> {
+        if address >> 60 != super::access::SHARED_WINDOW >> 60 {
+            let message = format!("the address {address:#x} is not in shared memory");
+            self.fail_lane(lane, FaultKind::IllegalAddress, message);
+            return None;
+        }
+        self.pointer::<GENERIC>(lane, address, bytes, align)
+    }
+}

@@ -1,0 +1,167 @@
+//! Clusters: CTAs that run together and reach each other's shared memory, PTX ISA 3.2 and 9.7.13.4.
+//!
+//! In the cluster's shared window an offset below 2²⁴ is the CTA's own, and `(rank + 1) << 24 | offset`
+//! is that of the CTA of this rank.
+
+use std::cell::{Cell, RefCell};
+
+use super::access::SHARED_WINDOW;
+use super::control::ARRIVE;
+use super::engine::Engine;
+use super::fault::FaultKind;
+use super::kernel::Kernel;
+use super::op::{Body, Flow, LANES, Op, Warp};
+use super::run::{Cta, Launch};
+
+/// CTAs of a cluster at most, of which more than 8 are not portable.
+pub const MAX_CTAS: u32 = 16;
+
+const RANK_SHIFT: u32 = 24;
+const OFFSET_MASK: u64 = (1 << RANK_SHIFT) - 1;
+
+/// What the CTAs of a cluster share.
+pub struct Cluster {
+    pub ctas: u32,
+    /// Shared memory of the CTA of rank 0, and from one to the next.
+    shared: *mut u8,
+    stride_bytes: usize,
+    /// Ranks, as bits, of the CTAs that have exited.
+    pub exited: Cell<u32>,
+    pub engine: RefCell<Engine>,
+}
+
+impl Cluster {
+    pub fn new(launch: &Launch, seed: u64, shared: *mut u8, stride_bytes: usize) -> Cluster {
+        let ctas = launch.cluster.iter().product();
+        let engine = RefCell::new(Engine::new(seed));
+        Cluster { ctas, shared, stride_bytes, exited: Cell::new(0), engine }
+    }
+}
+
+/// The cluster that a launch of a kernel has.
+///
+/// # Errors
+/// A cluster other than the kernel asks for, more than 16 CTAs, a grid that is no multiple of it.
+pub fn shape(kernel: &Kernel, launch: &Launch) -> Result<[u32; 3], String> {
+    let asked = launch.cluster;
+    let cluster = match kernel.cluster {
+        Some(required) if asked == [1; 3] => required,
+        Some(required) if asked != required => {
+            return Err(format!("{}: a cluster of {asked:?}; it requires {required:?}", kernel.name));
+        }
+        _ => asked,
+    };
+    let ctas = cluster.iter().try_fold(1u32, |product, &n| product.checked_mul(n)).unwrap_or(u32::MAX);
+    if ctas == 0 || ctas > MAX_CTAS {
+        return Err(format!("{}: a cluster of {cluster:?}; at most {MAX_CTAS} CTAs", kernel.name));
+    }
+    if (0..3).any(|axis| !launch.grid[axis].is_multiple_of(cluster[axis])) {
+        let grid = launch.grid;
+        return Err(format!("{}: a grid of {grid:?} is no multiple of its cluster {cluster:?}", kernel.name));
+    }
+    Ok(cluster)
+}
+
+impl Cta<'_> {
+    /// The rank of the CTA that an address of the shared window belongs to.
+    pub fn rank_of(&self, address: u64) -> u64 {
+        match (address & !SHARED_WINDOW) >> RANK_SHIFT {
+            0 => self.rank.into(),
+            rank => rank - 1,
+        }
+    }
+
+    /// The host pointer of `bytes` at an address of the shared window, in whichever CTA.
+    ///
+    /// # Errors
+    /// What is wrong with the address.
+    pub fn shared_at(&self, address: u64, bytes: u64) -> Result<*mut u8, String> {
+        let (rank, offset) = (self.rank_of(address), address & OFFSET_MASK);
+        let (size, ctas) = (self.shared_bytes as u64, u64::from(self.cluster.ctas));
+        let access = || format!("a shared access of {bytes} bytes at {:#x}", address & !SHARED_WINDOW);
+        if rank >= ctas {
+            return Err(format!("{} is in CTA {rank} of a cluster of {ctas}", access()));
+        }
+        if !(offset < size && size - offset >= bytes) {
+            return Err(format!("{} is outside its {size} bytes", access()));
+        }
+        if self.cluster.exited.get() >> rank & 1 != 0 {
+            return Err(format!("{} is in CTA {rank} of the cluster, which has exited", access()));
+        }
+        // SAFETY: inside this CTA's part of the cluster's shared memory.
+        Ok(unsafe { self.cluster.shared.add(rank as usize * self.cluster.stride_bytes + offset as usize) })
+    }
+
+    /// The same place in the CTA of another rank, or this one.
+    pub fn mapped(&self, address: u64, rank: u64) -> u64 {
+        let rank_bits = if rank == self.rank.into() { 0 } else { (rank + 1) << RANK_SHIFT };
+        address & (SHARED_WINDOW | OFFSET_MASK) | rank_bits
+    }
+}
+
+macro_rules! mapping {
+    ($mapa:ident, $rank:ident, $word:ty) => {
+        /// `mapa`: the address `a` as it is in the CTA of rank `b`.
+        pub struct $mapa;
+        impl Body for $mapa {
+            #[inline(always)]
+            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+                // SAFETY: the decoder gave every operand a slot of its width.
+                unsafe {
+                    let (a, b): ([$word; LANES], [u32; LANES]) = (warp.lanes(op.a), warp.lanes(op.b));
+                    let mut out = [0; LANES];
+                    for lane in 0..LANES {
+                        out[lane] = warp.cta.mapped(a[lane].into(), b[lane].into()) as $word;
+                    }
+                    warp.set_lanes(op.d, out);
+                }
+                Flow::Next
+            }
+        }
+
+        /// `getctarank`: of the CTA that address `a` is in.
+        pub struct $rank;
+        impl Body for $rank {
+            #[inline(always)]
+            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+                // SAFETY: as above.
+                unsafe {
+                    let a: [$word; LANES] = warp.lanes(op.a);
+                    let mut out = [0; LANES];
+                    for lane in 0..LANES {
+                        out[lane] = warp.cta.rank_of(a[lane].into()) as u32;
+                    }
+                    warp.set_lanes(op.d, out);
+                }
+                Flow::Next
+            }
+        }
+    };
+}
+mapping!(Mapa32, Rank32, u32);
+mapping!(Mapa64, Rank64, u64);
+
+/// `barrier.cluster.arrive` (`imm` is [`ARRIVE`]) and `.wait`. Every lane arrives and waits in turn.
+pub struct ClusterBarrier;
+impl Body for ClusterBarrier {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let wrong = match op.imm {
+            ARRIVE => warp.mask & warp.cluster_owed,
+            _ => warp.mask & !warp.cluster_owed,
+        };
+        if wrong != 0 {
+            let message = match op.imm {
+                ARRIVE => "barrier.cluster.arrive a second time without a wait between",
+                _ => "barrier.cluster.wait without an arrive before it",
+            };
+            let lane = wrong.trailing_zeros() as usize;
+            return warp.fail_lane(lane, FaultKind::IllegalInstruction, message.to_string());
+        }
+        warp.cluster_owed ^= warp.mask;
+        if op.imm != ARRIVE && warp.mask & warp.cluster_arrived == 0 {
+            return Flow::Next; // the phase is over already
+        }
+        Flow::ClusterBarrier
+    }
+}

@@ -1,0 +1,401 @@
+//! What a cluster has under way besides its warps: the mbarriers it has initialised, and asynchronous
+//! copies.
+//!
+//! Work is done when it is issued, unless [`Checks::asynchrony`](super::run::Checks) asks for the
+//! adversary: then it lands at the latest moment that the ISA allows, so that whoever does not wait for it
+//! reads what was there before, which is poison. A thread's `cp.async` land when the thread waits for
+//! their group; work that an mbarrier announces lands when no warp gets any further without it, one piece
+//! at a time in an order drawn from the seed; stores read shared memory when their group is waited for.
+
+use super::fault::{Fault, FaultKind, Origin};
+use super::mbarrier::State;
+use super::op::Barrier;
+use super::run::Cta;
+use crate::memory::Memory;
+
+/// Moves the bytes, given where they come from.
+pub type Job = Box<dyn FnOnce(*const u8, &Memory) -> Result<(), String>>;
+
+/// Where work reads from: memory as it is when the work lands, or bytes that have been read already.
+pub enum Source {
+    Memory(*const u8, usize),
+    Taken(Vec<u8>),
+}
+
+/// Work of the bulk and tensor copies.
+pub struct Work {
+    pub origin: Origin,
+    /// Rank of the CTA that issued it.
+    pub rank: u32,
+    /// Ranks, as bits, of the CTAs whose shared memory it writes.
+    pub targets: u32,
+    pub source: Source,
+    /// Barriers to tell when it is done, and the bytes to tell them of.
+    pub completes: Vec<(Barrier, u32)>,
+}
+
+/// A `cp.async`: `taken` bytes from global memory, zeros up to `bytes`.
+#[derive(Clone, Copy)]
+pub struct Copy {
+    pub to: *mut u8,
+    pub from: *const u8,
+    pub taken: usize,
+    pub bytes: usize,
+    pub lane: u32,
+    pub origin: Origin,
+}
+
+impl Copy {
+    /// # Safety
+    /// `to` has room for `bytes`, and `taken`, which are no more, can be read at `from`.
+    pub unsafe fn land(&self) {
+        // SAFETY: the caller's; shared and global memory do not overlap.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.from, self.to, self.taken);
+            self.to.add(self.taken).write_bytes(0, self.bytes - self.taken);
+        }
+    }
+}
+
+enum Task {
+    Move(Job),
+    /// `cp.async.mbarrier.arrive`: once the copies before this number, of this warp and lane, have landed.
+    Arrive {
+        warp: usize,
+        lane: u32,
+        before: u64,
+    },
+}
+
+struct Pending {
+    work: Work,
+    task: Task,
+    /// Number of the bulk group that a store is in.
+    group: u32,
+}
+
+/// Groups that a thread has committed.
+#[derive(Clone, Copy, Default)]
+struct Groups {
+    copies: u32,
+    bulk: u32,
+}
+
+/// A warp's copies under way, with their number and their group.
+#[derive(Default)]
+struct Lane {
+    copies: Vec<(Copy, u64, u32)>,
+    groups: [Groups; 32],
+}
+
+pub struct Engine {
+    /// Initialised barriers: host address, and the word that is there.
+    barriers: Vec<(usize, u64)>,
+    changes: u64,
+    warps: Vec<Lane>,
+    issued: u64,
+    loads: Vec<Pending>,
+    stores: Vec<Pending>,
+    random: u64,
+}
+
+impl Engine {
+    pub fn new(seed: u64) -> Engine {
+        let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let (barriers, warps, loads, stores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Engine { barriers, changes: 0, warps, issued: 0, loads, stores, random }
+    }
+
+    /// How often a barrier has changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    fn find(&self, barrier: Barrier) -> Option<usize> {
+        self.barriers.iter().position(|&(at, _)| at == barrier.host as usize)
+    }
+
+    /// A barrier's state.
+    ///
+    /// # Errors
+    /// There is no barrier, or something has been stored over it.
+    pub fn state(&self, barrier: Barrier) -> Result<State, String> {
+        let at = barrier.address;
+        let Some(found) = self.find(barrier) else {
+            return Err(format!("no mbarrier has been initialised at shared {at:#x}"));
+        };
+        // SAFETY: a barrier is eight aligned bytes of the cluster's shared memory.
+        let word = unsafe { *barrier.host.cast::<u64>() };
+        if word != self.barriers[found].1 {
+            return Err(format!("the mbarrier at shared {at:#x} has been overwritten with {word:#018x}"));
+        }
+        Ok(State::decode(word))
+    }
+
+    fn set(&mut self, barrier: Barrier, index: usize, state: State) {
+        let word = state.encode();
+        self.barriers[index].1 = word;
+        // SAFETY: as in `state`.
+        unsafe { *barrier.host.cast::<u64>() = word };
+        self.changes += 1;
+    }
+
+    /// `mbarrier.init`.
+    pub fn init(&mut self, barrier: Barrier, state: State) -> Result<(), String> {
+        if self.state(barrier).is_ok() {
+            let at = barrier.address;
+            return Err(format!("the mbarrier at shared {at:#x} is in use; mbarrier.inval comes first"));
+        }
+        let index = self.find(barrier).unwrap_or_else(|| {
+            self.barriers.push((barrier.host as usize, 0));
+            self.barriers.len() - 1
+        });
+        self.set(barrier, index, state);
+        Ok(())
+    }
+
+    /// `mbarrier.inval`.
+    pub fn invalidate(&mut self, barrier: Barrier) -> Result<(), String> {
+        self.state(barrier)?;
+        self.barriers.retain(|&(at, _)| at != barrier.host as usize);
+        Ok(())
+    }
+
+    /// Changes a barrier's state.
+    pub fn update(
+        &mut self,
+        barrier: Barrier,
+        change: impl FnOnce(&mut State) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut state = self.state(barrier)?;
+        change(&mut state).map_err(|what| format!("{what} (mbarrier at shared {:#x})", barrier.address))?;
+        if let Some(index) = self.find(barrier) {
+            self.set(barrier, index, state);
+        }
+        Ok(())
+    }
+
+    /// A barrier in words.
+    pub fn describe(&self, barrier: Barrier) -> String {
+        let at = barrier.address;
+        match self.state(barrier) {
+            Ok(State { phase, expected, pending, tx }) => format!(
+                "the mbarrier at shared {at:#x} (phase {phase} modulo 8, {pending} of {expected} arrivals \
+                 pending, tx-count {tx})"
+            ),
+            Err(what) => what,
+        }
+    }
+
+    /// Starts work that mbarriers announce.
+    pub fn load(
+        &mut self,
+        cta: &Cta,
+        work: Work,
+        job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
+    ) -> Result<(), Fault> {
+        if cta.options.checks.asynchrony {
+            self.loads.push(Pending { work, task: Task::Move(Box::new(job)), group: 0 });
+            return Ok(());
+        }
+        finish(cta, &work, job)?;
+        self.complete(cta, &work)
+    }
+
+    /// Starts work of the thread's current bulk group.
+    pub fn store(
+        &mut self,
+        cta: &Cta,
+        work: Work,
+        job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
+    ) -> Result<(), Fault> {
+        if cta.options.checks.asynchrony {
+            let group = self.warp(work.warp()).groups[work.lane()].bulk;
+            self.stores.push(Pending { work, task: Task::Move(Box::new(job)), group });
+            return Ok(());
+        }
+        finish(cta, &work, job)
+    }
+
+    /// Starts a `cp.async` of a warp's lane; `warp` counts through the cluster.
+    pub fn copy(&mut self, warp: usize, copy: Copy) {
+        self.issued += 1;
+        let number = self.issued;
+        let own = self.warp(warp);
+        let group = own.groups[copy.lane as usize].copies;
+        own.copies.push((copy, number, group));
+    }
+
+    /// Commits the current groups of the lanes of `mask`.
+    pub fn commit(&mut self, warp: usize, mask: u32, bulk: bool) {
+        for (lane, groups) in self.warp(warp).groups.iter_mut().enumerate() {
+            let count = if bulk { &mut groups.bulk } else { &mut groups.copies };
+            *count += mask >> lane & 1;
+        }
+    }
+
+    /// Lands the `cp.async` of the lanes of `mask`, but for their latest groups; all if `but` is `None`.
+    pub fn wait_copies(&mut self, warp: usize, mask: u32, but: Option<u32>) {
+        let own = self.warp(warp);
+        let groups = own.groups;
+        own.land(|lane, _, group| {
+            let waited = but.is_none_or(|but| group.saturating_add(but) < groups[lane].copies);
+            mask >> lane & 1 != 0 && waited
+        });
+    }
+
+    /// Lets `barrier` know when the lane's `cp.async` so far have landed.
+    pub fn arrive_after(&mut self, warp: usize, lane: u32, work: Work) {
+        let task = Task::Arrive { warp, lane, before: self.issued + 1 };
+        self.loads.push(Pending { work, task, group: 0 });
+    }
+
+    /// Does the stores of the lanes of `mask` but for their latest `but` groups, or only reads what they
+    /// store.
+    pub fn wait_stores(
+        &mut self,
+        cta: &Cta,
+        warp: usize,
+        mask: u32,
+        but: u32,
+        read: bool,
+    ) -> Result<(), Fault> {
+        let groups = self.warp(warp).groups;
+        let waited = |pending: &Pending| {
+            let lane = pending.work.lane();
+            let late = pending.group.saturating_add(but) < groups[lane].bulk;
+            pending.work.warp() == warp && mask >> lane & 1 != 0 && late
+        };
+        if read {
+            self.stores.iter_mut().filter(|pending| waited(pending)).for_each(|p| p.work.source.take());
+            return Ok(());
+        }
+        for pending in self.stores.extract_if(.., |pending| waited(pending)).collect::<Vec<_>>() {
+            self.land(cta, pending)?;
+        }
+        Ok(())
+    }
+
+    /// Lands one piece of the work that mbarriers announce; false if there is none.
+    pub fn land_one(&mut self, cta: &Cta) -> Result<bool, Fault> {
+        if self.loads.is_empty() {
+            return Ok(false);
+        }
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let pick = (self.random >> 16) as usize % self.loads.len();
+        let pending = self.loads.swap_remove(pick);
+        self.land(cta, pending)?;
+        Ok(true)
+    }
+
+    /// The last thread of a CTA exits: its stores are done, and nothing else may be under way.
+    pub fn exit(&mut self, cta: &Cta) -> Result<(), Fault> {
+        let rank = cta.rank;
+        for pending in self.stores.extract_if(.., |pending| pending.work.rank == rank).collect::<Vec<_>>() {
+            self.land(cta, pending)?;
+        }
+        let own = self.warps.iter().skip(rank as usize * 32).take(32);
+        let copy = own.flat_map(|warp| &warp.copies).map(|(copy, ..)| copy.origin).next();
+        let load = self.loads.iter().find(|pending| pending.work.targets >> rank & 1 != 0);
+        match copy.or(load.map(|pending| pending.work.origin)) {
+            None => Ok(()),
+            Some(origin) => {
+                let what = format!(
+                    "CTA {:?} exits before this copy into its shared memory has been waited for",
+                    cta.index
+                );
+                Err(fault(cta, FaultKind::IllegalInstruction, &what, origin))
+            }
+        }
+    }
+
+    fn warp(&mut self, warp: usize) -> &mut Lane {
+        if self.warps.len() <= warp {
+            self.warps.resize_with(warp + 1, Lane::default);
+        }
+        &mut self.warps[warp]
+    }
+
+    fn land(&mut self, cta: &Cta, pending: Pending) -> Result<(), Fault> {
+        match pending.task {
+            Task::Move(job) => {
+                finish(cta, &pending.work, job)?;
+                self.complete(cta, &pending.work)
+            }
+            Task::Arrive { warp, lane, before } => {
+                self.warp(warp).land(|at, number, _| at == lane as usize && number < before);
+                for (barrier, _) in &pending.work.completes {
+                    self.update(*barrier, |state| state.arrive(1)).map_err(|what| {
+                        fault(cta, FaultKind::IllegalInstruction, &what, pending.work.origin)
+                    })?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn complete(&mut self, cta: &Cta, work: &Work) -> Result<(), Fault> {
+        for (barrier, bytes) in &work.completes {
+            self.update(*barrier, |state| state.transact(-i64::from(*bytes)))
+                .map_err(|what| fault(cta, FaultKind::IllegalInstruction, &what, work.origin))?;
+        }
+        Ok(())
+    }
+}
+
+fn finish(
+    cta: &Cta,
+    work: &Work,
+    job: impl FnOnce(*const u8, &Memory) -> Result<(), String>,
+) -> Result<(), Fault> {
+    job(work.source.at(), cta.memory)
+        .map_err(|what| fault(cta, FaultKind::IllegalAddress, &what, work.origin))
+}
+
+#[cold]
+fn fault(cta: &Cta, kind: FaultKind, what: &str, origin: Origin) -> Fault {
+    Fault { kind, message: cta.kernel.blame(what, cta.launch.block, origin) }
+}
+
+impl Work {
+    /// The warp that issued it, counted through the cluster.
+    fn warp(&self) -> usize {
+        (self.rank * 32 + self.origin.thread / 32) as usize
+    }
+
+    fn lane(&self) -> usize {
+        self.origin.thread as usize % 32
+    }
+}
+
+impl Source {
+    fn at(&self) -> *const u8 {
+        match self {
+            Source::Memory(at, _) => *at,
+            Source::Taken(bytes) => bytes.as_ptr(),
+        }
+    }
+
+    fn take(&mut self) {
+        if let Source::Memory(at, bytes) = *self {
+            // SAFETY: checked when the work was issued.
+            *self = Source::Taken(unsafe { std::slice::from_raw_parts(at, bytes) }.to_vec());
+        }
+    }
+}
+
+impl Lane {
+    /// Lands the copies that `chosen` says yes to, given lane, number and group.
+    fn land(&mut self, chosen: impl Fn(usize, u64, u32) -> bool) {
+        self.copies.retain(|(copy, number, group)| {
+            let lands = chosen(copy.lane as usize, *number, *group);
+            if lands {
+                // SAFETY: checked when it was issued; a copy that lands after its CTA has exited is a fault.
+                unsafe { copy.land() };
+            }
+            !lands
+        });
+    }
+}

@@ -1,0 +1,278 @@
+//! Tensor copies, PTX ISA 9.7.9.27: boxes of a tensor in global memory, to and from shared memory.
+//!
+//! Shared memory has the box's rows one after another, dimension 1 fastest. With a swizzle of 128 bytes,
+//! bits 4 to 6 of a byte's shared address are XORed with bits 7 to 9, with 64 bytes bits 4 and 5 with 7 and
+//! 8, with 32 bytes bit 4 with bit 7.
+
+use super::access::GENERIC;
+use super::bulk::{Kind, Reduce, apply, decode};
+use super::engine::{Source, Work};
+use super::fault::FaultKind;
+use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use crate::memory::Memory;
+use crate::tensor_map::{MAP_ALIGN, MAP_BYTES, TensorMap};
+
+/// Shared addresses of a tensor copy are multiples of this.
+const SHARED_ALIGN: u64 = 128;
+const CHUNK: usize = 16;
+
+/// A row of a box: where it begins in the tensor, if it is inside along all but dimension 0.
+struct Row {
+    global: Option<u64>,
+    /// Offset of its first byte from the box's.
+    shared: usize,
+}
+
+/// A box at its place in the tensor, and the shared offset that its bytes are swizzled by.
+#[derive(Clone, Copy)]
+struct Tile {
+    map: TensorMap,
+    at: [i32; 5],
+    offset: usize,
+}
+
+impl Tile {
+    fn rows(&self) -> impl Iterator<Item = Row> {
+        let Tile { map, at, .. } = *self;
+        let counts = map.counts().map(|n| n as usize);
+        let rows = counts[1] * counts[2] * counts[3] * counts[4];
+        (0..rows).map(move |number| {
+            let mut left = number;
+            let mut global = Some(map.address);
+            for axis in 1..5 {
+                let (index, count) = (left % counts[axis], counts[axis]);
+                left /= count;
+                let place = i64::from(at[axis]) + (index as u32 * map.steps[axis].max(1)) as i64;
+                let inside = place >= 0 && (place as u64) < map.dims[axis];
+                let stride = if axis < map.rank { map.strides[axis - 1] } else { 0 };
+                global = global.filter(|_| inside).map(|base| base.wrapping_add(place as u64 * stride));
+            }
+            Row { global, shared: number * map.row_bytes() }
+        })
+    }
+
+    /// The elements of a row that are inside the tensor, as bytes of the row, and the tensor's byte offset
+    /// of the first of them.
+    fn inside(&self) -> (std::ops::Range<usize>, u64) {
+        let size = self.map.ty.kind.bytes() as i64;
+        let (first, count) = (i64::from(self.at[0]), i64::from(self.map.extents[0]));
+        let start = (-first).clamp(0, count);
+        let end = (self.map.dims[0] as i64 - first).clamp(start, count);
+        ((start * size) as usize..(end * size) as usize, ((first + start).max(0) * size) as u64)
+    }
+
+    /// Where byte `at` of the box's shared memory is, after the swizzle.
+    fn swizzled(&self, at: usize) -> usize {
+        let address = self.offset + at;
+        let mask = (1 << self.map.swizzle) - 1;
+        (address ^ (address >> 7 & mask) << 4) - self.offset
+    }
+
+    /// The elements inside, as host pointer and bytes.
+    fn global_row(&self, row: &Row, memory: &Memory) -> Result<Option<(*mut u8, usize)>, String> {
+        let (inside, skip) = self.inside();
+        let Some(start) = row.global.filter(|_| !inside.is_empty()) else { return Ok(None) };
+        let (start, bytes) = (start.wrapping_add(skip), inside.len() as u64);
+        match memory.range_of(start) {
+            Some((_, end)) if end - start >= bytes => Ok(Some((start as *mut u8, inside.len()))),
+            _ => Err(format!(
+                "a tensor copy at {:?} reaches {bytes} bytes at {start:#x}, outside every allocation",
+                &self.at[..self.map.rank]
+            )),
+        }
+    }
+
+    /// Fills the box's shared memory at each of `to`.
+    ///
+    /// # Safety
+    /// Each has [`TensorMap::shared_bytes`].
+    unsafe fn load(&self, to: &[*mut u8], memory: &Memory) -> Result<(), String> {
+        let ty = self.map.ty;
+        let row_bytes = self.map.extents[0] as usize * ty.kind.bytes();
+        let mut bytes = vec![0; row_bytes];
+        for row in self.rows() {
+            fill(&mut bytes, if self.map.fills_nan { Some(ty.kind) } else { None });
+            if let Some((from, count)) = self.global_row(&row, memory)? {
+                let at = self.inside().0.start;
+                // SAFETY: `from` is checked for as many bytes, which are part of a row.
+                unsafe { std::ptr::copy_nonoverlapping(from, bytes[at..at + count].as_mut_ptr(), count) };
+                if ty.flushes {
+                    flush(&mut bytes[at..at + count]);
+                }
+            }
+            for (i, chunk) in bytes.chunks_exact(CHUNK).enumerate() {
+                let at = self.swizzled(row.shared + i * CHUNK);
+                for to in to {
+                    // SAFETY: the caller's; a swizzle stays inside 128 bytes.
+                    unsafe { std::ptr::copy_nonoverlapping(chunk.as_ptr(), to.add(at), CHUNK) };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes or reduces what is inside the tensor from the box's shared memory.
+    ///
+    /// # Safety
+    /// As [`Tile::load`]; see [`apply`].
+    unsafe fn store(&self, from: *const u8, reduce: Reduce, memory: &Memory) -> Result<(), String> {
+        let (inside, _) = self.inside();
+        let row_bytes = self.map.extents[0] as usize * self.map.ty.kind.bytes();
+        let mut bytes = vec![0; row_bytes];
+        for row in self.rows() {
+            let Some((to, count)) = self.global_row(&row, memory)? else { continue };
+            for (i, chunk) in bytes.chunks_exact_mut(CHUNK).enumerate() {
+                let at = self.swizzled(row.shared + i * CHUNK);
+                // SAFETY: the caller's.
+                unsafe { std::ptr::copy_nonoverlapping(from.add(at), chunk.as_mut_ptr(), CHUNK) };
+            }
+            // SAFETY: `to` is checked for as many bytes.
+            unsafe { apply(reduce, self.map.ty.kind, to, bytes[inside.start..].as_ptr(), count) };
+        }
+        Ok(())
+    }
+}
+
+/// Zeros, or the NaN of a type in each of its elements.
+fn fill(bytes: &mut [u8], nan: Option<Kind>) {
+    let Some(kind) = nan else { return bytes.fill(0) };
+    let size = kind.bytes();
+    bytes.fill(0xff);
+    bytes.chunks_exact_mut(size).for_each(|element| element[size - 1] = 0x7f);
+}
+
+/// Subnormals of float32 to zero.
+fn flush(bytes: &mut [u8]) {
+    for element in bytes.chunks_exact_mut(4) {
+        if element[3] & 0x7f == 0 && element[2] & 0x80 == 0 {
+            element[..3].fill(0);
+        }
+    }
+}
+
+/// Coordinates in `Op::imm`: their place in the kernel's lists, their number, and for a store what it does
+/// with its elements.
+pub fn pack(list: usize, dims: usize, reduce: Reduce) -> i64 {
+    list as i64 | (dims as i64) << 32 | super::bulk::encode(reduce, Kind::U8) << 40
+}
+
+/// `cp.async.bulk.tensor` into shared memory: to `a`, map `b`, barrier `d` (generic addresses), CTAs of
+/// mask `e`; coordinates as [`pack`] has them.
+pub struct TensorLoad;
+impl Body for TensorLoad {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a slot of its width.
+        let (to, maps, barriers): ([u64; LANES], [u64; LANES], [u64; LANES]) =
+            unsafe { (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.d)) };
+        for lane in lanes_of(warp.mask) {
+            // SAFETY: as above.
+            let (ctas, at) = unsafe { (warp.cta_mask(op.e, lane), warp.coordinates(op, lane)) };
+            let Some(map) = warp.tensor_map(lane, maps[lane], op) else { return Flow::Fault };
+            let (counted, bytes) = (map.box_bytes() as u32, map.shared_bytes());
+            let Some(targets) =
+                warp.targets(lane, to[lane], barriers[lane], ctas, counted, bytes as u64, SHARED_ALIGN)
+            else {
+                return Flow::Fault;
+            };
+            warp.poison(&targets.pointers, bytes);
+            let work = targets.work(warp, lane, Source::Taken(Vec::new()));
+            let tile = Tile { map, at, offset: to[lane] as usize & 0x3ff };
+            let pointers = targets.pointers;
+            let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |_, memory| {
+                // SAFETY: the pointers were checked for the box when the copy was issued.
+                unsafe { tile.load(&pointers, memory) }
+            });
+            if let Err(fault) = done {
+                return warp.fault_with(fault);
+            }
+        }
+        Flow::Next
+    }
+}
+
+/// `cp.async.bulk.tensor` and `cp.reduce.async.bulk.tensor` from shared `b`, map `a` (generic addresses);
+/// coordinates as [`pack`] has them.
+pub struct TensorStore;
+impl Body for TensorStore {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave every operand a slot of its width.
+        let (maps, from): ([u64; LANES], [u64; LANES]) = unsafe { (warp.lanes(op.a), warp.lanes(op.b)) };
+        for lane in lanes_of(warp.mask) {
+            // SAFETY: as above.
+            let at = unsafe { warp.coordinates(op, lane) };
+            let Some(map) = warp.tensor_map(lane, maps[lane], op) else { return Flow::Fault };
+            let (reduce, _) = decode(op.imm >> 40);
+            if let Err(what) = allowed(reduce, map.ty.kind) {
+                return warp.fail_lane(lane, FaultKind::IllegalInstruction, what);
+            }
+            let bytes = map.shared_bytes();
+            let Some(pointer) = warp.shared_pointer(lane, from[lane], bytes as u64, SHARED_ALIGN) else {
+                return Flow::Fault;
+            };
+            let (rank, source) = (warp.cta.rank, Source::Memory(pointer, bytes));
+            let work = Work { origin: warp.origin(lane), rank, targets: 0, source, completes: Vec::new() };
+            let tile = Tile { map, at, offset: from[lane] as usize & 0x3ff };
+            let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, memory| {
+                // SAFETY: the box was checked when the copy was issued.
+                unsafe { tile.store(from, reduce, memory) }
+            });
+            if let Err(fault) = done {
+                return warp.fault_with(fault);
+            }
+        }
+        Flow::Next
+    }
+}
+
+/// Which reductions there are of which elements.
+pub fn allowed(reduce: Reduce, kind: Kind) -> Result<(), String> {
+    let half = matches!(kind, Kind::F16 | Kind::Bf16);
+    let integer = matches!(kind, Kind::U32 | Kind::S32 | Kind::U64 | Kind::S64);
+    let ok = match reduce {
+        Reduce::Store => true,
+        Reduce::Add => half || integer || matches!(kind, Kind::F32 | Kind::F64),
+        Reduce::Min | Reduce::Max => half || integer,
+        Reduce::Inc | Reduce::Dec => kind == Kind::U32,
+        Reduce::And | Reduce::Or | Reduce::Xor => integer,
+    };
+    if ok { Ok(()) } else { Err(format!("a tensor reduction {reduce:?} of elements {kind:?}")) }
+}
+
+impl Warp<'_> {
+    /// A lane's coordinates, dimension 0 first.
+    ///
+    /// # Safety
+    /// The operation has a list of slots.
+    unsafe fn coordinates(&self, op: &Op, lane: usize) -> [i32; 5] {
+        let (list, dims) = (op.imm as u32 as usize, (op.imm >> 32) as usize & 7);
+        let mut at = [0; 5];
+        for (axis, &slot) in self.cta.kernel.lists[list..][..dims].iter().enumerate() {
+            // SAFETY: the caller's.
+            at[axis] = unsafe { self.lanes::<u32>(slot)[lane] as i32 };
+        }
+        at
+    }
+
+    /// The map at a generic address, which must have as many dimensions as the instruction; `None` after a
+    /// fault.
+    fn tensor_map(&mut self, lane: usize, address: u64, op: &Op) -> Option<TensorMap> {
+        let from = self.pointer::<GENERIC>(lane, address, MAP_BYTES as u64, MAP_ALIGN)?;
+        // SAFETY: checked for as many bytes.
+        let bytes = unsafe { *from.cast::<[u8; MAP_BYTES]>() };
+        let dims = (op.imm >> 32) as usize & 7;
+        let wrong = match TensorMap::decode(&bytes) {
+            None => format!("there is no tensor map at {address:#x}"),
+            Some(map) if map.rank != dims => {
+                format!("{dims} coordinates for a tensor map of rank {}", map.rank)
+            }
+            Some(map) => match map.validate() {
+                Ok(()) => return Some(map),
+                Err(what) => format!("the tensor map at {address:#x}: {what}"),
+            },
+        };
+        self.fail_lane(lane, FaultKind::IllegalInstruction, wrong);
+        None
+    }
+}
