@@ -1,7 +1,8 @@
 //! Where cases run: in this process, or on the CUDA driver that `VCUDA_ISA_DRIVER` names.
 
 use std::sync::OnceLock;
-use vcuda::exec::{self, Checks, Launch, Module, Options};
+pub use vcuda::exec::Checks;
+use vcuda::exec::{self, Launch, Module, Options};
 use vcuda::memory::Memory;
 use vcuda::tensor_map::{MAP_BYTES, TensorMap};
 

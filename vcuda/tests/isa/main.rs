@@ -3,6 +3,7 @@
 //! The same cases run on a GPU: `VCUDA_ISA_DRIVER=libcuda.so.1 cargo test --release -p vcuda --test isa`.
 
 mod approximate;
+mod async_copy;
 mod atomic;
 mod compare;
 mod control;

@@ -1,0 +1,473 @@
+//! `cp.async`, and bulk copies of one dimension with their reductions, PTX ISA 9.7.9.25: at once, and as late
+//! as the adversary lets them land.
+
+use crate::device::{Checks, Setup, Shape, fault, run_with};
+use crate::lanes::{HEADER, Random};
+
+const START: &str = ".extern .shared .align 128 .b8 dynamic[];
+.visible .entry k(.param .u64 outs, .param .u64 ins)
+{
+.reg .pred p, q, leader; .reg .b16 h; .reg .b32 a, b, c, d, e, t, tid, bar; .reg .b64 out, in, x, y, to, from, s;
+.shared .align 128 .b8 tile[8192]; .shared .align 8 .b64 bars[4];
+ld.param.u64 out, [outs]; ld.param.u64 in, [ins]; mov.u32 tid, %tid.x; mov.u32 a, tile; mov.u32 bar, bars;
+setp.eq.u32 leader, tid, 0;
+";
+
+fn kernel(body: &str) -> String {
+    format!("{HEADER}{START}{body}\nret;\n}}\n")
+}
+
+/// At once, and with the adversary under three seeds.
+fn setups() -> Vec<Setup> {
+    let late = |seed| Setup {
+        cluster: 1,
+        checks: Checks { asynchrony: true, ..Checks::default() },
+        seed,
+        ..Setup::default()
+    };
+    vec![Setup { cluster: 1, ..Setup::default() }, late(1), late(2), late(3)]
+}
+
+fn random_bytes(count: usize) -> Vec<u8> {
+    let mut random = Random::new(7);
+    (0..count).map(|_| random.next() as u8).collect()
+}
+
+/// Runs `body` on random input in every setup, and compares the output.
+fn check(body: &str, threads: u32, out_bytes: usize, expected: impl Fn(&[u8]) -> Vec<u8>) {
+    let inp = random_bytes(8192);
+    let wanted = expected(&inp);
+    for setup in setups() {
+        let mut buffers = [vec![0xcc; out_bytes], inp.clone()];
+        let shape = Shape { blocks: 1, threads, shared_bytes: 8192 };
+        if let Err(error) = run_with(&kernel(body), "k", shape, &setup, &mut buffers) {
+            panic!("{body}\n{error}");
+        }
+        let wrong = buffers[0].iter().zip(&wanted).position(|(found, wanted)| found != wanted);
+        assert_eq!(wrong, None, "first wrong byte of {body} with seed {}", setup.seed);
+    }
+}
+
+/// What each setup says of a kernel that must fail; only the late ones if the fault is one of timing.
+fn refused(body: &str, threads: u32, only_late: bool, wanted: &str) {
+    for setup in setups().into_iter().skip(only_late as usize) {
+        let shape = Shape { blocks: 1, threads, shared_bytes: 8192 };
+        let mut buffers = [vec![0; 8192], random_bytes(8192)];
+        let Some(found) = fault(&kernel(body), "k", shape, &setup, &mut buffers) else { return };
+        assert!(found.contains(wanted) && found.contains("PTX line"), "{body}\n{found}");
+    }
+}
+
+const DUMP: &str = "bar.sync 0; dump: setp.ge.u32 q, tid, 2048; @q bra done; shl.b32 b, tid, 2;
+    add.u32 c, a, b; ld.shared.u32 d, [c]; cvt.u64.u32 x, b; add.u64 x, x, out; st.global.u32 [x], d;
+    mov.u32 c, %ntid.x; add.u32 tid, tid, c; bra dump; done:";
+
+#[test]
+fn small_copies_and_their_zeros() {
+    for (form, bytes) in [("ca", 4), ("ca", 8), ("ca", 16), ("cg", 16)] {
+        // A thread copies its own piece to the mirrored place.
+        let address = format!(
+            "mul.wide.u32 from, tid, {bytes}; add.u64 from, from, in; sub.u32 t, 31, tid; mad.lo.u32 b, t, {bytes}, a;"
+        );
+        let shared = ["shared", "shared::cta"];
+        let tail = format!("cp.async.commit_group; cp.async.wait_group 0; {DUMP}");
+        let mirrored = |taken: &dyn Fn(usize) -> usize, inp: &[u8]| {
+            let mut out = vec![0xff; 32 * bytes];
+            for thread in 0..32 {
+                let at = (31 - thread) * bytes;
+                let piece: Vec<u8> =
+                    (0..bytes).map(|i| if i < taken(thread) { inp[thread * bytes + i] } else { 0 }).collect();
+                out[at..at + bytes].copy_from_slice(&piece);
+            }
+            out
+        };
+        let name = format!("cp.async.{form}.{}.global", shared[bytes / 8 % 2]);
+        let zero_hint = "createpolicy.fractional.L2::evict_last.b64 s, 1.0;";
+        check(&format!("{address} {name} [b], [from], {bytes}; {tail}"), 32, 8192, |inp| {
+            mirrored(&|_| bytes, inp)
+        });
+        check(
+            &format!("{address} {zero_hint} {name}.L2::cache_hint [b], [from], {bytes}, s; {tail}"),
+            32,
+            8192,
+            |inp| mirrored(&|_| bytes, inp),
+        );
+        let sized = format!("rem.u32 t, tid, {}; {name}.L2::128B [b], [from], {bytes}, t; {tail}", bytes + 1);
+        check(&format!("{address} {sized}"), 32, 8192, |inp| mirrored(&|thread| thread % (bytes + 1), inp));
+        let ignored = format!(
+            "and.b32 t, tid, 4; setp.ne.u32 p, t, 0; {name} [b], [from], {bytes}, p; cp.async.wait_all; {DUMP}"
+        );
+        check(&format!("{address} {ignored}"), 32, 8192, |inp| {
+            mirrored(&|thread| if thread & 4 != 0 { 0 } else { bytes }, inp)
+        });
+    }
+}
+
+/// With the adversary a group is there when it is waited for, and not a moment before.
+#[test]
+fn groups_land_when_they_are_waited_for() {
+    let copies = "mul.wide.u32 from, tid, 16; add.u64 from, from, in; mad.lo.u32 b, tid, 16, a;
+        cp.async.cg.shared.global [b], [from], 16; cp.async.commit_group;
+        cp.async.cg.shared.global [b+512], [from+512], 16; cp.async.commit_group;
+        cp.async.cg.shared.global [b+1024], [from+1024], 16; cp.async.commit_group;";
+    for but in 0..4usize {
+        let body = format!(
+            "{copies} cp.async.wait_group {but}; ld.shared.u32 c, [b]; ld.shared.u32 d, [b+512];
+             ld.shared.u32 e, [b+1024]; mad.wide.u32 to, tid, 12, out;
+             st.global.u32 [to], c; st.global.u32 [to+4], d; st.global.u32 [to+8], e; cp.async.wait_all;"
+        );
+        let inp = random_bytes(8192);
+        for setup in setups() {
+            let mut buffers = [vec![0; 12 * 32], inp.clone()];
+            let shape = Shape { blocks: 1, threads: 32, shared_bytes: 0 };
+            run_with(&kernel(&body), "k", shape, &setup, &mut buffers).unwrap();
+            let late = setup.checks.asynchrony && std::env::var("VCUDA_ISA_DRIVER").is_err();
+            for (thread, found) in buffers[0].chunks_exact(12).enumerate() {
+                for (group, found) in found.chunks_exact(4).enumerate() {
+                    let copied = &inp[thread * 16 + group * 512..][..4];
+                    if group + but < 3 {
+                        assert_eq!(found, copied, "group {group} of thread {thread}, all but {but}");
+                    } else if late {
+                        assert_eq!(found, [0xff; 4], "group {group} of thread {thread}, all but {but}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn copies_arrive_at_barriers() {
+    for (form, count) in [("noinc", 128), ("", 128)] {
+        let suffix = if form.is_empty() { String::new() } else { format!(".{form}") };
+        let arrive = match form {
+            "" => "mbarrier.arrive.shared.b64 _, [bar];",
+            _ => "",
+        };
+        let body = format!(
+            "@leader mbarrier.init.shared.b64 [bar], {count}; bar.sync 0;
+             mul.wide.u32 from, tid, 8; add.u64 from, from, in; mad.lo.u32 b, tid, 8, a;
+             cp.async.ca.shared.global [b], [from], 8; cp.async.mbarrier.arrive{suffix}.shared::cta.b64 [bar]; {arrive}
+             wait: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra wait;
+             xor.b32 t, tid, 96; mad.lo.u32 b, t, 8, a; ld.shared.u64 x, [b];
+             mad.wide.u32 to, tid, 8, out; st.global.u64 [to], x;"
+        );
+        check(&body, 128, 8 * 128, |inp| (0..128).flat_map(|t| inp[8 * (t ^ 96)..][..8].to_vec()).collect());
+    }
+}
+
+#[test]
+fn bulk_copies_there_and_back() {
+    for bytes in [16, 48, 1024, 8192] {
+        for hint in ["", ".L2::cache_hint"] {
+            let policy = if hint.is_empty() { "" } else { ", s" };
+            let body = format!(
+                "mov.u64 s, 0; @leader mbarrier.init.shared.b64 [bar], 1; bar.sync 0; @!leader bra wait;
+                 cp.async.bulk.prefetch.L2.global [in], {bytes};
+                 mbarrier.arrive.expect_tx.shared.b64 _, [bar], {bytes}; mov.u32 t, {bytes};
+                 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes{hint} [a], [in], t, [bar]{policy};
+                 wait: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra wait;
+                 @!leader bra end;
+                 cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [dynamic], [a], {bytes}, [bar+8];
+                 end:"
+            );
+            let body = body.replace("[bar], 1;", "[bar], 1; @leader mbarrier.init.shared.b64 [bar+8], 1;")
+                + &format!(
+                    "@leader mbarrier.arrive.expect_tx.shared.b64 _, [bar+8], {bytes};
+                     wait2: mbarrier.try_wait.parity.shared.b64 p, [bar+8], 0; @!p bra wait2; @!leader bra out_;
+                     mov.u32 b, dynamic;
+                     cp.async.bulk.global.shared::cta.bulk_group{hint} [out], [b], {bytes}{policy};
+                     cp.async.bulk.commit_group; cp.async.bulk.wait_group 0; out_:"
+                );
+            check(&body, 64, 8192, |inp| inp[..bytes].to_vec());
+        }
+    }
+}
+
+/// A store reads shared memory when it is waited for, and no earlier with the adversary.
+#[test]
+fn stores_read_at_the_wait() {
+    let store =
+        "shl.b32 t, tid, 2; add.u32 b, a, t; st.shared.u32 [b], 1; fence.proxy.async.shared::cta; bar.sync 0;
+        @leader cp.async.bulk.global.shared::cta.bulk_group [out], [a], 128;
+        @leader cp.async.bulk.commit_group;";
+    let tail = "bar.sync 0; st.shared.u32 [b], 2; bar.sync 0;";
+    let ones = |_: &[u8]| 1u32.to_le_bytes().repeat(32);
+    check(&format!("{store} @leader cp.async.bulk.wait_group.read 0; {tail}"), 32, 128, ones);
+    check(&format!("{store} @leader cp.async.bulk.wait_group 0; {tail}"), 32, 128, ones);
+    let late = setups().pop().unwrap();
+    if std::env::var("VCUDA_ISA_DRIVER").is_err() {
+        let mut buffers = [vec![0; 128], random_bytes(16)];
+        let shape = Shape { blocks: 1, threads: 32, shared_bytes: 0 };
+        run_with(&kernel(&format!("{store} {tail}")), "k", shape, &late, &mut buffers).unwrap();
+        assert_eq!(buffers[0], 2u32.to_le_bytes().repeat(32), "the store reads what overwrote it");
+    }
+}
+
+/// Every operation and type of `cp.reduce.async.bulk`, to global and to shared memory.
+#[test]
+fn bulk_reductions() {
+    type Element = (usize, fn(&str, u64, u64) -> u64);
+    fn unsigned(bits: u32) -> impl Fn(&str, u64, u64) -> u64 {
+        move |op, old, new| {
+            let mask = u64::MAX >> (64 - bits);
+            match op {
+                "add" => old.wrapping_add(new) & mask,
+                "min" => old.min(new),
+                "max" => old.max(new),
+                "inc" => {
+                    if old >= new {
+                        0
+                    } else {
+                        old + 1
+                    }
+                }
+                "dec" => {
+                    if old == 0 || old > new {
+                        new
+                    } else {
+                        old - 1
+                    }
+                }
+                "and" => old & new,
+                "or" => old | new,
+                _ => old ^ new,
+            }
+        }
+    }
+    fn signed32(op: &str, old: u64, new: u64) -> u64 {
+        let (a, b) = (old as u32 as i32, new as u32 as i32);
+        (match op {
+            "add" => a.wrapping_add(b),
+            "min" => {
+                if a < b {
+                    a
+                } else {
+                    b
+                }
+            }
+            _ => {
+                if a > b {
+                    a
+                } else {
+                    b
+                }
+            }
+        }) as u32 as u64
+    }
+    fn signed64(op: &str, old: u64, new: u64) -> u64 {
+        let (a, b) = (old as i64, new as i64);
+        (match op {
+            "min" => {
+                if a < b {
+                    a
+                } else {
+                    b
+                }
+            }
+            _ => {
+                if a > b {
+                    a
+                } else {
+                    b
+                }
+            }
+        }) as u64
+    }
+    fn f32_add(_: &str, old: u64, new: u64) -> u64 {
+        u64::from((f32::from_bits(old as u32) + f32::from_bits(new as u32)).to_bits())
+    }
+    fn f64_add(_: &str, old: u64, new: u64) -> u64 {
+        (f64::from_bits(old) + f64::from_bits(new)).to_bits()
+    }
+    // The sum of two halves is exact in float64, and is rounded once.
+    fn f16(op: &str, old: u64, new: u64) -> u64 {
+        let value = |bits: u64| half::f16::from_bits(bits as u16).to_f64();
+        let (a, b) = (value(old), value(new));
+        let out = match op {
+            "add" => a + b,
+            "min" => {
+                if a < b {
+                    a
+                } else {
+                    b
+                }
+            }
+            _ => {
+                if a > b {
+                    a
+                } else {
+                    b
+                }
+            }
+        };
+        u64::from(half::f16::from_f64(out).to_bits())
+    }
+    fn bf16(op: &str, old: u64, new: u64) -> u64 {
+        let value = |bits: u64| half::bf16::from_bits(bits as u16).to_f64();
+        let (a, b) = (value(old), value(new));
+        let out = match op {
+            "add" => a + b,
+            "min" => {
+                if a < b {
+                    a
+                } else {
+                    b
+                }
+            }
+            _ => {
+                if a > b {
+                    a
+                } else {
+                    b
+                }
+            }
+        };
+        u64::from(half::bf16::from_f64(out).to_bits())
+    }
+    let element = |ty: &str| -> Element {
+        match ty {
+            "u32" | "b32" => (4, |op, a, b| unsigned(32)(op, a, b)),
+            "u64" | "b64" => (8, |op, a, b| unsigned(64)(op, a, b)),
+            "s32" => (4, signed32),
+            "s64" => (8, signed64),
+            "f32" => (4, f32_add),
+            "f64" => (8, f64_add),
+            "f16" => (2, f16),
+            _ => (2, bf16),
+        }
+    };
+    let both = [
+        ("add", "u32"),
+        ("add", "s32"),
+        ("add", "u64"),
+        ("min", "u32"),
+        ("max", "u32"),
+        ("min", "s32"),
+        ("max", "s32"),
+        ("inc", "u32"),
+        ("dec", "u32"),
+        ("and", "b32"),
+        ("or", "b32"),
+        ("xor", "b32"),
+    ];
+    let global = [
+        ("add", "f32"),
+        ("add", "f64"),
+        ("add.noftz", "f16"),
+        ("add.noftz", "bf16"),
+        ("min", "u64"),
+        ("max", "u64"),
+        ("min", "s64"),
+        ("max", "s64"),
+        ("min", "f16"),
+        ("max", "f16"),
+        ("min", "bf16"),
+        ("max", "bf16"),
+        ("and", "b64"),
+        ("or", "b64"),
+        ("xor", "b64"),
+    ];
+    for (to_global, (op, ty)) in
+        both.iter().chain(&global).map(|&case| (true, case)).chain(both.iter().map(|&case| (false, case)))
+    {
+        // 512 bytes each of old values, new values.
+        let load = "shl.b32 t, tid, 2; add.u32 b, a, t; cvt.u64.u32 x, t; add.u64 from, in, x;
+            ld.global.u32 c, [from]; st.shared.u32 [b], c; ld.global.u32 c, [from+512]; st.shared.u32 [b+512], c;
+            add.u64 to, out, x; ld.global.u32 c, [from]; st.global.u32 [to], c; @leader mbarrier.init.shared.b64 [bar], 1;
+            fence.proxy.async; bar.sync 0;";
+        let body = if to_global {
+            format!(
+                "{load} add.u32 b, a, 512; @leader cp.reduce.async.bulk.global.shared::cta.bulk_group.{op}.{ty} [out], [b], 512;
+                 cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;"
+            )
+        } else {
+            format!(
+                "{load} add.u32 c, a, 512; @leader mbarrier.arrive.expect_tx.shared.b64 _, [bar], 512;
+                 @leader cp.reduce.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes.{op}.{ty} [a], [c], 512, [bar];
+                 wait: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra wait; ld.shared.u32 c, [b]; st.global.u32 [to], c;"
+            )
+        };
+        let (size, reduce) = element(ty);
+        let op = op.trim_end_matches(".noftz");
+        // Finite values of the size: halves and floats with a middling exponent.
+        let mut inp = random_bytes(1024);
+        for element in inp.chunks_exact_mut(size) {
+            match ty {
+                "f16" => element[1] = element[1] & 0x8f | 0x30,
+                "bf16" | "f32" => element[size - 1] = element[size - 1] & 0x80 | 0x40,
+                "f64" => element[7] = element[7] & 0x80 | 0x40,
+                _ => {}
+            }
+        }
+        let value = |at: usize| {
+            let mut bits = [0; 8];
+            bits[..size].copy_from_slice(&inp[at..at + size]);
+            u64::from_le_bytes(bits)
+        };
+        let wanted: Vec<u8> = (0..512 / size)
+            .flat_map(|i| reduce(op, value(i * size), value(512 + i * size)).to_le_bytes()[..size].to_vec())
+            .collect();
+        for setup in setups() {
+            let mut buffers = [vec![0; 512], inp.clone()];
+            let shape = Shape { blocks: 1, threads: 128, shared_bytes: 0 };
+            run_with(&kernel(&body), "k", shape, &setup, &mut buffers)
+                .unwrap_or_else(|e| panic!("{body}\n{e}"));
+            let wrong = buffers[0].iter().zip(&wanted).position(|(found, wanted)| found != wanted);
+            assert_eq!(wrong, None, "{op}.{ty}, to global: {to_global}");
+        }
+    }
+}
+
+#[test]
+fn stores_of_registers_complete_bytes() {
+    let start = "@leader mbarrier.init.shared.b64 [bar], 1; bar.sync 0;
+        @leader mbarrier.arrive.expect_tx.shared.b64 _, [bar], 1024; shl.b32 t, tid, 5; add.u32 b, a, t;
+        mad.wide.u32 from, tid, 32, in; ld.global.v4.u32 {c, d, e, t}, [from]; ld.global.v2.u64 {x, y}, [from+16];
+        st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.u32 [b], {c, d, e, t}, [bar];
+        st.async.shared::cluster.mbarrier::complete_tx::bytes.b64 [b+16], x, [bar];
+        st.async.shared::cluster.mbarrier::complete_tx::bytes.u64 [b+24], y, [bar];
+        wait: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra wait;";
+    let read =
+        "mad.wide.u32 to, tid, 32, out; ld.shared.v4.u32 {c, d, e, t}, [b]; ld.shared.v2.u64 {x, y}, [b+16];
+        st.global.v4.u32 [to], {c, d, e, t}; st.global.v2.u64 [to+16], {x, y};";
+    check(&format!("{start} {read}"), 32, 1024, |inp| inp[..1024].to_vec());
+    let red = "@leader mbarrier.init.shared.b64 [bar], 1; @leader st.shared.u32 [a], 5; @leader st.shared.u32 [a+4], 0;
+        bar.sync 0; @leader mbarrier.arrive.expect_tx.shared.b64 _, [bar], 256;
+        red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [a], tid, [bar];
+        red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.max.u32 [a+4], tid, [bar];
+        wait: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra wait;
+        ld.shared.v2.u32 {c, d}, [a]; @leader st.global.v2.u32 [out], {c, d};";
+    check(red, 32, 8, |_| [5 + 496u32, 31].into_iter().flat_map(u32::to_le_bytes).collect());
+}
+
+#[test]
+fn misuse_is_named() {
+    let init = "@leader mbarrier.init.shared.b64 [bar], 1; bar.sync 0; @!leader ret;
+        mbarrier.arrive.expect_tx.shared.b64 _, [bar], 64;";
+    let load = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes";
+    let wait = "wait: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra wait;";
+    let cases = [
+        (
+            false,
+            "mov.u32 t, 5; cp.async.ca.shared.global [a], [in], 4, t;".to_string(),
+            "cp.async of 4 bytes with 5",
+        ),
+        (false, "cp.async.cg.shared.global [a+8], [in], 16;".to_string(), "misaligned"),
+        (false, "cp.async.ca.shared.global [a], [in+8192], 4;".to_string(), "outside every"),
+        (false, format!("{init} {load} [a], [in], 40, [bar]; {wait}"), "it must be a multiple of 16"),
+        (false, format!("{init} {load} [a+8], [in], 64, [bar]; {wait}"), "misaligned"),
+        (false, format!("{init} {load} [a], [in+8160], 64, [bar]; {wait}"), "past the end"),
+        (false, format!("{init} {load} [a], [in], 80, [bar]; {wait}"), "16 bytes more have come"),
+        (false, format!("{init} {load} [a], [in], 48, [bar]; {wait}"), "tx-count 16"),
+        (true, format!("{init} {load} [a], [in], 64, [bar];"), "exits before this copy"),
+        (
+            true,
+            "cp.async.ca.shared.global [a], [in], 4; cp.async.commit_group;".to_string(),
+            "exits before this copy",
+        ),
+    ];
+    for (only_late, body, wanted) in cases {
+        refused(&body, 32, only_late, wanted);
+    }
+}
