@@ -40,15 +40,13 @@ impl Checkpoint {
         let mut config = match found {
             Some(config) => config,
             None => {
-                let assumed = match activation {
-                    None => {
-                        "QuickGELU (--activation gelu for open_clip's plain models) and heads 64 wide are"
-                    }
-                    Some(_) => "heads 64 wide are",
+                let quick = match activation {
+                    None => "QuickGELU (--activation gelu for open_clip's plain models) and ",
+                    Some(_) => "",
                 };
                 let file = weights.path().display();
                 notices.push(format!(
-                    "{file} has no config beside it: {assumed} assumed, as in OpenAI's models"
+                    "{file} has no config beside it: {quick}heads 64 wide are assumed, as in OpenAI's models"
                 ));
                 sizes::config(&weights, naming).with_context(reading)?
             }

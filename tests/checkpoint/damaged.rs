@@ -1,10 +1,10 @@
 //! Damaged and lying checkpoints: whatever they say, an error or a model, in no more memory than they could fill.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use memo::clip::Checkpoint;
@@ -13,27 +13,34 @@ use serde_json::{Value, json};
 
 use crate::models::{self, Folder, file, open_clip_config};
 
-/// The system's allocator, which remembers the largest request.
+/// The system's allocator, which remembers each thread's largest request.
 struct Watched;
 
-static LARGEST_BYTES: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static LARGEST_BYTES: Cell<usize> = const { Cell::new(0) };
+}
+
+fn note(bytes: usize) {
+    // A thread that ends may have lost its cell.
+    let _ = LARGEST_BYTES.try_with(|largest| largest.set(largest.get().max(bytes)));
+}
 
 // SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LARGEST_BYTES.fetch_max(layout.size(), Ordering::Relaxed);
+        note(layout.size());
         // SAFETY: as the caller promised.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LARGEST_BYTES.fetch_max(layout.size(), Ordering::Relaxed);
+        note(layout.size());
         // SAFETY: as the caller promised.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LARGEST_BYTES.fetch_max(size, Ordering::Relaxed);
+        note(size);
         // SAFETY: as the caller promised.
         unsafe { System.realloc(at, layout, size) }
     }
@@ -230,6 +237,6 @@ fn damaged_checkpoints_never_panic_or_reserve_what_they_say() {
     // Some damage says nothing wrong (another epsilon); most must be seen.
     assert!(read > 100 && refused > 3000, "{read} read, {refused} refused");
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
-    let largest = LARGEST_BYTES.load(Ordering::Relaxed);
+    let largest = LARGEST_BYTES.get();
     assert!(largest < 2 << 20, "{largest} bytes at once, for parameters of 0.7 MB");
 }

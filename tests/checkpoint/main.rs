@@ -156,3 +156,23 @@ fn inspect_names_what_is_missing() {
         assert_refused(folder.path(), &["it has no text tower"]);
     }
 }
+
+#[test]
+fn predict_needs_a_text_tower_and_prompts_that_fit_it() {
+    let model = hugging_face();
+    let mut vision = model.clone();
+    vision.retain(|name, _| name.starts_with("vis"));
+    let device = std::env::var("MEMO_TEST_DEVICE").unwrap_or_else(|_| "virtual".to_string());
+    for (tensors, want) in
+        [(&vision, "it has no text tower"), (&model, "its prompt has 9 tokens; the model takes 7")]
+    {
+        let folder = Folder::of(tensors);
+        let labels = folder.write("labels.txt", "aquarium_fish\n");
+        let image = folder.path().join("image.png");
+        image::RgbImage::new(4, 4).save(&image).unwrap();
+        let [model, labels, image] = [folder.path(), &labels, &image].map(|path| path.to_str().unwrap());
+        let output = memo(&["predict", "--device", &device, "--model", model, "--labels", labels, image]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && stderr.contains(want), "{stderr}");
+    }
+}
