@@ -15,12 +15,15 @@ use super::cifar_python::PYTHON_FORMS;
 /// The most that one file of a dataset may hold; the largest has 31 MB.
 const MEMBER_BYTES: u64 = 256 << 20;
 
+/// A dataset from its records and its class names.
+type Parse = dyn Fn(&[u8], &[u8]) -> Result<Dataset>;
+
 /// A form of either kind: its folder, its two files, and how they are read.
 struct Form {
     folder: &'static str,
     records: &'static str,
     names: &'static str,
-    parse: Box<dyn Fn(&[u8], &[u8]) -> Result<Dataset>>,
+    parse: Box<Parse>,
 }
 
 fn forms() -> Vec<Form> {
