@@ -24,7 +24,7 @@ pub struct Allocation {
 }
 
 /// Opcodes whose first operand is not a destination.
-const NO_DESTINATION: [&str; 17] = [
+const NO_DESTINATION: [&str; 20] = [
     "st",
     "red",
     "bra",
@@ -41,7 +41,10 @@ const NO_DESTINATION: [&str; 17] = [
     "discard",
     "nanosleep",
     "griddepcontrol",
+    "applypriority",
+    "pmevent",
     "__assertfail",
+    "vprintf",
 ];
 
 /// Slots for every register, or `None` when there are too many for their numbers.

@@ -119,16 +119,6 @@ impl Body for Trap {
     }
 }
 
-/// A call of `__assertfail`.
-pub struct AssertFail;
-impl Body for AssertFail {
-    #[inline(always)]
-    unsafe fn run(warp: &mut Warp, _: &Op) -> Flow {
-        let lane = warp.mask.trailing_zeros() as usize & 31;
-        warp.fail_lane(lane, FaultKind::Assert, "an assert failed".to_string())
-    }
-}
-
 /// Fences, hints, and waits that order nothing here: a CTA runs on one host thread, and every access
 /// is complete when its instruction is.
 pub struct Nothing;
@@ -146,7 +136,7 @@ macro_rules! clock {
         impl Body for $name {
             #[inline(always)]
             unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-                let now = warp.cta.start.elapsed().as_nanos() as $lane;
+                let now = warp.cta.common.start.elapsed().as_nanos() as $lane;
                 // SAFETY: the decoder gave the destination a slot of its width.
                 unsafe { warp.set_lanes(op.d, [now; LANES]) };
                 Flow::Next

@@ -52,6 +52,9 @@ lane!(MaxNan32, (a: u32, b: u32) -> u32 {
     if f(a).is_nan() || f(b).is_nan() { NAN32 } else if less32(b, a) { a } else { b }
 });
 
+// `a`, the minimum or maximum of magnitudes, with the sign of `b · c`.
+lane!(XorSign32, (a: u32, b: u32, c: u32) -> u32 { if f(a).is_nan() { NAN32 } else { a | (b ^ c) & 0x8000_0000 } });
+
 #[inline(always)]
 fn quiet32(a: u32) -> u32 {
     if f(a).is_nan() { NAN32 } else { a }

@@ -119,7 +119,7 @@ macro_rules! half {
 // Float32 has more than twice the bits of either format and two more, so that rounding a sum or a product
 // of two of them to float32 first changes nothing (Figueroa, 1995). Nor does it among subnormals: sums
 // there are exact, and so is a product of bfloat16s that is at least half the smallest of them.
-half!(Add, F, (a, b) { F::narrow(F::widen(a) + F::widen(b)) });
+half!(Add, F, (a, b) { add::<F>(a, b) });
 half!(Sub, F, (a, b) { F::narrow(F::widen(a) - F::widen(b)) });
 half!(Mul, F, (a, b) { F::narrow(F::widen(a) * F::widen(b)) });
 half!(Fma, F, (a, b, c) { fused::<F>(a, b, c) });
@@ -139,27 +139,49 @@ half!(
     /// `value`, or zero where one of the others is [`OOB_NAN`].
     OrZero, F, (value, a, b, c) { if a == OOB_NAN || b == OOB_NAN || c == OOB_NAN { 0 } else { value } }
 );
-half!(Min, F, (a, b) { least::<F>(a, b, 0) });
-half!(Max, F, (a, b) { least::<F>(a, b, 0x8000) });
-half!(MinNan, F, (a, b) { if F::is_nan(a) || F::is_nan(b) { NAN16 } else { least::<F>(a, b, 0) } });
-half!(MaxNan, F, (a, b) { if F::is_nan(a) || F::is_nan(b) { NAN16 } else { least::<F>(a, b, 0x8000) } });
+half!(Min, F, (a, b) { least::<F>(a, b) });
+half!(Max, F, (a, b) { largest::<F>(a, b) });
+half!(MinNan, F, (a, b) { if F::is_nan(a) || F::is_nan(b) { NAN16 } else { least::<F>(a, b) } });
+half!(MaxNan, F, (a, b) { if F::is_nan(a) || F::is_nan(b) { NAN16 } else { largest::<F>(a, b) } });
 half!(
     /// `a`, which is no NaN, with the sign of `b · c`.
     XorSign, F, (a, b, c) { if F::is_nan(a) { NAN16 } else { a & 0x7fff | (b ^ c) & 0x8000 } }
 );
 
-/// The lesser of `a` and `b` after their signs have been flipped by `flip`; -0 is less than +0, and one NaN
-/// gives the other operand.
+/// The sum of two values, in the low half of a word each.
 #[inline(always)]
-fn least<F: Format>(a: u32, b: u32, flip: u32) -> u32 {
-    // Sign and magnitude to two's complement, which orders all numbers.
-    let key = |bits: u32| {
-        let bits = bits ^ flip;
-        if bits & 0x8000 != 0 { -((bits & 0x7fff) as i32) - 1 } else { bits as i32 }
-    };
-    let number = if key(a) < key(b) { a } else { b };
+pub fn add<F: Format>(a: u32, b: u32) -> u32 {
+    F::narrow(F::widen(a) + F::widen(b))
+}
+
+/// The lesser; -0 is less than +0, and one NaN gives the other operand.
+#[inline(always)]
+pub fn least<F: Format>(a: u32, b: u32) -> u32 {
+    pick::<F>(a, b, order(a) < order(b))
+}
+
+/// The greater, as [`least`].
+#[inline(always)]
+pub fn largest<F: Format>(a: u32, b: u32) -> u32 {
+    pick::<F>(a, b, order(a) > order(b))
+}
+
+/// Sign and magnitude to two's complement, which orders all numbers.
+#[inline(always)]
+fn order(bits: u32) -> i32 {
+    if bits & 0x8000 != 0 { -((bits & 0x7fff) as i32) - 1 } else { bits as i32 }
+}
+
+#[inline(always)]
+fn pick<F: Format>(a: u32, b: u32, first: bool) -> u32 {
     match (F::is_nan(a), F::is_nan(b)) {
-        (false, false) => number,
+        (false, false) => {
+            if first {
+                a
+            } else {
+                b
+            }
+        }
         (true, true) => NAN16,
         (true, false) => b,
         (false, true) => a,

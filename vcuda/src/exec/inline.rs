@@ -95,9 +95,9 @@ impl Flat {
         else {
             return fail("an indirect call".to_string());
         };
-        if name == "__assertfail" {
-            let opcode = vec![name.clone()];
-            self.instructions.push(Instruction { opcode, operands: Vec::new(), ..call });
+        if matches!(name.as_str(), "__assertfail" | "vprintf") {
+            let (opcode, operands) = (vec![name.clone()], arguments.iter().chain(returns).cloned().collect());
+            self.instructions.push(Instruction { opcode, operands, ..call });
             return Ok(());
         }
         let Some(Function { body: Some(body), params, returns: results, .. }) = functions.get(name.as_str())

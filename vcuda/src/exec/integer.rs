@@ -107,6 +107,34 @@ fn bfe(a: u64, position: u32, length: u32, width: u32, signed: bool) -> u64 {
     out
 }
 
+lane!(BmskClamp, (a: u32, b: u32) -> u32 { if a < 32 { ((1u64 << b.min(32)) - 1) as u32 } else { 0 }.wrapping_shl(a) });
+lane!(BmskWrap, (a: u32, b: u32) -> u32 { ((1u32 << (b & 31)) - 1) << (a & 31) });
+lane!(SzextClampU, (a: u32, b: u32) -> u32 { if b < 32 { a & ((1 << b) - 1) } else { a } });
+lane!(SzextClampS, (a: u32, b: u32) -> u32 { if b < 32 { sign_extend(a, b) } else { a } });
+lane!(SzextWrapU, (a: u32, b: u32) -> u32 { a & ((1 << (b & 31)) - 1) });
+lane!(SzextWrapS, (a: u32, b: u32) -> u32 { sign_extend(a, b & 31) });
+
+/// The low `bits` < 32 of `a`, as a signed number.
+#[inline(always)]
+fn sign_extend(a: u32, bits: u32) -> u32 {
+    if bits == 0 { 0 } else { ((a << (32 - bits)) as i32 >> (32 - bits)) as u32 }
+}
+
+// The `c`th set bit of `a` from bit `b` on, downward where `c` is negative; 0 asks for bit `b` itself.
+lane!(Fns, (a: u32, b: u32, c: u32) -> u32 {
+    let (offset, base) = (c as i32, b & 31);
+    let (mut left, step) = (offset.unsigned_abs().max(1), if offset < 0 { -1 } else { 1 });
+    let (mut at, mut found) = (base as i32, u32::MAX);
+    while (0..32).contains(&at) && found == u32::MAX {
+        left -= a >> at & 1;
+        if left == 0 {
+            found = at as u32;
+        }
+        at += step;
+    }
+    if offset == 0 && found != base { u32::MAX } else { found }
+});
+
 lane!(Sad, (a: u32, b: u32, c: u32) -> u32 { a.abs_diff(b).wrapping_add(c) });
 lane!(SadS, (a: u32, b: u32, c: u32) -> u32 { (a as i32).abs_diff(b as i32).wrapping_add(c) });
 lane!(ShfLWrap, (a: u32, b: u32, c: u32) -> u32 { ((((b as u64) << 32 | a as u64) << (c & 31)) >> 32) as u32 });

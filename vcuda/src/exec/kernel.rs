@@ -54,8 +54,6 @@ pub enum Special {
     LaneMaskGe,
     DynamicSharedBytes,
     SharedBytes,
-    /// `%smid`, `%gridid` and others that may be anything.
-    Zero,
 }
 
 /// A decoded kernel.

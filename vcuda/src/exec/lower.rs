@@ -365,6 +365,9 @@ impl<'a> Lower<'a> {
     }
 
     fn special(&mut self, name: &str, wide: bool) -> Result<u16, String> {
+        if let Some(value) = fixed(name) {
+            return Ok(self.constant(value, wide));
+        }
         let (base, axis) = match name.rsplit_once('.') {
             Some((base, "x")) => (base, 0),
             Some((base, "y")) => (base, 1),
@@ -392,8 +395,7 @@ impl<'a> Lower<'a> {
             "lanemask_gt" => Special::LaneMaskGt,
             "lanemask_ge" => Special::LaneMaskGe,
             "dynamic_smem_size" => Special::DynamicSharedBytes,
-            "total_smem_size" => Special::SharedBytes,
-            "smid" | "gridid" | "envreg0" => Special::Zero,
+            "total_smem_size" | "aggr_smem_size" => Special::SharedBytes,
             _ => return Err(format!("special register %{name} is not supported")),
         };
         if wide {
@@ -419,5 +421,17 @@ impl<'a> Lower<'a> {
             Location::Shared(address) | Location::Local(address) | Location::Global(address) => Ok(address),
             Location::Param(offset) => Ok(PARAM_WINDOW + offset as u64),
         }
+    }
+}
+
+/// Special registers that are the same everywhere here: every CTA is on the one multiprocessor of the one
+/// grid, no shared memory is reserved, and nothing is counted or set from outside.
+fn fixed(name: &str) -> Option<u64> {
+    match name {
+        "nsmid" => Some(1),
+        "smid" | "gridid" | "current_graph_exec" => Some(0),
+        _ if name.starts_with("reserved_smem_offset") => Some(0),
+        _ if name.starts_with("envreg") || name.starts_with("pm") => Some(0),
+        _ => None,
     }
 }

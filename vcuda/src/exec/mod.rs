@@ -7,6 +7,7 @@
 mod access;
 mod allocate;
 mod async_copy;
+mod atomic;
 mod bulk;
 mod cluster;
 mod collective;
@@ -24,12 +25,14 @@ mod mbarrier;
 mod module;
 pub mod op;
 mod pool;
+mod print;
 mod run;
 mod schedule;
 mod table;
 mod tensor_copy;
 mod tensor_replace;
 mod uncommon;
+mod video;
 
 pub use bulk::Kind;
 pub use fault::{Fault, FaultKind, LoadError};

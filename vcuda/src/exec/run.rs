@@ -10,6 +10,7 @@ use super::fault::{Fault, FaultKind};
 use super::kernel::{Kernel, Special};
 use super::op::{ALL, LANES, Warp};
 use super::pool;
+use super::print::Output;
 use super::schedule::run_warps;
 use crate::memory::Memory;
 
@@ -77,7 +78,13 @@ pub struct Cta<'a> {
     /// Its place in its cluster.
     pub rank: u32,
     pub cluster: &'a Cluster,
+    pub common: &'a Common,
+}
+
+/// What the CTAs of a launch share.
+pub struct Common {
     pub start: Instant,
+    pub output: Output,
 }
 
 /// Memory that nobody has written holds this: NaN as a float, far out of range as an index.
@@ -100,7 +107,7 @@ pub fn run(
     let launch = &Launch { cluster, ..*launch };
     let (clusters, next, failed) = (launch.clusters(), AtomicUsize::new(0), AtomicBool::new(false));
     let fault: Mutex<Option<(usize, Fault)>> = Mutex::new(None);
-    let start = Instant::now();
+    let common = Common { start: Instant::now(), output: Output::default() };
     let work = || {
         let mut worker = Worker::new(kernel, launch, params);
         while !failed.load(Ordering::Relaxed) {
@@ -108,7 +115,7 @@ pub fn run(
             if number >= clusters {
                 break;
             }
-            if let Err(error) = worker.run_cluster(number, kernel, launch, memory, options, start) {
+            if let Err(error) = worker.run_cluster(number, kernel, launch, memory, options, &common) {
                 failed.store(true, Ordering::Relaxed);
                 let mut first = fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 if first.as_ref().is_none_or(|(lowest, _)| number < *lowest) {
@@ -118,6 +125,7 @@ pub fn run(
         }
     };
     pool::run(options.threads.min(clusters), &work);
+    common.output.flush();
     match fault.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         Some((_, fault)) => Err(fault),
         None => Ok(()),
@@ -204,7 +212,7 @@ impl Worker {
         launch: &Launch,
         memory: &Memory,
         options: &Options,
-        start: Instant,
+        common: &Common,
     ) -> Result<(), Fault> {
         self.shared.fill(Slot([u32::from_ne_bytes([POISON; 4]); LANES]));
         let [nx, ny, _] = std::array::from_fn(|axis| (launch.grid[axis] / launch.cluster[axis]) as usize);
@@ -231,7 +239,7 @@ impl Worker {
                     index: std::array::from_fn(|axis| place[axis] * launch.cluster[axis] + inside[axis]),
                     rank,
                     cluster: &cluster,
-                    start,
+                    common,
                 }
             })
             .collect();
@@ -310,7 +318,6 @@ impl Worker {
                         Special::LaneMaskGe => !below,
                         Special::DynamicSharedBytes => launch.dynamic_shared_bytes.into(),
                         Special::SharedBytes => shared_bytes,
-                        Special::Zero => 0,
                     }
                 });
             }

@@ -1,6 +1,8 @@
 //! `atom` and `red` on global and shared memory, PTX ISA 9.7.13.
 
+use crate::half::decode;
 use crate::lanes::{BLOCK, Combine, GRID, Table};
+use crate::rounding::{BF16, F16, Format, Mode};
 
 /// An operation that any order of threads takes to one value: the operand of thread `i` is `inp[i][0]`,
 /// prepared by a statement, and so is the first value in memory.
@@ -189,4 +191,128 @@ fn a_lock_made_of_compare_and_swap() {
         atom.shared.exch.b32 t, [lock], 0;
         bar.sync 0; ld.shared.u32 u, [sum]; st.global.u32 [out], u; ret;";
     t.kernel(module, body, |_, _| [127 * 128 / 2, 0, 0, 0]);
+}
+
+/// Sums, minima and maxima of two 16-bit floats.
+fn combine(operation: &str, a: u16, b: u16, format: &Format) -> u16 {
+    let (x, y) = (decode(a, format), decode(b, format));
+    match operation {
+        "add" => format.encode(format.round(x + y, Mode::Nearest), 16) as u16,
+        "min" => {
+            if y < x {
+                b
+            } else {
+                a
+            }
+        }
+        _ => {
+            if y > x {
+                b
+            } else {
+                a
+            }
+        }
+    }
+}
+
+/// Words of an input made finite halves, of a size whose sums float64 holds.
+fn finite(word: u32) -> u32 {
+    word & 0xbfff_bfff | 0x3000_3000
+}
+
+fn pair(operation: &str, a: u32, b: u32, format: &Format) -> u32 {
+    let half = |shift: u32| combine(operation, (a >> shift) as u16, (b >> shift) as u16, format) as u32;
+    half(16) << 16 | half(0)
+}
+
+const FINITE: &str = "and.b32 a, a, 0xbfffbfff; or.b32 a, a, 0x30003000; and.b32 b, b, 0xbfffbfff;
+    or.b32 b, b, 0x30003000; and.b32 c, c, 0xbfffbfff; or.b32 c, c, 0x30003000; and.b32 d, d, 0xbfffbfff;
+    or.b32 d, d, 0x30003000; st.global.v4.u32 [out], {a, b, c, d};";
+
+#[test]
+fn halves_and_pairs() {
+    let mut t = Table::default();
+    for (name, format) in [("f16", &F16), ("bf16", &BF16)] {
+        // Each thread on a word of its own: the old value and the new one.
+        let body = format!(
+            "{FINITE} atom.global.add.noftz.{name}x2 t, [out], b; ld.global.u32 u, [out];
+             st.global.v2.u32 [out], {{t, u}}; ret;"
+        );
+        t.kernel("", &body, |i, inp| {
+            let [a, b, c, d] = inp[i].map(finite);
+            [a, pair("add", a, b, format), c, d]
+        });
+        let body = format!(
+            "{FINITE} .reg .b16 h, k; mov.b32 {{h, _}}, b; atom.add.noftz.{name} k, [out+2], h;
+             red.global.add.noftz.{name} [out+4], h; mov.b32 t, {{k, h}}; st.global.u32 [out+8], t; ret;"
+        );
+        t.kernel("", &body, |i, inp| {
+            let [a, b, _, d] = inp[i].map(finite);
+            let (high, low) = ((a >> 16) as u16, b as u16);
+            let sum = (combine("add", high, low, format) as u32) << 16 | a & 0xffff;
+            let double = b & 0xffff_0000 | combine("add", low, low, format) as u32;
+            [sum, double, (low as u32) << 16 | high as u32, d]
+        });
+    }
+    let swap =
+        ".reg .b16 h, k, m; mov.b32 {h, k}, a; st.global.u32 [out], a; atom.global.cas.b16 m, [out], h, k;
+        atom.global.cas.b16 h, [out+2], m, m; ld.global.u32 t, [out]; mov.b32 u, {m, h};
+        st.global.v2.u32 [out], {t, u}; ret;";
+    t.kernel("", swap, |i, inp| {
+        let (low, high) = (inp[i][0] & 0xffff, inp[i][0] >> 16);
+        [high << 16 | high, high << 16 | low, 0, 0]
+    });
+    // Over a block in shared memory: small whole numbers add up exactly in any order.
+    let body = "and.b32 t, a, 0xf; cvt.rn.f16.u32 h, t; mov.b32 t, {h, h}; setp.ne.u32 p, tid, 0;
+        @!p st.shared.u32 [sum], 0; bar.sync 0; red.shared.add.noftz.f16x2 [sum], t; bar.sync 0;
+        ld.shared.u32 t, [sum]; st.global.u32 [out], t; ret;";
+    let body = format!(".reg .b16 h; {body}");
+    t.kernel(".shared .align 4 .b8 sum[4];", &body, |i, inp| {
+        let sum: u32 = inp[i / BLOCK * BLOCK..][..BLOCK].iter().map(|words| words[0] & 0xf).sum();
+        let half = F16.encode(sum as f64, 16) as u32;
+        [half << 16 | half, 0, 0, 0]
+    });
+}
+
+#[test]
+fn vectors() {
+    let mut t = Table::default();
+    let float = "cvt.rn.f32.s32 a, a; cvt.rn.f32.s32 b, b; cvt.rn.f32.s32 c, c; cvt.rn.f32.s32 d, d;
+        st.global.v4.f32 [out], {a, b, c, d};";
+    let value = |word: u32| word as i32 as f32;
+    t.kernel(
+        "",
+        &format!(
+            "{float} atom.global.v4.f32.add {{a, b, c, d}}, [out], {{d, c, b, a}};
+        red.global.add.v4.f32 [out], {{a, b, c, d}}; ret;"
+        ),
+        |i, inp| {
+            let v = inp[i].map(value);
+            std::array::from_fn(|n| ((v[n] + v[3 - n]) + v[n]).to_bits())
+        },
+    );
+    t.kernel("", &format!("{float} red.global.add.v2.f32 [out+8], {{a, b}}; ret;"), |i, inp| {
+        let [a, b, c, d] = inp[i].map(value);
+        [a, b, c + a, d + b].map(f32::to_bits)
+    });
+    for (name, format) in [("f16", &F16), ("bf16", &BF16)] {
+        for operation in ["add", "min", "max"] {
+            let body =
+                format!("{FINITE} red.global.{operation}.noftz.v4.{name}x2 [out], {{d, c, b, a}}; ret;");
+            t.kernel("", &body, |i, inp| {
+                let v = inp[i].map(finite);
+                std::array::from_fn(|n| pair(operation, v[n], v[3 - n], format))
+            });
+            let body = format!(
+                "{FINITE} .reg .b16 h<9>; mov.b32 {{h1, h2}}, c; mov.b32 {{h3, h4}}, d; mov.b32 {{h5, h6}}, c;
+                 mov.b32 {{h7, h8}}, d; atom.global.v8.{name}.{operation}.noftz {{h1, h2, h3, h4, h5, h6, h7, h8}}, [out],
+                 {{h1, h2, h3, h4, h5, h6, h7, h8}}; mov.b32 t, {{h1, h2}}; mov.b32 u, {{h7, h8}};
+                 st.global.v2.u32 [out+8], {{t, u}}; ret;"
+            );
+            t.kernel("", &body, |i, inp| {
+                let [a, b, c, d] = inp[i].map(finite);
+                [pair(operation, a, c, format), pair(operation, b, d, format), a, d]
+            });
+        }
+    }
 }

@@ -158,6 +158,20 @@ fn minimum_and_maximum() {
     t.binary("min.NaN.f32 d, a, b;", move |a: f32, b: f32| canonical(a, b, least(a, b)));
     t.binary("max.NaN.f32 d, a, b;", move |a: f32, b: f32| canonical(a, b, greatest(a, b)));
     t.unary("max.f32 d, a, 0f7FC00001;", |a: f32| if a.is_nan() { 0x7fff_ffff } else { a.to_bits() });
+    // The magnitudes' one, with the sign of the product.
+    let signed = |a: f32, b: f32, value: f32| {
+        if value.is_nan() {
+            value
+        } else {
+            value.abs().copysign(if a.is_sign_negative() == b.is_sign_negative() { 1.0 } else { -1.0 })
+        }
+    };
+    t.binary("min.xorsign.abs.f32 d, a, b;", move |a: f32, b: f32| signed(a, b, least(a.abs(), b.abs())));
+    t.binary("max.xorsign.abs.f32 d, a, b;", move |a: f32, b: f32| signed(a, b, greatest(a.abs(), b.abs())));
+    t.binary("max.ftz.NaN.xorsign.abs.f32 d, a, b;", move |a: f32, b: f32| {
+        let (a, b) = (flush(a), flush(b));
+        if a.is_nan() || b.is_nan() { f32::NAN } else { signed(a, b, greatest(a.abs(), b.abs())) }
+    });
     fn least_wide(a: f64, b: f64) -> f64 {
         if a.is_nan() || (b < a) || (a == b && b.is_sign_negative()) { b } else { a }
     }

@@ -278,3 +278,49 @@ fn dot_products_of_bytes() {
         (0..4).fold(c, |sum, i| sum.wrapping_add(byte(a, i) * byte(b, i)))
     });
 }
+
+#[test]
+fn masks_and_narrow_numbers() {
+    let mut t = Table::default();
+    // Bits of a mask one by one: those from `position` on, `width` of them.
+    let mask = |position: u64, width: u64| {
+        (0..32).filter(|&i| i >= position && i < position + width).fold(0, |mask, i| mask | 1u32 << i)
+    };
+    t.binary("bmsk.clamp.b32 d, a, b;", |a: u32, b: u32| mask(a.into(), b.into()));
+    t.binary("bmsk.wrap.b32 d, a, b;", |a: u32, b: u32| mask((a % 32).into(), (b % 32).into()));
+    // The low `bits` of a number, from its place among the numbers of that size.
+    let low = |a: u32, bits: u32| (a as u64 % (1 << bits)) as u32;
+    let signed = |a: u32, bits: u32| {
+        let value = low(a, bits) as i64;
+        (if bits > 0 && value >= 1 << (bits - 1) { value - (1 << bits) } else { value }) as i32
+    };
+    t.binary("szext.clamp.u32 d, a, b;", |a: u32, b: u32| low(a, b.min(32)));
+    t.binary("szext.clamp.s32 d, a, b;", |a: u32, b: u32| signed(a, b.min(32)));
+    t.binary("szext.wrap.u32 d, a, b;", |a: u32, b: u32| low(a, b % 32));
+    t.binary("szext.wrap.s32 d, a, b;", |a: u32, b: u32| signed(a, b % 32));
+    t.binary("min.relu.s32 d, a, b;", |a: i32, b: i32| a.min(b).max(0));
+    t.binary("max.relu.s32 d, a, b;", |a: i32, b: i32| a.max(b).max(0));
+}
+
+#[test]
+fn the_nth_set_bit() {
+    let mut t = Table::default();
+    t.ternary("and.b32 b, b, 31; fns.b32 d, a, b, c;", |a: u32, b: u32, c: i32| {
+        let (base, set) = (b & 31, |&i: &u32| a >> i & 1 == 1);
+        let nth = |n: u32| (n - 1) as usize;
+        match c {
+            0 => Some(base).filter(set),
+            1.. => (base..32).filter(set).nth(nth(c as u32)),
+            _ => (0..=base).rev().filter(set).nth(nth(c.unsigned_abs())),
+        }
+        .unwrap_or(u32::MAX)
+    });
+    for n in [-3i32, -2, 2, 3, 5] {
+        t.binary(&format!("and.b32 b, b, 31; fns.b32 d, a, b, {n};"), |a: u32, b: u32| {
+            let base = b & 31;
+            let places: Vec<u32> = if n > 0 { (base..32).collect() } else { (0..=base).rev().collect() };
+            let nth = places.into_iter().filter(|&i| a >> i & 1 == 1).nth(n.unsigned_abs() as usize - 1);
+            nth.unwrap_or(u32::MAX)
+        });
+    }
+}

@@ -16,5 +16,7 @@ mod integer;
 mod lanes;
 mod mbarrier;
 mod memory;
+mod print;
 mod rounding;
+mod video;
 mod warp;

@@ -209,3 +209,24 @@ fn threads_that_left_do_not_hold_a_barrier_up() {
         st.global.u32 [out], t; ret;";
     t.kernel(module, body, |i, inp| [if i % 128 < 64 { inp[i ^ 63][0] } else { 0 }, 0, 0, 0]);
 }
+
+#[test]
+fn registers_of_the_device() {
+    let mut t = Table::default();
+    // A clock's halves do not go back, and the place of a multiprocessor is below their number.
+    let body = "mov.u32 a, %smid; mov.u32 b, %nsmid; setp.lt.u32 p, a, b; selp.u32 a, 1, 0, p;
+        mov.u32 t, %globaltimer_hi; mov.u64 x, %globaltimer; mov.u32 u, %globaltimer_hi; shr.u64 x, x, 32;
+        cvt.u32.u64 b, x; setp.le.u32 p, t, b; selp.u32 t, 1, 0, p; setp.ge.u32 p, u, b; selp.u32 u, 1, 0, p;
+        and.b32 b, t, u; mov.u32 t, %clock_hi; mov.u64 x, %clock64; mov.u32 u, %clock_hi; shr.u64 x, x, 32;
+        cvt.u32.u64 c, x; setp.le.u32 p, t, c; selp.u32 t, 1, 0, p; setp.ge.u32 p, u, c; selp.u32 u, 1, 0, p;
+        and.b32 c, t, u; mov.u32 t, %total_smem_size; mov.u32 u, %dynamic_smem_size; setp.ge.u32 p, t, u;
+        selp.u32 d, 1, 0, p; st.global.v4.u32 [out], {a, b, c, d}; ret;";
+    t.kernel("", body, |_, _| [1; 4]);
+    // What no launch here sets is the same for all.
+    let body = "mov.u64 x, %gridid; mov.u32 a, %envreg3; mov.u32 b, %pm0; mov.u64 y, %current_graph_exec;
+        mov.u32 c, %aggr_smem_size; mov.u32 d, %reserved_smem_offset_begin; nanosleep.u32 20; pmevent 1;
+        match.all.sync.b64 t|p, x, 0xffffffff; selp.u32 a, 1, 0, p;
+        match.all.sync.b32 t|p, c, 0xffffffff; selp.u32 b, 1, 0, p;
+        mov.u32 c, 1; mov.u32 d, 1; st.global.v4.u32 [out], {a, b, c, d}; ret;";
+    t.kernel("", body, |_, _| [1; 4]);
+}

@@ -64,6 +64,12 @@ impl Entry<'_> {
                 *slot = to.temp(i);
             }
         }
+        let (d, a, b) = (slots[0], slots[1], slots[2]);
+        if self.has("xorsign") {
+            to.emit::<Abs32>([to.temp(2), a, 0, 0, 0], 0);
+            to.emit::<Abs32>([to.temp(3), b, 0, 0, 0], 0);
+            slots = [to.temp(3), to.temp(2), to.temp(3), 0, 0];
+        }
         match (self.parts[0], wide) {
             ("min", false) if self.has("NaN") => to.emit::<MinNan32>(slots, 0),
             ("max", false) if self.has("NaN") => to.emit::<MaxNan32>(slots, 0),
@@ -77,6 +83,9 @@ impl Entry<'_> {
             ("abs", true) => to.emit::<Abs64>(slots, 0),
             ("neg", true) => to.emit::<Neg64>(slots, 0),
             _ => to.emit::<Copysign64>(slots, 0),
+        }
+        if self.has("xorsign") {
+            to.emit::<XorSign32>([d, to.temp(3), a, b, 0], 0);
         }
         Ok(())
     }
@@ -157,6 +166,10 @@ impl Entry<'_> {
             ("max", true) => by_width!(to, ty, MaxS, slots, 0),
             ("abs", _) => by_width!(to, ty, Abs, slots, 0),
             _ => by_width!(to, ty, Neg, slots, 0),
+        }
+        if self.has("relu") {
+            let zero = to.constant(0, false);
+            to.emit::<w32::MaxS>([slots[0], slots[0], zero, 0, 0], 0);
         }
         if ty.size_bytes() == 2 {
             to.emit::<convert::U16>([slots[0], slots[0], 0, 0, 0], 0);
@@ -252,6 +265,13 @@ impl Entry<'_> {
             ("bfe", true, true) => to.emit::<BfeS64>(slots, 0),
             ("bfi", false, _) => to.emit::<Bfi32>(slots, 0),
             ("bfi", true, _) => to.emit::<Bfi64>(slots, 0),
+            ("bmsk", ..) if self.has("clamp") => to.emit::<BmskClamp>(slots, 0),
+            ("bmsk", ..) => to.emit::<BmskWrap>(slots, 0),
+            ("szext", _, false) if self.has("clamp") => to.emit::<SzextClampU>(slots, 0),
+            ("szext", _, true) if self.has("clamp") => to.emit::<SzextClampS>(slots, 0),
+            ("szext", _, false) => to.emit::<SzextWrapU>(slots, 0),
+            ("szext", _, true) => to.emit::<SzextWrapS>(slots, 0),
+            ("fns", ..) => to.emit::<Fns>(slots, 0),
             ("sad", false, false) => to.emit::<Sad>(slots, 0),
             ("sad", false, true) => to.emit::<SadS>(slots, 0),
             ("shf", ..) => match (self.has("l"), self.has("wrap")) {

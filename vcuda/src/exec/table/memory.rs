@@ -131,6 +131,9 @@ impl Entry<'_> {
     pub(super) fn atomic(&self, to: &mut Lower, ty: Type) -> Decoded {
         let red = self.parts[0] == "red";
         let at = !red as usize;
+        if is_half(ty) || ty.size_bytes() == 2 || matches!(self.operand(at + 1)?, Operand::Vector(_)) {
+            return self.atomic_vector(to, ty, at);
+        }
         let (space, a, imm) = self.address(to, self.operand(at)?)?;
         let wide = ty.size_bytes() == 8;
         let d = if red { to.temp(3) } else { to.destination(self.operand(0)?, wide)? };
@@ -140,7 +143,7 @@ impl Entry<'_> {
         let signed = matches!(ty, Type::S32 | Type::S64);
         let float = matches!(ty, Type::F32 | Type::F64);
         let operation = match () {
-            () if !matches!(ty.size_bytes(), 4 | 8) || matches!(ty, Type::F16x2 | Type::Bf16x2) => {
+            () if !matches!(ty.size_bytes(), 4 | 8) => {
                 return Err("an atomic of this type is not supported".to_string());
             }
             () if self.has("add") && float => Atomic::AddF,
@@ -179,6 +182,64 @@ impl Entry<'_> {
             (SHARED64, true) => to.emit::<Atomic64<SHARED64>>(slots, imm),
             (GENERIC, false) => to.emit::<Atomic32<GENERIC>>(slots, imm),
             (GENERIC, true) => to.emit::<Atomic64<GENERIC>>(slots, imm),
+            _ => return Err("an atomic in this space".to_string()),
+        }
+        Ok(())
+    }
+
+    /// Atomics on halves, pairs of them, 16-bit integers and vectors; operand `at` is the address.
+    fn atomic_vector(&self, to: &mut Lower, ty: Type, at: usize) -> Decoded {
+        let element = match ty {
+            Type::B16 => Element::B16,
+            Type::F16 => Element::F16,
+            Type::F16x2 => Element::F16x2,
+            Type::Bf16 => Element::Bf16,
+            Type::Bf16x2 => Element::Bf16x2,
+            Type::F32 => Element::F32,
+            _ => return Err("an atomic of this type is not supported".to_string()),
+        };
+        let update = match () {
+            () if self.has("cas") && element == Element::B16 => Update::CompareExchange,
+            () if element == Element::B16 => return Err(String::new()),
+            () if self.has("add") => Update::Add,
+            () if self.has("min") && element != Element::F32 => Update::Min,
+            () if self.has("max") && element != Element::F32 => Update::Max,
+            () => return Err(String::new()),
+        };
+        let operands = vector(self.operand(at + 1)?);
+        let count = operands.len();
+        if !matches!(count, 1 | 2 | 4 | 8) {
+            return Err(format!("a vector of {count} is not supported"));
+        }
+        let (space, a, offset) = self.address(to, self.operand(at)?)?;
+        let address = to.temp(2);
+        if space == SHARED32 {
+            to.emit::<convert::WidenU32>([address, a, 0, 0, 0], 0);
+        }
+        let offset = to.constant(offset as u64, true);
+        to.emit::<w64::Add>([address, if space == SHARED32 { address } else { a }, offset, 0, 0], 0);
+        let mut list = vec![address];
+        for i in 0..count {
+            list.push(match (at, vector(self.operand(0)?).get(i)) {
+                (0, _) => to.temp(3),
+                (_, Some(d)) => to.destination(d, false)?,
+                (_, None) => return Err("fewer destinations than operands".to_string()),
+            });
+        }
+        for operand in operands {
+            list.push(to.source(operand, false)?);
+        }
+        let c = if update == Update::CompareExchange {
+            to.source(self.operand(at + 2)?, false)?
+        } else {
+            to.constant(0, false)
+        };
+        let first = to.list(&list) as i64;
+        let slots = [0, count as u16, element as u16 | (update as u16) << 4, c, 0];
+        match space {
+            GLOBAL => to.emit::<AtomicVector<GLOBAL>>(slots, first),
+            SHARED32 | SHARED64 => to.emit::<AtomicVector<SHARED64>>(slots, first),
+            GENERIC => to.emit::<AtomicVector<GENERIC>>(slots, first),
             _ => return Err("an atomic in this space".to_string()),
         }
         Ok(())

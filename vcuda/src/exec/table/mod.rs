@@ -3,6 +3,7 @@
 
 use super::access::{Atomic, Atomic32, Atomic64, GENERIC, GLOBAL, LOCAL, Load, SHARED32, SHARED64, Store};
 use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
+use super::atomic::{AtomicVector, Element, Update};
 use super::cluster::{ClusterBarrier, Mapa32, Mapa64, Rank32, Rank64};
 use super::collective::*;
 use super::control::*;
@@ -11,6 +12,7 @@ use super::float::{self, *};
 use super::integer::*;
 use super::lower::{Location, Lower};
 use super::op::NO_PRED;
+use super::print::{AssertFail, Print};
 use crate::ptx::ast::{Instruction, Operand, Type};
 
 pub(super) type Decoded = Result<(), String>;
@@ -20,6 +22,9 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
     let parts: Vec<&str> = instruction.opcode.iter().map(String::as_str).collect();
     let at = Entry { parts: &parts, operands: &instruction.operands };
     let ty = at.ty();
+    if at.has("b128") {
+        return Err("128-bit registers are not supported".to_string());
+    }
     match (parts[0], ty) {
         (
             "add" | "sub" | "mul" | "fma" | "neg" | "abs" | "min" | "max" | "ex2" | "tanh",
@@ -42,9 +47,14 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
             at.integer(to, ty)
         }
         ("and" | "or" | "xor" | "not" | "shl" | "shr", Some(ty)) => at.logic(to, ty),
-        ("popc" | "clz" | "brev" | "bfind" | "bfe" | "bfi" | "sad" | "shf" | "prmt" | "lop3", _) => {
-            at.bits(to)
-        }
+        (
+            "popc" | "clz" | "brev" | "bfind" | "bfe" | "bfi" | "sad" | "shf" | "prmt" | "lop3" | "bmsk"
+            | "szext" | "fns",
+            _,
+        ) => at.bits(to),
+        ("dp2a", _) => at.dp2a(to),
+        ("vadd2" | "vsub2" | "vavrg2" | "vabsdiff2" | "vmin2" | "vmax2", _) => at.video(to, 2),
+        ("vadd4" | "vsub4" | "vavrg4" | "vabsdiff4" | "vmin4" | "vmax4", _) => at.video(to, 4),
         ("setp", Some(ty)) => at.setp(to, ty),
         ("selp", Some(ty)) => at.selp(to, ty),
         ("mov" | "cvta", _) => at.mov(to),
@@ -79,10 +89,19 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
         }
         ("ret" | "exit", _) => done(to.emit::<Exit>([0; 5], 0)),
         ("trap", _) => done(to.emit::<Trap>([0; 5], 0)),
-        ("__assertfail", _) => done(to.emit::<AssertFail>([0; 5], 0)),
-        ("membar" | "fence" | "prefetch" | "prefetchu" | "nanosleep" | "discard" | "applypriority", _) => {
-            done(to.emit::<Nothing>([0; 5], 0))
+        ("__assertfail", _) => {
+            let [a, b, c, e] = at.variables(to)?;
+            done(to.emit::<AssertFail>([0, a, b, c, e], 0))
         }
+        ("vprintf", _) => {
+            let [a, b, c] = at.variables(to)?;
+            done(to.emit::<Print>([0, a, b, c, 0], 0))
+        }
+        (
+            "membar" | "fence" | "prefetch" | "prefetchu" | "nanosleep" | "discard" | "applypriority"
+            | "pmevent",
+            _,
+        ) => done(to.emit::<Nothing>([0; 5], 0)),
         ("griddepcontrol" | "setmaxnreg", _) => done(to.emit::<Nothing>([0; 5], 0)),
         _ => at.uncommon(to),
     }
@@ -128,6 +147,21 @@ impl Entry<'_> {
         let mut slots = [to.destination(self.operand(0)?, wide)?, 0, 0, 0, 0];
         for (slot, operand) in slots[1..4].iter_mut().zip(&self.operands[1..]) {
             *slot = to.source(operand, wide)?;
+        }
+        Ok(slots)
+    }
+
+    /// Constants with the places in local memory of the first operands, which are variables of a call.
+    fn variables<const N: usize>(&self, to: &mut Lower) -> Result<[u16; N], String> {
+        let mut slots = [0; N];
+        for (i, slot) in slots.iter_mut().enumerate() {
+            let Operand::Symbol(name, 0) = self.operand(i)? else {
+                return Err("an argument that is not a .param variable".to_string());
+            };
+            let Location::Local(at) = to.locate(name)? else {
+                return Err(format!("{name} is not a .param variable"));
+            };
+            *slot = to.constant(at, false);
         }
         Ok(slots)
     }

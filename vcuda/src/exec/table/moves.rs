@@ -62,8 +62,13 @@ impl Entry<'_> {
         match (d, a) {
             (Operand::Vector(parts), _) => return self.unpack(to, parts, a, ty),
             (_, Operand::Vector(parts)) => return self.pack(to, d, parts, ty),
-            (_, Operand::Special(name)) if name.starts_with("clock") || name == "globaltimer" => {
+            (_, Operand::Special(name)) if name.starts_with("clock") || name.starts_with("globaltimer") => {
                 let slots = [to.destination(d, wide)?, 0, 0, 0, 0];
+                if name.ends_with("_hi") {
+                    let [low, high] = [to.temp(0), slots[0]];
+                    to.emit::<Clock64>([low, 0, 0, 0, 0], 0);
+                    return done(to.emit::<Unpack64>([to.temp(1), low, 0, 0, high], 0));
+                }
                 return done(if wide { to.emit::<Clock64>(slots, 0) } else { to.emit::<Clock32>(slots, 0) });
             }
             _ => {}

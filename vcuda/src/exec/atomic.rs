@@ -1,0 +1,115 @@
+//! Atomics on 16-bit values, on pairs of halves, and on vectors, PTX ISA 9.7.13.15 and 9.7.13.16. Each element
+//! is updated atomically for itself.
+
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
+
+use super::half::{Bf16, F16, Format, add, largest, least};
+use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+
+/// What happens to an element, and what an element is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Update {
+    Add,
+    Min,
+    Max,
+    CompareExchange,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Element {
+    B16,
+    F16,
+    F16x2,
+    Bf16,
+    Bf16x2,
+    F32,
+}
+
+const UPDATES: [Update; 4] = [Update::Add, Update::Min, Update::Max, Update::CompareExchange];
+const ELEMENTS: [Element; 6] =
+    [Element::B16, Element::F16, Element::F16x2, Element::Bf16, Element::Bf16x2, Element::F32];
+
+impl Element {
+    fn bytes(self) -> u64 {
+        match self {
+            Element::B16 | Element::F16 | Element::Bf16 => 2,
+            Element::F16x2 | Element::Bf16x2 | Element::F32 => 4,
+        }
+    }
+
+    /// The element's new bits, from its old ones and the operands.
+    fn update(self, update: Update, old: u32, b: u32, c: u32) -> u32 {
+        match (self, update) {
+            (_, Update::CompareExchange) if old == b => c,
+            (_, Update::CompareExchange) => old,
+            (Element::F16 | Element::F16x2, _) => halves::<F16>(update, old, b),
+            (Element::Bf16 | Element::Bf16x2, _) => halves::<Bf16>(update, old, b),
+            _ => (f32::from_bits(old) + f32::from_bits(b)).to_bits(),
+        }
+    }
+}
+
+/// Both halves; the upper ones of single values are zero, and stay so.
+fn halves<F: Format>(update: Update, old: u32, b: u32) -> u32 {
+    let one = match update {
+        Update::Min => least::<F>,
+        Update::Max => largest::<F>,
+        _ => add::<F>,
+    };
+    one(old >> 16, b >> 16) << 16 | one(old & 0xffff, b & 0xffff)
+}
+
+/// `atom` and `red`: `imm` is the first slot, in the kernel's lists, of the address, then of each element's
+/// destination, then of each element's operand; `a` elements of type `b & 15`, updated as `b >> 4` says. `c` is
+/// the third operand.
+pub struct AtomicVector<const SPACE: u8>;
+impl<const SPACE: u8> Body for AtomicVector<SPACE> {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let count = op.a as usize;
+        let (element, update) = (ELEMENTS[op.b as usize & 15], UPDATES[op.b as usize >> 4]);
+        let list = &warp.cta.kernel.lists[op.imm as usize..][..1 + 2 * count];
+        let (address, bytes) = (list[0], element.bytes());
+        // SAFETY: the decoder made the list of slots of these widths; the pointers are checked and aligned,
+        // and all concurrent access to them in this launch is atomic or a race of the kernel's.
+        unsafe {
+            let at: [u64; LANES] = warp.lanes(address);
+            let c: [u32; LANES] = warp.lanes(op.c);
+            let operands: [[u32; LANES]; 8] = std::array::from_fn(|i| match i < count {
+                true => warp.lanes(list[1 + count + i]),
+                false => [0; LANES],
+            });
+            let mut old = [[0; LANES]; 8];
+            for lane in lanes_of(warp.mask) {
+                let align = bytes * count as u64;
+                let Some(first) = warp.pointer::<SPACE>(lane, at[lane], align, align) else {
+                    return Flow::Fault;
+                };
+                for i in 0..count {
+                    let b = operands[i][lane];
+                    let new = |old: u32| element.update(update, old, b, c[lane]);
+                    old[i][lane] = match bytes {
+                        2 => {
+                            let cell = AtomicU16::from_ptr(first.cast::<u16>().add(i));
+                            let before = cell.fetch_update(Relaxed, Relaxed, |x| Some(new(x.into()) as u16));
+                            before.unwrap_or_else(|same| same).into()
+                        }
+                        _ => {
+                            let cell = AtomicU32::from_ptr(first.cast::<u32>().add(i));
+                            let before = cell.fetch_update(Relaxed, Relaxed, |x| Some(new(x)));
+                            before.unwrap_or_else(|same| same)
+                        }
+                    };
+                }
+            }
+            let writable = std::mem::replace(&mut warp.writable, warp.mask);
+            for i in 0..count {
+                warp.set_lanes(list[1 + i], old[i]);
+            }
+            warp.writable = writable;
+        }
+        Flow::Next
+    }
+}
