@@ -50,6 +50,11 @@ for test in "$here"/tests/vcuda-*; do
   step "$(basename "$test")" 240 "$test"
 done
 
+if [ "$device" = gpu ]; then
+  # The instruction cases again, on the GPU's own driver.
+  step isa-on-the-gpu 300 env VCUDA_ISA_DRIVER=libcuda.so.1 "$here/tests/vcuda-isa" --test-threads=1
+fi
+
 step side-by-side-virtual 240 "$here/benches/memo-side_by_side" --device virtual --write "$logs/virtual.safetensors"
 step side-by-side-$device 120 "$here/benches/memo-side_by_side" --device "$device" --compare "$logs/virtual.safetensors"
 rm -f "$logs/virtual.safetensors"
