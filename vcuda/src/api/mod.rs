@@ -12,6 +12,7 @@ mod memory;
 mod module;
 mod refused;
 mod stream;
+mod tensor_map;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, Ordering};

@@ -168,7 +168,8 @@ fn load(out: *mut Handle, text: &str) -> Outcome {
         Status::InvalidPtx
     };
     let tree = ptx::parse(text).map_err(|error| invalid(&error))?;
-    let module = Module::load(&tree, &device().memory).map_err(|error| invalid(&error))?;
+    let module =
+        Module::load(&tree, &device().memory, device().options.checks).map_err(|error| invalid(&error))?;
     let count = module.kernels().len();
     let loaded = Box::into_raw(Box::new(Loaded { module, functions: Vec::new() }));
     let function =

@@ -22,7 +22,7 @@ refuse! {
     cuGraphInstantiateWithFlags cuGraphLaunch cuGraphUpload cuMemPoolCreate cuMemPoolDestroy cuMemPoolGetAttribute
     cuImportExternalMemory cuDestroyExternalMemory cuExternalMemoryGetMappedBuffer
     cuOccupancyMaxPotentialBlockSize cuOccupancyMaxPotentialBlockSizeWithFlags cuOccupancyMaxActiveClusters
-    cuOccupancyMaxPotentialClusterSize cuTensorMapEncodeTiled cuTensorMapEncodeIm2col cuTensorMapReplaceAddress
+    cuOccupancyMaxPotentialClusterSize cuTensorMapEncodeIm2col
     cuMemcpy2D_v2 cuMemcpy2DAsync_v2 cuMemcpy3D_v2 cuPointerGetAttribute cuPointerGetAttributes
     cuGetProcAddress cuGetProcAddress_v2 cuGetExportTable cuLinkCreate_v2 cuLibraryLoadData cuKernelGetFunction
 }

@@ -52,7 +52,9 @@ impl Body for AsyncCopy {
                 // SAFETY: the pointer is checked for as many bytes.
                 unsafe { to.write_bytes(super::run::POISON, bytes) };
                 let number = warp.number();
-                warp.cta.cluster.engine.borrow_mut().copy(number, copy);
+                let mut engine = warp.cta.cluster.engine.borrow_mut();
+                engine.proxy.store(warp.cta.cluster.offset(to), bytes, number, copy.origin.line);
+                engine.copy(number, copy);
             } else {
                 // SAFETY: both pointers are checked.
                 unsafe { copy.land() };

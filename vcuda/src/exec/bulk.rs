@@ -223,11 +223,15 @@ impl Body for BulkLoad {
             else {
                 return Flow::Fault;
             };
-            let from = match from[lane] >> 60 {
-                0 => warp.pointer::<GLOBAL>(lane, from[lane], count.into(), 16),
-                _ => warp.shared_pointer(lane, from[lane], count.into(), 16),
+            let is_global = from[lane] >> 60 == 0;
+            let from = match is_global {
+                true => warp.pointer::<GLOBAL>(lane, from[lane], count.into(), 16),
+                false => warp.shared_pointer(lane, from[lane], count.into(), 16),
             };
             let Some(from) = from else { return Flow::Fault };
+            if !is_global && warp.fenced(lane, from, count as usize).is_none() {
+                return Flow::Fault;
+            }
             let (reduce, kind) = decode(op.imm);
             if reduce == Reduce::Store {
                 warp.poison(&targets.pointers, count as usize);
@@ -269,6 +273,9 @@ impl Body for BulkStore {
                 return Flow::Fault;
             };
             let (reduce, kind) = decode(op.imm);
+            if warp.fenced(lane, from, count as usize).is_none() {
+                return Flow::Fault;
+            }
             let (rank, source) = (warp.cta.rank, Source::Memory(from, count as usize));
             let work = Work { origin: warp.origin(lane), rank, targets: 0, source, completes: Vec::new() };
             let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, _| {
@@ -415,9 +422,14 @@ impl Warp<'_> {
 
     /// What a copy will write holds nothing that may be read before, if the adversary is asked for.
     pub fn poison(&self, pointers: &[*mut u8], bytes: usize) {
-        if self.cta.options.checks.asynchrony {
+        if !self.cta.options.checks.asynchrony {
+            return;
+        }
+        let cluster = self.cta.cluster;
+        for &to in pointers {
             // SAFETY: the pointers are checked for as many bytes.
-            pointers.iter().for_each(|to| unsafe { to.write_bytes(POISON, bytes) });
+            unsafe { to.write_bytes(POISON, bytes) };
+            cluster.engine.borrow_mut().proxy.overwrite(cluster.offset(to), bytes);
         }
     }
 

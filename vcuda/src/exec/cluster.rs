@@ -36,6 +36,11 @@ impl Cluster {
         let engine = RefCell::new(Engine::new(seed));
         Cluster { ctas, shared, stride_bytes, exited: Cell::new(0), engine }
     }
+
+    /// Where a host pointer is in the cluster's shared memory.
+    pub fn offset(&self, host: *const u8) -> usize {
+        host as usize - self.shared as usize
+    }
 }
 
 /// The cluster that a launch of a kernel has.

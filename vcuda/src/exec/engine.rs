@@ -10,6 +10,7 @@
 use super::fault::{Fault, FaultKind, Origin};
 use super::mbarrier::State;
 use super::op::Barrier;
+use super::proxy::Proxy;
 use super::run::Cta;
 use crate::memory::Memory;
 
@@ -97,13 +98,14 @@ pub struct Engine {
     loads: Vec<Pending>,
     stores: Vec<Pending>,
     random: u64,
+    pub proxy: Proxy,
 }
 
 impl Engine {
     pub fn new(seed: u64) -> Engine {
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let (barriers, warps, loads, stores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Engine { barriers, changes: 0, warps, issued: 0, loads, stores, random }
+        Engine { barriers, changes: 0, warps, issued: 0, loads, stores, random, proxy: Proxy::default() }
     }
 
     /// How often a barrier has changed.
@@ -168,7 +170,11 @@ impl Engine {
         change: impl FnOnce(&mut State) -> Result<(), String>,
     ) -> Result<(), String> {
         let mut state = self.state(barrier)?;
+        let phase = state.phase;
         change(&mut state).map_err(|what| format!("{what} (mbarrier at shared {:#x})", barrier.address))?;
+        if state.phase != phase {
+            self.proxy.order();
+        }
         if let Some(index) = self.find(barrier) {
             self.set(barrier, index, state);
         }

@@ -10,6 +10,7 @@ use super::float::{Fma32, FmaRun};
 use super::inline::Flat;
 use super::kernel::{Constant, Kernel, Param, ParamSlot, Special};
 use super::op::{Body, Host, NO_PRED, Op};
+use super::run::Checks;
 use super::table;
 use crate::ptx::ast::{Function, Instruction, Operand, Space, Type, Variable};
 
@@ -29,6 +30,7 @@ pub enum Location {
 /// A kernel under construction.
 pub struct Lower<'a> {
     pub host: Host,
+    pub checks: Checks,
     flat: &'a Flat,
     allocation: Allocation,
     locations: HashMap<String, Location>,
@@ -59,9 +61,10 @@ pub fn lower(
     globals: &HashMap<String, Location>,
     shared: &[Variable],
     host: Host,
+    checks: Checks,
 ) -> Result<Kernel, (u32, String)> {
     let allocation = allocate(flat).ok_or((function.line, "too many registers live at once".to_string()))?;
-    let mut lower = Lower::new(function, flat, allocation, globals, shared, host);
+    let mut lower = Lower::new(function, flat, allocation, globals, shared, host, checks);
     let mut targets = vec![false; flat.instructions.len() + 1];
     for operand in flat.instructions.iter().flat_map(|instruction| &instruction.operands) {
         mark(operand, &mut targets);
@@ -95,6 +98,7 @@ impl<'a> Lower<'a> {
         globals: &HashMap<String, Location>,
         shared: &[Variable],
         host: Host,
+        checks: Checks,
     ) -> Lower<'a> {
         let mut locations = globals.clone();
         let mut params = Vec::new();
@@ -136,6 +140,7 @@ impl<'a> Lower<'a> {
         let first_temp = first_narrow + allocation.narrow;
         Lower {
             host,
+            checks,
             flat,
             locations,
             next_slot: first_temp + 8,

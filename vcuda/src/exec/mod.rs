@@ -26,6 +26,7 @@ mod module;
 pub mod op;
 mod pool;
 mod print;
+mod proxy;
 mod run;
 mod schedule;
 mod table;

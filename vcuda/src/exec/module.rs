@@ -7,6 +7,7 @@ use super::inline::inline;
 use super::kernel::Kernel;
 use super::lower::{Location, lower};
 use super::op::Host;
+use super::run::Checks;
 use crate::memory::Memory;
 use crate::ptx::ast::{self, Function, Space, Variable};
 
@@ -18,13 +19,13 @@ pub struct Module {
 }
 
 impl Module {
-    /// Decodes every kernel and places every variable.
+    /// Decodes every kernel, with what `checks` look for, and places every variable.
     ///
     /// # Errors
     /// Anything that cannot be run, naming function, PTX line and instruction; out of memory.
-    pub fn load(ast: &ast::Module, memory: &Memory) -> Result<Module, LoadError> {
+    pub fn load(ast: &ast::Module, memory: &Memory, checks: Checks) -> Result<Module, LoadError> {
         let mut module = Module { kernels: Vec::new(), variables: HashMap::new() };
-        let loaded = module.place(ast, memory).and_then(|()| module.decode(ast));
+        let loaded = module.place(ast, memory).and_then(|()| module.decode(ast, checks));
         if let Err(message) = loaded {
             module.free_variables(memory);
             return Err(LoadError { message });
@@ -61,7 +62,7 @@ impl Module {
         Ok(())
     }
 
-    fn decode(&mut self, ast: &ast::Module) -> Result<(), String> {
+    fn decode(&mut self, ast: &ast::Module, checks: Checks) -> Result<(), String> {
         let host = Host::detect();
         let functions: HashMap<&str, &Function> =
             ast.functions.iter().filter(|f| f.body.is_some()).map(|f| (f.name.as_str(), f)).collect();
@@ -75,7 +76,7 @@ impl Module {
         for function in ast.functions.iter().filter(|f| f.is_kernel && f.body.is_some()) {
             let at = |line: u32, message: String| format!("{}: line {line}: {message}", function.name);
             let flat = inline(&functions, function).map_err(|error| at(error.line, error.message))?;
-            let mut kernel = lower(function, &flat, &globals, &shared, host)
+            let mut kernel = lower(function, &flat, &globals, &shared, host, checks)
                 .map_err(|(line, message)| at(line, message))?;
             kernel.source_lines = source_lines(ast, &flat.instructions);
             self.kernels.push(kernel);

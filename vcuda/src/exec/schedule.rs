@@ -75,14 +75,18 @@ pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<
                 }
                 in_vain = false;
                 // An exit may complete a barrier that waits for all who are left.
-                barriers[rank].complete(&mut warps[rank * warps_per_cta..][..warps_per_cta]);
+                let done = barriers[rank].complete(&mut warps[rank * warps_per_cta..][..warps_per_cta]);
                 if barriers[rank].live == 0 && cluster.exited.get() >> rank & 1 == 0 {
                     cluster.exited.set(cluster.exited.get() | 1 << rank);
                     cluster.engine.borrow_mut().exit(warps[i].cta)?;
                 }
+                if done {
+                    cluster.engine.borrow_mut().proxy.order();
+                }
                 let live: u32 = barriers.iter().map(|cta| cta.live).sum();
                 if cluster_arrived > 0 && cluster_arrived >= live {
                     cluster_arrived = 0;
+                    cluster.engine.borrow_mut().proxy.order();
                     for warp in warps.iter_mut() {
                         warp.cluster_arrived = 0;
                         warp.release(CLUSTER, 0, 0);
@@ -125,15 +129,18 @@ impl Barriers {
         Ok(())
     }
 
-    /// Lets the CTA's warps go on from barriers that all have reached.
-    fn complete(&mut self, warps: &mut [Warp]) {
+    /// Lets the CTA's warps go on from barriers that all have reached; whether there are any.
+    fn complete(&mut self, warps: &mut [Warp]) -> bool {
+        let mut any = false;
         for id in 0..16 {
             let need = if self.wanted[id] == 0 { self.live } else { self.wanted[id] };
             if self.arrived[id] > 0 && self.arrived[id] >= need {
                 let (threads, votes) = (take(&mut self.arrived[id]), take(&mut self.votes[id]));
                 warps.iter_mut().for_each(|warp| warp.release(id as u32, votes, threads));
+                any = true;
             }
         }
+        any
     }
 }
 

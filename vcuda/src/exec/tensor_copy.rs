@@ -211,6 +211,9 @@ impl Body for TensorStore {
             let Some(pointer) = warp.shared_pointer(lane, from[lane], bytes as u64, SHARED_ALIGN) else {
                 return Flow::Fault;
             };
+            if warp.fenced(lane, pointer, bytes).is_none() {
+                return Flow::Fault;
+            }
             let (rank, source) = (warp.cta.rank, Source::Memory(pointer, bytes));
             let work = Work { origin: warp.origin(lane), rank, targets: 0, source, completes: Vec::new() };
             let tile = Tile { map, at, offset: from[lane] as usize & 0x3ff };

@@ -18,7 +18,7 @@ pub struct Shape {
 pub const VALUE: [u8; 16] = [0x80, 0x7f, 2, 0xf3, 4, 5, 0x96, 7, 8, 9, 0xaa, 0xbb, 0xc, 0xd, 0xe, 0x8f];
 
 /// A tensor map, as `cuTensorMapEncodeTiled` takes it, of the buffer with this number.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Map {
     pub buffer: usize,
     pub data_type: u32,
@@ -32,7 +32,7 @@ pub struct Map {
 
 /// More than most launches need: a cluster along x, tensor maps as parameters after the buffers, and what
 /// only the interpreter knows, the checks and their seed.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
     pub cluster: u32,
     pub maps: Vec<Map>,
@@ -78,7 +78,7 @@ fn in_process(
     static MEMORY: OnceLock<Memory> = OnceLock::new();
     let memory = MEMORY.get_or_init(|| Memory::new(1 << 30));
     let tree = vcuda::ptx::parse(ptx).map_err(|error| error.to_string())?;
-    let mut module = Module::load(&tree, memory).map_err(|error| error.to_string())?;
+    let mut module = Module::load(&tree, memory, setup.checks).map_err(|error| error.to_string())?;
     let kernel = module.kernel(name).ok_or("no such kernel")?;
 
     let mut params = vec![0; kernel.param_bytes];

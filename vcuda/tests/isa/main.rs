@@ -5,6 +5,7 @@
 mod approximate;
 mod async_copy;
 mod atomic;
+mod cluster;
 mod compare;
 mod control;
 mod convert;
@@ -18,5 +19,6 @@ mod mbarrier;
 mod memory;
 mod print;
 mod rounding;
+mod tensor_copy;
 mod video;
 mod warp;

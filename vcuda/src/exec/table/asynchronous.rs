@@ -73,7 +73,7 @@ impl Entry<'_> {
     }
 
     pub(super) fn mbarrier(&self, to: &mut Lower) -> Decoded {
-        let action = self.parts[1];
+        let action = self.parts.get(1).copied().unwrap_or_default();
         if action == "pending_count" {
             let slots =
                 [to.destination(self.operand(0)?, false)?, to.source(self.operand(1)?, true)?, 0, 0, 0];
@@ -130,9 +130,7 @@ impl Entry<'_> {
                 done(to.emit::<BulkWait>([0, 0, 0, 0, self.has("read") as u16], self.literal(0)?))
             }
             () if self.has("wait_group") => done(to.emit::<WaitCopies>([0; 5], self.literal(0)?)),
-            () if self.parts[..2] != ["cp", "async"] && self.parts[..3] != ["cp", "reduce", "async"] => {
-                Err(String::new())
-            }
+            () if !self.has("async") => Err(String::new()),
             () if self.has("mbarrier") => {
                 let a = self.generic(to, self.operand(0)?, self.names_shared(), 0)?;
                 done(to.emit::<ArriveAfterCopies>([0, a, 0, 0, 0], self.has("noinc") as i64))

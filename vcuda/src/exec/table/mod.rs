@@ -13,6 +13,7 @@ use super::integer::*;
 use super::lower::{Location, Lower};
 use super::op::NO_PRED;
 use super::print::{AssertFail, Print};
+use super::proxy::ProxyFence;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
 pub(super) type Decoded = Result<(), String>;
@@ -92,6 +93,9 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
         ("__assertfail", _) => {
             let [a, b, c, e] = at.variables(to)?;
             done(to.emit::<AssertFail>([0, a, b, c, e], 0))
+        }
+        ("fence", _) if parts.starts_with(&["fence", "proxy", "async"]) && !at.has("global") => {
+            done(to.emit::<ProxyFence>([0; 5], 0))
         }
         ("vprintf", _) => {
             let [a, b, c] = at.variables(to)?;
