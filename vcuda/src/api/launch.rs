@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::device::{MAX_CTAS, MAX_SM_THREADS, MAX_THREADS, SHARED_BYTES, shared_per_sm_bytes};
 use super::module::{Function, FunctionHandle, function};
 use super::{Outcome, Status, context, device, export, put};
-use crate::exec::{FaultKind, Launch, run};
+use crate::exec::{FaultKind, Launch, cluster_shape, run};
 
 /// `CUlaunchConfig`.
 #[repr(C)]
@@ -152,6 +152,10 @@ fn validate(function: &Function, launch: &Launch) -> Outcome {
         eprintln!("vcuda: {}: {threads} threads; its bound is {}", kernel.name, kernel.max_threads_per_block);
         return Err(Status::InvalidValue);
     }
+    cluster_shape(kernel, launch).map_err(|what| {
+        eprintln!("vcuda: {what}");
+        Status::InvalidClusterSize
+    })?;
     let dynamic_limit = function.dynamic_shared_limit.load(Ordering::Relaxed) as usize;
     let (dynamic, fixed) = (launch.dynamic_shared_bytes as usize, kernel.static_shared_bytes);
     if dynamic > dynamic_limit || fixed > SHARED_BYTES as usize {

@@ -36,6 +36,7 @@ mod uncommon;
 mod video;
 
 pub use bulk::Kind;
+pub use cluster::shape as cluster_shape;
 pub use fault::{Fault, FaultKind, LoadError};
 pub use kernel::{Kernel, Param};
 pub use module::Module;

@@ -21,9 +21,9 @@ enum Stop {
 /// The number under which groups wait for the cluster's barrier; a CTA's are below.
 const CLUSTER: u32 = 16;
 
-/// Rounds in which every warp only waited in vain, until a piece of pending work lands.
+/// Rounds in which every warp only waited in vain or went round a loop, until a piece of pending work lands.
 const PATIENCE: u32 = 16;
-/// The same, with no work to land: nobody will ever come.
+/// Rounds in which every warp only waited in vain, with no work to land: nobody will ever come.
 const DEADLOCK: u32 = 10_000;
 
 /// A CTA's barriers and its threads that have not exited.
@@ -40,9 +40,9 @@ pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<
     let new = || Barriers { arrived: [0; 16], wanted: [0; 16], votes: [0; 16], live: threads };
     let mut barriers: Vec<Barriers> = (0..cluster.ctas).map(|_| new()).collect();
     let warps_per_cta = warps.len() / barriers.len();
-    let (mut cluster_arrived, mut vain_rounds) = (0, 0);
+    let (mut cluster_arrived, mut vain_rounds, mut lost_rounds) = (0, 0, 0);
     loop {
-        let (mut ran, mut in_vain) = (false, true);
+        let (mut ran, mut in_vain, mut loops) = (false, true, false);
         let before = cluster.engine.borrow().changes();
         for i in 0..warps.len() {
             let rank = i / warps_per_cta;
@@ -68,7 +68,7 @@ pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<
                     Stop::Exited => {}
                     Stop::Miss => break,
                     Stop::Yield => {
-                        in_vain = false;
+                        loops = true;
                         break;
                     }
                     Stop::Fault => return Err(warps[i].take_fault()),
@@ -99,10 +99,11 @@ pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<
         }
         let vain = in_vain && cluster.engine.borrow().changes() == before;
         vain_rounds = if vain { vain_rounds + 1 } else { 0 };
+        lost_rounds = if vain && !loops { lost_rounds + 1 } else { 0 };
         if !ran || vain_rounds >= PATIENCE {
             if cluster.engine.borrow_mut().land_one(warps[0].cta)? {
-                vain_rounds = 0;
-            } else if !ran || vain_rounds >= DEADLOCK {
+                (vain_rounds, lost_rounds) = (0, 0);
+            } else if !ran || lost_rounds >= DEADLOCK {
                 return Err(deadlock(warps, cluster));
             }
         }

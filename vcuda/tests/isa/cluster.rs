@@ -220,7 +220,7 @@ ret;
         for (i, word) in buffers[0].chunks_exact(4).enumerate() {
             // Rows of 128 bytes: chunk j of row r is at chunk j ^ r.
             let (row, word_in_row) = (i % 256 / 32, i % 32);
-            let column = (word_in_row / 4 ^ row % 8) * 4 + word_in_row % 4;
+            let column = ((word_in_row / 4) ^ (row % 8)) * 4 + word_in_row % 4;
             let wanted = if row < 7 { 32 * row + column } else { 0 };
             assert_eq!(u32::from_le_bytes(word.try_into().unwrap()) as usize, wanted, "word {i}");
         }
