@@ -383,7 +383,7 @@ fn errors_say_what_and_on_which_line() {
         (kernel("call missing;"), "line 6: undefined name `missing`"),
         (kernel("brx.idx %r1, ts;"), "line 6: undefined .branchtargets `ts`"),
         (kernel("mov.b32 %r1, `;"), "line 6: unexpected character '`'"),
-        (kernel(".reg .b32 %q<4000000000>;"), "line 6: more than 1048576 registers in a module"),
+        (kernel(".reg .b32 %q<4000000000>;"), "line 6: more than 524288 registers in a module"),
         (".entry k\n{\n\nret;".into(), "line 7: `k` has no closing brace"),
         (".entry k {}\n.func k {}".into(), "line 5: `k` is defined twice"),
         (".global .b32 x;\n.global .b32 x;".into(), "line 5: `x` is declared twice"),

@@ -5,6 +5,9 @@
 //! Lanes of a warp may be in different places, but an operation writes its own lanes only, so what
 //! holds for one thread holds for all.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use super::inline::Flat;
 use crate::ptx::ast::{Instruction, Operand, RegId, Type};
 
@@ -47,9 +50,13 @@ const NO_DESTINATION: [&str; 20] = [
     "vprintf",
 ];
 
-/// Slots for every register, or `None` when there are too many for their numbers.
+/// Blocks that liveness may visit, counted once for each register that lives in them.
+const MAX_VISITS: usize = 1 << 26;
+
+/// Slots for every register, or `None` when there are too many for their numbers, or too many live across
+/// too many branches.
 pub fn allocate(flat: &Flat) -> Option<Allocation> {
-    let mut ranges = live_ranges(flat);
+    let mut ranges = live_ranges(flat)?;
     let mut places = vec![Place::Pred(0); flat.registers.len()];
     let mut preds = 0;
     for (register, ty) in flat.registers.iter().enumerate() {
@@ -80,14 +87,17 @@ pub fn allocate(flat: &Flat) -> Option<Allocation> {
 struct Pool {
     size: u16,
     free: Vec<u16>,
-    /// End and slot of the live ranges, the earliest end last.
-    active: Vec<(usize, u16)>,
+    /// End and slot of the live ranges, the earliest end first.
+    active: BinaryHeap<Reverse<(usize, u16)>>,
 }
 
 impl Pool {
     fn take(&mut self, range: &Range) -> Option<u16> {
-        while self.active.last().is_some_and(|&(end, _)| end < range.start) {
-            self.free.extend(self.active.pop().map(|(_, slot)| slot));
+        while let Some(&Reverse((end, slot))) = self.active.peek()
+            && end < range.start
+        {
+            self.active.pop();
+            self.free.push(slot);
         }
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -96,8 +106,7 @@ impl Pool {
                 self.size - 1
             }
         };
-        let at = self.active.partition_point(|&(end, _)| end > range.end);
-        self.active.insert(at, (range.end, slot));
+        self.active.push(Reverse((range.end, slot)));
         Some(slot)
     }
 }
@@ -149,83 +158,83 @@ fn each(operand: &Operand, found: &mut impl FnMut(RegId)) {
     }
 }
 
-/// A basic block: its instructions, the blocks it may go to, and the registers live at its ends.
+/// A basic block: its instructions, and the blocks it may come from.
 struct Block {
     start: usize,
     end: usize,
-    next: Vec<usize>,
-    live_in: Vec<u64>,
-    live_out: Vec<u64>,
-    used: Vec<u64>,
-    defined: Vec<u64>,
+    previous: Vec<usize>,
 }
 
-fn live_ranges(flat: &Flat) -> Vec<Range> {
-    let words = flat.registers.len().div_ceil(64);
-    let mut blocks = blocks(flat, words);
-    for block in &mut blocks {
-        for instruction in &flat.instructions[block.start..block.end] {
-            let (used, defined) = (&mut block.used, &mut block.defined);
-            let mut writes = Vec::new();
-            let mut read = |reg: RegId| {
-                if defined[reg as usize / 64] >> (reg % 64) & 1 == 0 {
-                    used[reg as usize / 64] |= 1 << (reg % 64);
-                }
-            };
-            visit(instruction, &mut read, &mut |reg| writes.push(reg));
-            writes.iter().for_each(|&reg| defined[reg as usize / 64] |= 1 << (reg % 64));
-        }
-        block.live_in.copy_from_slice(&block.used);
-    }
-    // Backward over the blocks until nothing changes.
-    let mut changed = true;
-    while changed {
-        changed = false;
-        for i in (0..blocks.len()).rev() {
-            let mut out = vec![0; words];
-            for &next in &blocks[i].next {
-                out.iter_mut().zip(&blocks[next].live_in).for_each(|(a, b)| *a |= b);
-            }
-            let block = &mut blocks[i];
-            for w in 0..words {
-                let live = block.used[w] | out[w] & !block.defined[w];
-                changed |= live != block.live_in[w];
-                block.live_in[w] = live;
-            }
-            block.live_out = out;
-        }
-    }
+/// A register in a block, where it is read before it is written, or written.
+type Mention = (RegId, usize);
 
-    let mut ends: Vec<Option<(usize, usize)>> = vec![None; flat.registers.len()];
-    let extend = |ends: &mut Vec<Option<(usize, usize)>>, reg: usize, at: usize| {
-        let (start, end) = ends[reg].unwrap_or((at, at));
-        ends[reg] = Some((start.min(at), end.max(at)));
+fn live_ranges(flat: &Flat) -> Option<Vec<Range>> {
+    let blocks = blocks(flat);
+    let mut ranges: Vec<Option<Range>> = flat.registers.iter().map(|_| None).collect();
+    let mut extend = |register: RegId, at: usize| {
+        let range = ranges[register as usize].get_or_insert(Range { register, start: at, end: at });
+        (range.start, range.end) = (range.start.min(at), range.end.max(at));
     };
-    for block in &blocks {
-        for (live, at) in [(&block.live_in, 2 * block.start), (&block.live_out, 2 * block.end - 1)] {
-            for (w, &bits) in live.iter().enumerate() {
-                let mut bits = bits;
-                while bits != 0 {
-                    extend(&mut ends, w * 64 + bits.trailing_zeros() as usize, at);
-                    bits &= bits - 1;
-                }
-            }
-        }
+    let (mut exposed, mut defined): (Vec<Mention>, Vec<Mention>) = (Vec::new(), Vec::new());
+    // The block that last wrote, and the one that last exposed, a register.
+    let (mut writer, mut reader) =
+        (vec![usize::MAX; flat.registers.len()], vec![usize::MAX; flat.registers.len()]);
+    for (number, block) in blocks.iter().enumerate() {
         for (i, instruction) in flat.instructions[block.start..block.end].iter().enumerate() {
             let at = 2 * (block.start + i);
-            let mut touched = Vec::new();
-            visit(instruction, &mut |reg| touched.push((reg, at)), &mut |_| {});
-            visit(instruction, &mut |_| {}, &mut |reg| touched.push((reg, at + 1)));
-            touched.iter().for_each(|&(reg, at)| extend(&mut ends, reg as usize, at));
+            let mut writes = Vec::new();
+            let mut read = |register: RegId| {
+                extend(register, at);
+                if writer[register as usize] != number && reader[register as usize] != number {
+                    reader[register as usize] = number;
+                    exposed.push((register, number));
+                }
+            };
+            visit(instruction, &mut read, &mut |register| writes.push(register));
+            for register in writes {
+                extend(register, at + 1);
+                if writer[register as usize] != number {
+                    writer[register as usize] = number;
+                    defined.push((register, number));
+                }
+            }
         }
     }
-    let range = |(register, ends): (usize, Option<(usize, usize)>)| {
-        ends.map(|(start, end)| Range { register: register as RegId, start, end })
+
+    // From each block that reads what it has not written, backward to the blocks that write it.
+    exposed.sort_unstable();
+    defined.sort_unstable();
+    let of = |all: &[Mention], register: RegId| {
+        let first = all.partition_point(|&(other, _)| other < register);
+        first..first + all[first..].partition_point(|&(other, _)| other == register)
     };
-    ends.into_iter().enumerate().filter_map(range).collect()
+    let (mut writes, mut lives) = (vec![RegId::MAX; blocks.len()], vec![RegId::MAX; blocks.len()]);
+    let (mut next, mut visits) = (0, 0);
+    while let Some(&(register, _)) = exposed.get(next) {
+        defined[of(&defined, register)].iter().for_each(|&(_, block)| writes[block] = register);
+        let readers = of(&exposed, register);
+        next = readers.end;
+        let mut stack: Vec<usize> = exposed[readers].iter().map(|&(_, block)| block).collect();
+        stack.iter().for_each(|&block| lives[block] = register);
+        while let Some(block) = stack.pop() {
+            extend(register, 2 * blocks[block].start);
+            for &previous in &blocks[block].previous {
+                extend(register, 2 * blocks[previous].end - 1);
+                if writes[previous] != register && lives[previous] != register {
+                    lives[previous] = register;
+                    stack.push(previous);
+                }
+            }
+            visits += 1 + blocks[block].previous.len();
+            if visits > MAX_VISITS {
+                return None;
+            }
+        }
+    }
+    Some(ranges.into_iter().flatten().collect())
 }
 
-fn blocks(flat: &Flat, words: usize) -> Vec<Block> {
+fn blocks(flat: &Flat) -> Vec<Block> {
     let count = flat.instructions.len();
     let mut leader = vec![false; count + 1];
     leader[0] = true;
@@ -240,21 +249,22 @@ fn blocks(flat: &Flat, words: usize) -> Vec<Block> {
     let mut number = vec![starts.len(); count + 1];
     starts.iter().enumerate().for_each(|(block, &start)| number[start] = block);
     let end_of = |block: usize| starts.get(block + 1).copied().unwrap_or(count);
-    (0..starts.len())
-        .map(|block| {
-            let (start, end) = (starts[block], end_of(block));
-            let last = &flat.instructions[end - 1];
-            let mut next: Vec<usize> = targets(last).into_iter().map(|target| number[target]).collect();
-            let leaves = ends_thread(last) || matches!(last.opcode[0].as_str(), "bra" | "brx");
-            if !(leaves && last.guard.is_none()) {
-                next.push(number[end]);
-            }
-            next.retain(|&next| next < starts.len());
-            let empty = vec![0u64; words];
-            let [live_in, live_out, used, defined] = std::array::from_fn(|_| empty.clone());
-            Block { start, end, next, live_in, live_out, used, defined }
-        })
-        .collect()
+    let block = |(block, &start): (usize, &usize)| Block { start, end: end_of(block), previous: Vec::new() };
+    let mut blocks: Vec<Block> = starts.iter().enumerate().map(block).collect();
+    for block in 0..blocks.len() {
+        let end = blocks[block].end;
+        let last = &flat.instructions[end - 1];
+        let mut next: Vec<usize> = targets(last).into_iter().map(|target| number[target]).collect();
+        let leaves = ends_thread(last) || matches!(last.opcode[0].as_str(), "bra" | "brx");
+        if !(leaves && last.guard.is_none()) {
+            next.push(number[end]);
+        }
+        next.sort_unstable();
+        next.dedup();
+        next.retain(|&next| next < starts.len());
+        next.into_iter().for_each(|next| blocks[next].previous.push(block));
+    }
+    blocks
 }
 
 fn ends_thread(instruction: &Instruction) -> bool {

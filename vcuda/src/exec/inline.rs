@@ -8,8 +8,8 @@ use crate::ptx::ast::{Body, Function, Guard, Instruction, Operand, RegId, Type, 
 
 /// Calls inside calls, at most.
 const MAX_DEPTH: usize = 64;
-/// Instructions after inlining, at most.
-const MAX_INSTRUCTIONS: usize = 4_000_000;
+/// What a module's kernels may hold together after inlining: instructions, operands, registers, calls.
+const MAX_SIZE: usize = 1 << 22;
 
 /// A kernel without calls.
 #[derive(Default)]
@@ -18,6 +18,7 @@ pub struct Flat {
     pub instructions: Vec<Instruction>,
     /// The bodies' own variables under unique names.
     pub variables: Vec<Variable>,
+    size: usize,
 }
 
 /// Where, and why not.
@@ -26,11 +27,17 @@ pub struct InlineError {
     pub message: String,
 }
 
-pub fn inline(functions: &HashMap<&str, &Function>, kernel: &Function) -> Result<Flat, InlineError> {
-    let mut flat = Flat::default();
+/// Adds to `size`, which counts for the whole module.
+pub fn inline(
+    functions: &HashMap<&str, &Function>,
+    kernel: &Function,
+    size: &mut usize,
+) -> Result<Flat, InlineError> {
+    let mut flat = Flat { size: *size, ..Flat::default() };
     if let Some(body) = &kernel.body {
         flat.expand(functions, body, HashMap::new(), 0, None)?;
     }
+    *size = flat.size;
     Ok(flat)
 }
 
@@ -43,6 +50,8 @@ impl Flat {
         depth: usize,
         caller: Option<u32>,
     ) -> Result<(), InlineError> {
+        let line = caller.or(body.instructions.first().map(|first| first.line)).unwrap_or(0);
+        self.grow(1 + body.registers.len() + body.variables.len(), line)?;
         let first_reg = self.registers.len() as RegId;
         self.registers.extend(body.registers.iter().map(|register| register.ty));
         for variable in &body.variables {
@@ -55,10 +64,7 @@ impl Flat {
         let mut own = Vec::new();
         for instruction in &body.instructions {
             places.push(self.instructions.len());
-            if self.instructions.len() > MAX_INSTRUCTIONS {
-                let message = "too many instructions after inlining its calls".to_string();
-                return Err(InlineError { line: instruction.line, message });
-            }
+            self.grow(1 + instruction.operands.iter().map(operand_count).sum::<usize>(), instruction.line)?;
             let mut copy = instruction.clone();
             copy.guard = copy.guard.map(|guard| Guard { reg: guard.reg + first_reg, ..guard });
             copy.operands.iter_mut().for_each(|operand| rename(operand, first_reg, &names));
@@ -81,6 +87,17 @@ impl Flat {
             self.instructions[index].operands.iter_mut().for_each(|operand| relabel(operand, &places));
         }
         Ok(())
+    }
+
+    /// Counts what is added, before it is.
+    fn grow(&mut self, by: usize, line: u32) -> Result<(), InlineError> {
+        self.size += by;
+        if self.size <= MAX_SIZE {
+            return Ok(());
+        }
+        let message =
+            format!("more than {MAX_SIZE} instructions, operands and registers with all calls written out");
+        Err(InlineError { line, message })
     }
 
     fn call(
@@ -106,6 +123,15 @@ impl Flat {
         };
         if depth == MAX_DEPTH {
             return fail(format!("a call of {name}, {MAX_DEPTH} calls deep: recursion is not supported"));
+        }
+        if (params.len(), results.len()) != (arguments.len(), returns.len()) {
+            return fail(format!(
+                "a call of {name} with {} arguments and {} results; it has {} and {}",
+                arguments.len(),
+                returns.len(),
+                params.len(),
+                results.len()
+            ));
         }
         let mut names = HashMap::new();
         let pairs = [(params, arguments), (results, returns)];
@@ -133,6 +159,14 @@ impl Flat {
             self.instructions[skip].operands = vec![Operand::Label(self.instructions.len())];
         }
         Ok(())
+    }
+}
+
+/// An operand's parts, itself one of them.
+fn operand_count(operand: &Operand) -> usize {
+    match operand {
+        Operand::Vector(all) | Operand::List(all) | Operand::TensorAddress(_, all) => 1 + all.len(),
+        _ => 1,
     }
 }
 

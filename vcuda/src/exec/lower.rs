@@ -14,6 +14,12 @@ use super::run::Checks;
 use super::table;
 use crate::ptx::ast::{Function, Instruction, Operand, Space, Type, Variable};
 
+/// What hardware allows: `.param` of kernels from sm_70 on, static `.shared`, and `.local` (CUDA C++
+/// Programming Guide, "Technical Specifications per Compute Capability").
+const MAX_PARAM_BYTES: usize = 32_764;
+const MAX_STATIC_SHARED_BYTES: usize = 48 << 10;
+const MAX_LOCAL_BYTES: usize = 512 << 10;
+
 /// Where a named variable is.
 #[derive(Clone, Copy, Debug)]
 pub enum Location {
@@ -34,6 +40,7 @@ pub struct Lower<'a> {
     flat: &'a Flat,
     allocation: Allocation,
     locations: HashMap<String, Location>,
+    globals: &'a HashMap<String, Location>,
     kernel: Kernel,
     next_slot: usize,
     constants: HashMap<(u64, bool), u16>,
@@ -65,6 +72,16 @@ pub fn lower(
 ) -> Result<Kernel, (u32, String)> {
     let allocation = allocate(flat).ok_or((function.line, "too many registers live at once".to_string()))?;
     let mut lower = Lower::new(function, flat, allocation, globals, shared, host, checks);
+    let kernel = &lower.kernel;
+    for (bytes, limit, what) in [
+        (kernel.param_bytes, MAX_PARAM_BYTES, "parameters"),
+        (kernel.static_shared_bytes, MAX_STATIC_SHARED_BYTES, "static shared memory"),
+        (kernel.local_bytes_per_thread, MAX_LOCAL_BYTES, "local memory a thread"),
+    ] {
+        if bytes > limit {
+            return Err((function.line, format!("{bytes} bytes of {what}; at most {limit} are possible")));
+        }
+    }
     let mut targets = vec![false; flat.instructions.len() + 1];
     for operand in flat.instructions.iter().flat_map(|instruction| &instruction.operands) {
         mark(operand, &mut targets);
@@ -95,12 +112,12 @@ impl<'a> Lower<'a> {
         function: &Function,
         flat: &'a Flat,
         allocation: Allocation,
-        globals: &HashMap<String, Location>,
+        globals: &'a HashMap<String, Location>,
         shared: &[Variable],
         host: Host,
         checks: Checks,
     ) -> Lower<'a> {
-        let mut locations = globals.clone();
+        let mut locations = HashMap::new();
         let mut params = Vec::new();
         let mut param_bytes = 0usize;
         for param in &function.params {
@@ -143,6 +160,7 @@ impl<'a> Lower<'a> {
             checks,
             flat,
             locations,
+            globals,
             next_slot: first_temp + 8,
             temps: std::array::from_fn(|i| (first_temp + 2 * i) as u16),
             constants: HashMap::new(),
@@ -319,12 +337,20 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// A predicate's number, bit 15 set for `!p`.
+    /// The number of a predicate that a result goes to.
+    pub fn pred_destination(&self, operand: &Operand) -> Result<u16, String> {
+        match operand {
+            Operand::Sink => Ok(self.temp_pred()),
+            Operand::Reg(_) => self.pred(operand),
+            _ => Err("a destination that is not a predicate".to_string()),
+        }
+    }
+
+    /// A source predicate's number, bit 15 set for `!p`.
     pub fn pred(&self, operand: &Operand) -> Result<u16, String> {
         let (reg, negated) = match operand {
             Operand::Reg(reg) => (reg, 0),
             Operand::NotReg(reg) => (reg, 0x8000),
-            Operand::Sink => return Ok(NO_PRED),
             _ => return Err("a value where a predicate is expected".to_string()),
         };
         match self.allocation.places[*reg as usize] {
@@ -417,7 +443,11 @@ impl<'a> Lower<'a> {
 
     /// Where a variable is.
     pub fn locate(&self, name: &str) -> Result<Location, String> {
-        self.locations.get(name).copied().ok_or_else(|| format!("{name} is not defined"))
+        self.locations
+            .get(name)
+            .or_else(|| self.globals.get(name))
+            .copied()
+            .ok_or_else(|| format!("{name} is not defined"))
     }
 
     /// A variable's address in its own space.

@@ -1,15 +1,15 @@
 //! A loaded module: its variables placed in device memory, its kernels decoded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::fault::LoadError;
-use super::inline::inline;
+use super::inline::{Flat, inline};
 use super::kernel::Kernel;
 use super::lower::{Location, lower};
 use super::op::Host;
 use super::run::Checks;
 use crate::memory::Memory;
-use crate::ptx::ast::{self, Function, Space, Variable};
+use crate::ptx::ast::{self, Function, Operand, Space, Variable};
 
 /// Decoded kernels and placed variables. Its variables stay in device memory until
 /// [`Module::free_variables`].
@@ -42,8 +42,10 @@ impl Module {
             self.variables.insert(variable.name.clone(), (address, variable.size_bytes));
         }
         for variable in ast.variables.iter().filter(in_memory) {
+            // Fresh memory is zero already: only what has initial values is written.
+            let relocated = variable.relocations.iter().map(|(offset, ..)| offset + 8).max().unwrap_or(0);
             let mut bytes = variable.init.clone();
-            bytes.resize(variable.size_bytes, 0);
+            bytes.resize(bytes.len().max(relocated).min(variable.size_bytes), 0);
             for (offset, symbol, addend) in &variable.relocations {
                 let Some((address, _)) = self.variables.get(symbol) else {
                     return Err(format!(
@@ -56,7 +58,7 @@ impl Module {
                 place.copy_from_slice(&address.wrapping_add(*addend as u64).to_le_bytes());
             }
             let (address, _) = self.variables[&variable.name];
-            // SAFETY: allocated above with as many bytes; nobody else knows of it yet.
+            // SAFETY: allocated above with at least as many bytes; nobody else knows of it yet.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
         }
         Ok(())
@@ -71,12 +73,18 @@ impl Module {
             .iter()
             .map(|(name, &(address, _))| (name.clone(), Location::Global(address)))
             .collect();
-        let shared: Vec<Variable> =
-            ast.variables.iter().filter(|variable| variable.space == Space::Shared).cloned().collect();
+        let shared: HashMap<&str, &Variable> = ast
+            .variables
+            .iter()
+            .filter(|variable| variable.space == Space::Shared)
+            .map(|variable| (variable.name.as_str(), variable))
+            .collect();
+        let mut size = 0;
         for function in ast.functions.iter().filter(|f| f.is_kernel && f.body.is_some()) {
             let at = |line: u32, message: String| format!("{}: line {line}: {message}", function.name);
-            let flat = inline(&functions, function).map_err(|error| at(error.line, error.message))?;
-            let mut kernel = lower(function, &flat, &globals, &shared, host, checks)
+            let flat =
+                inline(&functions, function, &mut size).map_err(|error| at(error.line, error.message))?;
+            let mut kernel = lower(function, &flat, &globals, &named(&flat, &shared), host, checks)
                 .map_err(|(line, message)| at(line, message))?;
             kernel.source_lines = source_lines(ast, &flat.instructions);
             self.kernels.push(kernel);
@@ -105,6 +113,29 @@ impl Module {
             memory.free(address);
         }
     }
+}
+
+/// The module's shared variables that a kernel names, and so has in its shared memory, in order of their names.
+fn named(flat: &Flat, shared: &HashMap<&str, &Variable>) -> Vec<Variable> {
+    fn visit<'a>(operand: &'a Operand, found: &mut impl FnMut(&'a str)) {
+        match operand {
+            Operand::Symbol(name, _) => found(name),
+            Operand::Address(base, _) => visit(base, found),
+            Operand::Vector(all) | Operand::List(all) => all.iter().for_each(|operand| visit(operand, found)),
+            Operand::TensorAddress(base, all) => {
+                visit(base, found);
+                all.iter().for_each(|operand| visit(operand, found));
+            }
+            _ => {}
+        }
+    }
+    let mut names = BTreeSet::new();
+    for operand in flat.instructions.iter().flat_map(|instruction| &instruction.operands) {
+        visit(operand, &mut |name| {
+            names.extend(shared.get_key_value(name).map(|(name, _)| *name));
+        });
+    }
+    names.into_iter().map(|name| shared[name].clone()).collect()
 }
 
 /// `file:line` of each PTX line that has a `.loc`.

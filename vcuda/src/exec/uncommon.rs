@@ -96,7 +96,7 @@ impl Entry<'_> {
             ("prmt", _) => self.prmt(to),
             ("dp4a", _) => {
                 let slots = self.slots(to, false)?;
-                match (self.parts[1], self.parts.get(2)) {
+                match (*self.parts.get(1).ok_or("no type")?, self.parts.get(2)) {
                     ("u32", Some(&"u32")) => to.emit::<Dp4aUU>(slots, 0),
                     ("u32", _) => to.emit::<Dp4aUS>(slots, 0),
                     (_, Some(&"u32")) => to.emit::<Dp4aSU>(slots, 0),
@@ -182,7 +182,7 @@ impl Entry<'_> {
 
     fn testp(&self, to: &mut Lower) -> Decoded {
         let a = to.source(self.operand(1)?, false)?;
-        let slots = [to.pred(self.operand(0)?)?, a, a, 0, NO_PRED];
+        let slots = [to.pred_destination(self.operand(0)?)?, a, a, 0, NO_PRED];
         match self.parts[1] {
             "finite" => to.emit::<Finite>(slots, 0),
             "infinite" => to.emit::<Infinite>(slots, 0),
@@ -198,8 +198,8 @@ impl Entry<'_> {
     /// `isspacep`; constants are in global memory here.
     fn isspacep(&self, to: &mut Lower) -> Decoded {
         let a = to.source(self.operand(1)?, true)?;
-        let slots = [to.pred(self.operand(0)?)?, a, a, 0, NO_PRED];
-        match self.parts[1] {
+        let slots = [to.pred_destination(self.operand(0)?)?, a, a, 0, NO_PRED];
+        match *self.parts.get(1).ok_or("no state space")? {
             "shared" | "shared::cta" => to.emit::<InShared>(slots, 0),
             "shared::cluster" => to.emit::<InCluster>(slots, 0),
             "param" | "param::entry" => to.emit::<InParam>(slots, 0),

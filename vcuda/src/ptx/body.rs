@@ -8,9 +8,10 @@ use super::lexer::Token;
 use super::parser::{Global, Parser};
 use super::{ParseError, Result};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 const MAX_SCOPE_DEPTH: usize = 64;
-const MAX_REGISTERS: usize = 1 << 20;
+const MAX_REGISTERS: usize = 1 << 19;
 const MAX_BRANCH_TARGETS: usize = 1 << 20;
 
 /// What a name inside a function stands for.
@@ -93,10 +94,14 @@ impl<'a> Parser<'a> {
     }
 
     fn declare(&mut self, name: String, meaning: Name) -> Result<()> {
-        match self.scope().names.insert(name.clone(), meaning) {
-            None => Ok(()),
-            Some(_) => self.error_taken(format!("`{name}` is declared twice")),
+        match self.scope().names.entry(name) {
+            Entry::Vacant(place) => drop(place.insert(meaning)),
+            Entry::Occupied(place) => {
+                let message = format!("`{}` is declared twice", place.key());
+                return self.error_taken(message);
+            }
         }
+        Ok(())
     }
 
     /// Pops a scope and fills in the labels that it knows.

@@ -202,7 +202,7 @@ impl Entry<'_> {
 
     pub(super) fn logic(&self, to: &mut Lower, ty: Type) -> Decoded {
         if ty == Type::Pred {
-            let d = to.pred(self.operand(0)?)?;
+            let d = to.pred_destination(self.operand(0)?)?;
             let a = to.pred(self.operand(1)?)?;
             let b = if self.operands.len() > 2 { to.pred(self.operand(2)?)? } else { a };
             let operation = ["and", "or", "xor", "not"].iter().position(|name| *name == self.parts[0]);

@@ -112,7 +112,8 @@ impl Entry<'_> {
             "test_wait" | "try_wait" => {
                 let a = self.generic(to, self.operand(1)?, is_shared, 0)?;
                 let parity = self.has("parity");
-                let slots = [to.pred(self.operand(0)?)?, a, to.source(self.operand(2)?, !parity)?, 0, 0];
+                let slots =
+                    [to.pred_destination(self.operand(0)?)?, a, to.source(self.operand(2)?, !parity)?, 0, 0];
                 done(to.emit::<Wait>(slots, parity as i64))
             }
             _ => Err(String::new()),

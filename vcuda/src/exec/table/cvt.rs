@@ -110,6 +110,9 @@ impl Entry<'_> {
                 _ => st.size_bytes() == 8,
             },
         );
+        if dt.size_bytes() == 8 && !d_wide || st.size_bytes() == 8 && !a_wide {
+            return Err("a register narrower than its type".to_string());
+        }
         let d = to.destination(self.operand(0)?, d_wide)?;
         let a = to.source(self.operand(1)?, a_wide)?;
         let slots = [d, a, 0, 0, 0];

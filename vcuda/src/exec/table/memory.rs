@@ -10,7 +10,7 @@ impl Entry<'_> {
             return Err("an operand that is no address".to_string());
         };
         let symbol = match &**base {
-            Operand::Symbol(name, addend) => Some((to.locate(name)?, *addend)),
+            Operand::Symbol(name, addend) => Some((to.locate(name)?, addend.wrapping_add(*offset))),
             _ => None,
         };
         let space = match () {
@@ -34,9 +34,9 @@ impl Entry<'_> {
             return Ok((GENERIC, a, *offset));
         }
         match symbol {
-            Some((Location::Shared(at), addend)) => Ok((SHARED32, to.constant(at, false), addend + offset)),
-            Some((Location::Local(at), addend)) => Ok((LOCAL, to.constant(at, true), addend + offset)),
-            Some((Location::Global(at), addend)) => Ok((GLOBAL, to.constant(at, true), addend + offset)),
+            Some((Location::Shared(at), offset)) => Ok((SHARED32, to.constant(at, false), offset)),
+            Some((Location::Local(at), offset)) => Ok((LOCAL, to.constant(at, true), offset)),
+            Some((Location::Global(at), offset)) => Ok((GLOBAL, to.constant(at, true), offset)),
             Some((Location::Param(_), _)) => Err("a store to a kernel parameter".to_string()),
             None if to.is_wide(base) || matches!(**base, Operand::Int(_)) => {
                 Ok((space, to.source(base, true)?, *offset))
@@ -57,7 +57,8 @@ impl Entry<'_> {
             && let Operand::Symbol(name, addend) = &**base
             && let Location::Param(at) = to.locate(name)?
         {
-            return self.load_param(to, ty, operands, at as i64 + addend + offset);
+            let at = (at as i64).wrapping_add(*addend).wrapping_add(*offset);
+            return self.load_param(to, ty, operands, at);
         }
         let (space, a, imm) = self.address(to, self.operand(1)?)?;
         let wide = ty.size_bytes() == 8;
@@ -101,7 +102,7 @@ impl Entry<'_> {
         for (i, operand) in operands.iter().enumerate() {
             let wide = to.is_wide(operand);
             let offset =
-                usize::try_from(at + (i * bytes) as i64).map_err(|_| "a negative offset".to_string())?;
+                usize::try_from(at.wrapping_add((i * bytes) as i64)).map_err(|_| "a negative offset")?;
             let slots = [to.destination(operand, wide)?, to.param(offset, bytes, signed, wide)?, 0, 0, 0];
             if wide { to.emit::<Copy64>(slots, 0) } else { to.emit::<Copy32>(slots, 0) }
         }

@@ -5,8 +5,8 @@ use super::*;
 impl Entry<'_> {
     pub(super) fn setp(&self, to: &mut Lower, ty: Type) -> Decoded {
         let (d, e) = match self.operand(0)? {
-            Operand::Pair(p, q) => (to.pred(p)?, to.pred(q)?),
-            operand => (to.pred(operand)?, NO_PRED),
+            Operand::Pair(p, q) => (to.pred_destination(p)?, to.pred_destination(q)?),
+            operand => (to.pred_destination(operand)?, NO_PRED),
         };
         if is_half(ty) { self.half_setp(to, ty, d, e) } else { self.compare_operands(to, ty, d, e) }
     }
@@ -45,7 +45,7 @@ impl Entry<'_> {
         let ty = self.ty().ok_or("no type")?;
         let (d, a) = (self.operand(0)?, self.operand(1)?);
         if ty == Type::Pred {
-            let d = to.pred(d)?;
+            let d = to.pred_destination(d)?;
             return match a {
                 Operand::Int(value) => done(to.emit::<PredLogic>([d, 0, 0, 0, 0], 5 + (*value != 0) as i64)),
                 Operand::Special(_) => {

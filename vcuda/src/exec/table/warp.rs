@@ -5,7 +5,7 @@ use super::*;
 impl Entry<'_> {
     pub(super) fn shuffle(&self, to: &mut Lower) -> Decoded {
         let (d, e) = match self.operand(0)? {
-            Operand::Pair(value, valid) => (to.destination(value, false)?, to.pred(valid)?),
+            Operand::Pair(value, valid) => (to.destination(value, false)?, to.pred_destination(valid)?),
             operand => (to.destination(operand, false)?, NO_PRED),
         };
         let mode =
@@ -26,7 +26,7 @@ impl Entry<'_> {
             ["all", "any", "uni", "ballot"].iter().position(|mode| self.has(mode)).ok_or_else(String::new)?;
         let d = match mode {
             3 => to.destination(self.operand(0)?, false)?,
-            _ => to.pred(self.operand(0)?)?,
+            _ => to.pred_destination(self.operand(0)?)?,
         };
         let slots = [d, to.pred(self.operand(1)?)?, to.source(self.operand(2)?, false)?, 0, 0];
         to.emit::<InTurn>([0; 5], 0);
@@ -35,7 +35,7 @@ impl Entry<'_> {
 
     pub(super) fn matching(&self, to: &mut Lower, ty: Type) -> Decoded {
         let (d, e) = match self.operand(0)? {
-            Operand::Pair(value, valid) => (to.destination(value, false)?, to.pred(valid)?),
+            Operand::Pair(value, valid) => (to.destination(value, false)?, to.pred_destination(valid)?),
             operand => (to.destination(operand, false)?, NO_PRED),
         };
         let wide = ty.size_bytes() == 8;
@@ -64,8 +64,13 @@ impl Entry<'_> {
 
     pub(super) fn elect(&self, to: &mut Lower) -> Decoded {
         let Operand::Pair(lane, leader) = self.operand(0)? else { return Err("no predicate".to_string()) };
-        let slots =
-            [to.destination(lane, false)?, 0, to.source(self.operand(1)?, false)?, 0, to.pred(leader)?];
+        let slots = [
+            to.destination(lane, false)?,
+            0,
+            to.source(self.operand(1)?, false)?,
+            0,
+            to.pred_destination(leader)?,
+        ];
         to.emit::<InTurn>([0; 5], 0);
         done(to.emit::<Elect>(slots, 0))
     }
@@ -93,8 +98,8 @@ impl Entry<'_> {
             () if self.has("popc") => {
                 (to.destination(self.operand(0)?, false)?, self.last_pred(to)?, COUNT, 1)
             }
-            () if self.has("and") => (to.pred(self.operand(0)?)?, self.last_pred(to)?, AND, 1),
-            () if self.has("or") => (to.pred(self.operand(0)?)?, self.last_pred(to)?, OR, 1),
+            () if self.has("and") => (to.pred_destination(self.operand(0)?)?, self.last_pred(to)?, AND, 1),
+            () if self.has("or") => (to.pred_destination(self.operand(0)?)?, self.last_pred(to)?, OR, 1),
             () => return Err(String::new()),
         };
         let counts = self.operands.get(first..self.operands.len().saturating_sub(first)).unwrap_or(&[]);
