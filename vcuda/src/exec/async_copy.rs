@@ -1,10 +1,11 @@
 //! `cp.async`: copies of 4 to 16 bytes by single threads, PTX ISA 9.7.9.25.3.
 
-use super::access::{GENERIC, GLOBAL};
+use super::access::{GENERIC, GLOBAL, SHARED_WINDOW};
 use super::engine::{Copy, Source, Work};
 use super::fault::FaultKind;
 use super::mbarrier::State;
-use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use super::op::{ALL, Body, Flow, LANES, Op, Warp, lanes_of};
+use super::run::POISON;
 
 /// How many of [`AsyncCopy`]'s bytes come from memory, `Op::e`: all; as many as register `c` says; none
 /// where predicate `c` holds.
@@ -20,6 +21,9 @@ impl Body for AsyncCopy {
         // SAFETY: the decoder gave every operand a slot of its width, or a predicate.
         let (to, from): ([u64; LANES], [u64; LANES]) = unsafe { (warp.lanes(op.a), warp.lanes(op.b)) };
         let bytes = op.imm as usize;
+        if op.e == WHOLE && warp.mask == ALL && warp.copies_at_once(&to, &from, bytes) {
+            return Flow::Next;
+        }
         let mut taken = [bytes as u32; LANES];
         match op.e {
             // SAFETY: as above.
@@ -50,7 +54,7 @@ impl Body for AsyncCopy {
             let copy = Copy { to, from: at, taken, bytes, lane: lane as u32, origin: warp.origin(lane) };
             if warp.cta.options.checks.asynchrony {
                 // SAFETY: the pointer is checked for as many bytes.
-                unsafe { to.write_bytes(super::run::POISON, bytes) };
+                unsafe { to.write_bytes(POISON, bytes) };
                 let number = warp.number();
                 let mut engine = warp.cta.cluster.engine.borrow_mut();
                 engine.proxy.store(warp.cta.cluster.offset(to), bytes, number, copy.origin.line);
@@ -127,9 +131,39 @@ impl Warp<'_> {
         (self.cta.rank * 32 + self.index) as usize
     }
 
+    /// Does a whole warp's `cp.async` where that is plainly valid and nobody asks for more; else nothing, and
+    /// false.
+    #[inline(always)]
+    fn copies_at_once(&self, to: &[u64; LANES], from: &[u64; LANES], bytes: usize) -> bool {
+        let (shared_end, (start, end)) = (SHARED_WINDOW + self.cta.shared_bytes as u64, self.range);
+        let (mut misplaced, mut bits) = (self.cta.options.checks.asynchrony, 0);
+        for lane in 0..LANES {
+            let (to, from) = (to[lane], from[lane]);
+            misplaced |= to < SHARED_WINDOW || to >= shared_end || shared_end - to < bytes as u64;
+            misplaced |= from < start || from >= end || end.wrapping_sub(from) < bytes as u64;
+            bits |= to | from;
+        }
+        if misplaced || bits & (bytes as u64 - 1) != 0 {
+            return false;
+        }
+        for lane in 0..LANES {
+            // SAFETY: both ranges were checked above, and are aligned.
+            unsafe {
+                let to = self.cta.shared.add((to[lane] - SHARED_WINDOW) as usize);
+                let from = from[lane] as *const u8;
+                match bytes {
+                    4 => *to.cast::<u32>() = *from.cast::<u32>(),
+                    8 => *to.cast::<u64>() = *from.cast::<u64>(),
+                    _ => *to.cast::<[u64; 2]>() = *from.cast::<[u64; 2]>(),
+                }
+            }
+        }
+        true
+    }
+
     /// The host pointer at a generic address that must be in shared memory; `None` after a fault.
     pub fn shared_pointer(&mut self, lane: usize, address: u64, bytes: u64, align: u64) -> Option<*mut u8> {
-        if address >> 60 != super::access::SHARED_WINDOW >> 60 {
+        if address >> 60 != SHARED_WINDOW >> 60 {
             let message = format!("the address {address:#x} is not in shared memory");
             self.fail_lane(lane, FaultKind::IllegalAddress, message);
             return None;
