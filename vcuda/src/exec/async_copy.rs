@@ -51,14 +51,16 @@ impl Body for AsyncCopy {
                 };
                 at = from.cast_const();
             }
-            let copy = Copy { to, from: at, taken, bytes, lane: lane as u32, origin: warp.origin(lane) };
+            let (offset, origin) = (warp.cta.cluster.offset(to), warp.origin(lane));
+            let copy = Copy { to, offset, from: at, taken, bytes, lane: lane as u32, origin };
             if warp.cta.options.checks.asynchrony {
+                if warp.landed(lane, to, bytes).is_none() {
+                    return Flow::Fault;
+                }
                 // SAFETY: the pointer is checked for as many bytes.
                 unsafe { to.write_bytes(POISON, bytes) };
                 let number = warp.number();
-                let mut engine = warp.cta.cluster.engine.borrow_mut();
-                engine.proxy.store(warp.cta.cluster.offset(to), bytes, number, copy.origin.line);
-                engine.copy(number, copy);
+                warp.cta.cluster.engine.borrow_mut().copy(number, copy);
             } else {
                 // SAFETY: both pointers are checked.
                 unsafe { copy.land() };
@@ -113,7 +115,8 @@ impl Body for ArriveAfterCopies {
             if later && done.is_ok() {
                 let (rank, source) = (warp.cta.rank, Source::Taken(Vec::new()));
                 let completes = vec![(barrier, 0)];
-                let work = Work { origin: warp.origin(lane), rank, targets: 1 << rank, source, completes };
+                let (origin, writes) = (warp.origin(lane), Vec::new());
+                let work = Work { origin, rank, targets: 1 << rank, source, writes, completes };
                 engine.arrive_after(warp.number(), lane as u32, work);
             }
             drop(engine);

@@ -229,14 +229,17 @@ impl Body for BulkLoad {
                 false => warp.shared_pointer(lane, from[lane], count.into(), 16),
             };
             let Some(from) = from else { return Flow::Fault };
-            if !is_global && warp.fenced(lane, from, count as usize).is_none() {
+            if !is_global && warp.readable(lane, from, count as usize).is_none() {
                 return Flow::Fault;
             }
             let (reduce, kind) = decode(op.imm);
-            if reduce == Reduce::Store {
-                warp.poison(&targets.pointers, count as usize);
-            }
-            let work = targets.work(warp, lane, Source::Memory(from.cast_const(), count as usize));
+            // Reductions may meet each other, and what was there counts.
+            let claimed = match reduce {
+                Reduce::Store => warp.claim(lane, &targets, count as usize),
+                _ => Some(Vec::new()),
+            };
+            let Some(writes) = claimed else { return Flow::Fault };
+            let work = targets.work(warp, lane, Source::Memory(from.cast_const(), count as usize), writes);
             let (pointers, bytes) = (targets.pointers, count as usize);
             let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |from, _| {
                 for to in pointers {
@@ -273,11 +276,11 @@ impl Body for BulkStore {
                 return Flow::Fault;
             };
             let (reduce, kind) = decode(op.imm);
-            if warp.fenced(lane, from, count as usize).is_none() {
+            if warp.readable(lane, from, count as usize).is_none() {
                 return Flow::Fault;
             }
             let (rank, source) = (warp.cta.rank, Source::Memory(from, count as usize));
-            let work = Work { origin: warp.origin(lane), rank, targets: 0, source, completes: Vec::new() };
+            let work = Work::store(warp.origin(lane), rank, source);
             let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, _| {
                 // SAFETY: the pointers were checked when the copy was issued.
                 unsafe { apply(reduce, kind, to, from, count as usize) };
@@ -335,10 +338,12 @@ impl Body for StoreAsync {
             else {
                 return Flow::Fault;
             };
-            if reduce == Reduce::Store {
-                warp.poison(&targets.pointers, bytes);
-            }
-            let work = targets.work(warp, lane, Source::Taken(values));
+            let claimed = match reduce {
+                Reduce::Store => warp.claim(lane, &targets, bytes),
+                _ => Some(Vec::new()),
+            };
+            let Some(writes) = claimed else { return Flow::Fault };
+            let work = targets.work(warp, lane, Source::Taken(values), writes);
             let to = targets.pointers[0];
             let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |from, _| {
                 // SAFETY: the pointer was checked when the store was issued.
@@ -363,10 +368,10 @@ pub struct Targets {
 }
 
 impl Targets {
-    pub fn work(&self, warp: &Warp, lane: usize, source: Source) -> Work {
+    pub fn work(&self, warp: &Warp, lane: usize, source: Source, writes: Vec<(usize, usize)>) -> Work {
         let completes = self.barriers.iter().map(|&barrier| (barrier, self.bytes)).collect();
         let (origin, rank) = (warp.origin(lane), warp.cta.rank);
-        Work { origin, rank, targets: self.ranks, source, completes }
+        Work { origin, rank, targets: self.ranks, source, writes, completes }
     }
 }
 
@@ -420,17 +425,20 @@ impl Warp<'_> {
         None
     }
 
-    /// What a copy will write holds nothing that may be read before, if the adversary is asked for.
-    pub fn poison(&self, pointers: &[*mut u8], bytes: usize) {
+    /// What a copy will write, as [`Work`] has it, if the adversary is asked for: it holds nothing that may be
+    /// read before, and no other copy may be about to write it. `None` after a fault.
+    pub fn claim(&mut self, lane: usize, targets: &Targets, bytes: usize) -> Option<Vec<(usize, usize)>> {
         if !self.cta.options.checks.asynchrony {
-            return;
+            return Some(Vec::new());
         }
-        let cluster = self.cta.cluster;
-        for &to in pointers {
+        let mut writes = Vec::with_capacity(targets.pointers.len());
+        for &to in &targets.pointers {
+            self.landed(lane, to, bytes)?;
             // SAFETY: the pointers are checked for as many bytes.
             unsafe { to.write_bytes(POISON, bytes) };
-            cluster.engine.borrow_mut().proxy.overwrite(cluster.offset(to), bytes);
+            writes.push((self.cta.cluster.offset(to), bytes));
         }
+        Some(writes)
     }
 
     pub fn fault_with(&mut self, fault: Fault) -> Flow {

@@ -7,6 +7,8 @@
 //! their group; work that an mbarrier announces lands when no warp gets any further without it, one piece
 //! at a time in an order drawn from the seed; stores read shared memory when their group is waited for.
 
+use std::mem::take;
+
 use super::fault::{Fault, FaultKind, Origin};
 use super::mbarrier::State;
 use super::op::Barrier;
@@ -31,6 +33,8 @@ pub struct Work {
     /// Ranks, as bits, of the CTAs whose shared memory it writes.
     pub targets: u32,
     pub source: Source,
+    /// What it will write of the cluster's shared memory, and nobody may touch before: offsets and bytes.
+    pub writes: Vec<(usize, usize)>,
     /// Barriers to tell when it is done, and the bytes to tell them of.
     pub completes: Vec<(Barrier, u32)>,
 }
@@ -39,6 +43,8 @@ pub struct Work {
 #[derive(Clone, Copy)]
 pub struct Copy {
     pub to: *mut u8,
+    /// Of `to` in the cluster's shared memory.
+    pub offset: usize,
     pub from: *const u8,
     pub taken: usize,
     pub bytes: usize,
@@ -201,6 +207,9 @@ impl Engine {
         job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
     ) -> Result<(), Fault> {
         if cta.options.checks.asynchrony {
+            for &(offset, bytes) in &work.writes {
+                self.proxy.expect(offset, bytes, work.origin.line);
+            }
             self.loads.push(Pending { work, task: Task::Move(Box::new(job)), group: 0 });
             return Ok(());
         }
@@ -225,6 +234,7 @@ impl Engine {
 
     /// Starts a `cp.async` of a warp's lane; `warp` counts through the cluster.
     pub fn copy(&mut self, warp: usize, copy: Copy) {
+        self.proxy.expect(copy.offset, copy.bytes, copy.origin.line);
         self.issued += 1;
         let number = self.issued;
         let own = self.warp(warp);
@@ -242,9 +252,8 @@ impl Engine {
 
     /// Lands the `cp.async` of the lanes of `mask`, but for their latest groups; all if `but` is `None`.
     pub fn wait_copies(&mut self, warp: usize, mask: u32, but: Option<u32>) {
-        let own = self.warp(warp);
-        let groups = own.groups;
-        own.land(|lane, _, group| {
+        let groups = self.warp(warp).groups;
+        self.land_copies(warp, |lane, _, group| {
             let waited = but.is_none_or(|but| group.saturating_add(but) < groups[lane].copies);
             mask >> lane & 1 != 0 && waited
         });
@@ -324,14 +333,32 @@ impl Engine {
         &mut self.warps[warp]
     }
 
+    /// Lands the copies of a warp that `chosen` says yes to, given lane, number and group. What they write,
+    /// they write as ordinary stores do.
+    fn land_copies(&mut self, warp: usize, chosen: impl Fn(usize, u64, u32) -> bool) {
+        let mut copies = take(&mut self.warp(warp).copies);
+        copies.retain(|(copy, number, group)| {
+            let lands = chosen(copy.lane as usize, *number, *group);
+            if lands {
+                // SAFETY: checked when it was issued; a copy that lands after its CTA has exited is a fault.
+                unsafe { copy.land() };
+                self.proxy.land(copy.offset, copy.bytes);
+                self.proxy.store(copy.offset, copy.bytes, warp, copy.origin.line);
+            }
+            !lands
+        });
+        self.warps[warp].copies = copies;
+    }
+
     fn land(&mut self, cta: &Cta, pending: Pending) -> Result<(), Fault> {
         match pending.task {
             Task::Move(job) => {
+                pending.work.writes.iter().for_each(|&(offset, bytes)| self.proxy.land(offset, bytes));
                 finish(cta, &pending.work, job)?;
                 self.complete(cta, &pending.work)
             }
             Task::Arrive { warp, lane, before } => {
-                self.warp(warp).land(|at, number, _| at == lane as usize && number < before);
+                self.land_copies(warp, |at, number, _| at == lane as usize && number < before);
                 for (barrier, _) in &pending.work.completes {
                     self.update(*barrier, |state| state.arrive(1)).map_err(|what| {
                         fault(cta, FaultKind::IllegalInstruction, &what, pending.work.origin)
@@ -366,6 +393,11 @@ fn fault(cta: &Cta, kind: FaultKind, what: &str, origin: Origin) -> Fault {
 }
 
 impl Work {
+    /// Work that writes no shared memory and tells nobody.
+    pub fn store(origin: Origin, rank: u32, source: Source) -> Work {
+        Work { origin, rank, targets: 0, source, writes: Vec::new(), completes: Vec::new() }
+    }
+
     /// The warp that issued it, counted through the cluster.
     fn warp(&self) -> usize {
         (self.rank * 32 + self.origin.thread / 32) as usize
@@ -389,19 +421,5 @@ impl Source {
             // SAFETY: checked when the work was issued.
             *self = Source::Taken(unsafe { std::slice::from_raw_parts(at, bytes) }.to_vec());
         }
-    }
-}
-
-impl Lane {
-    /// Lands the copies that `chosen` says yes to, given lane, number and group.
-    fn land(&mut self, chosen: impl Fn(usize, u64, u32) -> bool) {
-        self.copies.retain(|(copy, number, group)| {
-            let lands = chosen(copy.lane as usize, *number, *group);
-            if lands {
-                // SAFETY: checked when it was issued; a copy that lands after its CTA has exited is a fault.
-                unsafe { copy.land() };
-            }
-            !lands
-        });
     }
 }

@@ -1,14 +1,18 @@
-//! What ordinary stores have left in shared memory that bulk copies may not see yet: they read through
-//! the async proxy, and only a `fence.proxy.async` orders the two (PTX ISA 8.6). Tracked where
-//! [`Checks::asynchrony`](super::run::Checks) asks for it.
+//! Two things about shared memory, where [`Checks::asynchrony`](super::run::Checks) asks for them.
 //!
-//! A fence covers the stores of its own warp, and those that a barrier has ordered before it.
+//! What ordinary stores have left there that bulk copies may not see yet: they read through the async
+//! proxy, and only a `fence.proxy.async` orders the two (PTX ISA 8.6). A fence covers the stores of its
+//! own warp, and those that a barrier has ordered before it.
+//!
+//! And what copies under way have yet to write: nobody else may touch it.
 
 use super::access::{GENERIC, SHARED_WINDOW, SHARED32};
 use super::fault::FaultKind;
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 
+/// What a bulk copy reads is made of these, and what copies write of words.
 const GRANULE_BYTES: usize = 16;
+const WORD_BYTES: usize = 4;
 
 /// The last store to a granule: by which warp of the cluster (0: none since the fence, else its number
 /// and 1), after how many barriers, from which PTX line.
@@ -24,6 +28,8 @@ pub struct Proxy {
     /// One a granule of the cluster's shared memory, as far as there have been stores.
     marks: Vec<Mark>,
     epoch: u32,
+    /// One a word: the PTX line of the copy that will write it, or 0.
+    expected: Vec<u32>,
 }
 
 impl Proxy {
@@ -41,11 +47,28 @@ impl Proxy {
         self.marks[first..=last].fill(Mark { warp: warp as u32 + 1, epoch: self.epoch, line });
     }
 
-    /// The async proxy itself writes there.
-    pub fn overwrite(&mut self, offset: usize, bytes: usize) {
+    /// A copy from `line` will write there, and makes what has been stored there before pointless.
+    pub fn expect(&mut self, offset: usize, bytes: usize, line: u32) {
+        let (start, end) = (offset / WORD_BYTES, (offset + bytes).div_ceil(WORD_BYTES));
+        if self.expected.len() < end {
+            self.expected.resize(end, 0);
+        }
+        self.expected[start..end].fill(line);
         let end = (offset + bytes).div_ceil(GRANULE_BYTES).min(self.marks.len());
         let start = (offset / GRANULE_BYTES).min(end);
         self.marks[start..end].fill(Mark::default());
+    }
+
+    /// The copy has landed.
+    pub fn land(&mut self, offset: usize, bytes: usize) {
+        self.expected[offset / WORD_BYTES..(offset + bytes).div_ceil(WORD_BYTES)].fill(0);
+    }
+
+    /// The PTX line of a copy that has yet to write in this range.
+    fn expecting(&self, offset: usize, bytes: usize) -> Option<u32> {
+        let end = (offset + bytes).div_ceil(WORD_BYTES).min(self.expected.len());
+        let start = (offset / WORD_BYTES).min(end);
+        self.expected[start..end].iter().copied().find(|&line| line != 0)
     }
 
     /// `fence.proxy.async` of a warp.
@@ -58,16 +81,16 @@ impl Proxy {
     }
 
     /// Where a store in this range came from that no fence has covered: its PTX line.
-    pub fn unfenced(&self, offset: usize, bytes: usize) -> Option<u32> {
+    fn unfenced(&self, offset: usize, bytes: usize) -> Option<u32> {
         let end = (offset + bytes).div_ceil(GRANULE_BYTES).min(self.marks.len());
         let start = (offset / GRANULE_BYTES).min(end);
         self.marks[start..end].iter().find(|mark| mark.warp != 0).map(|mark| mark.line)
     }
 }
 
-/// Before a store of `e` bytes at address `a` plus `imm`, in `SPACE`.
-pub struct StoreMark<const SPACE: u8>;
-impl<const SPACE: u8> Body for StoreMark<SPACE> {
+/// Before an access of `e` bytes at address `a` plus `imm`, in `SPACE`: a store if `b` is 1.
+pub struct Touch<const SPACE: u8>;
+impl<const SPACE: u8> Body for Touch<SPACE> {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the address a slot of its width.
@@ -79,19 +102,28 @@ impl<const SPACE: u8> Body for StoreMark<SPACE> {
         };
         let (cta, number, bytes) = (warp.cta, warp.number(), op.e as usize);
         let line = cta.kernel.ops[warp.pc].line;
-        let mut engine = cta.cluster.engine.borrow_mut();
         for lane in lanes_of(warp.mask) {
             let at = at[lane].wrapping_add(op.imm as u64);
             if SPACE == GENERIC && at >> 60 != SHARED_WINDOW >> 60 {
                 continue;
             }
-            if let Ok(host) = cta.shared_at(at & !SHARED_WINDOW, bytes as u64) {
-                engine.proxy.store(cta.cluster.offset(host), bytes, number, line);
+            // An address that is wrong is the access's own fault.
+            let Ok(host) = cta.shared_at(at & !SHARED_WINDOW, bytes as u64) else { continue };
+            if warp.landed(lane, host, bytes).is_none() {
+                return Flow::Fault;
+            }
+            if op.b == STORE {
+                let offset = cta.cluster.offset(host);
+                cta.cluster.engine.borrow_mut().proxy.store(offset, bytes, number, line);
             }
         }
         Flow::Next
     }
 }
+
+/// What [`Touch`] is about.
+pub const LOAD: u16 = 0;
+pub const STORE: u16 = 1;
 
 /// `fence.proxy.async`, of shared memory.
 pub struct ProxyFence;
@@ -104,8 +136,23 @@ impl Body for ProxyFence {
 }
 
 impl Warp<'_> {
-    /// Checks that the async proxy may read `bytes` of shared memory at a host pointer; `None` after a fault.
-    pub fn fenced(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
+    /// Checks that no copy has yet to write any of `bytes` of shared memory at a host pointer; `None` after a
+    /// fault.
+    pub fn landed(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
+        let cluster = self.cta.cluster;
+        let expecting = cluster.engine.borrow().proxy.expecting(cluster.offset(host), bytes);
+        let Some(line) = expecting else { return Some(()) };
+        let message = format!(
+            "this touches shared memory that the copy of PTX line {line} has yet to write: nobody has waited for it"
+        );
+        self.fail_lane(lane, FaultKind::IllegalInstruction, message);
+        None
+    }
+
+    /// Checks that the async proxy may read `bytes` of shared memory at a host pointer: they have landed, and
+    /// no store is unfenced; `None` after a fault.
+    pub fn readable(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
+        self.landed(lane, host, bytes)?;
         let cluster = self.cta.cluster;
         let unfenced = cluster.engine.borrow().proxy.unfenced(cluster.offset(host), bytes);
         let Some(line) = unfenced else { return Some(()) };

@@ -175,8 +175,8 @@ impl Body for TensorLoad {
             else {
                 return Flow::Fault;
             };
-            warp.poison(&targets.pointers, bytes);
-            let work = targets.work(warp, lane, Source::Taken(Vec::new()));
+            let Some(writes) = warp.claim(lane, &targets, bytes) else { return Flow::Fault };
+            let work = targets.work(warp, lane, Source::Taken(Vec::new()), writes);
             let tile = Tile { map, at, offset: to[lane] as usize & 0x3ff };
             let pointers = targets.pointers;
             let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |_, memory| {
@@ -211,11 +211,11 @@ impl Body for TensorStore {
             let Some(pointer) = warp.shared_pointer(lane, from[lane], bytes as u64, SHARED_ALIGN) else {
                 return Flow::Fault;
             };
-            if warp.fenced(lane, pointer, bytes).is_none() {
+            if warp.readable(lane, pointer, bytes).is_none() {
                 return Flow::Fault;
             }
             let (rank, source) = (warp.cta.rank, Source::Memory(pointer, bytes));
-            let work = Work { origin: warp.origin(lane), rank, targets: 0, source, completes: Vec::new() };
+            let work = Work::store(warp.origin(lane), rank, source);
             let tile = Tile { map, at, offset: from[lane] as usize & 0x3ff };
             let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, memory| {
                 // SAFETY: the box was checked when the copy was issued.

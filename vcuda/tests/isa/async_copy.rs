@@ -103,32 +103,38 @@ fn small_copies_and_their_zeros() {
     }
 }
 
-/// With the adversary a group is there when it is waited for, and not a moment before.
+/// A group is there when it is waited for; with the adversary, touching it a moment before is a fault.
 #[test]
 fn groups_land_when_they_are_waited_for() {
     let copies = "mul.wide.u32 from, tid, 16; add.u64 from, from, in; mad.lo.u32 b, tid, 16, a;
         cp.async.cg.shared.global [b], [from], 16; cp.async.commit_group;
         cp.async.cg.shared.global [b+512], [from+512], 16; cp.async.commit_group;
         cp.async.cg.shared.global [b+1024], [from+1024], 16; cp.async.commit_group;";
+    let shape = Shape { blocks: 1, threads: 32, shared_bytes: 0 };
+    let inp = random_bytes(8192);
     for but in 0..4usize {
-        let body = format!(
-            "{copies} cp.async.wait_group {but}; ld.shared.u32 c, [b]; ld.shared.u32 d, [b+512];
-             ld.shared.u32 e, [b+1024]; mad.wide.u32 to, tid, 12, out;
-             st.global.u32 [to], c; st.global.u32 [to+4], d; st.global.u32 [to+8], e; cp.async.wait_all;"
-        );
-        let inp = random_bytes(8192);
-        for setup in setups() {
-            let mut buffers = [vec![0; 12 * 32], inp.clone()];
-            let shape = Shape { blocks: 1, threads: 32, shared_bytes: 0 };
-            run_with(&kernel(&body), "k", shape, &setup, &mut buffers).unwrap();
-            let late = setup.checks.asynchrony && std::env::var("VCUDA_ISA_DRIVER").is_err();
-            for (thread, found) in buffers[0].chunks_exact(12).enumerate() {
-                for (group, found) in found.chunks_exact(4).enumerate() {
-                    let copied = &inp[thread * 16 + group * 512..][..4];
-                    if group + but < 3 {
+        for group in 0..3usize {
+            let offset = 512 * group;
+            let body = format!(
+                "{copies} cp.async.wait_group {but}; ld.shared.u32 c, [b+{offset}]; mad.wide.u32 to, tid, 4, out;
+                 st.global.u32 [to], c; cp.async.wait_all;"
+            );
+            for setup in setups() {
+                let mut buffers = [vec![0; 4 * 32], inp.clone()];
+                let is_early = group + but >= 3;
+                if is_early && setup.checks.asynchrony {
+                    let found = fault(&kernel(&body), "k", shape, &setup, &mut buffers);
+                    let line = [12, 13, 14][group];
+                    let wanted = format!("that the copy of PTX line {line} has yet to write");
+                    assert!(
+                        found.is_none_or(|found| found.contains(&wanted)),
+                        "group {group}, all but {but}"
+                    );
+                } else if !is_early {
+                    run_with(&kernel(&body), "k", shape, &setup, &mut buffers).unwrap();
+                    for (thread, found) in buffers[0].chunks_exact(4).enumerate() {
+                        let copied = &inp[thread * 16 + offset..][..4];
                         assert_eq!(found, copied, "group {group} of thread {thread}, all but {but}");
-                    } else if late {
-                        assert_eq!(found, [0xff; 4], "group {group} of thread {thread}, all but {but}");
                     }
                 }
             }
@@ -463,7 +469,7 @@ fn misuse_is_named() {
         (true, format!("{init} {load} [a], [in], 64, [bar];"), "exits before this copy"),
         (
             true,
-            "cp.async.ca.shared.global [a], [in], 4; cp.async.commit_group;".to_string(),
+            "@leader cp.async.ca.shared.global [a], [in], 4; cp.async.commit_group;".to_string(),
             "exits before this copy",
         ),
     ];
@@ -626,7 +632,7 @@ fn every_form_loads() {
     }
 }
 
-/// Pipelines with one thing missing: right without the adversary's delays, found with them.
+/// Pipelines with one thing wrong, each found with the adversary's delays.
 #[test]
 fn missing_waits_are_found() {
     // Two stages of a load, each read by all threads, the sum of what they saw to `out`.
@@ -658,17 +664,23 @@ fn missing_waits_are_found() {
         return;
     }
     let breaks = [
-        ("first: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra first;", "", "no wait"),
-        ("p, [bar], 0;", "p, [bar], 1;", "the wrong parity"),
-        ("p, [bar+8], 0;", "p, [bar+8], 1;", "the wrong parity, second stage"),
-        ("[bar], 256;", "[bar], 240;", "too few bytes announced"),
-        ("[bar+8], 256;", "[bar+8], 272;", "too many bytes announced"),
-        ("[bar+16], 64;", "[bar+16], 65;", "an arrival that nobody makes"),
-        ("[in+256], 256, [bar+8];", "[in+256], 256, [bar];", "the wrong barrier"),
+        ("first: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra first;", "", "has yet to write"),
+        ("p, [bar], 0;", "p, [bar], 1;", "has yet to write"),
+        ("p, [bar+8], 0;", "p, [bar+8], 1;", "has yet to write"),
+        ("[bar], 256;", "[bar], 240;", "16 bytes more have come"),
+        ("[bar+8], 256;", "[bar+8], 272;", "tx-count 16"),
+        ("[bar+16], 64;", "[bar+16], 65;", "1 of 65 arrivals pending"),
+        ("[in+256], 256, [bar+8];", "[in+256], 256, [bar];", "tx-count 256"),
+        ("reuse: mbarrier.try_wait.parity.shared.b64 p, [bar+16], 0; @!p bra reuse;", "", "has yet to write"),
+        ("[a], [in+256]", "[a+128], [in+256]", ""),
     ];
-    for (right, wrong, what) in breaks {
+    for (right, wrong, wanted) in breaks {
         let body = pipeline.replacen(right, wrong, 1);
         assert_ne!(body, pipeline);
-        assert_ne!(outcome(&body, &late), Ok(true), "{what} goes unseen");
+        let found = outcome(&body, &late);
+        match wanted {
+            "" => assert_ne!(found, Ok(true), "{wrong} goes unseen"),
+            _ => assert!(found.as_ref().is_err_and(|error| error.contains(wanted)), "{wrong}: {found:?}"),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Loads, stores and atomics: their spaces, widths and vectors.
 
 use super::*;
-use crate::exec::proxy::StoreMark;
+use crate::exec::proxy::{LOAD, STORE, Touch};
 
 impl Entry<'_> {
     /// Space and address of a memory operand.
@@ -175,7 +175,7 @@ impl Entry<'_> {
             () => return Err(String::new()),
         };
         let slots = [d, a, b, c, operation as u16];
-        mark_store(to, space, a, imm, ty.size_bytes());
+        touch(to, STORE, space, a, imm, ty.size_bytes());
         match (space, wide) {
             (GLOBAL, false) => to.emit::<Atomic32<GLOBAL>>(slots, imm),
             (GLOBAL, true) => to.emit::<Atomic64<GLOBAL>>(slots, imm),
@@ -215,7 +215,7 @@ impl Entry<'_> {
             return Err(format!("a vector of {count} is not supported"));
         }
         let (space, a, offset) = self.address(to, self.operand(at)?)?;
-        mark_store(to, space, a, offset, count * ty.size_bytes());
+        touch(to, STORE, space, a, offset, count * ty.size_bytes());
         let address = to.temp(2);
         if space == SHARED32 {
             to.emit::<convert::WidenU32>([address, a, 0, 0, 0], 0);
@@ -250,14 +250,14 @@ impl Entry<'_> {
     }
 }
 
-/// Before a store: what it leaves in shared memory waits for a fence, where that is checked.
-pub(in crate::exec) fn mark_store(to: &mut Lower, space: u8, a: u16, imm: i64, bytes: usize) {
-    let slots = [0, a, 0, 0, bytes as u16];
+/// Before an access to shared memory, or to what may be: [`Touch`], where that is checked.
+pub(in crate::exec) fn touch(to: &mut Lower, access: u16, space: u8, a: u16, imm: i64, bytes: usize) {
+    let slots = [0, a, access, 0, bytes as u16];
     match space {
         _ if !to.checks.asynchrony => {}
-        SHARED32 => to.emit::<StoreMark<SHARED32>>(slots, imm),
-        SHARED64 => to.emit::<StoreMark<SHARED64>>(slots, imm),
-        GENERIC => to.emit::<StoreMark<GENERIC>>(slots, imm),
+        SHARED32 => to.emit::<Touch<SHARED32>>(slots, imm),
+        SHARED64 => to.emit::<Touch<SHARED64>>(slots, imm),
+        GENERIC => to.emit::<Touch<GENERIC>>(slots, imm),
         _ => {}
     }
 }
@@ -294,6 +294,7 @@ macro_rules! by_space {
 }
 
 fn emit_load(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], imm: i64) -> Decoded {
+    touch(to, LOAD, space, slots[1], imm, n * ty.size_bytes());
     match ty.size_bytes() {
         _ if n * ty.size_bytes() > 16 => return Err("more than 16 bytes are not supported".to_string()),
         1 => by_space!(Load, to, space, u8, n, slots, imm),
@@ -305,7 +306,7 @@ fn emit_load(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], imm
 }
 
 fn emit_store(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], imm: i64) -> Decoded {
-    mark_store(to, space, slots[1], imm, n * ty.size_bytes());
+    touch(to, STORE, space, slots[1], imm, n * ty.size_bytes());
     match ty.size_bytes() {
         _ if n * ty.size_bytes() > 16 => return Err("more than 16 bytes are not supported".to_string()),
         1 => by_space!(Store, to, space, u8, n, slots, imm),
