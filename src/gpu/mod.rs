@@ -12,7 +12,7 @@ mod slice;
 pub use cache::Cache;
 pub use driver::{DeviceChoice, Driver, find_virtual_driver, gpu_count};
 pub use launch::{Arg, Launch};
-pub use nvrtc::Nvrtc;
+pub use nvrtc::{Nvrtc, Target};
 pub use slice::Slice;
 
 use std::collections::HashMap;

@@ -131,8 +131,8 @@ fn visit(instruction: &Instruction, read: &mut impl FnMut(RegId), write: &mut im
         let is_address = matches!(operand, Operand::Address(..) | Operand::TensorAddress(..));
         if i == 0 && has_destination && !is_address {
             each(operand, write);
-            // Lanes that the guard leaves out keep what was there.
-            if instruction.guard.is_some() {
+            // Lanes that the guard leaves out keep what was there, and wgmma adds to it.
+            if instruction.guard.is_some() || opcode[0] == "wgmma" {
                 each(operand, read);
             }
         } else {

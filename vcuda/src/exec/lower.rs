@@ -1,7 +1,7 @@
 //! A flat kernel to decoded operations: operands become slots, names become addresses, runs of
 //! multiply-adds become one operation. What an opcode means is in [`super::table`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::access::PARAM_WINDOW;
 use super::allocate::{Allocation, Place, allocate};
@@ -12,7 +12,8 @@ use super::kernel::{Constant, Kernel, Param, ParamSlot, Special};
 use super::op::{Body, Host, NO_PRED, Op};
 use super::run::Checks;
 use super::table;
-use crate::ptx::ast::{Function, Instruction, Operand, Space, Type, Variable};
+use super::wgmma::SumsAtRest;
+use crate::ptx::ast::{Function, Instruction, Operand, RegId, Space, Type, Variable};
 
 /// What hardware allows: `.param` of kernels from sm_70 on, static `.shared`, and `.local` (CUDA C++
 /// Programming Guide, "Technical Specifications per Compute Capability").
@@ -56,6 +57,8 @@ pub struct Lower<'a> {
     last_run: Option<usize>,
     /// The next operation is a branch target: nothing is joined to what precedes it.
     leader: bool,
+    /// Slots of the sums of asynchronous matrix products, if they are watched.
+    sums: HashSet<u16>,
 }
 
 /// Lowers one kernel.
@@ -107,6 +110,19 @@ fn mark(operand: &Operand, targets: &mut [bool]) {
     }
 }
 
+/// Calls `each` for the registers among operands.
+fn registers(operands: &[Operand], each: &mut impl FnMut(RegId)) {
+    for operand in operands {
+        match operand {
+            Operand::Reg(reg) => each(*reg),
+            Operand::Vector(all) | Operand::List(all) => registers(all, each),
+            Operand::Address(base, _) => registers(std::slice::from_ref(base), each),
+            Operand::Pair(a, b) => registers(&[(**a).clone(), (**b).clone()], each),
+            _ => {}
+        }
+    }
+}
+
 impl<'a> Lower<'a> {
     fn new(
         function: &Function,
@@ -117,6 +133,13 @@ impl<'a> Lower<'a> {
         host: Host,
         checks: Checks,
     ) -> Lower<'a> {
+        let mut sums = HashSet::new();
+        let products = flat.instructions.iter().filter(|i| i.opcode[0] == "wgmma" && checks.asynchrony);
+        registers(&products.filter_map(|i| i.operands.first().cloned()).collect::<Vec<_>>(), &mut |reg| {
+            if let Place::Narrow(slot) = allocation.places[reg as usize] {
+                sums.insert(slot + 2 * allocation.wide as u16);
+            }
+        });
         let mut locations = HashMap::new();
         let mut params = Vec::new();
         let mut param_bytes = 0usize;
@@ -171,6 +194,7 @@ impl<'a> Lower<'a> {
             branches: Vec::new(),
             last_run: None,
             leader: true,
+            sums,
             kernel: Kernel {
                 name: function.name.clone(),
                 params,
@@ -206,6 +230,7 @@ impl<'a> Lower<'a> {
         };
         let decoded = guard.and_then(|guard| {
             self.guard = guard;
+            self.guard_sums(instruction);
             table::decode(self, instruction)
         });
         decoded.map_err(|why| {
@@ -219,6 +244,23 @@ impl<'a> Lower<'a> {
                 },
             )
         })
+    }
+
+    /// Lets an instruction that names sums of matrix products make sure that they are done, if that is asked for.
+    fn guard_sums(&mut self, instruction: &Instruction) {
+        if self.sums.is_empty() || instruction.opcode[0] == "wgmma" {
+            return;
+        }
+        let mut named = Vec::new();
+        registers(&instruction.operands, &mut |reg| {
+            if let Place::Narrow(slot) = self.allocation.places[reg as usize] {
+                named.push(slot + 2 * self.allocation.wide as u16);
+            }
+        });
+        if named.iter().any(|slot| self.sums.contains(slot)) {
+            let (count, list) = (named.len() as u16, self.list(&named));
+            self.emit::<SumsAtRest>([count, 0, 0, 0, 0], list as i64);
+        }
     }
 
     /// Resolves branch targets, from instructions to operations.

@@ -6,6 +6,7 @@
 
 use super::fault::FaultKind;
 use super::run::Cta;
+use super::wgmma::Pending;
 
 /// Lanes of a warp.
 pub const LANES: usize = 32;
@@ -123,6 +124,8 @@ pub struct Warp<'a> {
     pub local: *mut u8,
     pub cta: &'a Cta<'a>,
     pub fault: Option<(FaultKind, String)>,
+    /// Matrix products under way.
+    pub products: Pending,
 }
 
 impl Warp<'_> {

@@ -1,5 +1,6 @@
 //! A launch: CTAs over the host's cores, each with its registers, shared and local memory.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -12,6 +13,7 @@ use super::op::{ALL, LANES, Warp};
 use super::pool;
 use super::print::Output;
 use super::schedule::run_warps;
+use super::wgmma::{Panel, Pending};
 use crate::memory::Memory;
 
 /// Grid, cluster, block and dynamic shared memory of a launch.
@@ -79,6 +81,8 @@ pub struct Cta<'a> {
     pub rank: u32,
     pub cluster: &'a Cluster,
     pub common: &'a Common,
+    /// The last matrix that a product of its warps has read from shared memory, converted.
+    pub panel: RefCell<Panel>,
 }
 
 /// What the CTAs of a launch share.
@@ -240,6 +244,7 @@ impl Worker {
                     rank,
                     cluster: &cluster,
                     common,
+                    panel: RefCell::default(),
                 }
             })
             .collect();
@@ -276,6 +281,7 @@ impl Worker {
                     range: (1, 1),
                     cta,
                     fault: None,
+                    products: Pending::default(),
                 });
             }
         }

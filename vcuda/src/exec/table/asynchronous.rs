@@ -22,7 +22,13 @@ const REDUCES: [(&str, Reduce); 8] = [
 impl Entry<'_> {
     /// A slot with the generic address of a memory operand, which is in the shared window or generic (global
     /// addresses are); made in temporary `temp` if need be.
-    fn generic(&self, to: &mut Lower, at: &Operand, is_shared: bool, temp: usize) -> Result<u16, String> {
+    pub(super) fn generic(
+        &self,
+        to: &mut Lower,
+        at: &Operand,
+        is_shared: bool,
+        temp: usize,
+    ) -> Result<u16, String> {
         let (base, offset) = match at {
             Operand::Address(base, offset) => (base, *offset as u64),
             Operand::TensorAddress(base, _) => (base, 0),
@@ -60,12 +66,12 @@ impl Entry<'_> {
         }
     }
 
-    fn names_shared(&self) -> bool {
+    pub(super) fn names_shared(&self) -> bool {
         self.parts.iter().any(|part| part.starts_with("shared"))
     }
 
     /// A constant operand.
-    fn literal(&self, index: usize) -> Result<i64, String> {
+    pub(super) fn literal(&self, index: usize) -> Result<i64, String> {
         match self.operand(index)? {
             Operand::Int(value) => Ok(*value),
             _ => Err("an operand that is no constant".to_string()),

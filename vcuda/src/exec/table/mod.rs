@@ -107,6 +107,9 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
             _,
         ) => done(to.emit::<Nothing>([0; 5], 0)),
         ("griddepcontrol" | "setmaxnreg", _) => done(to.emit::<Nothing>([0; 5], 0)),
+        ("ldmatrix" | "stmatrix" | "movmatrix", _) => at.matrix_move(to),
+        ("mma", _) => at.mma(to),
+        ("wgmma", _) => at.wgmma(to),
         _ => at.uncommon(to),
     }
 }
@@ -180,6 +183,7 @@ mod arithmetic;
 mod asynchronous;
 mod cvt;
 mod half;
+mod matrix;
 mod memory;
 mod moves;
 mod warp;

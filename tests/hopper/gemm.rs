@@ -1,0 +1,67 @@
+//! `gemm.cu`.
+
+use half::f16;
+use vcuda::exec::Launch;
+use vcuda::tensor_map::TensorMap;
+
+use crate::{Device, assert_close, bytes, halves, random};
+
+const SOURCE: &str = include_str!("gemm.cu");
+/// `CU_TENSOR_MAP_DATA_TYPE_FLOAT16` and `CU_TENSOR_MAP_SWIZZLE_128B`.
+const FLOAT16: u32 = 6;
+const SWIZZLE_128: u32 = 3;
+const SHARED_BYTES: u32 = 65_536 + 3 * 49_152 + 48;
+
+/// A row-major `(rows, columns)` matrix of float16, in boxes of 64 columns.
+fn map(address: u64, rows: usize, columns: usize, box_rows: u32) -> Vec<u8> {
+    let (dims, strides) = ([columns as u64, rows as u64], [2 * columns as u64]);
+    let map = TensorMap::tiled(FLOAT16, address, &dims, &strides, &[64, box_rows], &[1, 1], SWIZZLE_128, 0);
+    map.unwrap_or_else(|error| panic!("{error}")).encode().to_vec()
+}
+
+fn check(device: &Device, [ta, tb]: [usize; 2], [m, n, k]: [usize; 3], seed: u64) {
+    let (a, b) = (random(m * k, 1), random(n * k, 2));
+    let bias: Vec<f32> = random(n, 3).iter().map(|x| x.to_f32()).collect();
+    let (at, bt) = (device.upload(&bytes(&a)), device.upload(&bytes(&b)));
+    let bias_bytes: Vec<u8> = bias.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let (bias_at, d) = (device.upload(&bias_bytes), device.alloc(2 * m * n));
+    let args = [
+        if ta == 0 { map(at, m, k, 128) } else { map(at, k, m, 64) },
+        if tb == 0 { map(bt, n, k, 256) } else { map(bt, k, n, 64) },
+        map(d, m, n, 64),
+        bias_at.to_le_bytes().to_vec(),
+        (m as i32).to_le_bytes().to_vec(),
+        (n as i32).to_le_bytes().to_vec(),
+        (k as i32).to_le_bytes().to_vec(),
+    ];
+    let launch =
+        Launch { grid: [2, 1, 1], cluster: [1; 3], block: [384, 1, 1], dynamic_shared_bytes: SHARED_BYTES };
+    device.launch("gemm", launch, &args, seed);
+
+    let element = |x: &[f16], rows: usize, columns: usize, transposed: usize, r: usize, c: usize| -> f64 {
+        x[if transposed == 0 { r * columns + c } else { c * rows + r }].into()
+    };
+    let mut want = Vec::with_capacity(m * n);
+    for r in 0..m {
+        for c in 0..n {
+            let sum: f64 = (0..k).map(|i| element(&a, m, k, ta, r, i) * element(&b, n, k, tb, c, i)).sum();
+            let x = sum + f64::from(bias[c]);
+            want.push(x / (1.0 + (-1.702 * x).exp()));
+        }
+    }
+    let what = format!("TA {ta} TB {tb}, {m} x {n} x {k}, seed {seed}");
+    assert_close(&what, &halves(&device.read(d, 2 * m * n)), &want, 1e-4 + 1e-6 * k as f64);
+    [at, bt, bias_at, d].iter().for_each(|&address| assert!(device.memory.free(address)));
+}
+
+#[test]
+fn a_product_is_right_in_every_layout_whole_and_ragged() {
+    for layout in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+        let device = Device::new("gemm", SOURCE, &[("TA", layout[0]), ("TB", layout[1])], "90a");
+        for (seed, size) in
+            [[128, 256, 64], [8, 8, 8], [136, 264, 72], [264, 320, 328], [384, 512, 192]].iter().enumerate()
+        {
+            check(&device, layout, *size, seed as u64);
+        }
+    }
+}
