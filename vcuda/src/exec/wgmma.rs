@@ -149,7 +149,7 @@ impl Warp<'_> {
             // SAFETY: inside the CTA's shared memory.
             let chunk: *const [u8; CHUNK as usize] = unsafe { shared.add(at as usize).cast() };
             if self.cta.options.checks.asynchrony {
-                self.fenced(0, chunk.cast(), CHUNK as usize)?;
+                self.readable(0, chunk.cast(), CHUNK as usize)?;
             }
             // SAFETY: as above.
             into.push(unsafe { *chunk });
