@@ -43,9 +43,9 @@ fn check(device: &Device, [ta, tb]: [usize; 2], [m, n, k]: [usize; 3], seed: u64
     };
     let mut want = Vec::with_capacity(m * n);
     for r in 0..m {
-        for c in 0..n {
+        for (c, bias) in bias.iter().enumerate() {
             let sum: f64 = (0..k).map(|i| element(&a, m, k, ta, r, i) * element(&b, n, k, tb, c, i)).sum();
-            let x = sum + f64::from(bias[c]);
+            let x = sum + f64::from(*bias);
             want.push(x / (1.0 + (-1.702 * x).exp()));
         }
     }

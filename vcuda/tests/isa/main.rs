@@ -15,6 +15,7 @@ mod float;
 mod half;
 mod integer;
 mod lanes;
+mod matrix;
 mod mbarrier;
 mod memory;
 mod print;
