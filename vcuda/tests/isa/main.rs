@@ -23,3 +23,4 @@ mod rounding;
 mod tensor_copy;
 mod video;
 mod warp;
+mod wgmma;

@@ -93,7 +93,9 @@ fn matrices_are_stored() {
         let mut buffers = [bytes(&registers), vec![0; 512]];
         run(&kernel(&body), "k", WARP, &mut buffers).unwrap();
         let mut want = vec![0u8; 512];
-        for (lane, i, j) in (0..32).flat_map(|lane| (0..2).flat_map(move |i| (0..count).map(move |j| (lane, i, j)))) {
+        for (lane, i, j) in
+            (0..32).flat_map(|lane| (0..2).flat_map(move |i| (0..count).map(move |j| (lane, i, j))))
+        {
             let (row, column) = place(lane, i, transposed);
             let half = (registers[4 * lane + j] >> (16 * i)) as u16;
             want[(8 * j + row) * 7 % 32 * 16 + 2 * column..][..2].copy_from_slice(&half.to_le_bytes());
@@ -106,7 +108,8 @@ fn matrices_are_stored() {
 fn a_matrix_is_transposed_in_registers() {
     let mut random = Random::new(3);
     let registers: Vec<u32> = (0..32).map(|_| random.next() as u32).collect();
-    let body = "mul.wide.u32 wide, lane, 4; add.u64 in, in, wide; add.u64 out, out, wide; ld.global.u32 %r0, [in];
+    let body =
+        "mul.wide.u32 wide, lane, 4; add.u64 in, in, wide; add.u64 out, out, wide; ld.global.u32 %r0, [in];
         movmatrix.sync.aligned.m8n8.trans.b16 %r1, %r0; st.global.u32 [out], %r1;";
     let mut buffers = [bytes(&registers), vec![0; 128]];
     run(&kernel(body), "k", WARP, &mut buffers).unwrap();
@@ -126,13 +129,25 @@ struct Factor {
     signed: bool,
 }
 
-const F16: Factor =
-    Factor { name: "f16", bits: 16, encode: |x| half::f16::from_f64(x as f64).to_bits().into(), signed: true };
-const BF16: Factor =
-    Factor { name: "bf16", bits: 16, encode: |x| half::bf16::from_f64(x as f64).to_bits().into(), signed: true };
+const F16: Factor = Factor {
+    name: "f16",
+    bits: 16,
+    encode: |x| half::f16::from_f64(x as f64).to_bits().into(),
+    signed: true,
+};
+const BF16: Factor = Factor {
+    name: "bf16",
+    bits: 16,
+    encode: |x| half::bf16::from_f64(x as f64).to_bits().into(),
+    signed: true,
+};
 // The low bits of a tf32 are not looked at.
-const TF32: Factor =
-    Factor { name: "tf32", bits: 32, encode: |x| u64::from((x as f32).to_bits() | 0x1234 & 0x1fff), signed: true };
+const TF32: Factor = Factor {
+    name: "tf32",
+    bits: 32,
+    encode: |x| u64::from((x as f32).to_bits() | 0x1234 & 0x1fff),
+    signed: true,
+};
 const F64: Factor = Factor { name: "f64", bits: 64, encode: |x| (x as f64).to_bits(), signed: true };
 const S8: Factor = Factor { name: "s8", bits: 8, encode: |x| x as u8 as u64, signed: true };
 const U8: Factor = Factor { name: "u8", bits: 8, encode: |x| x as u8 as u64, signed: false };
@@ -161,10 +176,12 @@ fn c_place(lane: usize, i: usize) -> (usize, usize) {
 /// Runs one `mma` on random small integers; D as integers, and what it must be.
 fn mma(m: usize, k: usize, a: Factor, b: Factor, sums: &str, modifier: &str, seed: u64) {
     let mut random = Random::new(seed);
-    let mut small = |signed: bool| if signed { random.next() as i64 % 8 } else { (random.next() % 16) as i64 };
-    let matrix = |rows: usize, columns: usize, factor: Factor, small: &mut dyn FnMut(bool) -> i64| -> Vec<i64> {
-        (0..rows * columns).map(|_| small(factor.signed)).collect()
-    };
+    let mut small =
+        |signed: bool| if signed { random.next() as i64 % 8 } else { (random.next() % 16) as i64 };
+    let matrix =
+        |rows: usize, columns: usize, factor: Factor, small: &mut dyn FnMut(bool) -> i64| -> Vec<i64> {
+            (0..rows * columns).map(|_| small(factor.signed)).collect()
+        };
     let (av, bv) = (matrix(m, k, a, &mut small), matrix(k, 8, b, &mut small));
     let cv: Vec<i64> = (0..m * 8).map(|_| small(true)).collect();
 
@@ -209,12 +226,14 @@ fn mma(m: usize, k: usize, a: Factor, b: Factor, sums: &str, modifier: &str, see
         format!("{{{}}}", (from..from + count).map(name).collect::<Vec<_>>().join(", "))
     };
     let word = if wide { "b64" } else { "b32" };
-    let loads: String = (0..total).map(|i| format!("ld.global.{word} {}, [in+{}];", name(i), 8 * i)).collect();
+    let loads: String =
+        (0..total).map(|i| format!("ld.global.{word} {}, [in+{}];", name(i), 8 * i)).collect();
     let c = group(a_registers + b_registers, sum_registers);
     let stores: String = (0..sum_registers)
         .map(|i| format!("st.global.{word} [out+{}], {};", 8 * i, name(a_registers + b_registers + i)))
         .collect();
-    let instruction = format!("mma.sync.aligned.m{m}n8k{k}.row.col{modifier}.{sums}.{}.{}.{sums}", a.name, b.name);
+    let instruction =
+        format!("mma.sync.aligned.m{m}n8k{k}.row.col{modifier}.{sums}.{}.{}.{sums}", a.name, b.name);
     let body = format!(
         "mul.wide.u32 wide, lane, {}; add.u64 in, in, wide; mul.wide.u32 wide, lane, {}; add.u64 out, out, wide;
         {loads} {instruction} {c}, {}, {}, {c}; {stores}",
