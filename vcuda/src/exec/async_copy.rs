@@ -54,7 +54,7 @@ impl Body for AsyncCopy {
             let (offset, origin) = (warp.cta.cluster.offset(to), warp.origin(lane));
             let copy = Copy { to, offset, from: at, taken, bytes, lane: lane as u32, origin };
             if warp.cta.options.checks.asynchrony {
-                if warp.landed(lane, to, bytes).is_none() {
+                if warp.free(lane, to, bytes).is_none() {
                     return Flow::Fault;
                 }
                 // SAFETY: the pointer is checked for as many bytes.
@@ -116,7 +116,8 @@ impl Body for ArriveAfterCopies {
                 let (rank, source) = (warp.cta.rank, Source::Taken(Vec::new()));
                 let completes = vec![(barrier, 0)];
                 let (origin, writes) = (warp.origin(lane), Vec::new());
-                let work = Work { origin, rank, targets: 1 << rank, source, writes, completes };
+                let work =
+                    Work { origin, rank, targets: 1 << rank, source, reads: (0, 0), writes, completes };
                 engine.arrive_after(warp.number(), lane as u32, work);
             }
             drop(engine);

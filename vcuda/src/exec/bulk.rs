@@ -239,7 +239,10 @@ impl Body for BulkLoad {
                 _ => Some(Vec::new()),
             };
             let Some(writes) = claimed else { return Flow::Fault };
-            let work = targets.work(warp, lane, Source::Memory(from.cast_const(), count as usize), writes);
+            let mut work = targets.work(warp, lane, Source::Memory(from, count as usize), writes);
+            if !is_global {
+                work.reads = (warp.cta.cluster.offset(from), count as usize);
+            }
             let (pointers, bytes) = (targets.pointers, count as usize);
             let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |from, _| {
                 for to in pointers {
@@ -279,8 +282,7 @@ impl Body for BulkStore {
             if warp.readable(lane, from, count as usize).is_none() {
                 return Flow::Fault;
             }
-            let (rank, source) = (warp.cta.rank, Source::Memory(from, count as usize));
-            let work = Work::store(warp.origin(lane), rank, source);
+            let work = warp.store_work(lane, from, count as usize);
             let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, _| {
                 // SAFETY: the pointers were checked when the copy was issued.
                 unsafe { apply(reduce, kind, to, from, count as usize) };
@@ -371,7 +373,7 @@ impl Targets {
     pub fn work(&self, warp: &Warp, lane: usize, source: Source, writes: Vec<(usize, usize)>) -> Work {
         let completes = self.barriers.iter().map(|&barrier| (barrier, self.bytes)).collect();
         let (origin, rank) = (warp.origin(lane), warp.cta.rank);
-        Work { origin, rank, targets: self.ranks, source, writes, completes }
+        Work { origin, rank, targets: self.ranks, source, reads: (0, 0), writes, completes }
     }
 }
 
@@ -433,12 +435,19 @@ impl Warp<'_> {
         }
         let mut writes = Vec::with_capacity(targets.pointers.len());
         for &to in &targets.pointers {
-            self.landed(lane, to, bytes)?;
+            self.free(lane, to, bytes)?;
             // SAFETY: the pointers are checked for as many bytes.
             unsafe { to.write_bytes(POISON, bytes) };
             writes.push((self.cta.cluster.offset(to), bytes));
         }
         Some(writes)
+    }
+
+    /// Work of a lane that reads `bytes` of shared memory.
+    pub fn store_work(&self, lane: usize, from: *const u8, bytes: usize) -> Work {
+        let (origin, rank, source) = (self.origin(lane), self.cta.rank, Source::Memory(from, bytes));
+        let reads = (self.cta.cluster.offset(from), bytes);
+        Work { origin, rank, targets: 0, source, reads, writes: Vec::new(), completes: Vec::new() }
     }
 
     pub fn fault_with(&mut self, fault: Fault) -> Flow {

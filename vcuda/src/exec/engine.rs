@@ -33,7 +33,9 @@ pub struct Work {
     /// Ranks, as bits, of the CTAs whose shared memory it writes.
     pub targets: u32,
     pub source: Source,
-    /// What it will write of the cluster's shared memory, and nobody may touch before: offsets and bytes.
+    /// What it will read of the cluster's shared memory, and nobody may write before: offset and bytes.
+    pub reads: (usize, usize),
+    /// What it will write of it, and nobody may touch before.
     pub writes: Vec<(usize, usize)>,
     /// Barriers to tell when it is done, and the bytes to tell them of.
     pub completes: Vec<(Barrier, u32)>,
@@ -207,6 +209,7 @@ impl Engine {
         job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
     ) -> Result<(), Fault> {
         if cta.options.checks.asynchrony {
+            self.proxy.hold(work.reads.0, work.reads.1, work.origin.line);
             for &(offset, bytes) in &work.writes {
                 self.proxy.expect(offset, bytes, work.origin.line);
             }
@@ -225,6 +228,7 @@ impl Engine {
         job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
     ) -> Result<(), Fault> {
         if cta.options.checks.asynchrony {
+            self.proxy.hold(work.reads.0, work.reads.1, work.origin.line);
             let group = self.warp(work.warp()).groups[work.lane()].bulk;
             self.stores.push(Pending { work, task: Task::Move(Box::new(job)), group });
             return Ok(());
@@ -282,7 +286,11 @@ impl Engine {
             pending.work.warp() == warp && mask >> lane & 1 != 0 && late
         };
         if read {
-            self.stores.iter_mut().filter(|pending| waited(pending)).for_each(|p| p.work.source.take());
+            for pending in self.stores.iter_mut().filter(|pending| waited(pending)) {
+                pending.work.source.take();
+                let (offset, bytes) = take(&mut pending.work.reads);
+                self.proxy.release(offset, bytes);
+            }
             return Ok(());
         }
         for pending in self.stores.extract_if(.., |pending| waited(pending)).collect::<Vec<_>>() {
@@ -353,6 +361,7 @@ impl Engine {
     fn land(&mut self, cta: &Cta, pending: Pending) -> Result<(), Fault> {
         match pending.task {
             Task::Move(job) => {
+                self.proxy.release(pending.work.reads.0, pending.work.reads.1);
                 pending.work.writes.iter().for_each(|&(offset, bytes)| self.proxy.land(offset, bytes));
                 finish(cta, &pending.work, job)?;
                 self.complete(cta, &pending.work)
@@ -393,11 +402,6 @@ fn fault(cta: &Cta, kind: FaultKind, what: &str, origin: Origin) -> Fault {
 }
 
 impl Work {
-    /// Work that writes no shared memory and tells nobody.
-    pub fn store(origin: Origin, rank: u32, source: Source) -> Work {
-        Work { origin, rank, targets: 0, source, writes: Vec::new(), completes: Vec::new() }
-    }
-
     /// The warp that issued it, counted through the cluster.
     fn warp(&self) -> usize {
         (self.rank * 32 + self.origin.thread / 32) as usize

@@ -4,7 +4,10 @@
 //! proxy, and only a `fence.proxy.async` orders the two (PTX ISA 8.6). A fence covers the stores of its
 //! own warp, and those that a barrier has ordered before it.
 //!
-//! And what copies under way have yet to write: nobody else may touch it.
+//! And what copies under way have yet to write, which nobody else may touch, or to read, which nobody may
+//! write.
+
+use std::ops::Range;
 
 use super::access::{GENERIC, SHARED_WINDOW, SHARED32};
 use super::fault::FaultKind;
@@ -28,8 +31,25 @@ pub struct Proxy {
     /// One a granule of the cluster's shared memory, as far as there have been stores.
     marks: Vec<Mark>,
     epoch: u32,
-    /// One a word: the PTX line of the copy that will write it, or 0.
+    /// One a word: the PTX lines of the copies that will write it, and read it; or 0.
     expected: Vec<u32>,
+    held: Vec<u32>,
+}
+
+fn words(offset: usize, bytes: usize) -> Range<usize> {
+    offset / WORD_BYTES..(offset + bytes).div_ceil(WORD_BYTES)
+}
+
+fn put(lines: &mut Vec<u32>, words: Range<usize>, line: u32) {
+    if lines.len() < words.end {
+        lines.resize(words.end, 0);
+    }
+    lines[words].fill(line);
+}
+
+fn find(lines: &[u32], words: Range<usize>) -> Option<u32> {
+    let end = words.end.min(lines.len());
+    lines[words.start.min(end)..end].iter().copied().find(|&line| line != 0)
 }
 
 impl Proxy {
@@ -49,11 +69,7 @@ impl Proxy {
 
     /// A copy from `line` will write there, and makes what has been stored there before pointless.
     pub fn expect(&mut self, offset: usize, bytes: usize, line: u32) {
-        let (start, end) = (offset / WORD_BYTES, (offset + bytes).div_ceil(WORD_BYTES));
-        if self.expected.len() < end {
-            self.expected.resize(end, 0);
-        }
-        self.expected[start..end].fill(line);
+        put(&mut self.expected, words(offset, bytes), line);
         let end = (offset + bytes).div_ceil(GRANULE_BYTES).min(self.marks.len());
         let start = (offset / GRANULE_BYTES).min(end);
         self.marks[start..end].fill(Mark::default());
@@ -61,14 +77,17 @@ impl Proxy {
 
     /// The copy has landed.
     pub fn land(&mut self, offset: usize, bytes: usize) {
-        self.expected[offset / WORD_BYTES..(offset + bytes).div_ceil(WORD_BYTES)].fill(0);
+        put(&mut self.expected, words(offset, bytes), 0);
     }
 
-    /// The PTX line of a copy that has yet to write in this range.
-    fn expecting(&self, offset: usize, bytes: usize) -> Option<u32> {
-        let end = (offset + bytes).div_ceil(WORD_BYTES).min(self.expected.len());
-        let start = (offset / WORD_BYTES).min(end);
-        self.expected[start..end].iter().copied().find(|&line| line != 0)
+    /// A copy from `line` will read there.
+    pub fn hold(&mut self, offset: usize, bytes: usize, line: u32) {
+        put(&mut self.held, words(offset, bytes), line);
+    }
+
+    /// The copy has read.
+    pub fn release(&mut self, offset: usize, bytes: usize) {
+        put(&mut self.held, words(offset, bytes), 0);
     }
 
     /// `fence.proxy.async` of a warp.
@@ -102,6 +121,7 @@ impl<const SPACE: u8> Body for Touch<SPACE> {
         };
         let (cta, number, bytes) = (warp.cta, warp.number(), op.e as usize);
         let line = cta.kernel.ops[warp.pc].line;
+        let free = if op.b == STORE { Warp::free } else { Warp::landed };
         for lane in lanes_of(warp.mask) {
             let at = at[lane].wrapping_add(op.imm as u64);
             if SPACE == GENERIC && at >> 60 != SHARED_WINDOW >> 60 {
@@ -109,7 +129,7 @@ impl<const SPACE: u8> Body for Touch<SPACE> {
             }
             // An address that is wrong is the access's own fault.
             let Ok(host) = cta.shared_at(at & !SHARED_WINDOW, bytes as u64) else { continue };
-            if warp.landed(lane, host, bytes).is_none() {
+            if free(warp, lane, host, bytes).is_none() {
                 return Flow::Fault;
             }
             if op.b == STORE {
@@ -140,10 +160,23 @@ impl Warp<'_> {
     /// fault.
     pub fn landed(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
         let cluster = self.cta.cluster;
-        let expecting = cluster.engine.borrow().proxy.expecting(cluster.offset(host), bytes);
-        let Some(line) = expecting else { return Some(()) };
+        let expected = find(&cluster.engine.borrow().proxy.expected, words(cluster.offset(host), bytes));
+        let Some(line) = expected else { return Some(()) };
         let message = format!(
             "this touches shared memory that the copy of PTX line {line} has yet to write: nobody has waited for it"
+        );
+        self.fail_lane(lane, FaultKind::IllegalInstruction, message);
+        None
+    }
+
+    /// The same, and that no copy has yet to read any of them.
+    pub fn free(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
+        self.landed(lane, host, bytes)?;
+        let cluster = self.cta.cluster;
+        let held = find(&cluster.engine.borrow().proxy.held, words(cluster.offset(host), bytes));
+        let Some(line) = held else { return Some(()) };
+        let message = format!(
+            "this writes shared memory that the copy of PTX line {line} has yet to read: nobody has waited for it"
         );
         self.fail_lane(lane, FaultKind::IllegalInstruction, message);
         None

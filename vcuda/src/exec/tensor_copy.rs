@@ -6,7 +6,7 @@
 
 use super::access::GENERIC;
 use super::bulk::{Kind, Reduce, apply, decode};
-use super::engine::{Source, Work};
+use super::engine::Source;
 use super::fault::FaultKind;
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 use crate::memory::Memory;
@@ -45,7 +45,9 @@ impl Tile {
                 let place = i64::from(at[axis]) + (index as u32 * map.steps[axis].max(1)) as i64;
                 let inside = place >= 0 && (place as u64) < map.dims[axis];
                 let stride = if axis < map.rank { map.strides[axis - 1] } else { 0 };
-                global = global.filter(|_| inside).map(|base| base.wrapping_add(place as u64 * stride));
+                global = global
+                    .filter(|_| inside)
+                    .map(|base| base.wrapping_add((place as u64).wrapping_mul(stride)));
             }
             Row { global, shared: number * map.row_bytes() }
         })
@@ -214,8 +216,7 @@ impl Body for TensorStore {
             if warp.readable(lane, pointer, bytes).is_none() {
                 return Flow::Fault;
             }
-            let (rank, source) = (warp.cta.rank, Source::Memory(pointer, bytes));
-            let work = Work::store(warp.origin(lane), rank, source);
+            let work = warp.store_work(lane, pointer, bytes);
             let tile = Tile { map, at, offset: from[lane] as usize & 0x3ff };
             let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, memory| {
                 // SAFETY: the box was checked when the copy was issued.

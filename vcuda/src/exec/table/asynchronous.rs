@@ -254,8 +254,8 @@ impl Entry<'_> {
             one => std::slice::from_ref(one),
         };
         let wide = kind.bytes() == 8;
-        if !matches!(kind.bytes(), 4 | 8) {
-            return Err("elements of this type".to_string());
+        if !matches!(kind.bytes(), 4 | 8) || !matches!(values.len(), 1 | 2 | 4) {
+            return Err("elements of this type and number".to_string());
         }
         let slots =
             values.iter().map(|value| to.source(value, wide)).collect::<Result<Vec<u16>, String>>()?;
