@@ -27,7 +27,7 @@ pub struct Allocation {
 }
 
 /// Opcodes whose first operand is not a destination.
-const NO_DESTINATION: [&str; 20] = [
+const NO_DESTINATION: [&str; 22] = [
     "st",
     "red",
     "bra",
@@ -48,6 +48,8 @@ const NO_DESTINATION: [&str; 20] = [
     "pmevent",
     "__assertfail",
     "vprintf",
+    "malloc",
+    "free",
 ];
 
 /// Blocks that liveness may visit, counted once for each register that lives in them.
@@ -268,7 +270,7 @@ fn blocks(flat: &Flat) -> Vec<Block> {
 }
 
 fn ends_thread(instruction: &Instruction) -> bool {
-    matches!(instruction.opcode[0].as_str(), "ret" | "exit" | "trap" | "__assertfail")
+    matches!(instruction.opcode[0].as_str(), "ret" | "return" | "exit" | "trap" | "__assertfail")
 }
 
 fn targets(instruction: &Instruction) -> Vec<usize> {

@@ -355,49 +355,61 @@ fn integral(x: f64, rounding: Rounding) -> f64 {
 
 /// The value in a format, as a float64, which holds all the narrower formats exactly.
 fn round(value: Value, format: &Float, rounding: Rounding) -> f64 {
-    let (negative, mut magnitude, mut exponent) = match value {
-        Value::Integer(0) => return 0.0,
-        Value::Integer(x) => (x < 0, x.unsigned_abs(), 0),
-        Value::Float(x) if x == 0.0 || !x.is_finite() => return x,
+    match value {
+        Value::Integer(0) => 0.0,
+        Value::Integer(x) => format.round(x < 0, x.unsigned_abs(), 0, rounding),
+        Value::Float(x) if x == 0.0 || !x.is_finite() => x,
         Value::Float(x) => {
             let bits = x.to_bits();
             let (biased, fraction) = ((bits >> 52 & 0x7ff) as i32, (bits & ((1 << 52) - 1)) as u128);
             let implicit = if biased == 0 { 0 } else { 1 << 52 };
-            (x < 0.0, fraction | implicit, biased.max(1) - 1075)
+            format.round(x < 0.0, fraction | implicit, biased.max(1) - 1075, rounding)
         }
-    };
-    // Drop bits below the format's last place: of the number, or of the smallest subnormal.
-    let top = 127 - magnitude.leading_zeros() as i32 + exponent;
-    let last = top.max(format.low) - format.precision + 1;
-    if last > exponent {
-        let drop = (last - exponent).min(120) as u32;
-        let (kept, rest, half) = (magnitude >> drop, magnitude & ((1 << drop) - 1), 1u128 << (drop - 1));
-        let up = match rounding {
-            Rounding::Nearest => rest > half || rest == half && kept & 1 == 1,
-            Rounding::Away => rest >= half,
+    }
+}
+
+/// `magnitude · 2^exponent`, of at most 64 bits, rounded to a float64.
+pub fn round_float64(negative: bool, magnitude: u128, exponent: i32, rounding: Rounding) -> f64 {
+    const FLOAT64: Float = Float { bits: 64, precision: 53, low: -1022, largest: f64::MAX };
+    FLOAT64.round(negative, magnitude, exponent, rounding)
+}
+
+impl Float {
+    /// `magnitude · 2^exponent`, of at most 64 bits, in this format.
+    fn round(&self, negative: bool, mut magnitude: u128, mut exponent: i32, rounding: Rounding) -> f64 {
+        // Drop bits below the format's last place: of the number, or of the smallest subnormal.
+        let top = 127 - magnitude.leading_zeros() as i32 + exponent;
+        let last = top.max(self.low) - self.precision + 1;
+        if last > exponent {
+            let drop = (last - exponent).min(120) as u32;
+            let (kept, rest, half) = (magnitude >> drop, magnitude & ((1 << drop) - 1), 1u128 << (drop - 1));
+            let up = match rounding {
+                Rounding::Nearest => rest > half || rest == half && kept & 1 == 1,
+                Rounding::Away => rest >= half,
+                Rounding::Zero => false,
+                Rounding::Down => negative && rest > 0,
+                Rounding::Up => !negative && rest > 0,
+            };
+            magnitude = kept + up as u128;
+            exponent = last;
+        }
+        let sign = if negative { -1.0 } else { 1.0 };
+        if magnitude == 0 {
+            return 0.0f64.copysign(sign);
+        }
+        // Two exact steps, so that a subnormal double is reached without rounding.
+        let half_exponent = exponent / 2;
+        let x = (magnitude as f64 * 2f64.powi(half_exponent)) * 2f64.powi(exponent - half_exponent);
+        let to_infinity = match rounding {
+            Rounding::Nearest | Rounding::Away => true,
             Rounding::Zero => false,
-            Rounding::Down => negative && rest > 0,
-            Rounding::Up => !negative && rest > 0,
+            Rounding::Down => negative,
+            Rounding::Up => !negative,
         };
-        magnitude = kept + up as u128;
-        exponent = last;
-    }
-    let sign = if negative { -1.0 } else { 1.0 };
-    if magnitude == 0 {
-        return 0.0f64.copysign(sign);
-    }
-    // Two exact steps, so that a subnormal double is reached without rounding.
-    let half_exponent = exponent / 2;
-    let x = (magnitude as f64 * 2f64.powi(half_exponent)) * 2f64.powi(exponent - half_exponent);
-    let to_infinity = match rounding {
-        Rounding::Nearest | Rounding::Away => true,
-        Rounding::Zero => false,
-        Rounding::Down => negative,
-        Rounding::Up => !negative,
-    };
-    match () {
-        () if x <= format.largest => sign * x,
-        () if to_infinity => sign * f64::INFINITY,
-        () => sign * format.largest,
+        match () {
+            () if x <= self.largest => sign * x,
+            () if to_infinity => sign * f64::INFINITY,
+            () => sign * self.largest,
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! A kernel with the functions it calls written out in place: registers and variables of each call are
 //! its own, parameters are variables in local memory, and `ret` is a branch to the end of the call.
-//! Recursion, which this cannot express, is refused.
+//! Functions that call themselves, and those that are called through an address, stand before the kernel's body
+//! once each, and end with `return`.
 
 use std::collections::HashMap;
 
+use super::functions::Functions;
 use crate::ptx::ast::{Body, Function, Guard, Instruction, Operand, RegId, Type, Variable};
 
 /// Calls inside calls, at most.
@@ -16,9 +18,35 @@ const MAX_SIZE: usize = 1 << 22;
 pub struct Flat {
     pub registers: Vec<Type>,
     pub instructions: Vec<Instruction>,
-    /// The bodies' own variables under unique names.
+    /// The bodies' own variables under unique names, and whose they are: 0 for the kernel's, `i + 1` for
+    /// those of `functions[i]`.
     pub variables: Vec<Variable>,
+    pub owners: Vec<usize>,
+    owner: usize,
+    calls_addresses: bool,
+    /// Functions that are called, not written out.
+    pub functions: Vec<Called>,
+    /// Their numbers.
+    pub numbers: HashMap<String, usize>,
+    /// The kernel's first instruction.
+    pub entry: usize,
     size: usize,
+}
+
+/// A function before the kernel's body.
+pub struct Called {
+    pub name: String,
+    /// Its first instruction.
+    pub entry: usize,
+}
+
+/// What `ret` is in the body that is being copied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Kernel,
+    /// Called from this line.
+    WrittenOut(u32),
+    Called,
 }
 
 /// Where, and why not.
@@ -28,36 +56,94 @@ pub struct InlineError {
 }
 
 /// Adds to `size`, which counts for the whole module.
-pub fn inline(
-    functions: &HashMap<&str, &Function>,
-    kernel: &Function,
-    size: &mut usize,
-) -> Result<Flat, InlineError> {
+pub fn inline(functions: &Functions, kernel: &Function, size: &mut usize) -> Result<Flat, InlineError> {
     let mut flat = Flat { size: *size, ..Flat::default() };
     if let Some(body) = &kernel.body {
-        flat.expand(functions, body, HashMap::new(), 0, None)?;
+        flat.expand(functions, body, HashMap::new(), 0, End::Kernel)?;
+    }
+    if !flat.functions.is_empty() {
+        flat.push("exit", Vec::new(), kernel.line);
+    }
+    let mut next = 0;
+    while let Some(called) = flat.functions.get_mut(next) {
+        called.entry = flat.instructions.len();
+        next += 1;
+        flat.owner = next;
+        let function = functions.bodies.get(called.name.as_str());
+        let Some(Function { body: Some(body), params, returns, line, .. }) = function else { continue };
+        flat.grow(1 + returns.len() + params.len(), *line)?;
+        let mut names = HashMap::new();
+        for formal in returns.iter().chain(params) {
+            names.insert(formal.name.clone(), flat.own(formal));
+        }
+        flat.expand(functions, body, names, 0, End::Called)?;
+        flat.push("return", Vec::new(), *line);
+    }
+    if !flat.functions.is_empty() {
+        flat.put_functions_first(kernel.line);
     }
     *size = flat.size;
     Ok(flat)
 }
 
 impl Flat {
+    /// Adds a function to those that are called, once.
+    fn called(&mut self, name: &str) {
+        if !self.numbers.contains_key(name) {
+            self.numbers.insert(name.to_string(), self.functions.len());
+            self.functions.push(Called { name: name.to_string(), entry: 0 });
+        }
+    }
+
+    /// Takes a variable over under a unique name, which it returns.
+    fn own(&mut self, variable: &Variable) -> String {
+        let name = format!("{}#{}", variable.name, self.variables.len());
+        self.variables.push(Variable { name: name.clone(), ..variable.clone() });
+        self.owners.push(self.owner);
+        name
+    }
+
+    /// Moves functions before what calls them, and the kernel last: as the lowest lanes of a warp run first, those
+    /// in a function then come back before others go on without them.
+    fn put_functions_first(&mut self, line: u32) {
+        let mut rest = std::mem::take(&mut self.instructions);
+        let mut places = vec![0; rest.len()];
+        self.push("bra", vec![Operand::Label(0)], line);
+        let starts: Vec<usize> = self.functions.iter().map(|called| called.entry).collect();
+        for start in starts.into_iter().rev().chain([0]) {
+            let body = rest.split_off(start);
+            (0..body.len()).for_each(|i| places[start + i] = self.instructions.len() + i);
+            self.instructions.extend(body);
+        }
+        for instruction in &mut self.instructions {
+            instruction.operands.iter_mut().for_each(|operand| relabel(operand, &places));
+        }
+        self.functions.iter_mut().for_each(|called| called.entry = places[called.entry]);
+        self.entry = places[0];
+    }
+
+    fn push(&mut self, opcode: &str, operands: Vec<Operand>, line: u32) {
+        let opcode = vec![opcode.to_string()];
+        self.instructions.push(Instruction { guard: None, opcode, operands, line, source: None });
+    }
+
     fn expand(
         &mut self,
-        functions: &HashMap<&str, &Function>,
+        functions: &Functions,
         body: &Body,
         mut names: HashMap<String, String>,
         depth: usize,
-        caller: Option<u32>,
+        end: End,
     ) -> Result<(), InlineError> {
-        let line = caller.or(body.instructions.first().map(|first| first.line)).unwrap_or(0);
+        let line = match end {
+            End::WrittenOut(line) => line,
+            _ => body.instructions.first().map_or(0, |first| first.line),
+        };
         self.grow(1 + body.registers.len() + body.variables.len(), line)?;
         let first_reg = self.registers.len() as RegId;
         self.registers.extend(body.registers.iter().map(|register| register.ty));
         for variable in &body.variables {
-            let name = format!("{}#{}", variable.name, self.variables.len());
-            names.insert(variable.name.clone(), name.clone());
-            self.variables.push(Variable { name, ..variable.clone() });
+            names.insert(variable.name.clone(), self.own(variable));
         }
         // New index of each of the body's instructions, and which of ours have its labels.
         let mut places = Vec::with_capacity(body.instructions.len() + 1);
@@ -70,7 +156,10 @@ impl Flat {
             copy.operands.iter_mut().for_each(|operand| rename(operand, first_reg, &names));
             match copy.opcode[0].as_str() {
                 "call" => self.call(functions, copy, depth)?,
-                "ret" if caller.is_some() => {
+                "ret" if end == End::Called => {
+                    self.instructions.push(Instruction { opcode: vec!["return".to_string()], ..copy });
+                }
+                "ret" if matches!(end, End::WrittenOut(_)) => {
                     copy.opcode = vec!["bra".to_string()];
                     copy.operands = vec![Operand::Label(body.instructions.len())];
                     own.push(self.instructions.len());
@@ -100,30 +189,27 @@ impl Flat {
         Err(InlineError { line, message })
     }
 
-    fn call(
-        &mut self,
-        functions: &HashMap<&str, &Function>,
-        call: Instruction,
-        depth: usize,
-    ) -> Result<(), InlineError> {
+    fn call(&mut self, functions: &Functions, call: Instruction, depth: usize) -> Result<(), InlineError> {
         let fail = |message: String| Err(InlineError { line: call.line, message });
-        let [Operand::List(returns), Operand::Function(name), Operand::List(arguments), ..] =
-            &call.operands[..]
-        else {
-            return fail("an indirect call".to_string());
+        let [Operand::List(returns), callee, Operand::List(arguments), ..] = &call.operands[..] else {
+            return fail("a call of another form".to_string());
         };
-        if matches!(name.as_str(), "__assertfail" | "vprintf") {
+        let Operand::Function(name) = callee else {
+            if !std::mem::replace(&mut self.calls_addresses, true) {
+                functions.addressed.iter().for_each(|name| self.called(name));
+            }
+            self.instructions.push(call);
+            return Ok(());
+        };
+        if matches!(name.as_str(), "__assertfail" | "vprintf" | "malloc" | "free") {
             let (opcode, operands) = (vec![name.clone()], arguments.iter().chain(returns).cloned().collect());
             self.instructions.push(Instruction { opcode, operands, ..call });
             return Ok(());
         }
-        let Some(Function { body: Some(body), params, returns: results, .. }) = functions.get(name.as_str())
-        else {
+        let function = functions.bodies.get(name.as_str());
+        let Some(Function { body: Some(body), params, returns: results, .. }) = function else {
             return fail(format!("a call of {name}, which is not defined here"));
         };
-        if depth == MAX_DEPTH {
-            return fail(format!("a call of {name}, {MAX_DEPTH} calls deep: recursion is not supported"));
-        }
         if (params.len(), results.len()) != (arguments.len(), returns.len()) {
             return fail(format!(
                 "a call of {name} with {} arguments and {} results; it has {} and {}",
@@ -132,6 +218,11 @@ impl Flat {
                 params.len(),
                 results.len()
             ));
+        }
+        if functions.recursive.contains(name.as_str()) || depth == MAX_DEPTH {
+            self.called(name);
+            self.instructions.push(call);
+            return Ok(());
         }
         let mut names = HashMap::new();
         let pairs = [(params, arguments), (results, returns)];
@@ -154,7 +245,7 @@ impl Flat {
             });
             self.instructions.len() - 1
         });
-        self.expand(functions, body, names, depth + 1, Some(call.line))?;
+        self.expand(functions, body, names, depth + 1, End::WrittenOut(call.line))?;
         if let Some(skip) = skip {
             self.instructions[skip].operands = vec![Operand::Label(self.instructions.len())];
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::call::Calls;
 use super::op::Op;
 
 /// A kernel parameter's place in the parameter buffer.
@@ -54,6 +55,8 @@ pub enum Special {
     LaneMaskGe,
     DynamicSharedBytes,
     SharedBytes,
+    /// Where the running function's variables begin in local memory: the kernel's at 0.
+    Frame,
 }
 
 /// A decoded kernel.
@@ -74,6 +77,7 @@ pub struct Kernel {
     pub(super) runs: Vec<[u16; 4]>,
     /// Slots of operations that have more than five, one list after another.
     pub(super) lists: Vec<u16>,
+    pub(super) calls: Calls,
     /// Targets of indexed branches.
     pub(super) targets: Vec<usize>,
     pub(super) slots: usize,

@@ -5,9 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use super::access::PARAM_WINDOW;
 use super::allocate::{Allocation, Place, allocate};
+use super::call::{Callable, Calls, STACK_BYTES};
 use super::control::{Branch, Exit};
+use super::convert::WidenU32;
 use super::float::{Fma32, FmaRun};
 use super::inline::Flat;
+use super::integer::w32;
 use super::kernel::{Constant, Kernel, Param, ParamSlot, Special};
 use super::op::{Body, Host, NO_PRED, Op};
 use super::run::Checks;
@@ -30,6 +33,8 @@ pub enum Location {
     Shared(u64),
     /// Offset in the thread's local memory.
     Local(u64),
+    /// The same, from where the running function's variables begin.
+    Frame(u64),
     /// Device address.
     Global(u64),
 }
@@ -55,6 +60,11 @@ pub struct Lower<'a> {
     branches: Vec<usize>,
     /// The operation that holds the last run of multiply-adds.
     last_run: Option<usize>,
+    /// Bytes of the variables of the kernel, and of each function that it calls; and whose instruction it is.
+    frames: Vec<usize>,
+    owner: usize,
+    /// The bodies' variables, where the kernel calls functions.
+    variables: HashMap<&'a str, &'a Variable>,
     /// The next operation is a branch target: nothing is joined to what precedes it.
     leader: bool,
     /// Slots of the sums of asynchronous matrix products, if they are watched.
@@ -89,9 +99,12 @@ pub fn lower(
     for operand in flat.instructions.iter().flat_map(|instruction| &instruction.operands) {
         mark(operand, &mut targets);
     }
+    let entries = [flat.entry].into_iter().chain(flat.functions.iter().map(|called| called.entry));
+    let owners: HashMap<usize, usize> = entries.enumerate().map(|(owner, entry)| (entry, owner)).collect();
     let mut starts = Vec::with_capacity(flat.instructions.len() + 1);
     for (i, instruction) in flat.instructions.iter().enumerate() {
         lower.leader |= targets[i];
+        lower.owner = owners.get(&i).copied().unwrap_or(lower.owner);
         starts.push(lower.kernel.ops.len());
         lower.instruction(instruction)?;
     }
@@ -150,20 +163,22 @@ impl<'a> Lower<'a> {
             locations.insert(param.name.clone(), Location::Param(offset));
             param_bytes = offset + size;
         }
-        let (mut shared_bytes, mut local_bytes) = (0usize, 0usize);
+        let (mut shared_bytes, mut frames) = (0usize, vec![0usize; 1 + flat.functions.len()]);
+        let owners = shared.iter().map(|_| &0).chain(&flat.owners);
         let (mut dynamic, mut dynamic_align) = (Vec::new(), 16);
-        for variable in shared.iter().chain(&flat.variables) {
+        for (variable, &owner) in shared.iter().chain(&flat.variables).zip(owners) {
             let size = variable.size_bytes;
             if variable.space == Space::Shared && variable.is_extern && size == 0 {
                 dynamic.push(variable.name.clone());
                 dynamic_align = dynamic_align.max(variable.align);
                 continue;
             }
-            let bytes = if variable.space == Space::Shared { &mut shared_bytes } else { &mut local_bytes };
+            let bytes = if variable.space == Space::Shared { &mut shared_bytes } else { &mut frames[owner] };
             let offset = bytes.next_multiple_of(variable.align.max(1));
             *bytes = offset + size;
             let location = match variable.space {
                 Space::Shared => Location::Shared(offset as u64),
+                _ if owner > 0 => Location::Frame(offset as u64),
                 _ => Location::Local(offset as u64),
             };
             locations.insert(variable.name.clone(), location);
@@ -172,6 +187,10 @@ impl<'a> Lower<'a> {
         for name in dynamic {
             locations.insert(name, Location::Shared(dynamic_shared_offset as u64));
         }
+        // A frame begins where it is aligned for whatever is in it.
+        let align = flat.variables.iter().map(|variable| variable.align).max().unwrap_or(1).max(16);
+        frames.iter_mut().for_each(|bytes| *bytes = bytes.next_multiple_of(align));
+        let local_bytes = frames[0] + if flat.functions.is_empty() { 0 } else { STACK_BYTES };
         let directives = &function.directives;
         let block = directives.req_ntid.or(directives.max_ntid);
         // A thread's registers on a GPU, roughly: what is live at once, and a few for addresses.
@@ -193,6 +212,11 @@ impl<'a> Lower<'a> {
             line: function.line,
             branches: Vec::new(),
             last_run: None,
+            frames,
+            owner: 0,
+            variables: (flat.variables.iter().filter(|_| !flat.functions.is_empty()))
+                .map(|variable| (variable.name.as_str(), variable))
+                .collect(),
             leader: true,
             sums,
             kernel: Kernel {
@@ -200,7 +224,7 @@ impl<'a> Lower<'a> {
                 params,
                 param_bytes,
                 static_shared_bytes: shared_bytes,
-                local_bytes_per_thread: local_bytes.next_multiple_of(16),
+                local_bytes_per_thread: local_bytes,
                 registers_estimate: registers,
                 max_threads_per_block: block.map_or(1024, |[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
                 cluster: directives.cluster,
@@ -208,6 +232,7 @@ impl<'a> Lower<'a> {
                 runs: Vec::new(),
                 lists: Vec::new(),
                 targets: Vec::new(),
+                calls: Calls::new([allocation.wide, allocation.narrow]),
                 slots: 0,
                 preds: allocation.preds + 1,
                 constants: Vec::new(),
@@ -271,6 +296,10 @@ impl<'a> Lower<'a> {
         }
         for target in &mut self.kernel.targets {
             *target = starts[*target];
+        }
+        for (called, &frame_bytes) in self.flat.functions.iter().zip(&self.frames[1..]) {
+            let address = self.address_of(&called.name).map_err(|why| (0, why))?;
+            self.kernel.calls.functions.push(Callable { address, pc: starts[called.entry], frame_bytes });
         }
         if self.next_slot > NO_PRED as usize {
             return Err((0, format!("{} registers and constants: too many", self.next_slot)));
@@ -363,7 +392,14 @@ impl<'a> Lower<'a> {
             Operand::F64(bits) => Ok(self.constant(*bits, wide)),
             Operand::Special(name) => self.special(name, wide),
             Operand::Symbol(name, offset) => {
+                if let Location::Frame(at) = self.locate(name)? {
+                    return Ok(self.frame_address(at.wrapping_add(*offset as u64), 1, wide));
+                }
                 let address = self.address_of(name)?.wrapping_add(*offset as u64);
+                Ok(self.constant(address, wide))
+            }
+            Operand::Function(name) => {
+                let address = self.address_of(name)?;
                 Ok(self.constant(address, wide))
             }
             _ => Err("an operand of a kind that is not expected here".to_string()),
@@ -474,13 +510,47 @@ impl<'a> Lower<'a> {
         if wide {
             return Err(format!("special register %{name} as a 64-bit source"));
         }
+        Ok(self.special_slot(special))
+    }
+
+    /// The slot that holds a special register.
+    pub fn special_slot(&mut self, special: Special) -> u16 {
         if let Some(&slot) = self.specials.get(&special) {
-            return Ok(slot);
+            return slot;
         }
         let slot = self.new_slot(false);
         self.specials.insert(special, slot);
         self.kernel.specials.push((special, slot));
-        Ok(slot)
+        slot
+    }
+
+    /// The place in local memory of byte `at` of the running function's variables, in a temporary.
+    pub fn frame_address(&mut self, at: u64, temp: usize, wide: bool) -> u16 {
+        let (frame, at, to) = (self.special_slot(Special::Frame), self.constant(at, false), self.temps[temp]);
+        self.emit::<w32::Add>([to, frame, at, 0, 0], 0);
+        if wide {
+            self.emit::<WidenU32>([to, to, 0, 0, 0], 0);
+        }
+        to
+    }
+
+    /// The number of a function that is called.
+    pub fn function(&self, name: &str) -> Option<usize> {
+        self.flat.numbers.get(name).copied()
+    }
+
+    /// A variable of the bodies.
+    pub fn variable(&self, name: &str) -> Option<&Variable> {
+        self.variables.get(name).copied()
+    }
+
+    /// Bytes of the variables of the function whose instruction it is.
+    pub fn frame_bytes(&self) -> usize {
+        self.frames[self.owner]
+    }
+
+    pub fn calls(&mut self) -> &mut Calls {
+        &mut self.kernel.calls
     }
 
     /// Where a variable is.
@@ -497,6 +567,7 @@ impl<'a> Lower<'a> {
         match self.locate(name)? {
             Location::Shared(address) | Location::Local(address) | Location::Global(address) => Ok(address),
             Location::Param(offset) => Ok(PARAM_WINDOW + offset as u64),
+            Location::Frame(_) => Err(format!("the address of {name} of a called function")),
         }
     }
 }

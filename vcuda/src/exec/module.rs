@@ -3,13 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::fault::LoadError;
+use super::functions::Functions;
 use super::inline::{Flat, inline};
 use super::kernel::Kernel;
 use super::lower::{Location, lower};
 use super::op::Host;
 use super::run::Checks;
 use crate::memory::Memory;
-use crate::ptx::ast::{self, Function, Operand, Space, Variable};
+use crate::ptx::ast::{self, Operand, Space, Variable};
 
 /// Decoded kernels and placed variables. Its variables stay in device memory until
 /// [`Module::free_variables`].
@@ -25,7 +26,9 @@ impl Module {
     /// Anything that cannot be run, naming function, PTX line and instruction; out of memory.
     pub fn load(ast: &ast::Module, memory: &Memory, checks: Checks) -> Result<Module, LoadError> {
         let mut module = Module { kernels: Vec::new(), variables: HashMap::new() };
-        let loaded = module.place(ast, memory).and_then(|()| module.decode(ast, checks));
+        let functions = Functions::new(ast);
+        let loaded =
+            module.place(ast, &functions, memory).and_then(|()| module.decode(ast, &functions, checks));
         if let Err(message) = loaded {
             module.free_variables(memory);
             return Err(LoadError { message });
@@ -33,7 +36,7 @@ impl Module {
         Ok(module)
     }
 
-    fn place(&mut self, ast: &ast::Module, memory: &Memory) -> Result<(), String> {
+    fn place(&mut self, ast: &ast::Module, functions: &Functions, memory: &Memory) -> Result<(), String> {
         let in_memory = |variable: &&Variable| matches!(variable.space, Space::Global | Space::Const);
         for variable in ast.variables.iter().filter(in_memory) {
             let address = memory.alloc(variable.size_bytes.max(1)).ok_or_else(|| {
@@ -47,7 +50,8 @@ impl Module {
             let mut bytes = variable.init.clone();
             bytes.resize(bytes.len().max(relocated).min(variable.size_bytes), 0);
             for (offset, symbol, addend) in &variable.relocations {
-                let Some((address, _)) = self.variables.get(symbol) else {
+                let of_variable = self.variables.get(symbol).map(|(address, _)| *address);
+                let Some(address) = of_variable.or_else(|| functions.address(symbol)) else {
                     return Err(format!(
                         "{}: the address of {symbol}, which is not in memory",
                         variable.name
@@ -64,14 +68,12 @@ impl Module {
         Ok(())
     }
 
-    fn decode(&mut self, ast: &ast::Module, checks: Checks) -> Result<(), String> {
+    fn decode(&mut self, ast: &ast::Module, functions: &Functions, checks: Checks) -> Result<(), String> {
         let host = Host::detect();
-        let functions: HashMap<&str, &Function> =
-            ast.functions.iter().filter(|f| f.body.is_some()).map(|f| (f.name.as_str(), f)).collect();
-        let globals: HashMap<String, Location> = self
-            .variables
-            .iter()
-            .map(|(name, &(address, _))| (name.clone(), Location::Global(address)))
+        let variables = self.variables.iter().map(|(name, &(address, _))| (name.as_str(), address));
+        let globals: HashMap<String, Location> = variables
+            .chain(functions.addresses())
+            .map(|(name, address)| (name.to_string(), Location::Global(address)))
             .collect();
         let shared: HashMap<&str, &Variable> = ast
             .variables
@@ -83,7 +85,7 @@ impl Module {
         for function in ast.functions.iter().filter(|f| f.is_kernel && f.body.is_some()) {
             let at = |line: u32, message: String| format!("{}: line {line}: {message}", function.name);
             let flat =
-                inline(&functions, function, &mut size).map_err(|error| at(error.line, error.message))?;
+                inline(functions, function, &mut size).map_err(|error| at(error.line, error.message))?;
             let mut kernel = lower(function, &flat, &globals, &named(&flat, &shared), host, checks)
                 .map_err(|(line, message)| at(line, message))?;
             kernel.source_lines = source_lines(ast, &flat.instructions);

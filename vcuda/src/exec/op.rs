@@ -4,6 +4,7 @@
 //! Immediates, special registers and kernel parameters are slots too, filled before the first
 //! instruction: an operation never asks where its operands come from.
 
+use super::call::Saved;
 use super::fault::FaultKind;
 use super::run::Cta;
 use super::wgmma::Pending;
@@ -122,6 +123,8 @@ pub struct Warp<'a> {
     /// The allocation that the last global access hit.
     pub range: (u64, u64),
     pub local: *mut u8,
+    /// What each lane comes back to from its calls, the last one last; empty before the first call.
+    pub calls: Vec<Vec<Saved>>,
     pub cta: &'a Cta<'a>,
     pub fault: Option<(FaultKind, String)>,
     /// Matrix products under way.

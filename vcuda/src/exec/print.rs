@@ -66,7 +66,7 @@ fn print(warp: &mut Warp, lane: usize, format: u64, arguments: u64, result: u64)
 }
 
 /// A value in memory; `None` after a fault.
-fn load<const SPACE: u8>(warp: &mut Warp, lane: usize, address: u64) -> Option<u64> {
+pub fn load<const SPACE: u8>(warp: &mut Warp, lane: usize, address: u64) -> Option<u64> {
     let from = warp.pointer::<SPACE>(lane, address, 8, 8)?;
     // SAFETY: checked just now.
     Some(unsafe { *from.cast::<u64>() })

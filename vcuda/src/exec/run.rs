@@ -279,6 +279,7 @@ impl Worker {
                     missed: None,
                     budget: BUDGET,
                     range: (1, 1),
+                    calls: Vec::new(),
                     cta,
                     fault: None,
                     products: Pending::default(),
@@ -324,6 +325,7 @@ impl Worker {
                         Special::LaneMaskGe => !below,
                         Special::DynamicSharedBytes => launch.dynamic_shared_bytes.into(),
                         Special::SharedBytes => shared_bytes,
+                        Special::Frame => 0,
                     }
                 });
             }

@@ -2,6 +2,7 @@
 //! arithmetic, byte dot products, the special modes of `prmt`, `isspacep`.
 
 use super::access::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
+use super::collective::PredLogic;
 use super::float::{Flush32, compare32};
 use super::integer::{Prmt, w32};
 use super::lower::Lower;
@@ -205,6 +206,7 @@ impl Entry<'_> {
             "param" | "param::entry" => to.emit::<InParam>(slots, 0),
             "local" => to.emit::<InLocal>(slots, 0),
             "global" => to.emit::<InGlobal>(slots, 0),
+            "const" => to.emit::<PredLogic>([slots[0], 0, 0, 0, 0], 5),
             _ => return Err("this state space is not told apart".to_string()),
         }
         Ok(())

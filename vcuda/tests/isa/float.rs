@@ -2,6 +2,7 @@
 
 use crate::lanes::Table;
 use crate::rounding::{F32, MODES, Mode, flush, odd, two_sum};
+use std::cmp::Ordering;
 
 /// The float32 that `value`, rounded to odd, stands for.
 fn narrow(value: f64, mode: Mode) -> f32 {
@@ -200,5 +201,127 @@ fn signs_and_classes() {
         let code = format!("testp.{class}.f32 p, a; selp.u32 d, 1, 0, p;");
         // The ISA counts a zero as normal.
         t.unary(&code, |a: f32| (holds(a) || class == "normal" && a == 0.0) as u32);
+    }
+}
+
+/// The sign of an exact sum, by an expansion of terms that do not overlap (Shewchuk, 1997).
+fn sign_of_sum(terms: &[f64]) -> Ordering {
+    let mut expansion: Vec<f64> = Vec::new();
+    for &term in terms {
+        let mut carry = term;
+        for part in &mut expansion {
+            (carry, *part) = two_sum(carry, *part);
+        }
+        expansion.push(carry);
+    }
+    let largest = expansion.into_iter().rfind(|part| *part != 0.0);
+    largest.map_or(Ordering::Equal, |part| part.total_cmp(&0.0))
+}
+
+/// A float64 rounded to nearest moved in a direction, given how the exact value compares to it.
+fn directed(nearest: f64, exact: Ordering, mode: Mode) -> f64 {
+    let toward = match mode {
+        Mode::Down => Ordering::Less,
+        Mode::Up => Ordering::Greater,
+        Mode::Zero if nearest.is_sign_negative() => Ordering::Greater,
+        Mode::Zero => Ordering::Less,
+        Mode::Nearest => return nearest,
+    };
+    match exact {
+        exact if exact != toward => nearest,
+        Ordering::Less => nearest.next_down(),
+        _ => nearest.next_up(),
+    }
+}
+
+/// The product of two values as two terms, exact where neither it nor its last place is out of range.
+fn two_product(a: f64, b: f64) -> [f64; 2] {
+    [a * b, a.mul_add(b, -(a * b))]
+}
+
+/// Values whose products and quotients are far from float64's limits; random bits seldom are.
+const TAME: &str = "and.b64 a, a, 0x83ffffffffffffff; or.b64 a, a, 0x3c00000000000000;
+    and.b64 b, b, 0x83ffffffffffffff; or.b64 b, b, 0x3c00000000000000;";
+
+fn tame(bits: u64) -> f64 {
+    f64::from_bits(bits & 0x83ff_ffff_ffff_ffff | 0x3c00_0000_0000_0000)
+}
+
+#[test]
+fn double_precision_in_directed_roundings() {
+    let mut t = Table::default();
+    for (mode, name, _) in &MODES[1..] {
+        let mode = *mode;
+        let add = move |a: f64, b: f64| {
+            let sum = a + b;
+            if sum.is_nan() || a.is_infinite() || b.is_infinite() {
+                return sum;
+            }
+            if sum.is_infinite() {
+                return directed(sum, if sum > 0.0 { Ordering::Less } else { Ordering::Greater }, mode);
+            }
+            if sum == 0.0 && !(a == 0.0 && b == 0.0 && a.to_bits() == b.to_bits()) {
+                return if mode == Mode::Down { -0.0 } else { 0.0 };
+            }
+            directed(sum, two_sum(a, b).1.partial_cmp(&0.0).unwrap_or(Ordering::Equal), mode)
+        };
+        t.binary(&format!("add.{name}.f64 d, a, b;"), add);
+        t.binary(&format!("sub.{name}.f64 d, a, b;"), |a: f64, b: f64| add(a, -b));
+        let mul = |a: f64, b: f64| {
+            let [high, low] = two_product(a, b);
+            directed(high, sign_of_sum(&[low]), mode)
+        };
+        t.binary(&format!("{TAME} mul.{name}.f64 d, a, b;"), |a: u64, b: u64| mul(tame(a), tame(b)));
+        let div = |a: f64, b: f64| {
+            let quotient = a / b;
+            let [high, low] = two_product(quotient, b);
+            let rest = sign_of_sum(&[a, -high, -low]);
+            directed(quotient, if b < 0.0 { rest.reverse() } else { rest }, mode)
+        };
+        t.binary(&format!("{TAME} div.{name}.f64 d, a, b;"), |a: u64, b: u64| div(tame(a), tame(b)));
+        t.binary(&format!("{TAME} rcp.{name}.f64 d, a;"), |a: u64, _: u64| div(1.0, tame(a)));
+        t.binary(&format!("{TAME} abs.f64 a, a; sqrt.{name}.f64 d, a;"), |a: u64, _: u64| {
+            let a = tame(a).abs();
+            let [high, low] = two_product(a.sqrt(), a.sqrt());
+            directed(a.sqrt(), sign_of_sum(&[a, -high, -low]), mode)
+        });
+        // A third operand of the product's size, and of any size.
+        let fma = |a: f64, b: f64, c: f64| {
+            let nearest = a.mul_add(b, c);
+            let [high, low] = two_product(a, b);
+            let exact = sign_of_sum(&[low, high, c, -nearest]);
+            if nearest == 0.0 && exact == Ordering::Equal {
+                return if mode == Mode::Down { -0.0 } else { 0.0 };
+            }
+            directed(nearest, exact, mode)
+        };
+        t.binary(&format!("{TAME} mul.rn.f64 x, a, b; fma.{name}.f64 d, a, b, x;"), |a: u64, b: u64| {
+            fma(tame(a), tame(b), tame(a) * tame(b))
+        });
+        t.binary(
+            &format!("{TAME} mul.rn.f64 x, a, b; neg.f64 x, x; fma.{name}.f64 d, a, b, x;"),
+            |a: u64, b: u64| fma(tame(a), tame(b), -(tame(a) * tame(b))),
+        );
+        t.binary(&format!("{TAME} fma.{name}.f64 d, a, a, b;"), |a: u64, b: u64| {
+            fma(tame(a), tame(a), tame(b))
+        });
+        // Limits: an overflow, an underflow, zeros.
+        let (largest, smallest) = (f64::MAX, f64::from_bits(1));
+        let up = |positive: f64, otherwise: f64| if mode == Mode::Up { positive } else { otherwise };
+        for (operation, a, b, expected) in [
+            ("mul", largest, 2.0, up(f64::INFINITY, largest)),
+            ("mul", smallest, 0.5, up(smallest, 0.0)),
+            ("mul", smallest, -0.5, if mode == Mode::Down { -smallest } else { -0.0 }),
+            ("div", smallest, 3.0, up(smallest, 0.0)),
+            ("div", 1.0, 0.0, f64::INFINITY),
+            ("div", largest, 0.1, up(f64::INFINITY, largest)),
+            ("mul", -0.0, 3.0, -0.0),
+            ("add", 1.0, smallest, up(1.0f64.next_up(), 1.0)),
+            ("mul", f64::INFINITY, 0.0, f64::NAN),
+        ] {
+            let (a, b) = (a.to_bits(), b.to_bits());
+            let code = format!("mov.b64 x, {a:#x}; mov.b64 y, {b:#x}; {operation}.{name}.f64 d, x, y;");
+            t.unary(&code, |_: u32| expected);
+        }
     }
 }

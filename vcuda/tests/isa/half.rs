@@ -1,6 +1,7 @@
 //! float16, bfloat16, their pairs, and pairs of 16-bit integers, PTX ISA 9.7.1, 9.7.4 and 9.7.7.
 
-use crate::lanes::{Lane, Table, require_same};
+use crate::device::{Shape, run};
+use crate::lanes::{HEADER, Lane, Table, require_same};
 use crate::rounding::{BF16, F16, Format, Mode, odd, two_sum};
 use std::cmp::Ordering::{self, Equal, Greater, Less};
 use std::marker::PhantomData;
@@ -518,4 +519,21 @@ fn moves_and_selections() {
         |a: u16, b: u16, c: u32| if c != 0 { a } else { b },
     );
     t.unary("mov.b32 {h, d}, a;", |a: u32| (a >> 16) as u16);
+}
+
+#[test]
+fn forms_of_later_architectures_are_refused() {
+    for code in [
+        "add.rn.f32.f16 r, h, r;",
+        "fma.rn.f32.bf16 r, h, h, r;",
+        "cvt.rs.f16x2.f32 r, r, r, r;",
+        "cvt.rn.satfinite.e2m1x2.f32 h, r, r;",
+        "add.rn.f32x2 x, x, x;",
+    ] {
+        let ptx = format!(
+            "{HEADER}.visible .entry f(.param .u64 out) {{ .reg .b16 h; .reg .b32 r; .reg .b64 x; {code} ret; }}"
+        );
+        let shape = Shape { blocks: 1, threads: 32, shared_bytes: 0 };
+        assert!(run(&ptx, "f", shape, &mut [vec![0; 4]]).is_err(), "{code}");
+    }
 }

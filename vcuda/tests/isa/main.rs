@@ -5,6 +5,7 @@
 mod approximate;
 mod async_copy;
 mod atomic;
+mod call;
 mod cluster;
 mod compare;
 mod control;

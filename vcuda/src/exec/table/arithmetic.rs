@@ -34,10 +34,14 @@ impl Entry<'_> {
     }
 
     pub(super) fn arithmetic64(&self, to: &mut Lower) -> Decoded {
-        if self.direction() != 0 {
-            return Err("a directed rounding in float64 is not supported".to_string());
-        }
         let slots = self.slots(to, true)?;
+        if self.direction() != 0 {
+            let operation = ["add", "sub", "mul", "fma", "div", "sqrt", "rcp"]
+                .iter()
+                .position(|name| *name == self.parts[0]);
+            let operation = operation.unwrap_or(3) as i64; // `mad` is `fma`
+            return done(to.emit::<Directed64>(slots, self.direction() | operation << 2));
+        }
         match self.parts[0] {
             "add" => to.emit::<Add64>(slots, 0),
             "sub" => to.emit::<Sub64>(slots, 0),

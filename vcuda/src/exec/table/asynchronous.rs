@@ -42,7 +42,9 @@ impl Entry<'_> {
                     Location::Shared(at) => SHARED_WINDOW + at,
                     Location::Param(at) => PARAM_WINDOW + at as u64,
                     Location::Global(at) => at,
-                    Location::Local(_) => return Err(format!("{name} is in local memory")),
+                    Location::Local(_) | Location::Frame(_) => {
+                        return Err(format!("{name} is in local memory"));
+                    }
                 };
                 Ok(to.constant(at.wrapping_add(offset).wrapping_add(*addend as u64), true))
             }

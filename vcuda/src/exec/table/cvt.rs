@@ -9,6 +9,9 @@ impl Entry<'_> {
         if self.has("pack") {
             return self.cvt_pack(to);
         }
+        if self.has("rs") {
+            return Err("stochastic rounding is not supported".to_string()); // sm_100
+        }
         let named =
             |name: &&&str| Type::from_name(name).is_some() || matches!(**name, "tf32" | "e4m3x2" | "e5m2x2");
         let mut names = self.parts[1..].iter().filter(named);

@@ -28,6 +28,9 @@ pub(in crate::exec) fn is_pair(ty: Type) -> bool {
 impl Entry<'_> {
     /// `add`, `sub`, `mul`, `fma`, `neg`, `abs`, `min`, `max`, `ex2`, `tanh`.
     pub(super) fn half(&self, to: &mut Lower, ty: Type) -> Decoded {
+        if self.has("f32") {
+            return Err("operands of two types are not supported".to_string()); // sm_100
+        }
         let slots = self.slots(to, false)?;
         let d = slots[0];
         let [mut a, mut b, mut c] = [slots[1], slots[2], slots[3]];

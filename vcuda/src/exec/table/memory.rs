@@ -35,6 +35,7 @@ impl Entry<'_> {
         }
         match symbol {
             Some((Location::Shared(at), offset)) => Ok((SHARED32, to.constant(at, false), offset)),
+            Some((Location::Frame(at), offset)) => Ok((LOCAL, to.frame_address(at, 2, true), offset)),
             Some((Location::Local(at), offset)) => Ok((LOCAL, to.constant(at, true), offset)),
             Some((Location::Global(at), offset)) => Ok((GLOBAL, to.constant(at, true), offset)),
             Some((Location::Param(_), _)) => Err("a store to a kernel parameter".to_string()),

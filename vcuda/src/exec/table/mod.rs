@@ -4,11 +4,14 @@
 use super::access::{Atomic, Atomic32, Atomic64, GENERIC, GLOBAL, LOCAL, Load, SHARED32, SHARED64, Store};
 use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
 use super::atomic::{AtomicVector, Element, Update};
+use super::call::Return;
 use super::cluster::{ClusterBarrier, Mapa32, Mapa64, Rank32, Rank64};
 use super::collective::*;
 use super::control::*;
 use super::convert::{self, Convert, Rounding};
+use super::directed::Directed64;
 use super::float::{self, *};
+use super::heap::{Free, Malloc};
 use super::integer::*;
 use super::lower::{Location, Lower};
 use super::op::NO_PRED;
@@ -88,14 +91,24 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
             let slots = [to.destination(at.operand(0)?, true)?, to.constant(0, true), 0, 0, 0];
             done(to.emit::<Copy64>(slots, 0))
         }
+        ("call", _) => to.emit_call(at.operands),
+        ("return", _) => done(to.emit::<Return>([0; 5], 0)),
         ("ret" | "exit", _) => done(to.emit::<Exit>([0; 5], 0)),
-        ("trap", _) => done(to.emit::<Trap>([0; 5], 0)),
+        ("trap" | "brkpt", _) => done(to.emit::<Trap>([0; 5], 0)),
         ("__assertfail", _) => {
             let [a, b, c, e] = at.variables(to)?;
             done(to.emit::<AssertFail>([0, a, b, c, e], 0))
         }
         ("fence", _) if parts.starts_with(&["fence", "proxy", "async"]) && !at.has("global") => {
             done(to.emit::<ProxyFence>([0; 5], 0))
+        }
+        ("malloc", _) => {
+            let [a, b] = at.variables(to)?;
+            done(to.emit::<Malloc>([0, a, b, 0, 0], 0))
+        }
+        ("free", _) => {
+            let [a] = at.variables(to)?;
+            done(to.emit::<Free>([0, a, 0, 0, 0], 0))
         }
         ("vprintf", _) => {
             let [a, b, c] = at.variables(to)?;
@@ -158,17 +171,18 @@ impl Entry<'_> {
         Ok(slots)
     }
 
-    /// Constants with the places in local memory of the first operands, which are variables of a call.
+    /// Slots with the places in local memory of the first operands, which are variables of a call.
     fn variables<const N: usize>(&self, to: &mut Lower) -> Result<[u16; N], String> {
         let mut slots = [0; N];
         for (i, slot) in slots.iter_mut().enumerate() {
             let Operand::Symbol(name, 0) = self.operand(i)? else {
                 return Err("an argument that is not a .param variable".to_string());
             };
-            let Location::Local(at) = to.locate(name)? else {
-                return Err(format!("{name} is not a .param variable"));
+            *slot = match to.locate(name)? {
+                Location::Local(at) => to.constant(at, false),
+                Location::Frame(at) => to.frame_address(at, i, false),
+                _ => return Err(format!("{name} is not a .param variable")),
             };
-            *slot = to.constant(at, false);
         }
         Ok(slots)
     }

@@ -1,0 +1,262 @@
+//! Calls that cannot be written out in place: of recursive functions, and through addresses.
+//!
+//! Such a function is decoded once a kernel, before the kernel's own body. Each lane has a stack of its own:
+//! a call saves the lane's registers, the return puts them back. The lane's variables are in local memory, the
+//! callee's after its caller's; a special register says where they begin.
+
+use super::fault::FaultKind;
+use super::kernel::Special;
+use super::lower::{Location, Lower};
+use super::op::{Body, Flow, Group, LANES, Op, Warp, lanes_of};
+use super::table::Decoded;
+use crate::ptx::ast::Operand;
+
+/// Where the addresses of functions are, above any other window.
+pub const FUNCTION_WINDOW: u64 = 4 << 60;
+/// Local memory of a thread for the variables of what it calls.
+pub const STACK_BYTES: usize = 16 << 10;
+
+/// What a kernel calls.
+#[derive(Default)]
+pub struct Calls {
+    pub functions: Vec<Callable>,
+    sites: Vec<Site>,
+    /// 64- and 32-bit registers to save.
+    registers: [usize; 2],
+    /// Where the running function's variables begin in local memory.
+    frame: u16,
+}
+
+impl Calls {
+    pub fn new(registers: [usize; 2]) -> Calls {
+        Calls { registers, ..Calls::default() }
+    }
+}
+
+/// A function that is called.
+#[derive(Clone, Copy)]
+pub struct Callable {
+    pub address: u64,
+    pub pc: usize,
+    /// Of its variables, parameters and results first.
+    pub frame_bytes: usize,
+}
+
+/// A `call` instruction.
+struct Site {
+    /// In [`Calls::functions`], if the call is not through an address.
+    function: Option<usize>,
+    caller_bytes: usize,
+    callee_bytes: usize,
+    arguments: Vec<Passed>,
+    results: Vec<Passed>,
+}
+
+/// A parameter or result: where it is among the caller's variables, and among the callee's.
+struct Passed {
+    caller: usize,
+    callee: usize,
+    bytes: usize,
+}
+
+/// What a lane comes back to.
+pub struct Saved {
+    pc: usize,
+    site: usize,
+    frame: u32,
+    registers: Box<[u32]>,
+    preds: Box<[bool]>,
+}
+
+impl Lower<'_> {
+    /// The slot with the place where the function's variables begin.
+    pub fn frame(&mut self) -> u16 {
+        self.special_slot(Special::Frame)
+    }
+
+    pub fn emit_call(&mut self, operands: &[Operand]) -> Decoded {
+        let [Operand::List(returns), callee, Operand::List(arguments), ..] = operands else {
+            return Err("a call of another form".to_string());
+        };
+        let mut callee_bytes = 0;
+        let results = self.passed(returns, &mut callee_bytes)?;
+        let arguments = self.passed(arguments, &mut callee_bytes)?;
+        let (function, a) = match callee {
+            Operand::Function(name) => (Some(self.function(name).ok_or("an unknown function")?), 0),
+            callee => (None, self.source(callee, true)?),
+        };
+        let frame = self.frame();
+        let site = Site { function, caller_bytes: self.frame_bytes(), callee_bytes, arguments, results };
+        let calls = self.calls();
+        calls.frame = frame;
+        calls.sites.push(site);
+        let site = calls.sites.len() - 1;
+        self.emit::<Call>([0, a, 0, 0, 0], site as i64);
+        Ok(())
+    }
+
+    /// Variables of the caller, and their places among the callee's, in whose frame they follow each other.
+    fn passed(&self, variables: &[Operand], callee_bytes: &mut usize) -> Result<Vec<Passed>, String> {
+        let place = |operand: &Operand| {
+            let Operand::Symbol(name, 0) = operand else {
+                return Err("an argument that is not a .param variable".to_string());
+            };
+            let (Location::Local(caller) | Location::Frame(caller)) = self.locate(name)? else {
+                return Err(format!("{name} is not a .param variable"));
+            };
+            let variable = self.variable(name).ok_or_else(|| format!("{name} is not a .param variable"))?;
+            let callee = callee_bytes.next_multiple_of(variable.align.max(1));
+            *callee_bytes = callee + variable.size_bytes;
+            Ok(Passed { caller: caller as usize, callee, bytes: variable.size_bytes })
+        };
+        variables.iter().map(place).collect()
+    }
+}
+
+/// `call`: `imm` is its site; register `a` has the callee's address where the site names none.
+pub struct Call;
+impl Body for Call {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave the address a wide slot, and the frame a narrow one.
+        unsafe { call(warp, op) }
+    }
+}
+
+/// # Safety
+/// As [`Body::run`].
+#[inline(never)]
+unsafe fn call(warp: &mut Warp, op: &Op) -> Flow {
+    let kernel = warp.cta.kernel;
+    let (calls, size) = (&kernel.calls, kernel.local_bytes_per_thread);
+    let site = &calls.sites[op.imm as usize];
+    // SAFETY: the caller's; an address slot is read only where there is one.
+    let (mut frames, addresses): ([u32; LANES], [u64; LANES]) = unsafe {
+        (warp.lanes(calls.frame), if site.function.is_none() { warp.lanes(op.a) } else { [0; LANES] })
+    };
+    let (mask, stay, next) = (warp.mask, warp.active & !warp.mask, warp.pc + 1);
+    warp.calls.resize_with(LANES, Vec::new);
+    let mut targets = [next; LANES];
+    for lane in lanes_of(mask) {
+        let function = match site.function {
+            Some(index) => calls.functions.get(index),
+            None => calls.functions.iter().find(|function| function.address == addresses[lane]),
+        };
+        let Some(function) = function else {
+            let message = format!("a call of {:#x}, which is no function's address", addresses[lane]);
+            return warp.fail_lane(lane, FaultKind::IllegalAddress, message);
+        };
+        let (caller, callee) = (frames[lane] as usize, frames[lane] as usize + site.caller_bytes);
+        if callee + function.frame_bytes.max(site.callee_bytes) > size {
+            let message =
+                format!("{} calls deep: the stack of {STACK_BYTES} bytes is full", warp.calls[lane].len());
+            return warp.fail_lane(lane, FaultKind::IllegalAddress, message);
+        }
+        for passed in &site.arguments {
+            // SAFETY: both are inside the lane's local memory: the caller's variables are, the callee's were
+            // checked just now.
+            unsafe {
+                let local = warp.local.add(lane * size);
+                local.add(caller + passed.caller).copy_to(local.add(callee + passed.callee), passed.bytes);
+            }
+        }
+        let saved = save(warp, lane, next, op.imm as usize, frames[lane]);
+        warp.calls[lane].push(saved);
+        (frames[lane], targets[lane]) = (callee as u32, function.pc);
+    }
+    set_frames(warp, frames);
+    part(warp, targets, stay, next)
+}
+
+/// The end of a called function.
+pub struct Return;
+impl Body for Return {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave the frame a narrow slot.
+        unsafe { come_back(warp, op) }
+    }
+}
+
+/// # Safety
+/// As [`Body::run`].
+#[inline(never)]
+unsafe fn come_back(warp: &mut Warp, _: &Op) -> Flow {
+    let kernel = warp.cta.kernel;
+    let (calls, size) = (&kernel.calls, kernel.local_bytes_per_thread);
+    // SAFETY: the caller's.
+    let mut frames: [u32; LANES] = unsafe { warp.lanes(calls.frame) };
+    let (mask, stay, next) = (warp.mask, warp.active & !warp.mask, warp.pc + 1);
+    let mut targets = [next; LANES];
+    for lane in lanes_of(mask) {
+        let Some(saved) = warp.calls.get_mut(lane).and_then(Vec::pop) else {
+            let message = "a return without a call".to_string();
+            return warp.fail_lane(lane, FaultKind::IllegalInstruction, message);
+        };
+        let (caller, callee) = (saved.frame as usize, frames[lane] as usize);
+        for passed in &calls.sites[saved.site].results {
+            // SAFETY: as for the call's arguments.
+            unsafe {
+                let local = warp.local.add(lane * size);
+                local.add(callee + passed.callee).copy_to(local.add(caller + passed.caller), passed.bytes);
+            }
+        }
+        restore(warp, lane, &saved);
+        (frames[lane], targets[lane]) = (saved.frame, saved.pc);
+    }
+    set_frames(warp, frames);
+    part(warp, targets, stay, next)
+}
+
+fn set_frames(warp: &mut Warp, frames: [u32; LANES]) {
+    let writable = std::mem::replace(&mut warp.writable, warp.mask);
+    // SAFETY: the decoder gave the frame a narrow slot.
+    unsafe { warp.set_lanes(warp.cta.kernel.calls.frame, frames) };
+    warp.writable = writable;
+}
+
+/// Sends the lanes of the mask where they go, and those that the guard left out to `next`.
+fn part(warp: &mut Warp, targets: [usize; LANES], stay: u32, next: usize) -> Flow {
+    for lane in lanes_of(warp.mask) {
+        warp.park(Group { pc: targets[lane], mask: 1 << lane });
+    }
+    if stay != 0 {
+        warp.park(Group { pc: next, mask: stay });
+    }
+    warp.active = 0;
+    warp.resume();
+    Flow::Jump
+}
+
+fn save(warp: &Warp, lane: usize, pc: usize, site: usize, frame: u32) -> Saved {
+    let kernel = warp.cta.kernel;
+    let [wide, narrow] = kernel.calls.registers;
+    let places = (0..2 * wide).map(|i| i / 2 * 2 * LANES + 2 * lane + i % 2);
+    let places = places.chain((0..narrow).map(|i| (2 * wide + i) * LANES + lane));
+    // SAFETY: the kernel's register file begins with so many 64-bit and 32-bit registers, and has so many
+    // predicates.
+    let (registers, preds) = unsafe {
+        let preds = (0..kernel.preds).map(|i| *warp.preds.add(i) >> lane & 1 != 0).collect();
+        (places.map(|i| *warp.regs.add(i)).collect(), preds)
+    };
+    Saved { pc, site, frame, registers, preds }
+}
+
+fn restore(warp: &mut Warp, lane: usize, saved: &Saved) {
+    let [wide, narrow] = warp.cta.kernel.calls.registers;
+    let words = saved.registers.as_chunks::<2>().0;
+    // SAFETY: as in `save`, which made the lists.
+    unsafe {
+        for i in 0..wide {
+            let at = warp.regs.add(i * 2 * LANES + 2 * lane);
+            [*at, *at.add(1)] = words[i];
+        }
+        for i in 0..narrow {
+            *warp.regs.add((2 * wide + i) * LANES + lane) = saved.registers[2 * wide + i];
+        }
+        for (i, &value) in saved.preds.iter().enumerate() {
+            let pred = &mut *warp.preds.add(i);
+            *pred = *pred & !(1 << lane) | (value as u32) << lane;
+        }
+    }
+}
