@@ -10,7 +10,7 @@ mod drive;
 mod mutate;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -28,6 +28,8 @@ const LOAD_STOP: Duration = Duration::from_secs(20);
 const RUN_STOP: Duration = Duration::from_millis(300);
 const LIMIT_BYTES: u64 = 1 << 30;
 const DEVICE_BYTES: usize = 1 << 26;
+/// Before each line that a child says of its cases.
+const MARK: &str = "fuzz: ";
 /// Texts of one kind of failure that are kept.
 const KEPT: usize = 3;
 
@@ -137,37 +139,36 @@ fn child(args: &Args) -> Result<ExitCode, String> {
     let why = || WHERE.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let texts = texts(&args.texts)?;
     let device = Device::new(DEVICE_BYTES);
-    let mut out = std::io::stdout().lock();
-    let mut say =
-        |line: String| writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| e.to_string());
+    // Kernels may print: what is said goes elsewhere.
+    let say = |line: String| eprintln!("{MARK}{line}");
     for number in args.first.. {
         let text = case(args.seed, number, &texts);
-        say(format!("load {number}"))?;
+        say(format!("load {number}"));
         let mut rng = Rng(number);
         let checks = if rng.one_in(2) { Checks::ALL } else { Checks::default() };
         let start = processor_time();
         let result = catch_unwind(AssertUnwindSafe(|| device.load(&text, checks)));
         if processor_time() - start > LOAD_LIMIT {
-            say(format!("failure {number} a load of more than {LOAD_LIMIT:?}"))?;
+            say(format!("failure {number} a load of more than {LOAD_LIMIT:?}"));
         }
         let module = match result {
             Ok(Ok(module)) => module,
             Ok(Err(_)) => continue,
             Err(_) => {
-                say(format!("failure {number} {}", why()))?;
+                say(format!("failure {number} {}", why()));
                 continue;
             }
         };
-        say(format!("run {number}"))?;
+        say(format!("run {number}"));
         for kernel in module.kernels().iter().take(4) {
             if catch_unwind(AssertUnwindSafe(|| device.run(kernel, checks, &mut rng))).is_err() {
-                say(format!("failure {number} {}", why()))?;
+                say(format!("failure {number} {}", why()));
             }
         }
         let mut module = module;
         module.free_variables(&device.memory);
         if device.memory.info().0 != device.free_bytes {
-            say(format!("failure {number} device memory is lost"))?;
+            say(format!("failure {number} device memory is lost"));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -187,12 +188,13 @@ fn start(args: &Args, first: u64) -> Result<Watched, String> {
         command.arg("--texts").arg(texts);
     }
     let mut process =
-        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(|error| error.to_string())?;
-    let out = process.stdout.take().ok_or("the child has no output")?;
+        command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().map_err(|error| error.to_string())?;
+    let out = process.stderr.take().ok_or("the child has no stderr")?;
     let (send, lines) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {
-            if send.send(line).is_err() {
+            let line = line.strip_prefix(MARK).map(str::to_string);
+            if line.is_some_and(|line| send.send(line).is_err()) {
                 break;
             }
         }

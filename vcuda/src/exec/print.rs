@@ -96,8 +96,8 @@ struct Arguments<'a, 'b> {
 
 impl Arguments<'_, '_> {
     fn next(&mut self, bytes: u64) -> Option<u64> {
-        let at = self.at.next_multiple_of(bytes);
-        (self.at, self.count) = (at + bytes, self.count + 1);
+        let at = self.at.wrapping_add(bytes - 1) & !(bytes - 1);
+        (self.at, self.count) = (at.wrapping_add(bytes), self.count + 1);
         let from = self.warp.pointer::<GENERIC>(self.lane, at, bytes, bytes)?;
         // SAFETY: checked just now.
         Some(unsafe {
@@ -118,7 +118,10 @@ impl Arguments<'_, '_> {
             rest = after;
             let Some((&conversion, flags)) = spec.split_last() else { break };
             let long = flags.iter().any(|byte| b"ljztL".contains(byte));
+            // Widths are a few digits; C's library would fill gigabytes with the zeros of a larger one.
+            let wide = flags.split(|byte| !byte.is_ascii_digit()).any(|digits| digits.len() > 4);
             match conversion {
+                _ if wide => out.extend_from_slice(&spec),
                 b'%' => out.push(b'%'),
                 b'd' | b'i' | b'o' | b'u' | b'x' | b'X' if long => {
                     let value = self.next(8)?;
