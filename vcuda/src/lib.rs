@@ -6,4 +6,5 @@ pub mod api;
 pub mod exec;
 pub mod memory;
 pub mod ptx;
+mod shadow;
 pub mod tensor_map;

@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
+use crate::exec::Checks;
+use crate::shadow::{CELL_BYTES, Region, Shadow};
+
 /// Between allocations, never accessible: an overrun meets it.
 const GUARD_BYTES: usize = 4096;
 /// As `cuMemAlloc` aligns.
@@ -11,6 +14,8 @@ const ALIGN_BYTES: usize = 256;
 const PAGE_BYTES: usize = 4096;
 /// Address space to reserve; halved until the host grants it.
 const RESERVED_BYTES: usize = 1 << 42;
+/// The same where every byte has a shadow.
+const WATCHED_BYTES: usize = 1 << 38;
 
 /// The device's memory.
 pub struct Memory {
@@ -18,6 +23,7 @@ pub struct Memory {
     reserved_bytes: usize,
     capacity_bytes: usize,
     state: RwLock<State>,
+    pub(crate) shadow: Shadow,
 }
 
 #[derive(Default)]
@@ -32,7 +38,20 @@ struct State {
 impl Memory {
     /// Reserves address space for a device of `capacity_bytes`.
     pub fn new(capacity_bytes: usize) -> Memory {
-        let mut reserved_bytes = RESERVED_BYTES;
+        Memory::reserve(capacity_bytes, RESERVED_BYTES)
+    }
+
+    /// The same, where the checks keep a shadow of it: modules that are loaded into it tell them of every
+    /// access.
+    pub fn watched(capacity_bytes: usize, checks: Checks) -> Memory {
+        let mut memory = Memory::reserve(capacity_bytes, WATCHED_BYTES);
+        let region = |wanted: bool, bytes: usize| if wanted { Region::new(bytes) } else { None };
+        memory.shadow.written = region(checks.init, memory.reserved_bytes);
+        memory.shadow.cells = region(checks.race, memory.reserved_bytes * CELL_BYTES);
+        memory
+    }
+
+    fn reserve(capacity_bytes: usize, mut reserved_bytes: usize) -> Memory {
         loop {
             // SAFETY: a fresh mapping without access disturbs nothing.
             let base = unsafe {
@@ -43,12 +62,14 @@ impl Memory {
                 let base = base as usize;
                 let state =
                     State { free: BTreeMap::from([(base, base + reserved_bytes)]), ..State::default() };
-                return Memory { base, reserved_bytes, capacity_bytes, state: RwLock::new(state) };
+                let (state, shadow) = (RwLock::new(state), Shadow::default());
+                return Memory { base, reserved_bytes, capacity_bytes, state, shadow };
             }
             reserved_bytes /= 2;
             if reserved_bytes < PAGE_BYTES {
                 // A device without memory: every allocation fails, and says so.
-                return Memory { base: 0, reserved_bytes: 0, capacity_bytes: 0, state: RwLock::default() };
+                let (state, shadow) = (RwLock::default(), Shadow::default());
+                return Memory { base: 0, reserved_bytes: 0, capacity_bytes: 0, state, shadow };
             }
         }
     }
@@ -90,6 +111,9 @@ impl Memory {
             libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED);
             libc::mprotect(start as *mut _, pages, libc::PROT_NONE);
         }
+        if let Some(written) = &self.shadow.written {
+            written.clear(start - self.base, pages);
+        }
         state.used_bytes -= pages;
         let (mut from, mut to) = (start, start + pages + GUARD_BYTES);
         if let Some((&before, &before_end)) = state.free.range(..from).next_back()
@@ -103,6 +127,26 @@ impl Memory {
         }
         state.free.insert(from, to);
         true
+    }
+
+    /// Whether kernels must tell the checks of their accesses.
+    pub fn is_watched(&self) -> bool {
+        self.shadow.written.is_some() || self.shadow.cells.is_some()
+    }
+
+    /// Tells the checks that the host has written `bytes` at `address`.
+    pub fn mark_written(&self, address: u64, bytes: usize) {
+        self.shadow.mark(address as usize - self.base, bytes);
+    }
+
+    /// Tells the checks that the host has copied `bytes` from one place to another.
+    pub fn mark_copied(&self, from: u64, to: u64, bytes: usize) {
+        self.shadow.copy(from as usize - self.base, to as usize - self.base, bytes);
+    }
+
+    /// The address that the shadows begin with.
+    pub(crate) fn base(&self) -> usize {
+        self.base
     }
 
     /// Start and end of the live allocation that an address is in.

@@ -126,6 +126,7 @@ fn start(
             FaultKind::IllegalInstruction => Status::IllegalInstruction,
             FaultKind::Assert => Status::Assert,
             FaultKind::Deadlock => Status::LaunchTimeout,
+            FaultKind::Check => Status::LaunchFailed,
         };
         device().fault.store(status as i32, Ordering::Relaxed);
         status

@@ -140,6 +140,11 @@ fn copy(to: u64, from: u64, bytes: usize, on_device: [bool; 2]) -> Outcome {
     }
     // SAFETY: device ranges are checked, host ranges are the caller's; they may overlap.
     unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
+    match on_device {
+        [true, true] => device().memory.mark_copied(from, to, bytes),
+        [true, false] => device().memory.mark_written(to, bytes),
+        [false, _] => {}
+    }
     Ok(())
 }
 
@@ -154,5 +159,6 @@ fn fill<T: Copy>(to: u64, value: T, count: usize) -> Outcome {
     }
     // SAFETY: checked just now, in size and alignment.
     unsafe { std::slice::from_raw_parts_mut(to as *mut T, count) }.fill(value);
+    device().memory.mark_written(to, bytes);
     Ok(())
 }

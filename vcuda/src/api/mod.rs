@@ -68,8 +68,13 @@ fn device() -> &'static Device {
                 ),
             }
         }
+        let capacity = number("VCUDA_MEMORY_BYTES").unwrap_or_else(available_bytes);
         Device {
-            memory: Memory::new(number("VCUDA_MEMORY_BYTES").unwrap_or_else(available_bytes)),
+            memory: if checks.init || checks.race {
+                Memory::watched(capacity, checks)
+            } else {
+                Memory::new(capacity)
+            },
             options: Options {
                 threads: number("VCUDA_THREADS").unwrap_or(cores),
                 checks,

@@ -56,7 +56,7 @@ element!(u64, u64);
 /// # Safety
 /// The address slot is in the register file.
 #[inline(always)]
-unsafe fn pointers<const SPACE: u8>(warp: &mut Warp, op: &Op, bytes: u64) -> Option<[*mut u8; LANES]> {
+pub unsafe fn pointers<const SPACE: u8>(warp: &mut Warp, op: &Op, bytes: u64) -> Option<[*mut u8; LANES]> {
     let mut at = [0u64; LANES];
     // SAFETY: the caller's.
     unsafe {

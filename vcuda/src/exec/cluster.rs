@@ -67,6 +67,18 @@ pub fn shape(kernel: &Kernel, launch: &Launch) -> Result<[u32; 3], String> {
     Ok(cluster)
 }
 
+impl Cluster {
+    /// Host address and bytes of all its shared memory.
+    pub fn shared_range(&self) -> (usize, usize) {
+        (self.shared as usize, self.ctas as usize * self.stride_bytes)
+    }
+
+    /// From the shared memory of one CTA to the next.
+    pub fn stride_bytes(&self) -> usize {
+        self.stride_bytes
+    }
+}
+
 impl Cta<'_> {
     /// The rank of the CTA that an address of the shared window belongs to.
     pub fn rank_of(&self, address: u64) -> u64 {
@@ -165,6 +177,7 @@ impl Body for ClusterBarrier {
         }
         warp.cluster_owed ^= warp.mask;
         if op.imm != ARRIVE && warp.mask & warp.cluster_arrived == 0 {
+            warp.meet_cluster(false, warp.mask);
             return Flow::Next; // the phase is over already
         }
         Flow::ClusterBarrier

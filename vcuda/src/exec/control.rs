@@ -88,7 +88,7 @@ pub const COUNT: i64 = 2;
 pub const AND: i64 = 3;
 pub const OR: i64 = 4;
 
-/// `bar` and `barrier`: barrier in register `a`, threads in `b` (0: all of the CTA).
+/// `bar` and `barrier`: barrier in register `a`, threads in `b` (0: all of the CTA); `e` 1: `.aligned`.
 pub struct Barrier;
 impl Body for Barrier {
     #[inline(always)]

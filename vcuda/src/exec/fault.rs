@@ -17,6 +17,8 @@ pub enum FaultKind {
     Assert,
     /// Every warp waits for another.
     Deadlock,
+    /// What only the checks see: a read of what nobody wrote, a race, a misused barrier.
+    Check,
 }
 
 /// A fault, with kernel, PTX line, CTA, thread and address in its message.

@@ -72,6 +72,8 @@ pub struct Kernel {
     /// `.reqnctapercluster`: the cluster that every launch has.
     pub cluster: Option<[u32; 3]>,
 
+    /// Of the smallest store, 4 at most; what the race check tells apart.
+    pub(super) granule_bytes: usize,
     pub(super) ops: Vec<Op>,
     /// Slots (d, a, b, c) of the fused multiply-adds in runs.
     pub(super) runs: Vec<[u16; 4]>,

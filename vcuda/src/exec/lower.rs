@@ -3,9 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::access::PARAM_WINDOW;
+use super::access::{self, PARAM_WINDOW};
 use super::allocate::{Allocation, Place, allocate};
 use super::call::{Callable, Calls, STACK_BYTES};
+use super::check::{Check, Kind};
 use super::control::{Branch, Exit};
 use super::convert::WidenU32;
 use super::float::{Fma32, FmaRun};
@@ -228,6 +229,7 @@ impl<'a> Lower<'a> {
                 registers_estimate: registers,
                 max_threads_per_block: block.map_or(1024, |[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
                 cluster: directives.cluster,
+                granule_bytes: 4,
                 ops: Vec::new(),
                 runs: Vec::new(),
                 lists: Vec::new(),
@@ -313,6 +315,31 @@ impl<'a> Lower<'a> {
         let run = self.host.version::<B>();
         self.leader = false;
         self.kernel.ops.push(Op { run, d, a, b, c, e, guard: self.guard, line: self.line, imm });
+    }
+
+    /// Whether accesses have a check before them.
+    pub fn is_watched(&self) -> bool {
+        self.checks.init || self.checks.race
+    }
+
+    /// Before an access of `bytes` at slot `a` plus `imm`: its check, if there are any. `flags` and `elements`
+    /// as [`Check`] has them.
+    pub fn emit_check(&mut self, kind: Kind, at: (u8, u16, i64), bytes: usize, flags: u16, elements: u16) {
+        if !self.is_watched() {
+            return;
+        }
+        if kind.writes() {
+            self.kernel.granule_bytes = self.kernel.granule_bytes.min(bytes);
+        }
+        let (space, a, imm) = at;
+        let slots = [0, a, bytes as u16, kind as u16 | flags, elements];
+        match space {
+            access::GLOBAL => self.emit::<Check<{ access::GLOBAL }>>(slots, imm),
+            access::SHARED32 => self.emit::<Check<{ access::SHARED32 }>>(slots, imm),
+            access::SHARED64 => self.emit::<Check<{ access::SHARED64 }>>(slots, imm),
+            access::LOCAL => self.emit::<Check<{ access::LOCAL }>>(slots, imm),
+            _ => self.emit::<Check<{ access::GENERIC }>>(slots, imm),
+        }
     }
 
     /// `fma.rn.f32`, joined to a run of them where nothing may come between.

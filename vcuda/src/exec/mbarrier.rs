@@ -162,6 +162,9 @@ impl Body for Mbarrier {
             if let Err(message) = done {
                 return warp.fail_lane(lane, FaultKind::IllegalInstruction, message);
             }
+            if op.imm & KIND == ARRIVE {
+                warp.publish(barrier.host, 1 << lane);
+            }
         }
         if op.imm & KIND == ARRIVE {
             // SAFETY: an arrival has a destination.
@@ -193,7 +196,10 @@ impl Body for Wait {
                 _ => Ok(u64::from(state.phase & 1) != token[lane] & 1),
             });
             match holds {
-                Ok(true) => over |= 1 << lane,
+                Ok(true) => {
+                    over |= 1 << lane;
+                    warp.observe(barrier.host, 1 << lane);
+                }
                 Ok(false) => {
                     warp.missed = Some(Missed { barrier, pc: warp.pc });
                 }

@@ -10,6 +10,7 @@ mod async_copy;
 mod atomic;
 mod bulk;
 mod call;
+pub mod check;
 mod cluster;
 mod collective;
 mod control;

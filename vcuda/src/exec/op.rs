@@ -34,6 +34,8 @@ pub enum Flow {
     Exit,
     /// Let another warp run: a spin loop may wait for it.
     Yield,
+    /// Let another warp run first, then do this.
+    Pause,
     /// The same after a wait that has failed, at the mbarrier that `missed` names.
     Miss,
     /// `fault` has been set.

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::check::{Permutation, Watch};
 use super::cluster::{self, Cluster};
 use super::control::BUDGET;
 use super::fault::{Fault, FaultKind};
@@ -27,7 +28,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    fn threads(&self) -> u32 {
+    pub(super) fn threads(&self) -> u32 {
         self.block.iter().product()
     }
 
@@ -47,8 +48,15 @@ pub struct Options {
     pub threads: usize,
     /// What to look for; bounds and alignment always are.
     pub checks: Checks,
-    /// Of the warps' order, where [`Checks`] ask for an unkind one.
+    /// Of the order of warps and CTAs, which is by number only for 0 and no [`Checks`].
     pub seed: u64,
+}
+
+impl Options {
+    /// Whether warps and CTAs run in an order drawn from the seed.
+    pub fn is_unkind(&self) -> bool {
+        self.seed != 0 || self.checks != Checks::default()
+    }
 }
 
 /// What `VCUDA_CHECK` asks for. Modules are decoded for it when they are loaded.
@@ -80,13 +88,16 @@ pub struct Cta<'a> {
     /// Its place in its cluster.
     pub rank: u32,
     pub cluster: &'a Cluster,
-    pub common: &'a Common,
+    pub watch: &'a RefCell<Watch>,
+    pub common: &'a Common<'a>,
     /// The last matrix that a product of its warps has read from shared memory, converted.
     pub panel: RefCell<Panel>,
 }
 
 /// What the CTAs of a launch share.
-pub struct Common {
+pub struct Common<'a> {
+    memory: &'a Memory,
+    options: &'a Options,
     pub start: Instant,
     pub output: Output,
 }
@@ -111,15 +122,19 @@ pub fn run(
     let launch = &Launch { cluster, ..*launch };
     let (clusters, next, failed) = (launch.clusters(), AtomicUsize::new(0), AtomicBool::new(false));
     let fault: Mutex<Option<(usize, Fault)>> = Mutex::new(None);
-    let common = Common { start: Instant::now(), output: Output::default() };
+    let common = Common { memory, options, start: Instant::now(), output: Output::default() };
+    let order = options.is_unkind().then(|| Permutation::new(clusters, options.seed));
     let work = || {
         let mut worker = Worker::new(kernel, launch, params);
+        let threads = worker.warps * LANES * launch.ctas_per_cluster();
+        let watch = RefCell::new(Watch::new(memory, options.checks, threads));
         while !failed.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= clusters {
                 break;
             }
-            if let Err(error) = worker.run_cluster(number, kernel, launch, memory, options, &common) {
+            let number = order.as_ref().map_or(number, |order| order.at(number));
+            if let Err(error) = worker.run_cluster(number, kernel, launch, &watch, &common) {
                 failed.store(true, Ordering::Relaxed);
                 let mut first = fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 if first.as_ref().is_none_or(|(lowest, _)| number < *lowest) {
@@ -127,8 +142,12 @@ pub fn run(
                 }
             }
         }
+        watch.borrow().end(memory);
     };
-    pool::run(options.threads.min(clusters), &work);
+    // One CTA after the other where races are looked for: every finding is the same in every run.
+    let serial = options.checks.race.then(|| memory.shadow.serial.lock());
+    let threads = if serial.is_some() { 1 } else { options.threads };
+    pool::run(threads.min(clusters), &work);
     common.output.flush();
     match fault.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         Some((_, fault)) => Err(fault),
@@ -214,15 +233,18 @@ impl Worker {
         number: usize,
         kernel: &Kernel,
         launch: &Launch,
-        memory: &Memory,
-        options: &Options,
+        watch: &RefCell<Watch>,
         common: &Common,
     ) -> Result<(), Fault> {
+        let Common { memory, options, .. } = *common;
         self.shared.fill(Slot([u32::from_ne_bytes([POISON; 4]); LANES]));
         let [nx, ny, _] = std::array::from_fn(|axis| (launch.grid[axis] / launch.cluster[axis]) as usize);
         let place = [number % nx, number / nx % ny, number / nx / ny].map(|i| i as u32);
         let stride_bytes = self.shared_slots_per_cta * size_of::<Slot>();
         let seed = options.seed.wrapping_add(number as u64);
+        let local = (self.local.as_ptr() as usize, self.local.len() * size_of::<Slot>());
+        let shared = (self.shared.as_ptr() as usize, self.shared.len() * size_of::<Slot>());
+        watch.borrow_mut().begin(seed, place, shared, local, kernel.granule_bytes);
         let cluster = Cluster::new(launch, seed, self.shared.as_mut_ptr().cast(), stride_bytes);
         let [cx, cy, _] = launch.cluster;
         let ctas: Vec<Cta> = (0..launch.ctas_per_cluster() as u32)
@@ -243,6 +265,7 @@ impl Worker {
                     index: std::array::from_fn(|axis| place[axis] * launch.cluster[axis] + inside[axis]),
                     rank,
                     cluster: &cluster,
+                    watch,
                     common,
                     panel: RefCell::default(),
                 }
@@ -286,7 +309,7 @@ impl Worker {
                 });
             }
         }
-        run_warps(&mut warps, &cluster, threads as u32)
+        run_warps(&mut warps, &cluster, threads as u32, options.is_unkind().then_some(seed))
     }
 
     /// The registers that differ from warp to warp or from CTA to CTA.

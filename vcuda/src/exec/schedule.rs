@@ -3,6 +3,7 @@
 
 use std::mem::take;
 
+use super::check::{Random, order};
 use super::cluster::Cluster;
 use super::control::{ARRIVE, COUNT};
 use super::fault::{Fault, FaultKind, Origin};
@@ -14,6 +15,7 @@ enum Stop {
     ClusterBarrier,
     Exited,
     Yield,
+    Pause,
     Miss,
     Fault,
 }
@@ -35,16 +37,27 @@ struct Barriers {
 }
 
 /// Runs the warps of all CTAs, `threads` each. Threads are counted at barriers, so that lanes of one warp
-/// may reach it on different paths, as on Volta and later.
-pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<(), Fault> {
+/// may reach it on different paths, as on Volta and later. `order`: the seed of the warps' turns, which are
+/// theirs by number otherwise.
+pub fn run_warps(
+    warps: &mut [Warp],
+    cluster: &Cluster,
+    threads: u32,
+    order: Option<u64>,
+) -> Result<(), Fault> {
     let new = || Barriers { arrived: [0; 16], wanted: [0; 16], votes: [0; 16], live: threads };
     let mut barriers: Vec<Barriers> = (0..cluster.ctas).map(|_| new()).collect();
     let warps_per_cta = warps.len() / barriers.len();
     let (mut cluster_arrived, mut vain_rounds, mut lost_rounds) = (0, 0, 0);
+    let mut turns: Vec<usize> = (0..warps.len()).collect();
+    let mut random = order.map(Random::new);
     loop {
-        let (mut ran, mut in_vain, mut loops) = (false, true, false);
+        let (mut ran, mut in_vain, mut loops, mut pauses) = (false, true, false, false);
         let before = cluster.engine.borrow().changes();
-        for i in 0..warps.len() {
+        if let Some(random) = &mut random {
+            random.shuffle(&mut turns);
+        }
+        for &i in &turns {
             let rank = i / warps_per_cta;
             loop {
                 if warps[i].active == 0 && !warps[i].resume() {
@@ -60,6 +73,7 @@ pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<
                         let warp = &mut warps[i];
                         let arrives = warp.cta.kernel.ops[warp.pc].imm == ARRIVE;
                         if arrives {
+                            warp.meet_cluster(true, warp.mask);
                             cluster_arrived += warp.mask.count_ones();
                             warp.cluster_arrived |= warp.mask;
                         }
@@ -67,6 +81,10 @@ pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<
                     }
                     Stop::Exited => {}
                     Stop::Miss => break,
+                    Stop::Pause => {
+                        pauses = true;
+                        break;
+                    }
                     Stop::Yield => {
                         loops = true;
                         break;
@@ -75,7 +93,8 @@ pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<
                 }
                 in_vain = false;
                 // An exit may complete a barrier that waits for all who are left.
-                let done = barriers[rank].complete(&mut warps[rank * warps_per_cta..][..warps_per_cta]);
+                let done =
+                    barriers[rank].complete(&mut warps[rank * warps_per_cta..][..warps_per_cta], cluster);
                 if barriers[rank].live == 0 && cluster.exited.get() >> rank & 1 == 0 {
                     cluster.exited.set(cluster.exited.get() | 1 << rank);
                     cluster.engine.borrow_mut().exit(warps[i].cta)?;
@@ -89,6 +108,9 @@ pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<
                     cluster.engine.borrow_mut().proxy.order();
                     for warp in warps.iter_mut() {
                         warp.cluster_arrived = 0;
+                        let gone = warp.blocked.iter().filter(|(_, id)| *id == CLUSTER);
+                        let mask = gone.fold(0, |mask, (group, _)| mask | group.mask);
+                        warp.meet_cluster(false, mask);
                         warp.release(CLUSTER, 0, 0);
                     }
                 }
@@ -96,6 +118,9 @@ pub fn run_warps(warps: &mut [Warp], cluster: &Cluster, threads: u32) -> Result<
         }
         if warps.iter().all(|warp| warp.dead == ALL) {
             return Ok(());
+        }
+        if in_vain && pauses && !loops {
+            continue; // a warp's turn has ended before it has shown whether it gets anywhere
         }
         let vain = in_vain && cluster.engine.borrow().changes() == before;
         vain_rounds = if vain { vain_rounds + 1 } else { 0 };
@@ -119,6 +144,9 @@ impl Barriers {
             warp.fail_lane(lane, FaultKind::IllegalInstruction, format!("barrier {id}: there are 16"));
             return Err(warp.take_fault());
         }
+        let waits = warp.cta.kernel.ops[warp.pc].imm != ARRIVE;
+        let wanted = (self.arrived[id as usize] > 0).then_some(self.wanted[id as usize]);
+        warp.meet_barrier(id, count, waits, wanted)?;
         self.arrived[id as usize] += warp.mask.count_ones();
         self.wanted[id as usize] = count;
         let op = &warp.cta.kernel.ops[warp.pc];
@@ -126,16 +154,17 @@ impl Barriers {
             // SAFETY: the decoder gave a reducing barrier a predicate.
             self.votes[id as usize] += unsafe { warp.pred(op.c) & warp.mask }.count_ones();
         }
-        warp.pass(op.imm != ARRIVE, id);
+        warp.pass(waits, id);
         Ok(())
     }
 
     /// Lets the CTA's warps go on from barriers that all have reached; whether there are any.
-    fn complete(&mut self, warps: &mut [Warp]) -> bool {
+    fn complete(&mut self, warps: &mut [Warp], cluster: &Cluster) -> bool {
         let mut any = false;
         for id in 0..16 {
             let need = if self.wanted[id] == 0 { self.live } else { self.wanted[id] };
             if self.arrived[id] > 0 && self.arrived[id] >= need {
+                order::barrier_done(warps, cluster, id as u32, self.live);
                 let (threads, votes) = (take(&mut self.arrived[id]), take(&mut self.votes[id]));
                 warps.iter_mut().for_each(|warp| warp.release(id as u32, votes, threads));
                 any = true;
@@ -219,6 +248,7 @@ impl Warp<'_> {
                     self.rotate();
                     return Stop::Yield;
                 }
+                Flow::Pause => return Stop::Pause,
                 Flow::Miss => {
                     self.pc += 1;
                     self.rotate();
@@ -266,7 +296,7 @@ impl Warp<'_> {
         self.fail(kind, message)
     }
 
-    fn take_fault(&mut self) -> Fault {
+    pub fn take_fault(&mut self) -> Fault {
         let (kind, message) = self
             .fault
             .take()

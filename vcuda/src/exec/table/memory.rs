@@ -1,6 +1,7 @@
 //! Loads, stores and atomics: their spaces, widths and vectors.
 
 use super::*;
+use crate::exec::check::{Kind, OBSERVES, RELEASES};
 use crate::exec::proxy::{LOAD, STORE, Touch};
 
 impl Entry<'_> {
@@ -78,6 +79,8 @@ impl Entry<'_> {
             slots[0] = to.temp(0);
         }
         let [d, b, c, e] = slots;
+        let kind = if self.is_strong() { Kind::StrongRead } else { Kind::Read };
+        to.emit_check(kind, (space, a, imm), ty.size_bytes() * operands.len(), OBSERVES, 0);
         emit_load(to, space, ty, operands.len(), [d, a, b, c, e], imm)?;
         for slot in &slots[..operands.len()] {
             match ty {
@@ -94,6 +97,19 @@ impl Entry<'_> {
             }
         }
         Ok(())
+    }
+
+    /// An access that is no race with other strong ones.
+    fn is_strong(&self) -> bool {
+        ["volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"].iter().any(|part| self.has(part))
+    }
+
+    fn releases(&self) -> u16 {
+        if self.has("release") || self.has("acq_rel") { RELEASES } else { 0 }
+    }
+
+    fn strong_store(&self) -> (Kind, u16) {
+        (if self.is_strong() { Kind::StrongWrite } else { Kind::Write }, self.releases())
     }
 
     /// Kernel parameters are slots that are filled before the kernel starts: loading one is a move.
@@ -128,6 +144,9 @@ impl Entry<'_> {
             };
         }
         let [d, b, c, e] = slots;
+        let (kind, releases) = self.strong_store();
+        let elements = operands.len() as u16 | (wide as u16) << 8;
+        to.emit_check(kind, (space, a, imm), ty.size_bytes() * operands.len(), releases, elements);
         emit_store(to, space, ty, operands.len(), [d, a, b, c, e], imm)
     }
 
@@ -177,6 +196,8 @@ impl Entry<'_> {
         };
         let slots = [d, a, b, c, operation as u16];
         touch(to, STORE, space, a, imm, ty.size_bytes());
+        let observes = if red { 0 } else { OBSERVES };
+        to.emit_check(Kind::Atomic, (space, a, imm), ty.size_bytes(), observes | self.releases(), 0);
         match (space, wide) {
             (GLOBAL, false) => to.emit::<Atomic32<GLOBAL>>(slots, imm),
             (GLOBAL, true) => to.emit::<Atomic64<GLOBAL>>(slots, imm),
@@ -217,6 +238,8 @@ impl Entry<'_> {
         }
         let (space, a, offset) = self.address(to, self.operand(at)?)?;
         touch(to, STORE, space, a, offset, count * ty.size_bytes());
+        let flags = self.releases() | if at > 0 { OBSERVES } else { 0 };
+        to.emit_check(Kind::Atomic, (space, a, offset), count * ty.size_bytes(), flags, 0);
         let address = to.temp(2);
         if space == SHARED32 {
             to.emit::<convert::WidenU32>([address, a, 0, 0, 0], 0);

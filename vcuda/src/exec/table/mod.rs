@@ -5,6 +5,7 @@ use super::access::{Atomic, Atomic32, Atomic64, GENERIC, GLOBAL, LOCAL, Load, SH
 use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
 use super::atomic::{AtomicVector, Element, Update};
 use super::call::Return;
+use super::check::order::{Fence, WarpSync};
 use super::cluster::{ClusterBarrier, Mapa32, Mapa64, Rank32, Rank64};
 use super::collective::*;
 use super::control::*;
@@ -98,6 +99,10 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
         ("__assertfail", _) => {
             let [a, b, c, e] = at.variables(to)?;
             done(to.emit::<AssertFail>([0, a, b, c, e], 0))
+        }
+        ("membar" | "fence", _) if to.is_watched() && parts.get(1) != Some(&"proxy") => {
+            let is_wide = at.has("gl") || at.has("sys") || at.has("gpu");
+            done(to.emit::<Fence>([0; 5], is_wide as i64))
         }
         ("fence", _) if parts.starts_with(&["fence", "proxy", "async"]) && !at.has("global") => {
             done(to.emit::<ProxyFence>([0; 5], 0))

@@ -90,7 +90,12 @@ impl Entry<'_> {
 
     pub(super) fn barrier(&self, to: &mut Lower) -> Decoded {
         if self.has("warp") {
-            return done(to.emit::<InTurn>([0; 5], 0));
+            to.emit::<InTurn>([0; 5], 0);
+            if to.is_watched() {
+                let members = to.source(self.operand(0)?, false)?;
+                to.emit::<WarpSync>([0, members, 0, 0, 0], 0);
+            }
+            return Ok(());
         }
         let (d, c, kind, first) = match () {
             () if self.has("sync") => (0, 0, SYNC, 0),
@@ -108,7 +113,8 @@ impl Entry<'_> {
             Some(count) => to.source(count, false)?,
             None => to.constant(0, false),
         };
-        done(to.emit::<Barrier>([d, a, b, c, 0], kind))
+        let is_aligned = self.parts[0] == "bar" || self.has("aligned");
+        done(to.emit::<Barrier>([d, a, b, c, is_aligned as u16], kind))
     }
 
     pub(super) fn last_pred(&self, to: &mut Lower) -> Result<u16, String> {

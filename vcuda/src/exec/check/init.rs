@@ -1,0 +1,102 @@
+//! Which bytes have been written: a byte beside each byte of device, shared and local memory. Only what a
+//! kernel reads is asked for; copies from device to device carry it along.
+
+use super::super::op::{LANES, Warp, lanes_of};
+use super::{Finding, Place, Span};
+use crate::memory::Memory;
+
+/// A map of the memory that begins at host address `origin`.
+#[derive(Default)]
+pub struct Written {
+    origin: usize,
+    map: Vec<u8>,
+}
+
+/// The same, wherever the map is.
+#[derive(Clone, Copy)]
+pub struct Map {
+    origin: usize,
+    first: *mut u8,
+}
+
+impl Written {
+    /// A new range: start and bytes.
+    pub fn begin(&mut self, (start, bytes): (usize, usize)) {
+        self.origin = start;
+        self.map.clear();
+        self.map.resize(bytes, 0);
+    }
+
+    pub fn share(&self) -> Map {
+        Map { origin: self.origin, first: self.map.as_ptr().cast_mut() }
+    }
+
+    /// The map of device memory, if there is one.
+    #[inline(always)]
+    pub fn of(memory: &Memory) -> Option<Map> {
+        let region = memory.shadow.written.as_ref()?;
+        Some(Map { origin: memory.base(), first: region.at(0) })
+    }
+}
+
+impl Map {
+    /// The first lane that reads a byte that nobody wrote, and the byte's place in its access.
+    #[inline(always)]
+    pub fn first_unwritten(&self, span: &Span) -> Option<(usize, usize)> {
+        // SAFETY: the addresses have been checked, and the map has a byte for each of theirs. Threads that
+        // mark the same bytes meanwhile race in the kernel itself.
+        unsafe {
+            let place = |lane: usize| self.first.add(span.at[lane] - self.origin);
+            let all = |at: *const u8, bytes: usize| {
+                std::slice::from_raw_parts(at, bytes).iter().fold(1, |all, &byte| all & byte) != 0
+            };
+            let fine = match span.bytes {
+                _ if span.contiguous => all(place(0), LANES * span.bytes),
+                _ if span.uniform => all(place(0), span.bytes),
+                4 => {
+                    lanes_of(span.mask).all(|lane| place(lane).cast::<u32>().read_unaligned() == 0x0101_0101)
+                }
+                bytes => lanes_of(span.mask).all(|lane| all(place(lane), bytes)),
+            };
+            if fine { None } else { self.find_unwritten(span) }
+        }
+    }
+
+    #[cold]
+    fn find_unwritten(&self, span: &Span) -> Option<(usize, usize)> {
+        lanes_of(span.mask).find_map(|lane| {
+            // SAFETY: as above.
+            let unwritten =
+                |&byte: &usize| unsafe { *self.first.add(span.at[lane] - self.origin + byte) } == 0;
+            (0..span.bytes).find(unwritten).map(|byte| (lane, byte))
+        })
+    }
+
+    /// The span is written.
+    #[inline(always)]
+    pub fn mark(&self, span: &Span) {
+        // SAFETY: as above.
+        unsafe {
+            if span.contiguous {
+                return self.first.add(span.at[0] - self.origin).write_bytes(1, LANES * span.bytes);
+            }
+            for lane in lanes_of(span.mask) {
+                let place = self.first.add(span.at[lane] - self.origin);
+                match span.bytes {
+                    4 => place.cast::<u32>().write_unaligned(0x0101_0101),
+                    bytes => place.write_bytes(1, bytes),
+                }
+            }
+        }
+    }
+}
+
+#[cold]
+pub(super) fn finding(warp: &Warp, lane: usize, span: &Span, byte: usize, place: Place) -> Finding {
+    let (bytes, at) = (span.bytes, span.at[lane]);
+    let what = format!(
+        "a read of {bytes} bytes at {}: nobody has written byte {byte} of them",
+        warp.name(at, place)
+    );
+    Finding { lane, what }
+}

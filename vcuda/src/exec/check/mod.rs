@@ -1,0 +1,353 @@
+//! `VCUDA_CHECK`: what a kernel may not do and yet gets away with.
+//!
+//! Before each load, store and atomic of a module that is loaded into watched memory stands a [`Check`] of
+//! the same address. It asks [`init`] whether somebody wrote what is read, and [`race`] whether anything
+//! orders the access with those of other threads; now and then it lets another warp go first. What threads
+//! do to be ordered (barriers, fences, atomics) is told to [`race`] too, by [`order`].
+//!
+//! An operation that touches memory in a way of its own (a matrix load, an asynchronous copy) calls
+//! [`Warp::touch`] for each of its accesses, with the host pointer that [`Warp::pointer`] gave it; a barrier
+//! of its own calls [`Warp::publish`] where threads arrive and [`Warp::observe`] where they go on. Both cost
+//! next to nothing where no checks are asked for.
+
+pub mod init;
+pub mod order;
+pub mod race;
+mod random;
+
+use std::cell::RefCell;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::access::{GENERIC, GLOBAL, LOCAL, SHARED32, SHARED64, pointers};
+use super::fault::FaultKind;
+use super::op::{ALL, Body, Flow, LANES, Op, Warp};
+use crate::memory::Memory;
+use init::Written;
+use race::{Cells, Race};
+pub use random::{Permutation, Random};
+
+/// What an access does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Kind {
+    Read,
+    Write,
+    /// Reads and writes at once.
+    Atomic,
+    /// `ld` and `st` that are relaxed, acquire, release or volatile: no race with each other or an atomic.
+    StrongRead,
+    StrongWrite,
+}
+
+const KINDS: [Kind; 5] = [Kind::Read, Kind::Write, Kind::Atomic, Kind::StrongRead, Kind::StrongWrite];
+
+impl Kind {
+    fn reads(self) -> bool {
+        matches!(self, Kind::Read | Kind::StrongRead | Kind::Atomic)
+    }
+
+    pub fn writes(self) -> bool {
+        !matches!(self, Kind::Read | Kind::StrongRead)
+    }
+
+    fn is_strong(self) -> bool {
+        !matches!(self, Kind::Read | Kind::Write)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Read | Kind::StrongRead => "read",
+            Kind::Write | Kind::StrongWrite => "write",
+            Kind::Atomic => "atomic",
+        }
+    }
+}
+
+/// Where a pointer leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Global,
+    Shared,
+    Local,
+    /// Kernel parameters.
+    Other,
+}
+
+/// Addresses of the lanes in `mask`, `bytes` each.
+pub struct Span {
+    pub at: [usize; LANES],
+    pub bytes: usize,
+    pub mask: u32,
+    /// One after the other, all 32.
+    pub contiguous: bool,
+    /// All the same, all 32.
+    pub uniform: bool,
+}
+
+impl Span {
+    #[inline(always)]
+    fn new(at: [usize; LANES], bytes: usize, mask: u32) -> Span {
+        let (mut apart, mut differ) = (0, 0);
+        for lane in 0..LANES {
+            apart |= at[lane].wrapping_sub(at[0]) ^ (lane * bytes);
+            differ |= at[lane] ^ at[0];
+        }
+        Span { at, bytes, mask, contiguous: apart == 0 && mask == ALL, uniform: differ == 0 && mask == ALL }
+    }
+}
+
+/// What the checks know of a cluster; a host thread has one, and uses it for one cluster after another.
+#[derive(Default)]
+pub struct Watch {
+    /// Of shared and of local memory.
+    shared: Option<Written>,
+    local: Option<Written>,
+    race: Option<Race>,
+    random: Random,
+    /// Accesses until another warp's turn.
+    credit: u32,
+}
+
+impl Watch {
+    /// Watches nothing yet.
+    pub fn new(memory: &Memory, checks: super::run::Checks, threads: usize) -> Watch {
+        let mut watch = Watch::default();
+        if checks.init && memory.is_watched() {
+            (watch.shared, watch.local) = (Some(Written::default()), Some(Written::default()));
+        }
+        if checks.race && memory.is_watched() {
+            watch.race = Some(Race::new(memory, threads));
+        }
+        watch
+    }
+
+    /// A new cluster, whose shared and local memory are these ranges of host addresses.
+    pub fn begin(
+        &mut self,
+        seed: u64,
+        place: [u32; 3],
+        shared: (usize, usize),
+        local: (usize, usize),
+        granule: usize,
+    ) {
+        self.random = Random::new(seed);
+        self.credit = 1 + self.random.below(MOST_CREDIT);
+        if let Some(written) = &mut self.shared {
+            written.begin(shared);
+        }
+        if let Some(written) = &mut self.local {
+            written.begin(local);
+        }
+        if let Some(race) = &mut self.race {
+            race.begin(place, shared, granule);
+        }
+    }
+
+    /// The launch is over.
+    pub fn end(&self, memory: &Memory) {
+        if let Some(race) = &self.race {
+            memory.shadow.now.store(race.time(), Relaxed);
+        }
+    }
+
+    /// Whether it is another warp's turn.
+    #[inline(always)]
+    fn pauses(&mut self) -> bool {
+        self.credit -= 1;
+        if self.credit > 0 {
+            return false;
+        }
+        self.credit = 1 + self.random.below(MOST_CREDIT);
+        true
+    }
+}
+
+/// A warp's turn lasts for half as many accesses on average.
+const MOST_CREDIT: u32 = 128;
+
+/// What was found, in words that [`super::kernel::Kernel::blame`] completes; and by which lane.
+pub struct Finding {
+    pub lane: usize,
+    pub what: String,
+}
+
+/// A strong read that sees what was published there; a strong write that is a fence as well. In `Check`'s `c`.
+pub const OBSERVES: u16 = 1 << 8;
+pub const RELEASES: u16 = 1 << 9;
+
+/// The access of `b` bytes at `a + imm` that the next operation makes: a [`Kind`] and flags in `c`; in `e` a
+/// store's number of elements, and bit 8 for 64-bit ones.
+pub struct Check<const SPACE: u8>;
+impl<const SPACE: u8> Body for Check<SPACE> {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let watch: &RefCell<Watch> = warp.cta.watch;
+        if watch.borrow_mut().pauses() {
+            return Flow::Pause;
+        }
+        // SAFETY: the decoder gave the address a slot.
+        let Some(at) = (unsafe { pointers::<SPACE>(warp, op, op.b.into()) }) else { return Flow::Fault };
+        let at = at.map(|at| at as usize);
+        let span = Span::new(at, op.b.into(), warp.mask);
+        let kind = KINDS[(op.c & 0xff) as usize];
+        let place = match SPACE {
+            GLOBAL => Place::Global,
+            SHARED32 | SHARED64 => Place::Shared,
+            LOCAL => Place::Local,
+            _ => warp.place(at[warp.mask.trailing_zeros() as usize & 31]),
+        };
+        if SPACE == GENERIC || SPACE == LOCAL {
+            let mut differs = false;
+            for lane in 0..LANES {
+                differs |= warp.place(at[lane]) != place;
+            }
+            if differs || place == Place::Other {
+                return apart(warp, &span, kind);
+            }
+        }
+        match examine(warp, &span, place, kind, op.e) {
+            None if kind.is_strong() => {
+                if let Some(race) = &mut watch.borrow_mut().race {
+                    let is_shared = place == Place::Shared;
+                    order::strong(race, &span, warp.first_thread(), kind, is_shared, op.c);
+                }
+                Flow::Next
+            }
+            None => Flow::Next,
+            Some(finding) => warp.fail_lane(finding.lane, FaultKind::Check, finding.what),
+        }
+    }
+}
+
+/// The same for lanes whose addresses lead to different memories.
+#[cold]
+#[inline(never)]
+fn apart(warp: &mut Warp, span: &Span, kind: Kind) -> Flow {
+    for lane in super::op::lanes_of(span.mask) {
+        if warp.touch(lane, span.at[lane] as *const u8, span.bytes, kind).is_none() {
+            return Flow::Fault;
+        }
+    }
+    Flow::Next
+}
+
+#[inline(always)]
+fn examine(warp: &Warp, span: &Span, place: Place, kind: Kind, elements: u16) -> Option<Finding> {
+    let watch = &mut *warp.cta.watch.borrow_mut();
+    let memory = warp.cta.memory;
+    let written = match place {
+        Place::Global => Written::of(memory),
+        Place::Shared => watch.shared.as_ref().map(Written::share),
+        Place::Local => watch.local.as_ref().map(Written::share),
+        Place::Other => None,
+    };
+    if let Some(written) = written {
+        let unwritten = if kind.reads() { written.first_unwritten(span) } else { None };
+        if let Some((lane, byte)) = unwritten {
+            return Some(init::finding(warp, lane, span, byte, place));
+        }
+        if kind.writes() {
+            written.mark(span);
+        }
+    }
+    let race = watch.race.as_mut()?;
+    let conflict = match place {
+        Place::Global => {
+            let cells = Cells::of(memory)?;
+            race.access(&cells, span, warp.first_thread(), warp.pc, kind, |a, b| {
+                warp.stores_same(a, b, elements)
+            })
+        }
+        Place::Shared => {
+            let cells = race.shared_cells();
+            race.access(&cells, span, warp.first_thread(), warp.pc, kind, |a, b| {
+                warp.stores_same(a, b, elements)
+            })
+        }
+        _ => None,
+    }?;
+    Some(race.finding(warp, &conflict, span, kind, place == Place::Shared))
+}
+
+impl Warp<'_> {
+    /// Tells the checks that a lane accesses `bytes` at a host pointer, where they are asked for; `None`
+    /// after a fault.
+    #[inline(always)]
+    pub fn touch(&mut self, lane: usize, at: *const u8, bytes: usize, kind: Kind) -> Option<()> {
+        if !self.cta.memory.is_watched() || bytes == 0 {
+            return Some(());
+        }
+        self.touch_watched(lane, at as usize, bytes, kind)
+    }
+
+    #[inline(never)]
+    fn touch_watched(&mut self, lane: usize, at: usize, bytes: usize, kind: Kind) -> Option<()> {
+        let span = Span { at: [at; LANES], bytes, mask: 1 << lane, contiguous: false, uniform: false };
+        match examine(self, &span, self.place(at), kind, 0) {
+            None => Some(()),
+            Some(finding) => {
+                self.fail_lane(finding.lane, FaultKind::Check, finding.what);
+                None
+            }
+        }
+    }
+
+    fn place(&self, at: usize) -> Place {
+        let cta = self.cta;
+        let inside = |(start, bytes): (usize, usize)| at.wrapping_sub(start) < bytes;
+        match () {
+            () if inside(cta.cluster.shared_range()) => Place::Shared,
+            () if cta.memory.owns(at as u64) => Place::Global,
+            () if inside((self.local as usize, cta.kernel.local_bytes_per_thread * LANES)) => Place::Local,
+            () => Place::Other,
+        }
+    }
+
+    /// The number of lane 0 among the cluster's threads.
+    fn first_thread(&self) -> usize {
+        let warps = (self.cta.launch.threads() as usize).div_ceil(LANES);
+        (self.cta.rank as usize * warps + self.index as usize) * LANES
+    }
+
+    /// Whether two lanes are about to store the same: the store is the next operation.
+    #[cold]
+    fn stores_same(&self, a: usize, b: usize, elements: u16) -> bool {
+        let Some(store) = self.cta.kernel.ops.get(self.pc + 1).filter(|_| elements > 0) else { return false };
+        let wide = elements >> 8 != 0;
+        [store.d, store.b, store.c, store.e][..(elements & 0xff) as usize].iter().all(|&slot| {
+            // SAFETY: the slots of a store, of its width.
+            unsafe {
+                match wide {
+                    true => self.lanes::<u64>(slot)[a] == self.lanes::<u64>(slot)[b],
+                    false => self.lanes::<u32>(slot)[a] == self.lanes::<u32>(slot)[b],
+                }
+            }
+        })
+    }
+
+    /// An address as the kernel knows it, with the memory that it is in.
+    #[cold]
+    fn name(&self, at: usize, place: Place) -> String {
+        let cta = self.cta;
+        match place {
+            Place::Shared => {
+                let (start, _) = cta.cluster.shared_range();
+                let offset = (at - start) % cta.cluster.stride_bytes();
+                match (at - start) / cta.cluster.stride_bytes() {
+                    _ if cta.cluster.ctas == 1 => format!("shared {offset:#x}"),
+                    rank => format!("shared {offset:#x} of CTA {rank} of the cluster"),
+                }
+            }
+            Place::Global => match cta.memory.range_of(at as u64) {
+                Some((start, end)) => {
+                    format!("global {at:#x}, byte {} of an allocation of {}", at as u64 - start, end - start)
+                }
+                None => format!("global {at:#x}"),
+            },
+            _ => {
+                let bytes = cta.kernel.local_bytes_per_thread.max(1);
+                format!("local {:#x}", (at - self.local as usize) % bytes)
+            }
+        }
+    }
+}

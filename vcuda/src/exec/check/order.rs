@@ -1,0 +1,168 @@
+//! What orders threads, as the race check is told of it: barriers, fences and strong accesses; and barriers
+//! that the ISA forbids.
+//!
+//! A thread's fence covers what it has done and seen. Its strong writes (atomics, `st.release`, `.relaxed`,
+//! `.volatile`) then publish that, and whoever reads the same word strongly has seen it. Fences of a CTA's
+//! scope count only for words in shared memory. The reader needs no fence: the usual counter of finished CTAs
+//! has none there.
+
+use super::super::cluster::Cluster;
+use super::super::fault::{Fault, FaultKind};
+use super::super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use super::race::Race;
+use super::{Kind, Span, Watch};
+
+/// `bar.warp.sync` of the lanes in register `a`: orders them.
+pub struct WarpSync;
+impl Body for WarpSync {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave the mask a slot.
+        let members: [u32; LANES] = unsafe { warp.lanes(op.a) };
+        let mask = members[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
+        let first = warp.first_thread();
+        if let Some(race) = &mut warp.cta.watch.borrow_mut().race {
+            race.publish(WARP, first, mask);
+            race.observe(WARP, first, mask);
+            race.forget(WARP);
+        }
+        Flow::Next
+    }
+}
+
+/// `fence` and `membar`; `imm` 1: of a scope wider than the cluster.
+pub struct Fence;
+impl Body for Fence {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let (first, mask) = (warp.first_thread(), warp.mask);
+        if let Some(race) = &mut warp.cta.watch.borrow_mut().race {
+            race.fence(first, mask, op.imm != 0);
+        }
+        Flow::Next
+    }
+}
+
+/// Keys of what has no address.
+const WARP: usize = 1;
+const CLUSTER: usize = 2;
+const BARRIERS: usize = 16;
+
+/// What a strong access orders.
+#[cold]
+#[inline(never)]
+pub fn strong(race: &mut Race, span: &Span, first_thread: usize, kind: Kind, is_shared: bool, flags: u16) {
+    for lane in lanes_of(span.mask) {
+        let key = span.at[lane];
+        if flags & super::OBSERVES != 0 {
+            race.observe(key, first_thread, 1 << lane);
+        }
+        if flags & super::RELEASES != 0 {
+            race.fence(first_thread, 1 << lane, true);
+        }
+        if kind.writes() {
+            race.publish_fenced(key, first_thread + lane, !is_shared);
+        }
+    }
+}
+
+impl Warp<'_> {
+    /// Tells the race check that lanes arrive at the barrier whose host address is given.
+    #[inline(always)]
+    pub fn publish(&mut self, barrier: *const u8, mask: u32) {
+        if self.cta.memory.is_watched()
+            && let Some(race) = &mut self.cta.watch.borrow_mut().race
+        {
+            race.publish(barrier as usize, self.first_thread(), mask);
+        }
+    }
+
+    /// Tells it that lanes go on from that barrier.
+    #[inline(always)]
+    pub fn observe(&mut self, barrier: *const u8, mask: u32) {
+        if self.cta.memory.is_watched()
+            && let Some(race) = &mut self.cta.watch.borrow_mut().race
+        {
+            race.observe(barrier as usize, self.first_thread(), mask);
+        }
+    }
+
+    /// Lanes arrive at the cluster's barrier, or go on from it.
+    pub fn meet_cluster(&mut self, arrives: bool, mask: u32) {
+        match arrives {
+            true => self.publish(CLUSTER as *const u8, mask),
+            false => self.observe(CLUSTER as *const u8, mask),
+        }
+    }
+
+    fn barrier_key(&self, id: u32) -> usize {
+        BARRIERS + (self.cta.rank * 16 + id) as usize
+    }
+
+    /// The lanes of the mask come to barrier `id` for `count` threads (0: all): an error where the ISA
+    /// forbids it. `waits` is false for `bar.arrive`.
+    pub fn meet_barrier(
+        &mut self,
+        id: u32,
+        count: u32,
+        waits: bool,
+        wanted: Option<u32>,
+    ) -> Result<(), Fault> {
+        if !self.cta.options.checks.race {
+            return Ok(());
+        }
+        let ops = &self.cta.kernel.ops;
+        let aligned = ops[self.pc].e != 0;
+        let lane = self.mask.trailing_zeros() as usize;
+        let elsewhere = self
+            .blocked
+            .iter()
+            .find(|(group, _)| group.pc != self.pc + 1 && (aligned || ops[group.pc - 1].e != 0));
+        let what = match (elsewhere, wanted) {
+            (Some((group, other)), _) => Some(format!(
+                "a divergent barrier: lanes {:#010x} of the warp are at barrier {id} while lanes {:#010x} wait \
+                 at barrier {other} at PTX line {}; all lanes must execute the same one",
+                self.mask,
+                group.mask,
+                ops[group.pc - 1].line
+            )),
+            _ if !count.is_multiple_of(LANES as u32) => {
+                Some(format!("barrier {id} for {count} threads, which is no multiple of {LANES}"))
+            }
+            (None, Some(wanted)) if wanted != count => {
+                Some(format!("barrier {id} for {count} threads; others wait there for {wanted} (0: all)"))
+            }
+            _ => None,
+        };
+        if let Some(what) = what {
+            self.fail_lane(lane, FaultKind::Check, what);
+            return Err(self.take_fault());
+        }
+        if !waits {
+            let key = self.barrier_key(id);
+            self.publish(key as *const u8, self.mask);
+        }
+        Ok(())
+    }
+}
+
+/// All have come to barrier `id` of a CTA with these warps.
+pub fn barrier_done(warps: &[Warp], cluster: &Cluster, id: u32, live: u32) {
+    let cta = warps[0].cta;
+    let Watch { race: Some(race), .. } = &mut *cta.watch.borrow_mut() else { return };
+    let key = warps[0].barrier_key(id);
+    let waiting = |warp: &Warp| {
+        warp.blocked.iter().filter(|&&(_, at)| at == id).fold(0, |mask, (group, _)| mask | group.mask)
+    };
+    let count: u32 = warps.iter().map(|warp| waiting(warp).count_ones()).sum();
+    if cluster.ctas == 1 && count == live && !race.knows(key) {
+        return race.join_all();
+    }
+    for warp in warps.iter().filter(|warp| waiting(warp) != 0) {
+        race.publish(key, warp.first_thread(), waiting(warp));
+    }
+    for warp in warps.iter().filter(|warp| waiting(warp) != 0) {
+        race.observe(key, warp.first_thread(), waiting(warp));
+    }
+    race.forget(key);
+}
