@@ -119,14 +119,16 @@ fn start(
         return Err(Status::InvalidValue);
     }
     run(kernel, &launch, &buffer, &device().memory, &device().options).map_err(|fault| {
-        eprintln!("vcuda: {fault}");
+        eprintln!("vcuda: {}: {fault}", fault.kind.check());
         let status = match fault.kind {
             FaultKind::IllegalAddress => Status::IllegalAddress,
             FaultKind::MisalignedAddress => Status::MisalignedAddress,
             FaultKind::IllegalInstruction => Status::IllegalInstruction,
             FaultKind::Assert => Status::Assert,
             FaultKind::Deadlock => Status::LaunchTimeout,
-            FaultKind::Check => Status::LaunchFailed,
+            FaultKind::Uninitialised | FaultKind::Race | FaultKind::Sync | FaultKind::Asynchrony => {
+                Status::LaunchFailed
+            }
         };
         device().fault.store(status as i32, Ordering::Relaxed);
         status

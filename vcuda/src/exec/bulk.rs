@@ -423,7 +423,7 @@ impl Warp<'_> {
             return Some(());
         }
         let message = format!("a bulk copy of {bytes} bytes: it must be a multiple of 16");
-        self.fail_lane(lane, FaultKind::IllegalInstruction, message);
+        self.fail_lane(lane, FaultKind::MisalignedAddress, message);
         None
     }
 

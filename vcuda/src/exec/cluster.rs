@@ -173,7 +173,7 @@ impl Body for ClusterBarrier {
                 _ => "barrier.cluster.wait without an arrive before it",
             };
             let lane = wrong.trailing_zeros() as usize;
-            return warp.fail_lane(lane, FaultKind::IllegalInstruction, message.to_string());
+            return warp.fail_lane(lane, FaultKind::Sync, message.to_string());
         }
         warp.cluster_owed ^= warp.mask;
         if op.imm != ARRIVE && warp.mask & warp.cluster_arrived == 0 {

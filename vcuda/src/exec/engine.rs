@@ -329,7 +329,7 @@ impl Engine {
                     "CTA {:?} exits before this copy into its shared memory has been waited for",
                     cta.index
                 );
-                Err(fault(cta, FaultKind::IllegalInstruction, &what, origin))
+                Err(fault(cta, FaultKind::Asynchrony, &what, origin))
             }
         }
     }
@@ -369,9 +369,8 @@ impl Engine {
             Task::Arrive { warp, lane, before } => {
                 self.land_copies(warp, |at, number, _| at == lane as usize && number < before);
                 for (barrier, _) in &pending.work.completes {
-                    self.update(*barrier, |state| state.arrive(1)).map_err(|what| {
-                        fault(cta, FaultKind::IllegalInstruction, &what, pending.work.origin)
-                    })?;
+                    self.update(*barrier, |state| state.arrive(1))
+                        .map_err(|what| fault(cta, FaultKind::Asynchrony, &what, pending.work.origin))?;
                 }
                 Ok(())
             }
@@ -381,7 +380,7 @@ impl Engine {
     fn complete(&mut self, cta: &Cta, work: &Work) -> Result<(), Fault> {
         for (barrier, bytes) in &work.completes {
             self.update(*barrier, |state| state.transact(-i64::from(*bytes)))
-                .map_err(|what| fault(cta, FaultKind::IllegalInstruction, &what, work.origin))?;
+                .map_err(|what| fault(cta, FaultKind::Asynchrony, &what, work.origin))?;
         }
         Ok(())
     }

@@ -17,8 +17,28 @@ pub enum FaultKind {
     Assert,
     /// Every warp waits for another.
     Deadlock,
-    /// What only the checks see: a read of what nobody wrote, a race, a misused barrier.
-    Check,
+    /// A read of memory that nobody wrote.
+    Uninitialised,
+    /// Two accesses that nothing orders.
+    Race,
+    /// A barrier, or an instruction that lanes execute together, used against its rules.
+    Sync,
+    /// Asynchronous work used before it is done, or against its rules.
+    Asynchrony,
+}
+
+impl FaultKind {
+    /// What finds it: a check as `VCUDA_CHECK` names it; `memory`, `sync` in part, or `instruction`, which are always on.
+    pub fn check(self) -> &'static str {
+        match self {
+            FaultKind::IllegalAddress | FaultKind::MisalignedAddress => "memory",
+            FaultKind::IllegalInstruction | FaultKind::Assert => "instruction",
+            FaultKind::Deadlock | FaultKind::Sync => "sync",
+            FaultKind::Uninitialised => "init",
+            FaultKind::Race => "race",
+            FaultKind::Asynchrony => "async",
+        }
+    }
 }
 
 /// A fault, with kernel, PTX line, CTA, thread and address in its message.

@@ -46,7 +46,7 @@ impl Warp<'_> {
         }
         let lane = self.mask.trailing_zeros() as usize & 31;
         let what = format!("an instruction of the whole warp, executed by lanes {:#010x} of it", self.mask);
-        self.fail_lane(lane, FaultKind::IllegalInstruction, what);
+        self.fail_lane(lane, FaultKind::Sync, what);
         false
     }
 }

@@ -160,7 +160,7 @@ impl Body for Mbarrier {
             };
             drop(engine);
             if let Err(message) = done {
-                return warp.fail_lane(lane, FaultKind::IllegalInstruction, message);
+                return warp.fail_lane(lane, FaultKind::Sync, message);
             }
             if op.imm & KIND == ARRIVE {
                 warp.publish(barrier.host, 1 << lane);
@@ -203,7 +203,7 @@ impl Body for Wait {
                 Ok(false) => {
                     warp.missed = Some(Missed { barrier, pc: warp.pc });
                 }
-                Err(message) => return warp.fail_lane(lane, FaultKind::IllegalInstruction, message),
+                Err(message) => return warp.fail_lane(lane, FaultKind::Sync, message),
             }
         }
         // SAFETY: the decoder gave the result a predicate.

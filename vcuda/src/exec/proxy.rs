@@ -165,7 +165,7 @@ impl Warp<'_> {
         let message = format!(
             "this touches shared memory that the copy of PTX line {line} has yet to write: nobody has waited for it"
         );
-        self.fail_lane(lane, FaultKind::IllegalInstruction, message);
+        self.fail_lane(lane, FaultKind::Asynchrony, message);
         None
     }
 
@@ -178,7 +178,7 @@ impl Warp<'_> {
         let message = format!(
             "this writes shared memory that the copy of PTX line {line} has yet to read: nobody has waited for it"
         );
-        self.fail_lane(lane, FaultKind::IllegalInstruction, message);
+        self.fail_lane(lane, FaultKind::Asynchrony, message);
         None
     }
 
@@ -193,7 +193,7 @@ impl Warp<'_> {
             "this reads shared memory through the async proxy that PTX line {line} has stored to, and no \
              fence.proxy.async comes between"
         );
-        self.fail_lane(lane, FaultKind::IllegalInstruction, message);
+        self.fail_lane(lane, FaultKind::Asynchrony, message);
         None
     }
 }

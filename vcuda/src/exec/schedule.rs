@@ -141,7 +141,7 @@ impl Barriers {
         let (id, count) = warp.wait;
         if id > 15 {
             let lane = warp.mask.trailing_zeros() as usize;
-            warp.fail_lane(lane, FaultKind::IllegalInstruction, format!("barrier {id}: there are 16"));
+            warp.fail_lane(lane, FaultKind::Sync, format!("barrier {id}: there are 16"));
             return Err(warp.take_fault());
         }
         let waits = warp.cta.kernel.ops[warp.pc].imm != ARRIVE;

@@ -268,7 +268,7 @@ impl Warp<'_> {
     fn defer(&mut self, mut product: Product) -> Flow {
         if !self.products.fenced {
             let what = "its registers have been accessed with no wgmma.fence since";
-            return self.fail_lane(0, FaultKind::IllegalInstruction, what.to_string());
+            return self.fail_lane(0, FaultKind::Asynchrony, what.to_string());
         }
         let slots = self.sums(&product).to_vec();
         let is_first = !self.products.products.iter().any(|(other, _)| self.sums(other) == slots);
@@ -408,6 +408,6 @@ impl Body for SumsAtRest {
         let line = warp.cta.kernel.ops[product.line_pc].line;
         let what =
             format!("a register that the wgmma of PTX line {line} has yet to write: its group comes first");
-        warp.fail_lane(0, FaultKind::IllegalInstruction, what)
+        warp.fail_lane(0, FaultKind::Asynchrony, what)
     }
 }

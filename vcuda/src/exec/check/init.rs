@@ -1,6 +1,7 @@
 //! Which bytes have been written: a byte beside each byte of device, shared and local memory. Only what a
 //! kernel reads is asked for; copies from device to device carry it along.
 
+use super::super::fault::FaultKind;
 use super::super::op::{LANES, Warp, lanes_of};
 use super::{Finding, Place, Span};
 use crate::memory::Memory;
@@ -98,5 +99,5 @@ pub(super) fn finding(warp: &Warp, lane: usize, span: &Span, byte: usize, place:
         "a read of {bytes} bytes at {}: nobody has written byte {byte} of them",
         warp.name(at, place)
     );
-    Finding { lane, what }
+    Finding { lane, kind: FaultKind::Uninitialised, what }
 }

@@ -168,6 +168,7 @@ const MOST_CREDIT: u32 = 128;
 /// What was found, in words that [`super::kernel::Kernel::blame`] completes; and by which lane.
 pub struct Finding {
     pub lane: usize,
+    pub kind: FaultKind,
     pub what: String,
 }
 
@@ -214,7 +215,7 @@ impl<const SPACE: u8> Body for Check<SPACE> {
                 Flow::Next
             }
             None => Flow::Next,
-            Some(finding) => warp.fail_lane(finding.lane, FaultKind::Check, finding.what),
+            Some(finding) => warp.fail_lane(finding.lane, finding.kind, finding.what),
         }
     }
 }
@@ -286,7 +287,7 @@ impl Warp<'_> {
         match examine(self, &span, self.place(at), kind, 0) {
             None => Some(()),
             Some(finding) => {
-                self.fail_lane(finding.lane, FaultKind::Check, finding.what);
+                self.fail_lane(finding.lane, finding.kind, finding.what);
                 None
             }
         }

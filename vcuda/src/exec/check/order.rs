@@ -135,7 +135,7 @@ impl Warp<'_> {
             _ => None,
         };
         if let Some(what) = what {
-            self.fail_lane(lane, FaultKind::Check, what);
+            self.fail_lane(lane, FaultKind::Sync, what);
             return Err(self.take_fault());
         }
         if !waits {

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::super::fault::FaultKind;
 use super::super::op::{LANES, Warp, lanes_of};
 use super::{Finding, Kind, Place, Span};
 use crate::memory::Memory;
@@ -380,7 +381,7 @@ impl Race {
                 _ => "read",
             },
         );
-        Finding { lane, what }
+        Finding { lane, kind: FaultKind::Race, what }
     }
 
     /// The CTA of an access.

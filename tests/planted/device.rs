@@ -1,0 +1,137 @@
+//! Launches, with all checks on, of kernels that are compiled from source.
+
+use memo::gpu::{Nvrtc, Target};
+use vcuda::exec::{self, Checks, Fault, Launch, Module, Options};
+use vcuda::memory::Memory;
+
+/// A kernel's argument. Buffers are allocated for the run.
+#[derive(Clone)]
+pub enum Arg {
+    /// A buffer with these bytes.
+    Bytes(Vec<u8>),
+    /// A buffer of as many bytes that nobody has written.
+    Fresh(usize),
+    /// Number `i` of the buffers of the run's first launch.
+    Shared(usize),
+    /// A number, little-endian.
+    Value(Vec<u8>),
+}
+
+impl Arg {
+    pub fn floats(len: usize) -> Arg {
+        let value = |i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+        Arg::Bytes((0..len as u32).flat_map(|i| value(i).to_le_bytes()).collect())
+    }
+
+    pub fn ints(values: &[i32]) -> Arg {
+        Arg::Bytes(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    pub fn int(value: i32) -> Arg {
+        Arg::Value(value.to_le_bytes().to_vec())
+    }
+
+    pub fn float(value: f32) -> Arg {
+        Arg::Value(value.to_le_bytes().to_vec())
+    }
+}
+
+/// One launch of a run.
+#[derive(Clone)]
+pub struct Step {
+    pub kernel: &'static str,
+    pub grid: [u32; 3],
+    pub cluster: u32,
+    pub block: u32,
+    pub shared_bytes: u32,
+    pub args: Vec<Arg>,
+}
+
+/// Launches of one source, one after another.
+#[derive(Clone)]
+pub struct Run {
+    pub name: String,
+    pub source: String,
+    pub steps: Vec<Step>,
+    /// The buffer, of the first launch's, that is the result.
+    pub out: usize,
+}
+
+pub struct Device(Memory);
+
+impl Device {
+    pub fn new() -> Device {
+        Device(Memory::watched(1 << 28, Checks::ALL))
+    }
+
+    /// The result's bytes, or what was found, for each seed.
+    pub fn run<const N: usize>(&self, run: &Run, seeds: [u64; N]) -> [Result<Vec<u8>, Fault>; N] {
+        let target = Target { virtual_driver: true, architecture: "90a" };
+        let ptx = Nvrtc::find().and_then(|nvrtc| nvrtc.compile(&run.name, &run.source, target));
+        let text = String::from_utf8(ptx.unwrap_or_else(|error| panic!("{error:#}"))).expect("PTX is text");
+        let tree = vcuda::ptx::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", run.name));
+        let module =
+            Module::load(&tree, &self.0, Checks::ALL).unwrap_or_else(|error| panic!("{}: {error}", run.name));
+        seeds.map(|seed| self.launch_all(&module, run, seed))
+    }
+
+    fn launch_all(&self, module: &Module, run: &Run, seed: u64) -> Result<Vec<u8>, Fault> {
+        let mut buffers: Vec<(u64, usize)> = Vec::new();
+        let mut done = Ok(());
+        for (i, step) in run.steps.iter().enumerate() {
+            done = done.and_then(|()| self.launch(module, step, seed, &mut buffers, i == 0));
+        }
+        let (address, len) = buffers[run.out];
+        let mut out = vec![0; len];
+        // SAFETY: an allocation of as many bytes; the launches are over.
+        unsafe { std::ptr::copy_nonoverlapping(address as *const u8, out.as_mut_ptr(), len) };
+        buffers.iter().for_each(|&(address, _)| assert!(self.0.free(address)));
+        done.map(|()| out)
+    }
+
+    fn launch(
+        &self,
+        module: &Module,
+        step: &Step,
+        seed: u64,
+        buffers: &mut Vec<(u64, usize)>,
+        first: bool,
+    ) -> Result<(), Fault> {
+        let kernel = module.kernel(step.kernel).expect("a kernel of this name");
+        let mut params = vec![0; kernel.param_bytes];
+        for (i, arg) in step.args.iter().enumerate() {
+            let bytes = match arg {
+                Arg::Value(bytes) => bytes.clone(),
+                Arg::Shared(i) => buffers[*i].0.to_le_bytes().to_vec(),
+                Arg::Bytes(bytes) => {
+                    let address = self.0.alloc(bytes.len()).expect("device memory");
+                    // SAFETY: an allocation of as many bytes, known to nobody else.
+                    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
+                    self.0.mark_written(address, bytes.len());
+                    buffers.push((address, bytes.len()));
+                    address.to_le_bytes().to_vec()
+                }
+                Arg::Fresh(len) => {
+                    let address = self.0.alloc(*len).expect("device memory");
+                    buffers.push((address, *len));
+                    address.to_le_bytes().to_vec()
+                }
+            };
+            assert!(
+                first || !matches!(arg, Arg::Bytes(_) | Arg::Fresh(_)),
+                "buffers belong to the first launch"
+            );
+            if let Some(param) = kernel.params.get(i) {
+                params[param.offset..][..bytes.len()].copy_from_slice(&bytes);
+            }
+        }
+        let launch = Launch {
+            grid: step.grid,
+            cluster: [step.cluster, 1, 1],
+            block: [step.block, 1, 1],
+            dynamic_shared_bytes: step.shared_bytes,
+        };
+        let options = Options { threads: 2, checks: Checks::ALL, seed };
+        exec::run(kernel, &launch, &params, &self.0, &options)
+    }
+}

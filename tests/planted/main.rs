@@ -1,0 +1,66 @@
+//! Planted bugs: kernels that are right, and broken in one named way each. Every bug must be caught by the check
+//! that it is planted for, with every seed; every kernel must pass with all checks on, with every seed.
+//!
+//!     cargo test --release --test planted -- --nocapture      prints the score
+//!
+//! [`small`] are kernels written for this, in the files beside this one; [`ours`] are the project's own.
+
+mod device;
+mod ours;
+mod small;
+
+use device::{Device, Run};
+
+/// A kernel and what can be wrong with it.
+struct Planted {
+    name: String,
+    /// The right one.
+    twin: Run,
+    /// What its first output must be, where that is defined elsewhere.
+    want: Option<Vec<u8>>,
+    bugs: Vec<Bug>,
+}
+
+/// A broken version, and the check that must catch it: `memory`, `init`, `race`, `sync` or `async`; or `result`,
+/// where no rule is broken and the numbers are wrong.
+struct Bug {
+    name: String,
+    check: String,
+    what: String,
+    run: Run,
+}
+
+const SEEDS: [u64; 3] = [1, 2, 3];
+
+#[test]
+fn every_planted_bug_is_caught_and_every_twin_passes() {
+    let device = Device::new();
+    let planted: Vec<Planted> = small::all(&device).into_iter().chain(ours::all()).collect();
+    let (mut caught, mut missed) = (0, Vec::new());
+    for Planted { name, twin, want, bugs } in &planted {
+        let mut want = want.clone();
+        for (seed, done) in SEEDS.iter().zip(device.run(twin, SEEDS)) {
+            match done {
+                Ok(got) if want.get_or_insert_with(|| got.clone()) == &got => {}
+                Ok(_) => missed.push(format!("{name}: the right one is wrong (seed {seed})")),
+                Err(fault) => missed.push(format!("{name}: the right one fails (seed {seed}): {fault}")),
+            }
+        }
+        for Bug { name, check, what, run } in bugs {
+            let found = device.run(run, SEEDS).map(|done| match done {
+                Ok(got) if want.as_ref() == Some(&got) => (false, "nothing found".to_string()),
+                Ok(_) => (check == "result", "other numbers, and nothing found".to_string()),
+                Err(fault) => (fault.kind.check() == check, fault.to_string()),
+            });
+            match found.iter().find(|(right, _)| !right) {
+                None => {
+                    caught += 1;
+                    println!("caught  {name} ({check}): {what}\n        {}", found[0].1);
+                }
+                Some((_, instead)) => missed.push(format!("{name} ({check}): {what}\n        {instead}")),
+            }
+        }
+    }
+    println!("{caught} bugs caught, {} findings amiss, {} right kernels", missed.len(), planted.len());
+    assert!(missed.is_empty(), "\n{}", missed.join("\n"));
+}
