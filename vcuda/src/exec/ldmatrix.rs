@@ -1,9 +1,9 @@
 //! 8x8 matrices of 16-bit elements between shared memory and a warp's registers: `ldmatrix`, `stmatrix`,
 //! `movmatrix`, PTX ISA 9.7.14.5. Lane `l` holds columns `2 (l mod 4)` and the next of row `l / 4`.
 
-use super::access::GENERIC;
 use super::fault::FaultKind;
 use super::op::{ALL, Body, Flow, LANES, Op, Warp};
+use super::proxy::{LOAD, STORE};
 
 /// Bytes of a matrix's row.
 const ROW_BYTES: u64 = 16;
@@ -66,9 +66,12 @@ impl<const N: usize, const TRANSPOSED: bool> Body for LoadMatrix<N, TRANSPOSED> 
             let mut rows: Matrix = [[0; 8]; 8];
             for (i, row) in rows.iter_mut().enumerate() {
                 let lane = 8 * j + i;
-                let Some(from) = warp.pointer::<GENERIC>(lane, at[lane], ROW_BYTES, ROW_BYTES) else {
+                let Some(from) = warp.shared_pointer(lane, at[lane], ROW_BYTES, ROW_BYTES) else {
                     return Flow::Fault;
                 };
+                if warp.reach(lane, from, ROW_BYTES as usize, LOAD).is_none() {
+                    return Flow::Fault;
+                }
                 // SAFETY: checked for as many bytes, and aligned.
                 *row = unsafe { *from.cast() };
             }
@@ -94,9 +97,12 @@ impl<const N: usize, const TRANSPOSED: bool> Body for StoreMatrix<N, TRANSPOSED>
             let rows = matrix(&unsafe { warp.lanes(slot) }, TRANSPOSED);
             for (i, row) in rows.iter().enumerate() {
                 let lane = 8 * j + i;
-                let Some(to) = warp.pointer::<GENERIC>(lane, at[lane], ROW_BYTES, ROW_BYTES) else {
+                let Some(to) = warp.shared_pointer(lane, at[lane], ROW_BYTES, ROW_BYTES) else {
                     return Flow::Fault;
                 };
+                if warp.reach(lane, to, ROW_BYTES as usize, STORE).is_none() {
+                    return Flow::Fault;
+                }
                 // SAFETY: checked for as many bytes, and aligned.
                 unsafe { *to.cast() = *row };
             }

@@ -119,9 +119,7 @@ impl<const SPACE: u8> Body for Touch<SPACE> {
                 _ => warp.lanes(op.a),
             }
         };
-        let (cta, number, bytes) = (warp.cta, warp.number(), op.e as usize);
-        let line = cta.kernel.ops[warp.pc].line;
-        let free = if op.b == STORE { Warp::free } else { Warp::landed };
+        let (cta, bytes) = (warp.cta, op.e as usize);
         for lane in lanes_of(warp.mask) {
             let at = at[lane].wrapping_add(op.imm as u64);
             if SPACE == GENERIC && at >> 60 != SHARED_WINDOW >> 60 {
@@ -129,12 +127,8 @@ impl<const SPACE: u8> Body for Touch<SPACE> {
             }
             // An address that is wrong is the access's own fault.
             let Ok(host) = cta.shared_at(at & !SHARED_WINDOW, bytes as u64) else { continue };
-            if free(warp, lane, host, bytes).is_none() {
+            if warp.reach(lane, host, bytes, op.b).is_none() {
                 return Flow::Fault;
-            }
-            if op.b == STORE {
-                let offset = cta.cluster.offset(host);
-                cta.cluster.engine.borrow_mut().proxy.store(offset, bytes, number, line);
             }
         }
         Flow::Next
@@ -156,6 +150,22 @@ impl Body for ProxyFence {
 }
 
 impl Warp<'_> {
+    /// Before a lane loads or stores `bytes` of shared memory at a host pointer: what [`Touch`] does; `None`
+    /// after a fault.
+    pub fn reach(&mut self, lane: usize, host: *const u8, bytes: usize, access: u16) -> Option<()> {
+        if !self.cta.options.checks.asynchrony {
+            return Some(());
+        }
+        if access == LOAD {
+            return self.landed(lane, host, bytes);
+        }
+        self.free(lane, host, bytes)?;
+        let (cluster, line) = (self.cta.cluster, self.cta.kernel.ops[self.pc].line);
+        let (offset, number) = (cluster.offset(host), self.number());
+        cluster.engine.borrow_mut().proxy.store(offset, bytes, number, line);
+        Some(())
+    }
+
     /// Checks that no copy has yet to write any of `bytes` of shared memory at a host pointer; `None` after a
     /// fault.
     pub fn landed(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
