@@ -174,9 +174,9 @@ fn a_ring_of_stages() {
 #[test]
 fn lanes_of_one_warp_wait_for_each_other() {
     let body = ".reg .b64 at; @leader mbarrier.init.shared.b64 [a], 16; bar.sync 0; mov.u32 b, 0;
-        and.b32 t, tid, 1; setp.eq.u32 p, t, 0; @!p bra other;
+        and.b32 t, tid, 1; setp.eq.u32 p, t, 0; @!p bra rest;
         wait: mbarrier.test_wait.parity.shared.b64 q, [a], 0; add.u32 b, b, 1; @!q bra wait; bra end;
-        other: mbarrier.arrive.shared.b64 _, [a]; mov.u32 b, 0;
+        rest: mbarrier.arrive.shared.b64 _, [a]; mov.u32 b, 0;
         end: setp.gt.u32 p, b, 0; selp.u32 b, 1, 0, p; mad.wide.u32 at, tid, 4, out; st.global.u32 [at], b;";
     let mut buffers = [vec![0; 4 * 32]];
     run(&kernel(body), "k", Shape { blocks: 1, threads: 32, shared_bytes: 0 }, &mut buffers).unwrap();
