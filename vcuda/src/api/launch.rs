@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::device::{MAX_CTAS, MAX_SM_THREADS, MAX_THREADS, SHARED_BYTES, shared_per_sm_bytes};
 use super::module::{Function, FunctionHandle, function};
-use super::{Outcome, Status, context, device, export, put};
-use crate::exec::{FaultKind, Launch, cluster_shape, run};
+use super::{Outcome, Status, context, device, export, profile, put};
+use crate::exec::{FaultKind, Launch, cluster_shape, run_counted};
 
 /// `CUlaunchConfig`.
 #[repr(C)]
@@ -118,7 +118,8 @@ fn start(
     } else if !kernel.params.is_empty() {
         return Err(Status::InvalidValue);
     }
-    run(kernel, &launch, &buffer, &device().memory, &device().options).map_err(|fault| {
+    let counted = run_counted(kernel, &launch, &buffer, &device().memory, &device().options);
+    counted.map(|counters| profile::record(kernel, &launch, &counters)).map_err(|fault| {
         eprintln!("vcuda: {}: {fault}", fault.kind.check());
         let status = match fault.kind {
             FaultKind::IllegalAddress => Status::IllegalAddress,

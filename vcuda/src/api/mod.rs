@@ -10,6 +10,7 @@ mod event;
 mod launch;
 mod memory;
 mod module;
+mod profile;
 mod refused;
 mod stream;
 mod tensor_map;

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::device::{SHARED_BYTES, shared_opt_in_bytes};
-use super::{Outcome, Status, context, device, export, put};
+use super::{Outcome, Status, context, device, export, profile, put};
 use crate::exec::{Kernel, Module};
 use crate::ptx;
 
@@ -168,8 +168,8 @@ fn load(out: *mut Handle, text: &str) -> Outcome {
         Status::InvalidPtx
     };
     let tree = ptx::parse(text).map_err(|error| invalid(&error))?;
-    let module =
-        Module::load(&tree, &device().memory, device().options.checks).map_err(|error| invalid(&error))?;
+    let load = if profile::is_on() { Module::load_counted } else { Module::load };
+    let module = load(&tree, &device().memory, device().options.checks).map_err(|error| invalid(&error))?;
     let count = module.kernels().len();
     let loaded = Box::into_raw(Box::new(Loaded { module, functions: Vec::new() }));
     let function =

@@ -35,6 +35,8 @@ impl Body for AsyncCopy {
             }
             _ => {}
         }
+        let reads = (0..LANES).fold(0, |mask, lane| mask | u32::from(taken[lane] > 0) << lane);
+        warp.count_copies(&to, &from, op.imm as u64, reads);
         for lane in lanes_of(warp.mask) {
             let taken = taken[lane] as usize;
             if taken > bytes {

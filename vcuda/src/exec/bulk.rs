@@ -7,6 +7,7 @@ use super::access::GLOBAL;
 use super::engine::{Source, Work};
 use super::fault::{Fault, FaultKind};
 use super::op::{Barrier, Body, Flow, LANES, Op, Warp, lanes_of};
+use super::profile::Action;
 use super::run::POISON;
 
 /// "To one CTA": there is no mask of CTAs.
@@ -229,6 +230,9 @@ impl Body for BulkLoad {
                 false => warp.shared_pointer(lane, from[lane], count.into(), 16),
             };
             let Some(from) = from else { return Flow::Fault };
+            if is_global {
+                warp.count_stretch(Action::Bulk, from as u64, count.into(), false);
+            }
             if !is_global && warp.readable(lane, from, count as usize).is_none() {
                 return Flow::Fault;
             }
@@ -275,6 +279,7 @@ impl Body for BulkStore {
             let Some(to) = warp.pointer::<GLOBAL>(lane, to[lane], count.into(), 16) else {
                 return Flow::Fault;
             };
+            warp.count_stretch(Action::Bulk, to as u64, count.into(), true);
             let Some(from) = warp.shared_pointer(lane, from[lane], count.into(), 16) else {
                 return Flow::Fault;
             };

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::call::Calls;
 use super::op::Op;
+use super::profile::counters::Marks;
 
 /// A kernel parameter's place in the parameter buffer.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,8 @@ pub struct Kernel {
 
     /// Of the smallest store, 4 at most; what the race check tells apart.
     pub(super) granule_bytes: usize,
+    /// How its instructions are counted.
+    pub(super) marks: Marks,
     pub(super) ops: Vec<Op>,
     /// Slots (d, a, b, c) of the fused multiply-adds in runs.
     pub(super) runs: Vec<[u16; 4]>,

@@ -14,6 +14,7 @@ use super::inline::Flat;
 use super::integer::w32;
 use super::kernel::{Constant, Kernel, Param, ParamSlot, Special};
 use super::op::{Body, Host, NO_PRED, Op};
+use super::profile::counters::Marks;
 use super::run::Checks;
 use super::table;
 use super::wgmma::SumsAtRest;
@@ -44,19 +45,21 @@ pub enum Location {
 pub struct Lower<'a> {
     pub host: Host,
     pub checks: Checks,
+    /// Operations that count come before the instructions.
+    pub counts: bool,
     flat: &'a Flat,
     allocation: Allocation,
     locations: HashMap<String, Location>,
     globals: &'a HashMap<String, Location>,
-    kernel: Kernel,
+    pub(super) kernel: Kernel,
     next_slot: usize,
     constants: HashMap<(u64, bool), u16>,
     specials: HashMap<Special, u16>,
     params: HashMap<(usize, usize, bool, bool), u16>,
     temps: [u16; 4],
     /// Of the instruction being decoded.
-    guard: u16,
-    line: u32,
+    pub(super) guard: u16,
+    pub(super) line: u32,
     /// Operations that branch to `imm`.
     branches: Vec<usize>,
     /// The operation that holds the last run of multiply-adds.
@@ -67,7 +70,7 @@ pub struct Lower<'a> {
     /// The bodies' variables, where the kernel calls functions.
     variables: HashMap<&'a str, &'a Variable>,
     /// The next operation is a branch target: nothing is joined to what precedes it.
-    leader: bool,
+    pub(super) leader: bool,
     /// Slots of the sums of asynchronous matrix products, if they are watched.
     sums: HashSet<u16>,
 }
@@ -82,10 +85,11 @@ pub fn lower(
     globals: &HashMap<String, Location>,
     shared: &[Variable],
     host: Host,
-    checks: Checks,
+    (checks, counts): (Checks, bool),
 ) -> Result<Kernel, (u32, String)> {
     let allocation = allocate(flat).ok_or((function.line, "too many registers live at once".to_string()))?;
     let mut lower = Lower::new(function, flat, allocation, globals, shared, host, checks);
+    lower.counts = counts;
     let kernel = &lower.kernel;
     for (bytes, limit, what) in [
         (kernel.param_bytes, MAX_PARAM_BYTES, "parameters"),
@@ -201,6 +205,7 @@ impl<'a> Lower<'a> {
         Lower {
             host,
             checks,
+            counts: false,
             flat,
             locations,
             globals,
@@ -230,6 +235,7 @@ impl<'a> Lower<'a> {
                 max_threads_per_block: block.map_or(1024, |[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
                 cluster: directives.cluster,
                 granule_bytes: 4,
+                marks: Marks::default(),
                 ops: Vec::new(),
                 runs: Vec::new(),
                 lists: Vec::new(),

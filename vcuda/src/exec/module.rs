@@ -25,10 +25,28 @@ impl Module {
     /// # Errors
     /// Anything that cannot be run, naming function, PTX line and instruction; out of memory.
     pub fn load(ast: &ast::Module, memory: &Memory, checks: Checks) -> Result<Module, LoadError> {
+        Module::load_for(ast, memory, checks, false)
+    }
+
+    /// The same, for [`run_counted`](super::run_counted).
+    ///
+    /// # Errors
+    /// As [`Module::load`].
+    pub fn load_counted(ast: &ast::Module, memory: &Memory, checks: Checks) -> Result<Module, LoadError> {
+        Module::load_for(ast, memory, checks, true)
+    }
+
+    fn load_for(
+        ast: &ast::Module,
+        memory: &Memory,
+        checks: Checks,
+        counts: bool,
+    ) -> Result<Module, LoadError> {
         let mut module = Module { kernels: Vec::new(), variables: HashMap::new() };
         let functions = Functions::new(ast);
-        let loaded =
-            module.place(ast, &functions, memory).and_then(|()| module.decode(ast, &functions, checks));
+        let loaded = module
+            .place(ast, &functions, memory)
+            .and_then(|()| module.decode(ast, &functions, checks, counts));
         if let Err(message) = loaded {
             module.free_variables(memory);
             return Err(LoadError { message });
@@ -69,7 +87,13 @@ impl Module {
         Ok(())
     }
 
-    fn decode(&mut self, ast: &ast::Module, functions: &Functions, checks: Checks) -> Result<(), String> {
+    fn decode(
+        &mut self,
+        ast: &ast::Module,
+        functions: &Functions,
+        checks: Checks,
+        counts: bool,
+    ) -> Result<(), String> {
         let host = Host::detect();
         let variables = self.variables.iter().map(|(name, &(address, _))| (name.as_str(), address));
         let globals: HashMap<String, Location> = variables
@@ -87,7 +111,7 @@ impl Module {
             let at = |line: u32, message: String| format!("{}: line {line}: {message}", function.name);
             let flat =
                 inline(functions, function, &mut size).map_err(|error| at(error.line, error.message))?;
-            let mut kernel = lower(function, &flat, &globals, &named(&flat, &shared), host, checks)
+            let mut kernel = lower(function, &flat, &globals, &named(&flat, &shared), host, (checks, counts))
                 .map_err(|(line, message)| at(line, message))?;
             kernel.source_lines = source_lines(ast, &flat.instructions);
             self.kernels.push(kernel);

@@ -13,6 +13,7 @@ use super::kernel::{Kernel, Special};
 use super::op::{ALL, LANES, Warp};
 use super::pool;
 use super::print::Output;
+use super::profile::Counters;
 use super::schedule::run_warps;
 use super::wgmma::{Panel, Pending};
 use crate::memory::Memory;
@@ -89,6 +90,7 @@ pub struct Cta<'a> {
     pub rank: u32,
     pub cluster: &'a Cluster,
     pub watch: &'a RefCell<Watch>,
+    pub counters: &'a RefCell<Counters>,
     pub common: &'a Common<'a>,
     /// The last matrix that a product of its warps has read from shared memory, converted.
     pub panel: RefCell<Panel>,
@@ -117,6 +119,21 @@ pub fn run(
     memory: &Memory,
     options: &Options,
 ) -> Result<(), Fault> {
+    run_counted(kernel, launch, params, memory, options).map(|_| ())
+}
+
+/// The same, and what it did; nothing is counted unless the module was loaded for it.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_counted(
+    kernel: &Kernel,
+    launch: &Launch,
+    params: &[u8],
+    memory: &Memory,
+    options: &Options,
+) -> Result<Counters, Fault> {
+    let total = Mutex::new(Counters::new(kernel));
     let cluster = cluster::shape(kernel, launch)
         .map_err(|message| Fault { kind: FaultKind::IllegalInstruction, message })?;
     let launch = &Launch { cluster, ..*launch };
@@ -128,13 +145,14 @@ pub fn run(
         let mut worker = Worker::new(kernel, launch, params);
         let threads = worker.warps * LANES * launch.ctas_per_cluster();
         let watch = RefCell::new(Watch::new(memory, options.checks, threads));
+        let counters = RefCell::new(Counters::new(kernel));
         while !failed.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= clusters {
                 break;
             }
             let number = order.as_ref().map_or(number, |order| order.at(number));
-            if let Err(error) = worker.run_cluster(number, kernel, launch, &watch, &common) {
+            if let Err(error) = worker.run_cluster(number, kernel, launch, (&watch, &counters), &common) {
                 failed.store(true, Ordering::Relaxed);
                 let mut first = fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 if first.as_ref().is_none_or(|(lowest, _)| number < *lowest) {
@@ -143,6 +161,7 @@ pub fn run(
             }
         }
         watch.borrow().end(memory);
+        total.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&counters.into_inner());
     };
     // One CTA after the other where races are looked for: every finding is the same in every run.
     let serial = options.checks.race.then(|| memory.shadow.serial.lock());
@@ -151,7 +170,7 @@ pub fn run(
     common.output.flush();
     match fault.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         Some((_, fault)) => Err(fault),
-        None => Ok(()),
+        None => Ok(total.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())),
     }
 }
 
@@ -233,7 +252,7 @@ impl Worker {
         number: usize,
         kernel: &Kernel,
         launch: &Launch,
-        watch: &RefCell<Watch>,
+        (watch, counters): (&RefCell<Watch>, &RefCell<Counters>),
         common: &Common,
     ) -> Result<(), Fault> {
         let Common { memory, options, .. } = *common;
@@ -266,6 +285,7 @@ impl Worker {
                     rank,
                     cluster: &cluster,
                     watch,
+                    counters,
                     common,
                     panel: RefCell::default(),
                 }

@@ -9,6 +9,7 @@ use super::bulk::{Kind, Reduce, apply, decode};
 use super::engine::Source;
 use super::fault::FaultKind;
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use super::profile::Action;
 use crate::memory::Memory;
 use crate::tensor_map::{MAP_ALIGN, MAP_BYTES, TensorMap};
 
@@ -81,6 +82,17 @@ impl Tile {
                 "a tensor copy at {:?} reaches {bytes} bytes at {start:#x}, outside every allocation",
                 &self.at[..self.map.rank]
             )),
+        }
+    }
+
+    /// Counts the box's rows in global memory.
+    fn count(&self, warp: &mut Warp, writes: bool) {
+        if warp.is_counted() {
+            for row in self.rows() {
+                if let Ok(Some((at, bytes))) = self.global_row(&row, warp.cta.memory) {
+                    warp.count_stretch(Action::Tensor, at as u64, bytes as u64, writes);
+                }
+            }
         }
     }
 
@@ -180,6 +192,7 @@ impl Body for TensorLoad {
             let Some(writes) = warp.claim(lane, &targets, bytes) else { return Flow::Fault };
             let work = targets.work(warp, lane, Source::Taken(Vec::new()), writes);
             let tile = Tile { map, at, offset: to[lane] as usize & 0x3ff };
+            tile.count(warp, false);
             let pointers = targets.pointers;
             let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |_, memory| {
                 // SAFETY: the pointers were checked for the box when the copy was issued.
@@ -218,6 +231,7 @@ impl Body for TensorStore {
             }
             let work = warp.store_work(lane, pointer, bytes);
             let tile = Tile { map, at, offset: from[lane] as usize & 0x3ff };
+            tile.count(warp, true);
             let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, memory| {
                 // SAFETY: the box was checked when the copy was issued.
                 unsafe { tile.store(from, reduce, memory) }

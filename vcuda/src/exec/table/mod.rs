@@ -27,6 +27,9 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
     let parts: Vec<&str> = instruction.opcode.iter().map(String::as_str).collect();
     let at = Entry { parts: &parts, operands: &instruction.operands };
     let ty = at.ty();
+    if to.counts {
+        at.count(to)?;
+    }
     if at.has("b128") {
         return Err("128-bit registers are not supported".to_string());
     }
@@ -200,6 +203,7 @@ impl Entry<'_> {
 
 mod arithmetic;
 mod asynchronous;
+mod count;
 mod cvt;
 mod half;
 mod matrix;

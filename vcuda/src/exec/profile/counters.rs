@@ -1,0 +1,277 @@
+//! What is counted: how often each straight run of instructions ran, and what each access touched.
+
+use std::collections::HashMap;
+
+use super::class::{Class, Flops, Unit};
+use crate::exec::kernel::Kernel;
+
+/// Bytes of a sector: the unit of the traffic to L2 and device memory.
+pub const SECTOR_BYTES: u64 = 32;
+
+/// Memories that are counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Space {
+    Global,
+    Shared,
+    Local,
+}
+
+impl Space {
+    pub const COUNT: usize = 3;
+    pub const NAMES: [&'static str; Space::COUNT] = ["global", "shared", "local"];
+}
+
+/// What an access is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Action {
+    Load,
+    Store,
+    Atomic,
+    /// `cp.async`.
+    CopyAsync,
+    /// `cp.async.bulk` and its reductions.
+    Bulk,
+    /// `cp.async.bulk.tensor` and its reductions.
+    Tensor,
+    /// `ldmatrix` and `stmatrix`.
+    Matrix,
+    /// Operands of `wgmma` in shared memory.
+    Product,
+}
+
+impl Action {
+    pub const COUNT: usize = 8;
+    pub const NAMES: [&'static str; Action::COUNT] =
+        ["load", "store", "atomic", "cp_async", "bulk", "tensor", "matrix", "wgmma"];
+}
+
+/// Traffic of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Instructions of warps.
+    pub requests: u64,
+    /// Bytes that the lanes asked for, one lane's beside the next one's even where they are the same.
+    pub bytes: u64,
+    /// Sectors of 32 bytes; in shared memory wavefronts.
+    pub units: u64,
+    /// As many as the same bytes would take side by side and without conflicts, if that is fewer.
+    pub ideal: u64,
+}
+
+impl Traffic {
+    fn add(&mut self, other: &Traffic) {
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+        self.units += other.units;
+        self.ideal += other.ideal;
+    }
+}
+
+/// How an instruction is counted.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::exec) struct Mark {
+    pub class: Class,
+    pub flops: Option<Flops>,
+    /// Its place in [`Counters::tallies`]: its own, or of the straight run that it is in.
+    pub tally: u32,
+}
+
+/// How a kernel is counted: empty where it is not.
+#[derive(Default)]
+pub(in crate::exec) struct Marks {
+    pub tallies: usize,
+    pub instructions: Vec<Mark>,
+    /// The PTX lines of accesses.
+    pub accesses: Vec<u32>,
+    /// The run that the next instruction belongs to, unless it is a branch target.
+    pub open: Option<u32>,
+}
+
+/// How often a run was executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::exec) struct Tally {
+    /// By warps.
+    pub issued: u64,
+    /// By lanes that were active, and by those whose guard held.
+    pub active: u64,
+    pub executed: u64,
+}
+
+/// The counts of one host thread, or summed of a launch.
+#[derive(Default)]
+pub struct Counters {
+    pub(in crate::exec) tallies: Vec<Tally>,
+    /// Units beyond the ideal, of each access.
+    pub(in crate::exec) excess: Vec<u64>,
+    pub traffic: [[Traffic; Action::COUNT]; Space::COUNT],
+    /// Conditional and indexed branches of warps, and those at which lanes parted.
+    pub branches: u64,
+    pub divergent_branches: u64,
+    /// Sectors of global memory that were touched.
+    pub read: Sectors,
+    pub written: Sectors,
+}
+
+impl Counters {
+    /// For a kernel; counts nothing if that was not loaded for it.
+    pub fn new(kernel: &Kernel) -> Counters {
+        Counters {
+            tallies: vec![Tally::default(); kernel.marks.tallies],
+            excess: vec![0; kernel.marks.accesses.len()],
+            ..Counters::default()
+        }
+    }
+
+    /// Adds what another thread counted of the same kernel.
+    pub fn add(&mut self, other: &Counters) {
+        for (sum, tally) in self.tallies.iter_mut().zip(&other.tallies) {
+            sum.issued += tally.issued;
+            sum.active += tally.active;
+            sum.executed += tally.executed;
+        }
+        self.excess.iter_mut().zip(&other.excess).for_each(|(sum, excess)| *sum += excess);
+        for (sum, traffic) in self.traffic.iter_mut().flatten().zip(other.traffic.iter().flatten()) {
+            sum.add(traffic);
+        }
+        self.branches += other.branches;
+        self.divergent_branches += other.divergent_branches;
+        self.read.add(&other.read);
+        self.written.add(&other.written);
+    }
+
+    /// Traffic of one kind.
+    pub fn traffic(&self, space: Space, action: Action) -> Traffic {
+        self.traffic[space as usize][action as usize]
+    }
+
+    /// All traffic of a space.
+    pub fn all_traffic(&self, space: Space) -> Traffic {
+        let mut sum = Traffic::default();
+        self.traffic[space as usize].iter().for_each(|traffic| sum.add(traffic));
+        sum
+    }
+
+    /// Bytes that must come from or go to device memory at least: each touched sector once.
+    pub fn compulsory_bytes(&self) -> u64 {
+        (self.read.count() + self.written.count()) * SECTOR_BYTES
+    }
+
+    /// The accesses that take the most units beyond the ideal, worst first.
+    pub fn worst_accesses<'a>(&self, kernel: &'a Kernel, most: usize) -> Vec<Access<'a>> {
+        let all = kernel.marks.accesses.iter().zip(&self.excess);
+        let mut accesses: Vec<Access> = all
+            .filter(|&(_, &excess)| excess > 0)
+            .map(|(&ptx_line, &excess)| {
+                let source = kernel.source_lines.get(&ptx_line).map(String::as_str);
+                Access { ptx_line, source, excess }
+            })
+            .collect();
+        accesses.sort_by_key(|access| (std::cmp::Reverse(access.excess), access.ptx_line));
+        accesses.truncate(most);
+        accesses
+    }
+
+    /// Instructions and operations.
+    pub fn totals(&self, kernel: &Kernel) -> Totals {
+        let mut totals = Totals::default();
+        for mark in &kernel.marks.instructions {
+            let tally = self.tallies[mark.tally as usize];
+            totals.instructions[mark.class as usize] += tally.issued;
+            totals.active += tally.active;
+            totals.executed += tally.executed;
+            if let Some(flops) = mark.flops {
+                let times = if flops.of_warp { tally.issued } else { tally.executed };
+                totals.flops[flops.unit as usize] += flops.count * times;
+            }
+        }
+        totals
+    }
+}
+
+/// An access that could be better.
+pub struct Access<'a> {
+    pub ptx_line: u32,
+    /// `file:line`, where the PTX has it.
+    pub source: Option<&'a str>,
+    /// Sectors or wavefronts beyond the ideal.
+    pub excess: u64,
+}
+
+/// Instructions and operations of a launch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Of warps, by [`Class`].
+    pub instructions: [u64; Class::COUNT],
+    /// Of lanes: active ones, and those whose guard held.
+    pub active: u64,
+    pub executed: u64,
+    /// By [`Unit`].
+    pub flops: [u64; Unit::COUNT],
+}
+
+impl Totals {
+    /// Instructions that warps issued.
+    pub fn issued(&self) -> u64 {
+        self.instructions.iter().sum()
+    }
+
+    /// Active lanes of the average instruction, of 32.
+    pub fn lanes_per_instruction(&self) -> f64 {
+        self.active as f64 / self.issued().max(1) as f64
+    }
+}
+
+/// Words of 64 sectors that a page of the set has: 64 KiB of memory.
+const PAGE_WORDS: usize = 32;
+
+/// A set of sectors.
+#[derive(Default)]
+pub struct Sectors {
+    pages: HashMap<u64, usize>,
+    bits: Vec<[u64; PAGE_WORDS]>,
+    /// The last page that was looked up, and its place.
+    last: Option<(u64, usize)>,
+}
+
+impl Sectors {
+    /// Adds a sector by its number: address / 32.
+    pub fn insert(&mut self, sector: u64) {
+        let (page, at) = (sector / (PAGE_WORDS as u64 * 64), sector as usize % (PAGE_WORDS * 64));
+        let place = self.place(page);
+        self.bits[place][at / 64] |= 1 << (at % 64);
+    }
+
+    /// Adds the sectors of a range of addresses.
+    pub fn insert_range(&mut self, address: u64, bytes: u64) {
+        (address / SECTOR_BYTES..(address + bytes).div_ceil(SECTOR_BYTES))
+            .for_each(|sector| self.insert(sector));
+    }
+
+    fn place(&mut self, page: u64) -> usize {
+        if let Some((last, place)) = self.last
+            && last == page
+        {
+            return place;
+        }
+        let place = *self.pages.entry(page).or_insert(self.bits.len());
+        if place == self.bits.len() {
+            self.bits.push([0; PAGE_WORDS]);
+        }
+        self.last = Some((page, place));
+        place
+    }
+
+    fn add(&mut self, other: &Sectors) {
+        for (&page, &from) in &other.pages {
+            let place = self.place(page);
+            self.bits[place].iter_mut().zip(other.bits[from]).for_each(|(sum, bits)| *sum |= bits);
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.bits.iter().flatten().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
