@@ -33,6 +33,46 @@ struct State {
     /// Free address ranges: start to end, page by page.
     free: BTreeMap<usize, usize>,
     used_bytes: usize,
+    /// Launches that run, and what was freed since one did: start and bytes.
+    launches: usize,
+    freed: Vec<(usize, usize)>,
+}
+
+impl State {
+    /// Makes an address range inaccessible, and free.
+    fn give_back(&mut self, start: usize, pages: usize) {
+        // SAFETY: these pages were this allocation's alone; the host gets their memory back.
+        unsafe {
+            libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED);
+            libc::mprotect(start as *mut _, pages, libc::PROT_NONE);
+        }
+        let (mut from, mut to) = (start, start + pages + GUARD_BYTES);
+        if let Some((&before, &before_end)) = self.free.range(..from).next_back()
+            && before_end == from
+        {
+            self.free.remove(&before);
+            from = before;
+        }
+        if let Some(after_end) = self.free.remove(&to) {
+            to = after_end;
+        }
+        self.free.insert(from, to);
+    }
+}
+
+/// A launch under way.
+pub(crate) struct Running<'a>(&'a Memory);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.launches -= 1;
+        if state.launches == 0 {
+            std::mem::take(&mut state.freed)
+                .into_iter()
+                .for_each(|(start, pages)| state.give_back(start, pages));
+        }
+    }
 }
 
 impl Memory {
@@ -106,27 +146,25 @@ impl Memory {
         let Some(end) = state.live.remove(&address) else { return false };
         let start = address as usize;
         let pages = (end as usize - start).next_multiple_of(PAGE_BYTES);
-        // SAFETY: these pages were this allocation's alone; the host gets their memory back.
-        unsafe {
-            libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED);
-            libc::mprotect(start as *mut _, pages, libc::PROT_NONE);
-        }
         if let Some(written) = &self.shadow.written {
             written.clear(start - self.base, pages);
         }
         state.used_bytes -= pages;
-        let (mut from, mut to) = (start, start + pages + GUARD_BYTES);
-        if let Some((&before, &before_end)) = state.free.range(..from).next_back()
-            && before_end == from
-        {
-            state.free.remove(&before);
-            from = before;
+        if state.launches == 0 {
+            state.give_back(start, pages);
+        } else {
+            // SAFETY: these pages were this allocation's alone; the host gets their memory back.
+            unsafe { libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED) };
+            state.freed.push((start, pages));
         }
-        if let Some(after_end) = state.free.remove(&to) {
-            to = after_end;
-        }
-        state.free.insert(from, to);
         true
+    }
+
+    /// Until the result is dropped, what is freed stays accessible to the host: a warp may have checked an
+    /// address before another one freed it.
+    pub(crate) fn running(&self) -> Running<'_> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).launches += 1;
+        Running(self)
     }
 
     /// Whether kernels must tell the checks of their accesses.
@@ -197,6 +235,22 @@ mod tests {
         assert_eq!(memory.range_of(b), None);
         assert!(memory.alloc(2 << 20).is_none());
         assert!(memory.alloc(usize::MAX).is_none());
+    }
+
+    #[test]
+    fn what_is_freed_in_a_launch_can_be_touched_until_it_ends() {
+        let memory = Memory::new(1 << 20);
+        let place = memory.alloc(100).unwrap();
+        let launches = [memory.running(), memory.running()];
+        assert!(memory.free(place) && memory.range_of(place).is_none());
+        assert_eq!(memory.info().0, 1 << 20);
+        // SAFETY: the pages stay until both launches are over.
+        unsafe { *(place as *mut u8) = 1 };
+        assert_ne!(memory.alloc(100), Some(place));
+        drop(launches);
+        let again = memory.alloc(100).unwrap();
+        // SAFETY: an allocation of this test's.
+        assert_eq!((again, unsafe { *(again as *const u8) }), (place, 0));
     }
 
     #[test]

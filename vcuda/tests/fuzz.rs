@@ -18,10 +18,11 @@ use vcuda::exec::Checks;
 
 const HEADER: &str = ".version 9.0\n.target sm_90a\n.address_size 64\n";
 
-/// Each file of `fuzz/` once crashed the loader, hung it, or might: its first line says what now comes of it.
+/// Each file of `fuzz/` once crashed or hung the loader or a launch, or might: its first line says what now comes
+/// of it, an error, a fault, or that it loads and runs.
 #[test]
 fn kept_cases() {
-    let device = Device::new(1 << 26);
+    let device = Device::new(1 << 26, Checks::default());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
     let mut files: Vec<_> =
         folder.read_dir().expect("the folder").map(|file| file.expect("a file").path()).collect();
@@ -30,14 +31,12 @@ fn kept_cases() {
         let text = std::fs::read_to_string(&file).expect("its text");
         let expected =
             text.lines().next().and_then(|line| line.strip_prefix("// expect: ")).expect("a first line");
-        let found = match device.load(&text, Checks::default()) {
+        let found = match device.load(&text) {
             Err(message) => message,
             Ok(mut module) => {
-                for kernel in module.kernels() {
-                    device.run(kernel, Checks::default(), &mut Rng(0)).expect("a run without a fault");
-                }
+                let runs = module.kernels().iter().try_for_each(|kernel| device.run(kernel, &mut Rng(0)));
                 module.free_variables(&device.memory);
-                "loads".to_string()
+                runs.map_or_else(|fault| fault, |()| "loads".to_string())
             }
         };
         assert!(found.contains(expected), "{}: {found}", file.display());
@@ -85,10 +84,10 @@ fn large_texts() {
         ("a long line", "loads", kernel(&lines(60_000, &|_| "mov.u32 %r1, 1; ".to_string()))),
         ("a long name", "undefined name", kernel(&format!("mov.u32 %r1, {};", "x".repeat(1 << 20)))),
     ];
-    let device = Device::new(1 << 26);
+    let device = Device::new(1 << 26, Checks::default());
     for (name, expected, text) in cases {
         let start = Instant::now();
-        let found = match device.load(&text, Checks::default()) {
+        let found = match device.load(&text) {
             Err(message) => message,
             Ok(mut module) => {
                 module.free_variables(&device.memory);
@@ -103,16 +102,16 @@ fn large_texts() {
 
 #[test]
 fn every_variant_of_every_instruction_form() {
-    let device = Device::new(1 << 26);
+    let devices = [Checks::default(), Checks::ALL].map(|checks| Device::new(1 << 26, checks));
     let mut rng = Rng(1);
     let mut loaded = 0;
     let all = variants();
-    for text in &all {
-        let checks = if rng.one_in(2) { Checks::ALL } else { Checks::default() };
-        let Ok(mut module) = device.load(text, checks) else { continue };
+    for (i, text) in all.iter().enumerate() {
+        let device = &devices[i % 2];
+        let Ok(mut module) = device.load(text) else { continue };
         loaded += 1;
         for kernel in module.kernels() {
-            let _ = device.run(kernel, checks, &mut rng);
+            let _ = device.run(kernel, &mut rng);
         }
         module.free_variables(&device.memory);
     }
@@ -121,10 +120,10 @@ fn every_variant_of_every_instruction_form() {
 
 #[test]
 fn mutated_texts_load_or_are_refused() {
-    let device = Device::new(1 << 26);
+    let device = Device::new(1 << 26, Checks::default());
     let mut loaded = 0;
     for number in 0..3000 {
-        if let Ok(mut module) = device.load(&case(7, number, &[]), Checks::ALL) {
+        if let Ok(mut module) = device.load(&case(7, number, &[])) {
             loaded += 1;
             module.free_variables(&device.memory);
         }

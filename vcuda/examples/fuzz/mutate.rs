@@ -19,6 +19,8 @@ pub const PROLOGUE: &str = ".version 9.0\n.target sm_90a\n.address_size 64\n\
          .global .align 1 .b8 text[28] = {37, 100, 37, 115, 37, 46, 57, 57, 57, 57, 57, 57, 57, 57, 57, 102, 37, 42, 108, 117, 10};\n\
          .extern .func (.param .b32 r) vprintf(.param .b64 a, .param .b64 b);\n\
          .extern .func __assertfail(.param .b64 a, .param .b64 b, .param .b32 c, .param .b64 d, .param .b64 e) .noreturn;\n\
+         .extern .func (.param .b64 r) malloc(.param .b64 a);\n\
+         .extern .func free(.param .b64 a);\n\
          .func nothing { ret; }\n\
          .func (.param .b32 r) twice(.param .b32 a) { .reg .b32 %x; ld.param.b32 %x, [a]; add.u32 %x, %x, %x; \
          st.param.b32 [r], %x; ret; }\n\
@@ -27,7 +29,7 @@ pub const PROLOGUE: &str = ".version 9.0\n.target sm_90a\n.address_size 64\n\
          .reg .b32 %r<6>; .reg .b64 %d<5>; .reg .b16 %h<4>; .reg .f32 %f<6>; .reg .f64 %g<4>; .reg .pred %p<4>;\n\
          .param .b32 in; .param .b32 out; .param .b64 format; .param .b64 arguments;\n\
          .shared .align 16 .b8 tile[256];\n.local .align 16 .b8 mine[64];\n\
-         ld.param.u64 %d0, [k_param_0];\nmov.u32 %r0, %tid.x;\nmov.u64 %d2, text;\nst.param.b64 [format], %d2;\nst.param.b64 [arguments], %d0;\nmad.wide.u32 %d1, %r0, 16, %d0;\nst.param.b32 [in], %r0;\n";
+         prototype: .callprototype (.param .b32 _) _ (.param .b32 _);\nld.param.u64 %d0, [k_param_0];\nmov.u32 %r0, %tid.x;\nmov.u64 %d2, text;\nst.param.b64 [format], %d2;\nst.param.b64 [arguments], %d0;\nmad.wide.u32 %d1, %r0, 16, %d0;\nst.param.b32 [in], %r0;\n";
 
 /// Texts of more than this many bytes are not made.
 const MAX_BYTES: usize = 1 << 18;

@@ -15,6 +15,10 @@ use crate::ptx::ast::Operand;
 pub const FUNCTION_WINDOW: u64 = 4 << 60;
 /// Local memory of a thread for the variables of what it calls.
 pub const STACK_BYTES: usize = 16 << 10;
+/// What a call takes of it at least, so that recursion without variables ends too.
+const FRAME_BYTES: usize = 16;
+/// Registers that a lane's calls may save.
+const MAX_SAVED_BYTES: usize = 1 << 20;
 
 /// What a kernel calls.
 #[derive(Default)]
@@ -86,7 +90,13 @@ impl Lower<'_> {
             callee => (None, self.source(callee, true)?),
         };
         let frame = self.frame();
-        let site = Site { function, caller_bytes: self.frame_bytes(), callee_bytes, arguments, results };
+        let site = Site {
+            function,
+            caller_bytes: self.frame_bytes().max(FRAME_BYTES),
+            callee_bytes,
+            arguments,
+            results,
+        };
         let calls = self.calls();
         calls.frame = frame;
         calls.sites.push(site);
@@ -147,7 +157,8 @@ unsafe fn call(warp: &mut Warp, op: &Op) -> Flow {
             return warp.fail_lane(lane, FaultKind::IllegalAddress, message);
         };
         let (caller, callee) = (frames[lane] as usize, frames[lane] as usize + site.caller_bytes);
-        if callee + function.frame_bytes.max(site.callee_bytes) > size {
+        let saved_bytes = warp.calls[lane].len() * 4 * (2 * calls.registers[0] + calls.registers[1]);
+        if callee + function.frame_bytes.max(site.callee_bytes) > size || saved_bytes > MAX_SAVED_BYTES {
             let message =
                 format!("{} calls deep: the stack of {STACK_BYTES} bytes is full", warp.calls[lane].len());
             return warp.fail_lane(lane, FaultKind::IllegalAddress, message);

@@ -133,6 +133,7 @@ pub fn run_counted(
     memory: &Memory,
     options: &Options,
 ) -> Result<Counters, Fault> {
+    let _running = memory.running();
     let total = Mutex::new(Counters::new(kernel));
     let cluster = cluster::shape(kernel, launch)
         .map_err(|message| Fault { kind: FaultKind::IllegalInstruction, message })?;

@@ -135,7 +135,7 @@ impl Entry<'_> {
     }
 
     pub(super) fn wgmma(&self, to: &mut Lower) -> Decoded {
-        match self.parts[1] {
+        match self.parts.get(1).copied().unwrap_or_default() {
             "fence" => return done(to.emit::<WgmmaFence>([0; 5], 0)),
             "commit_group" => return done(to.emit::<WgmmaCommit>([0; 5], 0)),
             "wait_group" => return done(to.emit::<WgmmaWait>([0; 5], self.literal(0)?)),
