@@ -82,7 +82,7 @@ impl Module {
             let (address, _) = self.variables[&variable.name];
             // SAFETY: allocated above with at least as many bytes; nobody else knows of it yet.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
-            memory.mark_written(address, bytes.len());
+            memory.mark_written(address, variable.size_bytes);
         }
         Ok(())
     }
