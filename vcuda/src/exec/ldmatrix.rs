@@ -13,14 +13,17 @@ type Matrix = [[u16; 8]; 8];
 
 #[inline(always)]
 fn fragment(matrix: &Matrix, transposed: bool) -> [u32; LANES] {
-    std::array::from_fn(|lane| {
-        let (row, column) = (lane / 4, lane % 4 * 2);
-        let (low, high) = match transposed {
-            false => (matrix[row][column], matrix[row][column + 1]),
-            true => (matrix[column][row], matrix[column + 1][row]),
-        };
-        u32::from(low) | u32::from(high) << 16
-    })
+    let mut out = [0; LANES];
+    for row in 0..8 {
+        for four in 0..4 {
+            let (low, high) = match transposed {
+                false => (matrix[row][2 * four], matrix[row][2 * four + 1]),
+                true => (matrix[2 * four][row], matrix[2 * four + 1][row]),
+            };
+            out[4 * row + four] = u32::from(low) | u32::from(high) << 16;
+        }
+    }
+    out
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@
 use std::marker::PhantomData;
 
 use super::half::{Bf16, F16, Format};
-use super::op::{Body, Flow, LANES, Op, Warp};
+use super::op::{Body, Flow, LANES, Op, Warp, bits, floats};
 
 /// The elements of A and B.
 pub trait Factor: 'static {
@@ -41,6 +41,18 @@ impl Factor for Tf32 {
     }
 }
 
+/// The elements of a register of A or B: eight rows (or columns), each of those of four lanes along k.
+#[inline(always)]
+fn elements<T: Factor>(register: [u32; LANES]) -> [f32; 64] {
+    let mut out = [0.0; 64];
+    for lane in 0..LANES {
+        for i in 0..T::PER_REGISTER {
+            out[lane * T::PER_REGISTER + i] = T::element(register[lane], i);
+        }
+    }
+    out
+}
+
 /// 16 rows of A by `K` = `4 · KR · PER_REGISTER` columns, 8 columns of B; float32 or (`HALF`) float16 sums. The list
 /// at `imm` has the slots of D, A, B, C.
 pub struct Mma<T, const KR: usize, const HALF: bool>(PhantomData<T>);
@@ -60,47 +72,63 @@ impl<T: Factor, const KR: usize, const HALF: bool> Body for Mma<T, KR, HALF> {
         unsafe {
             let mut acc = [[0f32; 8]; 16];
             for h in 0..2 {
-                let pairs: [[f32; LANES]; 2] = if HALF {
+                let (mut even, mut odd) = ([0f32; LANES], [0f32; LANES]);
+                if HALF {
                     let c: [u32; LANES] = warp.lanes(c_slots[h]);
-                    [c.map(|c| F16::widen(c & 0xffff)), c.map(|c| F16::widen(c >> 16))]
-                } else {
-                    [
-                        warp.lanes::<u32>(c_slots[2 * h]).map(f32::from_bits),
-                        warp.lanes::<u32>(c_slots[2 * h + 1]).map(f32::from_bits),
-                    ]
-                };
-                for lane in 0..LANES {
-                    for e in 0..2 {
-                        acc[8 * h + lane / 4][lane % 4 * 2 + e] = pairs[e][lane];
+                    for lane in 0..LANES {
+                        even[lane] = F16::widen(c[lane] & 0xffff);
+                        odd[lane] = F16::widen(c[lane] >> 16);
                     }
+                } else {
+                    even = floats(warp.lanes(c_slots[2 * h]));
+                    odd = floats(warp.lanes(c_slots[2 * h + 1]));
+                }
+                for lane in 0..LANES {
+                    acc[8 * h + lane / 4][lane % 4 * 2] = even[lane];
+                    acc[8 * h + lane / 4][lane % 4 * 2 + 1] = odd[lane];
                 }
             }
             for kr in 0..KR {
-                let b: [u32; LANES] = warp.lanes(b_slots[kr]);
-                let a: [[u32; LANES]; 2] = [warp.lanes(a_slots[2 * kr]), warp.lanes(a_slots[2 * kr + 1])];
-                for k in 0..4 * T::PER_REGISTER {
-                    let (at, i) = (k / T::PER_REGISTER, k % T::PER_REGISTER);
-                    let row: [f32; 8] = std::array::from_fn(|n| T::element(b[4 * n + at], i));
-                    for m in 0..16 {
-                        let x = T::element(a[m / 8][m % 8 * 4 + at], i);
-                        for n in 0..8 {
-                            acc[m][n] = x.mul_add(row[n], acc[m][n]);
+                let upper = elements::<T>(warp.lanes(a_slots[2 * kr]));
+                let lower = elements::<T>(warp.lanes(a_slots[2 * kr + 1]));
+                let columns = elements::<T>(warp.lanes(b_slots[kr]));
+                let depth = 4 * T::PER_REGISTER;
+                let mut b = [[0f32; 8]; 8];
+                for k in 0..depth {
+                    for n in 0..8 {
+                        b[k][n] = columns[n * depth + k];
+                    }
+                }
+                // Eight rows at a time: their sums stay in registers.
+                for (a, acc) in [upper, lower].iter().zip(acc.chunks_exact_mut(8)) {
+                    let mut sums = [[0f32; 8]; 8];
+                    sums.copy_from_slice(acc);
+                    for k in 0..depth {
+                        for row in 0..8 {
+                            let x = a[row * depth + k];
+                            for n in 0..8 {
+                                sums[row][n] = x.mul_add(b[k][n], sums[row][n]);
+                            }
                         }
                     }
+                    acc.copy_from_slice(&sums);
                 }
             }
             for h in 0..2 {
-                let value = |lane: usize, e: usize| acc[8 * h + lane / 4][lane % 4 * 2 + e];
+                let (mut even, mut odd) = ([0f32; LANES], [0f32; LANES]);
+                for lane in 0..LANES {
+                    even[lane] = acc[8 * h + lane / 4][lane % 4 * 2];
+                    odd[lane] = acc[8 * h + lane / 4][lane % 4 * 2 + 1];
+                }
                 if HALF {
-                    let pair = |lane| F16::narrow(value(lane, 0)) | F16::narrow(value(lane, 1)) << 16;
-                    warp.set_lanes::<u32>(d[h], std::array::from_fn(pair));
-                } else {
-                    for e in 0..2 {
-                        warp.set_lanes::<u32>(
-                            d[2 * h + e],
-                            std::array::from_fn(|lane| value(lane, e).to_bits()),
-                        );
+                    let mut pair = [0; LANES];
+                    for lane in 0..LANES {
+                        pair[lane] = F16::narrow(even[lane]) | F16::narrow(odd[lane]) << 16;
                     }
+                    warp.set_lanes(d[h], pair);
+                } else {
+                    warp.set_lanes(d[2 * h], bits(even));
+                    warp.set_lanes(d[2 * h + 1], bits(odd));
                 }
             }
         }

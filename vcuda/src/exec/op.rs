@@ -190,6 +190,28 @@ pub trait Word: Copy + 'static {}
 impl Word for u32 {}
 impl Word for u64 {}
 
+// `array::map` would be compiled once, for the plainest host; these are compiled for each.
+
+/// A register's lanes as float32.
+#[inline(always)]
+pub fn floats(bits: [u32; LANES]) -> [f32; LANES] {
+    let mut out = [0.0; LANES];
+    for lane in 0..LANES {
+        out[lane] = f32::from_bits(bits[lane]);
+    }
+    out
+}
+
+/// The reverse of [`floats`].
+#[inline(always)]
+pub fn bits(values: [f32; LANES]) -> [u32; LANES] {
+    let mut out = [0; LANES];
+    for lane in 0..LANES {
+        out[lane] = values[lane].to_bits();
+    }
+    out
+}
+
 /// What an operation does, compiled once for each kind of host by [`versions`].
 pub trait Body {
     /// # Safety

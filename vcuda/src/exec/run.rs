@@ -93,7 +93,7 @@ pub struct Cta<'a> {
     pub counters: &'a RefCell<Counters>,
     pub common: &'a Common<'a>,
     /// The last matrix that a product of its warps has read from shared memory, converted.
-    pub panel: RefCell<Panel>,
+    pub panels: RefCell<Vec<Panel>>,
 }
 
 /// What the CTAs of a launch share.
@@ -288,7 +288,7 @@ impl Worker {
                     watch,
                     counters,
                     common,
-                    panel: RefCell::default(),
+                    panels: RefCell::default(),
                 }
             })
             .collect();

@@ -9,7 +9,7 @@
 use super::fault::FaultKind;
 use super::half::{Bf16, F16, Format};
 use super::matrix_descriptor::{CHUNK, Descriptor};
-use super::op::{Body, Flow, LANES, Op, Warp};
+use super::op::{Body, Flow, LANES, Op, Warp, bits, floats};
 
 /// Elements of A and B, in `Op::b`.
 pub const FLOAT16: u16 = 0;
@@ -42,6 +42,8 @@ pub struct Product {
     accumulates: bool,
     a: A,
     b: u64,
+    /// Of the products that the warp has issued.
+    number: u64,
     line_pc: usize,
     /// What D held when the first pending product on it was issued.
     held: Option<Vec<[u32; LANES]>>,
@@ -59,6 +61,7 @@ pub struct Pending {
     /// With the number of their group.
     products: Vec<(Product, u32)>,
     groups: u32,
+    issued: u64,
     /// A fence has ordered the registers' last accesses before the next product.
     fenced: bool,
 }
@@ -68,25 +71,33 @@ type Rows = [[[f32; LANES]; 2]; K];
 /// Eight columns of B: row k, even columns and odd ones.
 type Tile = [[[f32; 4]; 2]; K];
 
-/// The last B that a CTA's warps have read: four of them, one after another, read the same one.
+/// Panels that a warpgroup keeps: as many products as one warp may be ahead of another and still be of use to it.
+const PANELS: usize = 16;
+
+/// The B of one product, which the first of the four warps to come there reads for all.
 #[derive(Default)]
 pub struct Panel {
-    key: Option<(u64, usize, u16, u16)>,
-    chunks: Vec<[u8; CHUNK as usize]>,
+    key: Option<Key>,
     tiles: Vec<Tile>,
 }
 
+/// Warpgroup, product, descriptor, columns, kind and flags of B.
+type Key = (u32, u64, u64, usize, u16, u16);
+
+/// 16 bytes of a matrix: eight elements, or four of 32 bits.
+type Chunk = [u16; CHUNK as usize / 2];
+
 #[inline(always)]
-fn element(kind: u16, chunk: &[u8; CHUNK as usize], i: usize) -> f32 {
-    let half = u32::from(u16::from_le_bytes([chunk[(2 * i) & 15], chunk[(2 * i + 1) & 15]]));
-    match kind {
-        FLOAT16 => F16::widen(half),
-        BFLOAT16 => Bf16::widen(half),
-        _ => {
-            let word: [u8; 4] = std::array::from_fn(|byte| chunk[(4 * i + byte) & 15]);
-            f32::from_bits(u32::from_le_bytes(word) & !0x1fff)
-        }
+fn elements<const KIND: u16>(chunk: &Chunk) -> [f32; 8] {
+    let mut out = [0.0; 8];
+    for i in 0..per_chunk(KIND) {
+        out[i] = match KIND {
+            FLOAT16 => F16::widen(chunk[i].into()),
+            BFLOAT16 => Bf16::widen(chunk[i].into()),
+            _ => f32::from_bits((u32::from(chunk[2 * i]) | u32::from(chunk[2 * i + 1]) << 16) & !0x1fff),
+        };
     }
+    out
 }
 
 fn depth(kind: u16) -> usize {
@@ -111,21 +122,29 @@ fn places(bits: u64, transposed: bool, first: usize, count: usize) -> impl Itera
 
 /// Calls `each(mn, k, value)` for all elements of the chunks, in their order.
 #[inline(always)]
-fn unpack(
-    kind: u16,
+fn unpack(kind: u16, transposed: bool, negated: bool, chunks: &[Chunk], each: impl FnMut(usize, usize, f32)) {
+    match kind {
+        FLOAT16 => unpack_kind::<FLOAT16>(transposed, negated, chunks, each),
+        BFLOAT16 => unpack_kind::<BFLOAT16>(transposed, negated, chunks, each),
+        _ => unpack_kind::<TFLOAT32>(transposed, negated, chunks, each),
+    }
+}
+
+#[inline(always)]
+fn unpack_kind<const KIND: u16>(
     transposed: bool,
     negated: bool,
-    chunks: &[[u8; CHUNK as usize]],
+    chunks: &[Chunk],
     mut each: impl FnMut(usize, usize, f32),
 ) {
     let sign = if negated { -1.0 } else { 1.0 };
-    let width = per_chunk(kind);
+    let width = per_chunk(KIND);
     for (c, chunk) in chunks.iter().enumerate() {
+        let values = elements::<KIND>(chunk);
         for i in 0..width {
-            let value = sign * element(kind, chunk, i);
             match transposed {
-                true => each(c / K * 8 + i, c % K, value),
-                false => each(c / 2, c % 2 * width + i, value),
+                true => each(c / K * 8 + i, c % K, sign * values[i]),
+                false => each(c / 2, c % 2 * width + i, sign * values[i]),
             }
         }
     }
@@ -133,11 +152,7 @@ fn unpack(
 
 impl Warp<'_> {
     /// Reads a chunk at each place; `None` after a fault.
-    fn chunks(
-        &mut self,
-        places: impl Iterator<Item = u32>,
-        into: &mut Vec<[u8; CHUNK as usize]>,
-    ) -> Option<()> {
+    fn chunks(&mut self, places: impl Iterator<Item = u32>, into: &mut Vec<Chunk>) -> Option<()> {
         let (shared, size) = (self.cta.shared, self.cta.shared_bytes as u32);
         into.clear();
         for at in places {
@@ -147,7 +162,7 @@ impl Warp<'_> {
                 return None;
             }
             // SAFETY: inside the CTA's shared memory.
-            let chunk: *const [u8; CHUNK as usize] = unsafe { shared.add(at as usize).cast() };
+            let chunk: *const Chunk = unsafe { shared.add(at as usize).cast() };
             if self.cta.options.checks.asynchrony {
                 self.readable(0, chunk.cast(), CHUNK as usize)?;
             }
@@ -193,10 +208,8 @@ impl Warp<'_> {
             }
         }
         for k in 0..K {
-            for h in 0..2 {
-                for lane in 0..LANES {
-                    out[k][h][lane] = columns[k][8 * h + lane / 4];
-                }
+            for row in 0..ROWS {
+                out[k][row / 8][row % 8 * 4..][..4].fill(columns[k][row]);
             }
         }
         Some(out)
@@ -208,18 +221,24 @@ impl Warp<'_> {
         let rows = self.rows(product)?;
         let Product { n, kind, flags, b, .. } = *product;
         let transposed = flags & B_TRANSPOSED != 0;
-        let mut panel = self.cta.panel.take();
-        let mut chunks = Vec::with_capacity(2 * n);
-        self.chunks(places(b, transposed, 0, n), &mut chunks)?;
-        let key = Some((b, n, kind, flags & (B_TRANSPOSED | B_NEGATED)));
-        if panel.key != key || panel.chunks != chunks {
-            panel.tiles.clear();
+        let group = self.index / 4;
+        let mut panels = self.cta.panels.take();
+        let place = group as usize * PANELS + product.number as usize % PANELS;
+        if panels.len() <= place {
+            panels.resize_with(place + 1, Panel::default);
+        }
+        let panel = &mut panels[place];
+        let key = Some((group, product.number, b, n, kind, flags & (B_TRANSPOSED | B_NEGATED)));
+        // The adversary's products read when they land, each for itself.
+        if panel.key != key || self.cta.options.checks.asynchrony {
+            let mut chunks = Vec::with_capacity(2 * n);
+            self.chunks(places(b, transposed, 0, n), &mut chunks)?;
+            panel.key = key;
             panel.tiles.resize(n / COLUMNS, [[[0.0; 4]; 2]; K]);
             let tiles = &mut panel.tiles;
             unpack(kind, transposed, flags & B_NEGATED != 0, &chunks, |column, k, value| {
                 tiles[column / COLUMNS][k & 15][column % 2][column % COLUMNS / 2] = value;
             });
-            (panel.key, panel.chunks) = (key, chunks);
         }
         let list = &self.cta.kernel.lists[product.list..][..product.registers];
         for (tile, b) in panel.tiles.iter().enumerate() {
@@ -227,35 +246,39 @@ impl Warp<'_> {
             // SAFETY: the decoder gave D its slots.
             unsafe {
                 if flags & HALF_SUMS != 0 {
-                    for h in 0..2 {
-                        let pair: [u32; LANES] = self.lanes(list[2 * tile + h]);
-                        for lane in 0..LANES {
-                            d[2 * h][lane] = F16::widen(pair[lane] & 0xffff);
-                            d[2 * h + 1][lane] = F16::widen(pair[lane] >> 16);
+                    let slots = &list[2 * tile..][..2];
+                    if product.accumulates {
+                        for h in 0..2 {
+                            let pair: [u32; LANES] = self.lanes(slots[h]);
+                            for lane in 0..LANES {
+                                d[2 * h][lane] = F16::widen(pair[lane] & 0xffff);
+                                d[2 * h + 1][lane] = F16::widen(pair[lane] >> 16);
+                            }
                         }
                     }
-                } else {
-                    for i in 0..4 {
-                        d[i] = self.lanes::<u32>(list[4 * tile + i]).map(f32::from_bits);
-                    }
-                }
-                if !product.accumulates {
-                    d = [[0.0; LANES]; 4];
-                }
-                accumulate(&mut d, &rows, b, depth(kind));
-                if flags & HALF_SUMS != 0 {
+                    accumulate(&mut d, &rows, b, depth(kind));
                     for h in 0..2 {
-                        let pair = |lane| F16::narrow(d[2 * h][lane]) | F16::narrow(d[2 * h + 1][lane]) << 16;
-                        self.set_lanes::<u32>(list[2 * tile + h], std::array::from_fn(pair));
+                        let mut pair = [0; LANES];
+                        for lane in 0..LANES {
+                            pair[lane] = F16::narrow(d[2 * h][lane]) | F16::narrow(d[2 * h + 1][lane]) << 16;
+                        }
+                        self.set_lanes(slots[h], pair);
                     }
                 } else {
+                    let slots = &list[4 * tile..][..4];
+                    if product.accumulates {
+                        for i in 0..4 {
+                            d[i] = floats(self.lanes(slots[i]));
+                        }
+                    }
+                    accumulate(&mut d, &rows, b, depth(kind));
                     for i in 0..4 {
-                        self.set_lanes(list[4 * tile + i], d[i].map(f32::to_bits));
+                        self.set_lanes(slots[i], bits(d[i]));
                     }
                 }
             }
         }
-        self.cta.panel.replace(panel);
+        self.cta.panels.replace(panels);
         Some(())
     }
 
@@ -319,18 +342,20 @@ impl Warp<'_> {
 /// Four fragments of D, `d[2 h + e]`: rows `l / 4 + 8 h`, columns `2 (l mod 4) + e`.
 #[inline(always)]
 fn accumulate(d: &mut [[f32; LANES]; 4], rows: &Rows, tile: &Tile, depth: usize) {
+    let mut sums = *d;
     for k in 0..depth {
         for e in 0..2 {
-            let four = tile[k][e];
-            let column: [f32; LANES] = std::array::from_fn(|lane| four[lane % 4]);
+            let [x, y, z, w] = tile[k][e];
+            let column = [x, y, z, w, x, y, z, w, x, y, z, w, x, y, z, w];
             for h in 0..2 {
-                let (sum, row) = (&mut d[2 * h + e], &rows[k][h]);
                 for lane in 0..LANES {
-                    sum[lane] = row[lane].mul_add(column[lane], sum[lane]);
+                    let sum = &mut sums[2 * h + e][lane];
+                    *sum = rows[k][h][lane].mul_add(column[lane % 16], *sum);
                 }
             }
         }
     }
+    *d = sums;
 }
 
 /// `wgmma.mma_async`: D's slots and, where A is in registers, its four in the list at `imm`, `d` registers of D; `a`
@@ -354,9 +379,10 @@ impl Body for Wgmma {
             let b = warp.lanes::<u64>(op.e)[0];
             let accumulates = warp.pred((op.imm >> 32) as u16) & 1 != 0;
             let n = if op.c & HALF_SUMS != 0 { 4 * registers } else { 2 * registers };
-            let (kind, flags, line_pc) = (op.b, op.c, warp.pc);
-            Product { list, registers, n, kind, flags, accumulates, a, b, line_pc, held: None }
+            let (kind, flags, line_pc, number) = (op.b, op.c, warp.pc, warp.products.issued);
+            Product { list, registers, n, kind, flags, accumulates, a, b, number, line_pc, held: None }
         };
+        warp.products.issued += 1;
         if warp.cta.options.checks.asynchrony {
             return warp.defer(product);
         }

@@ -19,6 +19,7 @@ mod lanes;
 mod matrix;
 mod mbarrier;
 mod memory;
+mod mma;
 mod print;
 mod rounding;
 mod tensor_copy;
