@@ -2,12 +2,27 @@
 
 use std::cell::RefCell;
 use std::ffi::c_void;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Status, device::check, export, put};
+use super::{Status, allocation, capture, device, device::check, event, export, export_always, lock, put};
 
 /// A `CUcontext`: any address but null; this one is the primary.
 static PRIMARY: u8 = 0;
 type Handle = *mut c_void;
+
+/// The primary context's users, and the flags that it was given.
+struct Primary {
+    users: usize,
+    flags: u32,
+}
+
+static STATE: Mutex<Primary> = Mutex::new(Primary { users: 0, flags: 0 });
+
+/// `CUctx_flags`: all that there are.
+const FLAGS: u32 = 0xff;
+/// Of streams; the least is 0.
+pub const GREATEST_PRIORITY: i32 = -5;
 
 thread_local! {
     static CURRENT: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
@@ -26,7 +41,8 @@ fn set_current(context: Handle) {
     });
 }
 
-fn current() -> Handle {
+/// The thread's context, or null.
+pub fn current() -> Handle {
     CURRENT.with_borrow(|stack| stack.last().map_or(std::ptr::null_mut(), |&context| context as Handle))
 }
 
@@ -39,17 +55,25 @@ export! {
     cuDevicePrimaryCtxRetain(context: *mut Handle, ordinal: i32) {
         check(ordinal)?;
         // SAFETY: the caller's.
-        unsafe { put(context, primary()) }
+        unsafe { put(context, primary())? };
+        lock(&STATE).users += 1;
+        Ok(())
     }
-    cuDevicePrimaryCtxRelease_v2(ordinal: i32) { check(ordinal) }
-    cuDevicePrimaryCtxReset_v2(ordinal: i32) { check(ordinal) }
-    cuDevicePrimaryCtxSetFlags_v2(ordinal: i32, _flags: u32) { check(ordinal) }
+    cuDevicePrimaryCtxSetFlags_v2(ordinal: i32, flags: u32) {
+        check(ordinal)?;
+        if flags & !FLAGS != 0 {
+            return Err(Status::InvalidValue);
+        }
+        lock(&STATE).flags = flags;
+        Ok(())
+    }
     cuDevicePrimaryCtxGetState(ordinal: i32, flags: *mut u32, active: *mut i32) {
         check(ordinal)?;
+        let state = lock(&STATE);
         // SAFETY: the caller's.
         unsafe {
-            put(flags, 0)?;
-            put(active, 1)
+            put(flags, state.flags)?;
+            put(active, i32::from(state.users > 0))
         }
     }
     cuCtxCreate_v2(context: *mut Handle, _flags: u32, ordinal: i32) { create(context, ordinal) }
@@ -66,6 +90,7 @@ export! {
         if current() == context {
             set_current(std::ptr::null_mut());
         }
+        allocation::end_context(context as usize);
         Ok(())
     }
     cuCtxSetCurrent(context: Handle) {
@@ -105,27 +130,78 @@ export! {
         unsafe { put(flags, 0) }
     }
     cuCtxSetFlags(_flags: u32) { require() }
-    cuCtxSynchronize() { require() }
+    cuCtxGetId(_context: Handle, id: *mut u64) {
+        require()?;
+        // SAFETY: the caller's.
+        unsafe { put(id, current() as u64) }
+    }
+    cuCtxGetDevice_v2(ordinal: *mut i32, _context: Handle) {
+        // SAFETY: the caller's.
+        unsafe { put(ordinal, 0) }
+    }
+    cuCtxSynchronize() {
+        require()?;
+        capture::forbid()
+    }
+    cuCtxSynchronize_v2(_context: Handle) { capture::forbid() }
+    cuCtxRecordEvent(_context: Handle, event: event::EventHandle) { event::record_now(event) }
+    cuCtxWaitEvent(_context: Handle, event: event::EventHandle) { event::live(event).map(|_| ()) }
+    cuCtxResetPersistingL2Cache() { require() }
+    cuCtxEnablePeerAccess(_peer: Handle, _flags: u32) { Err(Status::PeerAccessUnsupported) }
+    cuCtxDisablePeerAccess(_peer: Handle) { Err(Status::PeerAccessNotEnabled) }
+    cuCtxGetSharedMemConfig(config: *mut u32) {
+        // SAFETY: the caller's; banks of four bytes.
+        unsafe { put(config, 1) }
+    }
+    cuCtxSetSharedMemConfig(_config: u32) { require() }
     cuCtxGetCacheConfig(config: *mut u32) {
         // SAFETY: the caller's.
         unsafe { put(config, 0) }
     }
     cuCtxSetCacheConfig(_config: u32) { require() }
     cuCtxGetLimit(value: *mut usize, limit: u32) {
-        let bytes = [1024, 1 << 20, 8 << 20].get(limit as usize).copied().ok_or(Status::UnsupportedLimit)?;
+        let bytes = LIMITS.get(limit as usize).ok_or(Status::UnsupportedLimit)?.load(Ordering::Relaxed);
         // SAFETY: the caller's.
-        unsafe { put(value, bytes) }
+        unsafe { put(value, bytes as usize) }
     }
-    cuCtxSetLimit(limit: u32, _value: usize) {
-        if limit < 3 { require() } else { Err(Status::UnsupportedLimit) }
+    cuCtxSetLimit(limit: u32, value: usize) {
+        require()?;
+        LIMITS.get(limit as usize).ok_or(Status::UnsupportedLimit)?.store(value as u64, Ordering::Relaxed);
+        Ok(())
     }
     cuCtxGetStreamPriorityRange(least: *mut i32, greatest: *mut i32) {
         // SAFETY: the caller's.
         unsafe {
             put(least, 0)?;
-            put(greatest, -5)
+            put(greatest, GREATEST_PRIORITY)
         }
     }
+}
+
+/// Stack of a thread, `printf`'s buffer, the device's heap, in bytes: kept, and changing nothing here.
+static LIMITS: [AtomicU64; 3] = [AtomicU64::new(1024), AtomicU64::new(1 << 20), AtomicU64::new(8 << 20)];
+
+export_always! {
+    cuDevicePrimaryCtxRelease_v2(ordinal: i32) {
+        check(ordinal)?;
+        let mut state = lock(&STATE);
+        state.users = state.users.checked_sub(1).ok_or(Status::InvalidContext)?;
+        if state.users == 0 {
+            end_primary();
+        }
+        Ok(())
+    }
+    cuDevicePrimaryCtxReset_v2(ordinal: i32) {
+        check(ordinal)?;
+        end_primary();
+        Ok(())
+    }
+}
+
+/// The context is as new: its memory is free again, and a fault is forgotten.
+fn end_primary() {
+    allocation::end_context(primary() as usize);
+    device().fault.store(0, Ordering::Relaxed);
 }
 
 /// A new handle, current on this thread.

@@ -1,11 +1,13 @@
 //! Initialisation and the device's properties: an H100's limits, or an A100's.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 
 use super::{Outcome, Status, device, export, put};
 
 /// CUDA 13.0.
 const DRIVER_VERSION: i32 = 13_000;
+/// Where the device would be.
+const BUS_ID: &[u8] = b"0000:00:00.0\0";
 
 export! {
     cuInit(flags: u32) {
@@ -66,6 +68,36 @@ export! {
         // SAFETY: the caller's.
         unsafe { put(value, attribute_value(attribute).ok_or(Status::InvalidValue)?) }
     }
+    cuDeviceGetProperties(properties: *mut [i32; 14], ordinal: i32) {
+        check(ordinal)?;
+        // The members of a CUdevprop are the first attributes, in their order.
+        let all = std::array::from_fn(|i| attribute_value(i as i32 + 1).unwrap_or(0));
+        // SAFETY: the caller's.
+        unsafe { put(properties, all) }
+    }
+    cuDeviceCanAccessPeer(can: *mut i32, ordinal: i32, peer: i32) {
+        check(ordinal)?;
+        check(peer)?;
+        // SAFETY: the caller's.
+        unsafe { put(can, 0) }
+    }
+    cuDeviceGetPCIBusId(text: *mut c_char, len: i32, ordinal: i32) {
+        check(ordinal)?;
+        if text.is_null() || len < BUS_ID.len() as i32 {
+            return Err(Status::InvalidValue);
+        }
+        // SAFETY: the caller's `len` bytes, which are enough.
+        unsafe { std::ptr::copy_nonoverlapping(BUS_ID.as_ptr().cast(), text, BUS_ID.len()) };
+        Ok(())
+    }
+    cuDeviceGetByPCIBusId(ordinal: *mut i32, text: *const c_char) {
+        // SAFETY: null, or a C string of the caller's.
+        if text.is_null() || unsafe { CStr::from_ptr(text) }.to_bytes_with_nul() != BUS_ID {
+            return Err(Status::InvalidValue);
+        }
+        // SAFETY: the caller's.
+        unsafe { put(ordinal, 0) }
+    }
 }
 
 pub fn check(ordinal: i32) -> Outcome {
@@ -95,6 +127,10 @@ pub fn shared_per_sm_bytes() -> u32 {
     if device().capability.0 >= 9 { 228 * 1024 } else { 164 * 1024 }
 }
 
+pub fn multiprocessors() -> i32 {
+    if device().capability.0 >= 9 { 132 } else { 108 }
+}
+
 /// `CUdevice_attribute` by number; those of features that are not here are 0.
 fn attribute_value(attribute: i32) -> Option<i32> {
     let hopper = device().capability.0 >= 9;
@@ -110,13 +146,7 @@ fn attribute_value(attribute: i32) -> Option<i32> {
         12 | 82 => 65_536, // registers
         13 => 1_755_000,   // clock, kHz
         14 => 512,         // texture alignment
-        16 => {
-            if hopper {
-                132
-            } else {
-                108
-            }
-        }
+        16 => multiprocessors(),
         31 | 40 | 41 | 78 | 90 => 1, // concurrent kernels, copy engine, unified addresses, priorities, preemption
         33..=35 => 0,
         36 => 2_619_000, // memory clock, kHz

@@ -1,87 +1,126 @@
-//! Launches: validated as the hardware would, then run to their end; and occupancy.
+//! Launches: validated as the hardware would.
 
 use std::ffi::c_void;
-use std::sync::atomic::Ordering;
 
-use super::device::{MAX_CTAS, MAX_SM_THREADS, MAX_THREADS, SHARED_BYTES, shared_per_sm_bytes};
+use super::device::{MAX_THREADS, SHARED_BYTES};
 use super::module::{Function, FunctionHandle, function};
-use super::{Outcome, Status, context, device, export, profile, put};
-use crate::exec::{FaultKind, Launch, cluster_shape, run_counted};
+use super::stream::StreamHandle;
+use super::work::{KernelLaunch, Work, submit};
+use super::{Outcome, Status, context, export, list};
+use crate::exec::{Launch, cluster_shape};
 
 /// `CUlaunchConfig`.
 #[repr(C)]
 pub struct LaunchConfig {
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared_bytes: u32,
-    stream: *mut c_void,
-    attributes: *const c_void,
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared_bytes: u32,
+    pub stream: StreamHandle,
+    attributes: *const Attribute,
     attribute_count: u32,
 }
+
+/// `CUlaunchAttribute`.
+#[repr(C)]
+pub struct Attribute {
+    id: u32,
+    padding: u32,
+    value: [u32; 16],
+}
+
+/// `CUlaunchAttributeID`.
+const IGNORE: u32 = 0;
+const ACCESS_POLICY_WINDOW: u32 = 1;
+const COOPERATIVE: u32 = 2;
+const SYNCHRONIZATION_POLICY: u32 = 3;
+const CLUSTER_DIMENSION: u32 = 4;
+const CLUSTER_SCHEDULING_POLICY: u32 = 5;
+const PROGRAMMATIC_STREAM_SERIALIZATION: u32 = 6;
+const PRIORITY: u32 = 8;
+const MEM_SYNC_DOMAIN_MAP: u32 = 9;
+const MEM_SYNC_DOMAIN: u32 = 10;
+const PREFERRED_CLUSTER_DIMENSION: u32 = 11;
+const SHARED_MEMORY_CARVEOUT: u32 = 14;
 
 /// Marks in cuLaunchKernel's `extra`.
 const BUFFER_POINTER: usize = 1;
 const BUFFER_SIZE: usize = 2;
 
+impl LaunchConfig {
+    /// The launch that it asks for. What only steers a GPU's scheduling or caches is accepted and
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// Attributes that are not supported.
+    pub fn launch(&self) -> Result<Launch, Status> {
+        let mut cluster = [1; 3];
+        for attribute in list(self.attributes, self.attribute_count as usize)? {
+            let [x, y, z, ..] = attribute.value;
+            match attribute.id {
+                CLUSTER_DIMENSION => cluster = [x, y, z],
+                COOPERATIVE if x != 0 => cooperative(self.grid)?,
+                IGNORE | ACCESS_POLICY_WINDOW | COOPERATIVE | SYNCHRONIZATION_POLICY => {}
+                CLUSTER_SCHEDULING_POLICY | PROGRAMMATIC_STREAM_SERIALIZATION | PRIORITY => {}
+                MEM_SYNC_DOMAIN_MAP
+                | MEM_SYNC_DOMAIN
+                | PREFERRED_CLUSTER_DIMENSION
+                | SHARED_MEMORY_CARVEOUT => {}
+                id => {
+                    eprintln!("vcuda: cuLaunchKernelEx: launch attribute {id} is not supported");
+                    return Err(Status::NotSupported);
+                }
+            }
+        }
+        Ok(Launch { grid: self.grid, cluster, block: self.block, dynamic_shared_bytes: self.shared_bytes })
+    }
+}
+
+/// CTAs run one after another: a grid-wide barrier is for one CTA only.
+fn cooperative(grid: [u32; 3]) -> Outcome {
+    if grid.iter().all(|&n| n == 1) {
+        return Ok(());
+    }
+    eprintln!("vcuda: a cooperative launch of more than one CTA is not supported");
+    Err(Status::NotSupported)
+}
+
 export! {
     cuLaunchKernel(
         handle: FunctionHandle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared_bytes: u32,
-        _stream: *mut c_void, params: *const *const c_void, extra: *const *const c_void,
+        stream: StreamHandle, params: *const *const c_void, extra: *const *const c_void,
     ) {
         let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
         let launch = Launch { grid, cluster: [1; 3], block, dynamic_shared_bytes: shared_bytes };
-        start(handle, launch, params, extra)
+        submit(stream, Work::Kernel(gather(handle, launch, params, extra)?))
     }
     cuLaunchCooperativeKernel(
         handle: FunctionHandle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared_bytes: u32,
-        _stream: *mut c_void, params: *const *const c_void,
+        stream: StreamHandle, params: *const *const c_void,
     ) {
-        // CTAs run one after another: a grid-wide barrier is for one CTA only.
-        if gx as u64 * gy as u64 * gz as u64 > 1 {
-            eprintln!("vcuda: cuLaunchCooperativeKernel: more than one CTA is not supported");
-            return Err(Status::NotSupported);
-        }
         let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
+        cooperative(grid)?;
         let launch = Launch { grid, cluster: [1; 3], block, dynamic_shared_bytes: shared_bytes };
-        start(handle, launch, params, std::ptr::null())
+        submit(stream, Work::Kernel(gather(handle, launch, params, std::ptr::null())?))
     }
     cuLaunchKernelEx(
         config: *const LaunchConfig, handle: FunctionHandle, params: *const *const c_void, extra: *const *const c_void,
     ) {
         // SAFETY: the caller's.
         let config = unsafe { config.as_ref() }.ok_or(Status::InvalidValue)?;
-        if config.attribute_count > 0 {
-            eprintln!("vcuda: cuLaunchKernelEx: launch attributes are not supported");
-            return Err(Status::NotSupported);
-        }
-        let (grid, block) = (config.grid, config.block);
-        let launch = Launch { grid, cluster: [1; 3], block, dynamic_shared_bytes: config.shared_bytes };
-        start(handle, launch, params, extra)
-    }
-    cuOccupancyMaxActiveBlocksPerMultiprocessor(count: *mut i32, handle: FunctionHandle, threads: i32, shared_bytes: usize) {
-        // SAFETY: the caller's.
-        unsafe { put(count, occupancy(function(handle)?, threads, shared_bytes)) }
-    }
-    cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-        count: *mut i32, handle: FunctionHandle, threads: i32, shared_bytes: usize, _flags: u32,
-    ) {
-        // SAFETY: the caller's.
-        unsafe { put(count, occupancy(function(handle)?, threads, shared_bytes)) }
-    }
-    cuOccupancyAvailableDynamicSMemPerBlock(bytes: *mut usize, handle: FunctionHandle, ctas: i32, _threads: i32) {
-        let per_cta = shared_per_sm_bytes() as usize / ctas.max(1) as usize;
-        let available = per_cta.saturating_sub(1024 + function(handle)?.kernel().static_shared_bytes);
-        // SAFETY: the caller's.
-        unsafe { put(bytes, available) }
+        submit(config.stream, Work::Kernel(gather(handle, config.launch()?, params, extra)?))
     }
 }
 
-fn start(
+/// A valid launch with its parameters' bytes.
+///
+/// # Errors
+/// A shape that is not possible, or parameters that are not there.
+pub fn gather(
     handle: FunctionHandle,
     launch: Launch,
     params: *const *const c_void,
     extra: *const *const c_void,
-) -> Outcome {
+) -> Result<KernelLaunch, Status> {
     context::require()?;
     let function = function(handle)?;
     let kernel = function.kernel();
@@ -118,22 +157,7 @@ fn start(
     } else if !kernel.params.is_empty() {
         return Err(Status::InvalidValue);
     }
-    let counted = run_counted(kernel, &launch, &buffer, &device().memory, &device().options);
-    counted.map(|counters| profile::record(kernel, &launch, &counters)).map_err(|fault| {
-        eprintln!("vcuda: {}: {fault}", fault.kind.check());
-        let status = match fault.kind {
-            FaultKind::IllegalAddress => Status::IllegalAddress,
-            FaultKind::MisalignedAddress => Status::MisalignedAddress,
-            FaultKind::IllegalInstruction => Status::IllegalInstruction,
-            FaultKind::Assert => Status::Assert,
-            FaultKind::Deadlock => Status::LaunchTimeout,
-            FaultKind::Uninitialised | FaultKind::Race | FaultKind::Sync | FaultKind::Asynchrony => {
-                Status::LaunchFailed
-            }
-        };
-        device().fault.store(status as i32, Ordering::Relaxed);
-        status
-    })
+    Ok(KernelLaunch { function: handle, launch, params: buffer, pointers: Vec::new() })
 }
 
 fn validate(function: &Function, launch: &Launch) -> Outcome {
@@ -160,7 +184,7 @@ fn validate(function: &Function, launch: &Launch) -> Outcome {
         eprintln!("vcuda: {what}");
         Status::InvalidClusterSize
     })?;
-    let dynamic_limit = function.dynamic_shared_limit.load(Ordering::Relaxed) as usize;
+    let dynamic_limit = function.dynamic_shared_limit();
     let (dynamic, fixed) = (launch.dynamic_shared_bytes as usize, kernel.static_shared_bytes);
     if dynamic > dynamic_limit || fixed > SHARED_BYTES as usize {
         eprintln!(
@@ -170,14 +194,4 @@ fn validate(function: &Function, launch: &Launch) -> Outcome {
         return Err(Status::InvalidValue);
     }
     Ok(())
-}
-
-/// CTAs of a multiprocessor: bounded by threads, registers, shared memory.
-fn occupancy(function: &Function, threads: i32, shared_bytes: usize) -> i32 {
-    let kernel = function.kernel();
-    let threads = (threads.max(1) as u32).next_multiple_of(32);
-    let registers = kernel.registers_estimate.next_multiple_of(8) * threads;
-    let shared = (kernel.static_shared_bytes + shared_bytes + 1024) as u32;
-    let by = [MAX_CTAS, MAX_SM_THREADS / threads, 65_536 / registers.max(1), shared_per_sm_bytes() / shared];
-    by.into_iter().min().unwrap_or(0) as i32
 }

@@ -1,26 +1,24 @@
-//! Allocation, copies and fills, all checked against the live allocations.
+//! Allocation, and the rows that copies and fills are made of, all checked against the live allocations.
 
 use std::ffi::c_void;
 
-use super::{Outcome, Status, context, device, export, put};
-
-type Stream = *mut c_void;
-/// The one memory pool.
-static POOL: u8 = 0;
+use super::allocation::{self, Kind};
+use super::stream::StreamHandle;
+use super::{Outcome, Status, capture, context, device, export, put};
 
 export! {
-    cuMemAlloc_v2(address: *mut u64, bytes: usize) { alloc(address, bytes) }
-    cuMemAllocAsync(address: *mut u64, bytes: usize, _stream: Stream) { alloc(address, bytes) }
-    cuMemAllocFromPoolAsync(address: *mut u64, bytes: usize, _pool: *mut c_void, _stream: Stream) { alloc(address, bytes) }
-    cuMemAllocManaged(address: *mut u64, bytes: usize, _flags: u32) { alloc(address, bytes) }
+    cuMemAlloc_v2(address: *mut u64, bytes: usize) { alloc(address, bytes, Kind::Device) }
+    cuMemAllocManaged(address: *mut u64, bytes: usize, _flags: u32) { alloc(address, bytes, Kind::Managed) }
     cuMemAllocPitch_v2(address: *mut u64, pitch: *mut usize, width: usize, height: usize, _element: u32) {
         let row = width.checked_next_multiple_of(512).ok_or(Status::OutOfMemory)?;
-        alloc(address, row.checked_mul(height).ok_or(Status::OutOfMemory)?)?;
+        alloc(address, row.checked_mul(height).ok_or(Status::OutOfMemory)?, Kind::Device)?;
         // SAFETY: the caller's.
         unsafe { put(pitch, row) }
     }
-    cuMemFree_v2(address: u64) { free(address) }
-    cuMemFreeAsync(address: u64, _stream: Stream) { free(address) }
+    cuMemFree_v2(address: u64) {
+        capture::forbid()?;
+        free(address)
+    }
     cuMemGetInfo_v2(free: *mut usize, total: *mut usize) {
         context::require()?;
         let (free_bytes, total_bytes) = device().memory.info();
@@ -30,86 +28,88 @@ export! {
             put(total, total_bytes)
         }
     }
-    cuMemGetAddressRange_v2(base: *mut u64, bytes: *mut usize, address: u64) {
-        let (start, end) = device().memory.range_of(address).ok_or(Status::NotFound)?;
-        // SAFETY: the caller's; either may be null.
-        unsafe {
-            if !base.is_null() {
-                put(base, start)?;
-            }
-            if !bytes.is_null() {
-                put(bytes, (end - start) as usize)?;
-            }
-        }
-        Ok(())
-    }
     cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) { alloc_host(pointer, bytes) }
     cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, _flags: u32) { alloc_host(pointer, bytes) }
     cuMemFreeHost(pointer: *mut c_void) {
-        // SAFETY: null, or from `alloc_host`; the caller frees it once.
+        allocation::remove(pointer as u64, |kind| kind == Kind::Host).ok_or(Status::InvalidValue)?;
+        // SAFETY: from `alloc_host`, and forgotten just now.
         unsafe { libc::free(pointer) };
         Ok(())
+    }
+    cuMemHostRegister_v2(pointer: *mut c_void, bytes: usize, _flags: u32) {
+        context::require()?;
+        if pointer.is_null() || bytes == 0 {
+            return Err(Status::InvalidValue);
+        }
+        if allocation::find(pointer as u64).is_some() {
+            return Err(Status::HostMemoryAlreadyRegistered);
+        }
+        allocation::add(pointer as u64, bytes, Kind::Registered);
+        Ok(())
+    }
+    cuMemHostUnregister(pointer: *mut c_void) {
+        let gone = allocation::remove(pointer as u64, |kind| kind == Kind::Registered);
+        gone.map(|_| ()).ok_or(Status::HostMemoryNotRegistered)
+    }
+    cuMemHostGetFlags(flags: *mut u32, pointer: *mut c_void) {
+        allocation::find(pointer as u64).filter(|(_, a)| !a.kind.on_device()).ok_or(Status::InvalidValue)?;
+        // SAFETY: the caller's.
+        unsafe { put(flags, 0) }
     }
     cuMemHostGetDevicePointer_v2(address: *mut u64, pointer: *mut c_void, _flags: u32) {
         // SAFETY: the caller's.
         unsafe { put(address, pointer as u64) }
     }
-    cuMemcpyHtoD_v2(to: u64, from: *const c_void, bytes: usize) { copy(to, from as u64, bytes, [true, false]) }
-    cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, bytes: usize, _stream: Stream) { copy(to, from as u64, bytes, [true, false]) }
-    cuMemcpyDtoH_v2(to: *mut c_void, from: u64, bytes: usize) { copy(to as u64, from, bytes, [false, true]) }
-    cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, bytes: usize, _stream: Stream) { copy(to as u64, from, bytes, [false, true]) }
-    cuMemcpyDtoD_v2(to: u64, from: u64, bytes: usize) { copy(to, from, bytes, [true, true]) }
-    cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, _stream: Stream) { copy(to, from, bytes, [true, true]) }
-    cuMemcpy(to: u64, from: u64, bytes: usize) { copy(to, from, bytes, [device().memory.owns(to), device().memory.owns(from)]) }
-    cuMemcpyAsync(to: u64, from: u64, bytes: usize, _stream: Stream) {
-        copy(to, from, bytes, [device().memory.owns(to), device().memory.owns(from)])
-    }
-    cuMemcpyPeerAsync(to: u64, _to_context: *mut c_void, from: u64, _from_context: *mut c_void, bytes: usize, _stream: Stream) {
-        copy(to, from, bytes, [true, true])
-    }
-    cuMemsetD8_v2(to: u64, value: u8, count: usize) { fill(to, value, count) }
-    cuMemsetD8Async(to: u64, value: u8, count: usize, _stream: Stream) { fill(to, value, count) }
-    cuMemsetD16_v2(to: u64, value: u16, count: usize) { fill(to, value, count) }
-    cuMemsetD16Async(to: u64, value: u16, count: usize, _stream: Stream) { fill(to, value, count) }
-    cuMemsetD32_v2(to: u64, value: u32, count: usize) { fill(to, value, count) }
-    cuMemsetD32Async(to: u64, value: u32, count: usize, _stream: Stream) { fill(to, value, count) }
     cuMemAdvise_v2(_address: u64, _bytes: usize, _advice: u32, _kind: i32, _id: i32) { Ok(()) }
-    cuMemPrefetchAsync_v2(_address: u64, _bytes: usize, _kind: i32, _id: i32, _flags: u32, _stream: Stream) { Ok(()) }
-    cuDeviceGetDefaultMemPool(pool: *mut *mut c_void, ordinal: i32) {
-        super::device::check(ordinal)?;
-        // SAFETY: the caller's.
-        unsafe { put(pool, (&raw const POOL).cast_mut().cast()) }
+    cuMemPrefetchAsync_v2(_address: u64, _bytes: usize, _kind: i32, _id: i32, _flags: u32, _stream: StreamHandle) {
+        Ok(())
     }
-    cuDeviceGetMemPool(pool: *mut *mut c_void, ordinal: i32) {
-        super::device::check(ordinal)?;
-        // SAFETY: the caller's.
-        unsafe { put(pool, (&raw const POOL).cast_mut().cast()) }
-    }
-    cuDeviceSetMemPool(ordinal: i32, _pool: *mut c_void) { super::device::check(ordinal) }
-    cuMemPoolTrimTo(_pool: *mut c_void, _bytes: usize) { Ok(()) }
-    cuMemPoolSetAttribute(_pool: *mut c_void, _attribute: i32, _value: *mut c_void) { Ok(()) }
 }
 
-fn alloc(address: *mut u64, bytes: usize) -> Outcome {
+fn alloc(address: *mut u64, bytes: usize, kind: Kind) -> Outcome {
+    capture::forbid()?;
     context::require()?;
     if bytes == 0 {
         return Err(Status::InvalidValue);
     }
-    let new = device().memory.alloc(bytes).ok_or(Status::OutOfMemory)?;
     // SAFETY: the caller's.
-    unsafe { put(address, new) }
+    unsafe { put(address, allocate(bytes, kind)?) }
 }
 
-fn free(address: u64) -> Outcome {
-    if address == 0 || device().memory.free(address) { Ok(()) } else { Err(Status::InvalidValue) }
+/// A new allocation of this kind.
+///
+/// # Errors
+/// Out of memory.
+pub fn allocate(bytes: usize, kind: Kind) -> Result<u64, Status> {
+    let new = device().memory.alloc(bytes).ok_or(Status::OutOfMemory)?;
+    allocation::add(new, bytes, kind);
+    Ok(new)
+}
+
+/// Frees an allocation of device memory, or null.
+///
+/// # Errors
+/// None begins there.
+pub fn free(address: u64) -> Outcome {
+    if address == 0 {
+        return Ok(());
+    }
+    let gone = allocation::remove(address, Kind::on_device).ok_or(Status::InvalidValue)?;
+    super::pool::returned(&gone);
+    if device().memory.free(address) { Ok(()) } else { Err(Status::InvalidValue) }
 }
 
 fn alloc_host(pointer: *mut *mut c_void, bytes: usize) -> Outcome {
+    context::require()?;
+    if pointer.is_null() || bytes == 0 {
+        return Err(Status::InvalidValue);
+    }
     // SAFETY: a plain allocation; null is checked.
-    let memory = unsafe { libc::malloc(bytes.max(1)) };
+    let memory = unsafe { libc::malloc(bytes) };
     if memory.is_null() {
         return Err(Status::OutOfMemory);
     }
+    allocation::add(memory as u64, bytes, Kind::Host);
     // SAFETY: the caller's.
     unsafe { put(pointer, memory) }
 }
@@ -125,7 +125,10 @@ fn inside(address: u64, bytes: usize, what: &str) -> Outcome {
 }
 
 /// `on_device`: whether destination and source are device memory.
-fn copy(to: u64, from: u64, bytes: usize, on_device: [bool; 2]) -> Outcome {
+///
+/// # Errors
+/// A range that is not inside one live allocation.
+pub fn copy_row(to: u64, from: u64, bytes: usize, on_device: [bool; 2]) -> Outcome {
     if bytes == 0 {
         return Ok(());
     }
@@ -148,7 +151,9 @@ fn copy(to: u64, from: u64, bytes: usize, on_device: [bool; 2]) -> Outcome {
     Ok(())
 }
 
-fn fill<T: Copy>(to: u64, value: T, count: usize) -> Outcome {
+/// # Errors
+/// A range that is not inside one live allocation, or not aligned.
+pub fn fill_row<T: Copy>(to: u64, value: T, count: usize) -> Outcome {
     if count == 0 {
         return Ok(());
     }

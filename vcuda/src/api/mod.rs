@@ -1,22 +1,36 @@
 //! The CUDA driver API over the interpreter: what `libcuda.so` exports, as far as it makes sense here.
 //!
-//! Work is done when its call returns: streams are in order trivially, and an error of a kernel is the
-//! launch's own. Like on hardware it sticks to the device until the process ends.
+//! [`work`] is done when its call returns, or kept where a stream is captured: streams are in order
+//! trivially, and an error of a kernel is the launch's own. Like on hardware it sticks to the device
+//! until the primary context is reset.
 
+mod allocation;
+mod capture;
 mod context;
+mod copy;
 mod device;
 mod error;
 mod event;
+mod graph;
+mod graph_exec;
+mod graph_node;
+mod jit;
 mod launch;
+mod library;
 mod memory;
 mod module;
+mod occupancy;
+mod pointer;
+mod pool;
+mod proc_address;
 mod profile;
 mod refused;
 mod stream;
 mod tensor_map;
+mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use error::Status;
@@ -32,6 +46,10 @@ struct Device {
     capability: (i32, i32),
     /// The first fault of a kernel, or 0: every later call returns it.
     fault: AtomicI32,
+    /// Whether to report what contexts leave allocated.
+    leaks: bool,
+    /// The current memory pool's handle, or 0 for the default one.
+    pool: AtomicUsize,
 }
 
 fn device() -> &'static Device {
@@ -55,9 +73,11 @@ fn device() -> &'static Device {
             }
         };
         let mut checks = Checks::default();
+        let mut leaks = false;
         for check in
             std::env::var("VCUDA_CHECK").unwrap_or_default().split(',').filter(|name| !name.is_empty())
         {
+            leaks = true;
             match check {
                 "all" => checks = Checks::ALL,
                 "init" => checks.init = true,
@@ -70,6 +90,10 @@ fn device() -> &'static Device {
             }
         }
         let capacity = number("VCUDA_MEMORY_BYTES").unwrap_or_else(available_bytes);
+        if leaks {
+            // SAFETY: a function of this library, called at the latest when that is closed.
+            unsafe { libc::atexit(allocation::end_process) };
+        }
         Device {
             memory: if checks.init || checks.race {
                 Memory::watched(capacity, checks)
@@ -83,6 +107,8 @@ fn device() -> &'static Device {
             },
             capability,
             fault: AtomicI32::new(0),
+            leaks,
+            pool: AtomicUsize::new(0),
         }
     })
 }
@@ -130,13 +156,37 @@ unsafe fn put<T>(to: *mut T, value: T) -> Outcome {
     Ok(())
 }
 
+/// A client's array.
+///
+/// # Errors
+/// Null with a length.
+fn list<'a, T>(from: *const T, count: usize) -> Result<&'a [T], Status> {
+    match count {
+        0 => Ok(&[]),
+        _ if from.is_null() => Err(Status::InvalidValue),
+        // SAFETY: not null, and as long as the caller says.
+        _ => Ok(unsafe { std::slice::from_raw_parts(from, count) }),
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Exports functions of the driver API: `export! { cuInit(flags: u32) { … } }`.
 macro_rules! export {
-    ($($(#[$meta:meta])* $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block)*) => {$(
+    ($($body:tt)*) => { $crate::api::export_with! { guarded $($body)* } };
+}
+use export;
+
+/// The same for functions that answer also after a fault.
+macro_rules! export_always {
+    ($($body:tt)*) => { $crate::api::export_with! { guarded_always $($body)* } };
+}
+use export_always;
+
+macro_rules! export_with {
+    ($guard:ident $($(#[$meta:meta])* $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block)*) => {$(
         $(#[$meta])*
         /// As in NVIDIA's CUDA driver API.
         ///
@@ -144,8 +194,8 @@ macro_rules! export {
         /// Pointers are null or as the CUDA driver API asks for.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($arg: $ty),*) -> i32 {
-            $crate::api::guarded(|| $body)
+            $crate::api::$guard(|| $body)
         }
     )*};
 }
-use export;
+use export_with;

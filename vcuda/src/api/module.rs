@@ -1,9 +1,11 @@
 //! Modules of PTX text, their functions and variables.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Instant;
 
 use super::device::{SHARED_BYTES, shared_opt_in_bytes};
+use super::jit::Jit;
 use super::{Outcome, Status, context, device, export, profile, put};
 use crate::exec::{Kernel, Module};
 use crate::ptx;
@@ -11,18 +13,45 @@ use crate::ptx;
 /// A `CUmodule`: the decoded text, and a handle for each of its kernels.
 pub struct Loaded {
     module: Module,
-    functions: Vec<Function>,
+    pub functions: Vec<Function>,
 }
 
 /// A `CUfunction`.
 pub struct Function {
     module: *const Loaded,
     index: usize,
-    /// Dynamic shared memory it may have, bytes.
-    pub dynamic_shared_limit: AtomicI32,
+    name: CString,
+    /// Attributes from [`DYNAMIC_SHARED_LIMIT`] on, as they were set.
+    settings: [AtomicI32; 8],
 }
 
+/// `CUfunction_attribute`s that can be set, and one that cannot.
+const DYNAMIC_SHARED_LIMIT: i32 = 8;
+const CARVEOUT: i32 = 9;
+const CLUSTER_REQUIRED: i32 = 10;
+const NON_PORTABLE_CLUSTER: i32 = 14;
+const CLUSTER_POLICY: i32 = 15;
+
 impl Function {
+    fn new(module: *const Loaded, index: usize, name: &str) -> Function {
+        let settings = [SHARED_BYTES as i32, -1, 0, 0, 0, 0, 0, 0].map(AtomicI32::new);
+        // A name of PTX has no NUL; were there one, the name would have no end to give.
+        Function { module, index, name: CString::new(name).unwrap_or_default(), settings }
+    }
+
+    /// Dynamic shared memory it may have, bytes.
+    pub fn dynamic_shared_limit(&self) -> usize {
+        self.settings[0].load(Ordering::Relaxed) as usize
+    }
+
+    pub fn name(&self) -> *const c_char {
+        self.name.as_ptr()
+    }
+
+    pub fn module(&self) -> Handle {
+        self.module.cast_mut()
+    }
+
     /// The decoded kernel, which lives as long as its module.
     pub fn kernel(&self) -> &Kernel {
         // SAFETY: set when the module was boxed, and functions live inside it.
@@ -34,7 +63,8 @@ impl Function {
 }
 
 pub type FunctionHandle = *mut Function;
-type Handle = *mut Loaded;
+/// A `CUmodule` or a `CUlibrary`.
+pub type Handle = *mut Loaded;
 
 /// A live function.
 pub fn function<'a>(handle: FunctionHandle) -> Result<&'a Function, Status> {
@@ -42,7 +72,8 @@ pub fn function<'a>(handle: FunctionHandle) -> Result<&'a Function, Status> {
     unsafe { handle.as_ref() }.ok_or(Status::InvalidHandle)
 }
 
-fn loaded<'a>(handle: Handle) -> Result<&'a Loaded, Status> {
+/// A live module.
+pub fn loaded<'a>(handle: Handle) -> Result<&'a Loaded, Status> {
     // SAFETY: null, or from `load` and not unloaded, as the caller must see to.
     unsafe { handle.as_ref() }.ok_or(Status::InvalidHandle)
 }
@@ -56,44 +87,27 @@ fn name<'a>(text: *const c_char) -> Result<&'a str, Status> {
 }
 
 export! {
-    cuModuleLoadData(module: *mut Handle, image: *const c_void) { load_image(module, image) }
-    cuModuleLoadDataEx(module: *mut Handle, image: *const c_void, _count: u32, _options: *mut c_void, _values: *mut c_void) {
-        load_image(module, image)
+    cuModuleLoadData(module: *mut Handle, image: *const c_void) { load_image(module, image, &mut Jit::default()) }
+    cuModuleLoadDataEx(module: *mut Handle, image: *const c_void, count: u32, options: *const u32, values: *mut *mut c_void) {
+        load_image(module, image, &mut Jit::new(options, values, count)?)
     }
-    cuModuleLoadFatBinary(module: *mut Handle, image: *const c_void) { load_image(module, image) }
-    cuModuleLoad(module: *mut Handle, path: *const c_char) {
-        let text = std::fs::read_to_string(name(path)?).map_err(|_| Status::FileNotFound)?;
-        load(module, &text)
+    cuModuleLoadFatBinary(module: *mut Handle, image: *const c_void) {
+        load_image(module, image, &mut Jit::default())
     }
-    cuModuleUnload(module: Handle) {
-        loaded(module)?;
-        // SAFETY: from `load`; the caller unloads it once, and runs none of its kernels any more.
-        let mut gone = unsafe { Box::from_raw(module) };
-        gone.module.free_variables(&device().memory);
-        Ok(())
-    }
+    cuModuleLoad(module: *mut Handle, path: *const c_char) { load_file(module, path, &mut Jit::default()) }
+    cuModuleUnload(module: Handle) { unload(module) }
     cuModuleGetFunction(out: *mut FunctionHandle, module: Handle, text: *const c_char) {
-        let wanted = name(text)?;
-        let function = loaded(module)?.functions.iter().find(|function| function.kernel().name == wanted);
-        // SAFETY: the caller's.
-        unsafe { put(out, std::ptr::from_ref(function.ok_or(Status::NotFound)?).cast_mut()) }
+        get_function(out, module, text)
     }
     cuModuleGetFunctionCount(count: *mut u32, module: Handle) {
         // SAFETY: the caller's.
         unsafe { put(count, loaded(module)?.functions.len() as u32) }
     }
+    cuModuleEnumerateFunctions(out: *mut FunctionHandle, count: u32, module: Handle) {
+        enumerate(out, count, module)
+    }
     cuModuleGetGlobal_v2(address: *mut u64, bytes: *mut usize, module: Handle, text: *const c_char) {
-        let (at, size) = loaded(module)?.module.global(name(text)?).ok_or(Status::NotFound)?;
-        // SAFETY: the caller's; either may be null.
-        unsafe {
-            if !address.is_null() {
-                put(address, at)?;
-            }
-            if !bytes.is_null() {
-                put(bytes, size)?;
-            }
-        }
-        Ok(())
+        get_global(address, bytes, module, text)
     }
     cuModuleGetLoadingMode(mode: *mut u32) {
         // SAFETY: the caller's.
@@ -101,51 +115,128 @@ export! {
     }
     cuFuncGetModule(module: *mut Handle, handle: FunctionHandle) {
         // SAFETY: the caller's.
-        unsafe { put(module, function(handle)?.module.cast_mut()) }
+        unsafe { put(module, function(handle)?.module()) }
     }
+    cuFuncGetName(out: *mut *const c_char, handle: FunctionHandle) {
+        // SAFETY: the caller's.
+        unsafe { put(out, function(handle)?.name()) }
+    }
+    cuFuncIsLoaded(state: *mut u32, handle: FunctionHandle) {
+        function(handle)?;
+        // SAFETY: the caller's.
+        unsafe { put(state, 1) }
+    }
+    cuFuncLoad(handle: FunctionHandle) { function(handle).map(|_| ()) }
+    cuFuncSetSharedMemConfig(handle: FunctionHandle, _config: u32) { function(handle).map(|_| ()) }
     cuFuncGetParamInfo(handle: FunctionHandle, index: usize, offset: *mut usize, size: *mut usize) {
-        let param = function(handle)?.kernel().params.get(index).ok_or(Status::InvalidValue)?;
-        // SAFETY: the caller's; the size may be null.
-        unsafe {
-            put(offset, param.offset)?;
-            if !size.is_null() {
-                put(size, param.size)?;
-            }
-        }
-        Ok(())
+        param_info(handle, index, offset, size)
     }
     cuFuncGetAttribute(value: *mut i32, attribute: i32, handle: FunctionHandle) {
-        let function = function(handle)?;
-        let kernel = function.kernel();
-        let (major, minor) = device().capability;
-        let found = match attribute {
-            0 => kernel.max_threads_per_block as i32,
-            1 => kernel.static_shared_bytes as i32,
-            2 | 7 | 9 => 0,
-            3 => kernel.local_bytes_per_thread as i32,
-            4 => kernel.registers_estimate as i32,
-            5 | 6 => 10 * major + minor,
-            8 => function.dynamic_shared_limit.load(Ordering::Relaxed),
-            _ => return Err(Status::InvalidValue),
-        };
-        // SAFETY: the caller's.
-        unsafe { put(value, found) }
+        get_attribute(value, attribute, handle)
     }
-    cuFuncSetAttribute(handle: FunctionHandle, attribute: i32, value: i32) {
-        let function = function(handle)?;
-        match attribute {
-            8 if value >= 0 && value as usize + function.kernel().static_shared_bytes <= shared_opt_in_bytes() as usize => {
-                function.dynamic_shared_limit.store(value, Ordering::Relaxed);
-                Ok(())
-            }
-            9 => Ok(()),
-            _ => Err(Status::InvalidValue),
-        }
-    }
+    cuFuncSetAttribute(handle: FunctionHandle, attribute: i32, value: i32) { set_attribute(handle, attribute, value) }
     cuFuncSetCacheConfig(handle: FunctionHandle, _config: u32) { function(handle).map(|_| ()) }
 }
 
-fn load_image(module: *mut Handle, image: *const c_void) -> Outcome {
+pub fn unload(module: Handle) -> Outcome {
+    loaded(module)?;
+    // SAFETY: from `load`; the caller unloads it once, and runs none of its kernels any more.
+    let mut gone = unsafe { Box::from_raw(module) };
+    gone.module.free_variables(&device().memory);
+    Ok(())
+}
+
+pub fn get_function(out: *mut FunctionHandle, module: Handle, text: *const c_char) -> Outcome {
+    let wanted = name(text)?;
+    let function = loaded(module)?.functions.iter().find(|function| function.kernel().name == wanted);
+    // SAFETY: the caller's.
+    unsafe { put(out, std::ptr::from_ref(function.ok_or(Status::NotFound)?).cast_mut()) }
+}
+
+/// The first `count` functions of a module.
+pub fn enumerate(out: *mut FunctionHandle, count: u32, module: Handle) -> Outcome {
+    for (i, function) in loaded(module)?.functions.iter().take(count as usize).enumerate() {
+        // SAFETY: room for as many as the caller says.
+        unsafe { put(out.add(i), std::ptr::from_ref(function).cast_mut())? };
+    }
+    Ok(())
+}
+
+/// A variable's address and size; neither is asked for where its output is null.
+pub fn get_global(address: *mut u64, bytes: *mut usize, module: Handle, text: *const c_char) -> Outcome {
+    let (at, size) = loaded(module)?.module.global(name(text)?).ok_or(Status::NotFound)?;
+    // SAFETY: the caller's; either may be null.
+    unsafe {
+        if !address.is_null() {
+            put(address, at)?;
+        }
+        if !bytes.is_null() {
+            put(bytes, size)?;
+        }
+    }
+    Ok(())
+}
+
+pub fn param_info(handle: FunctionHandle, index: usize, offset: *mut usize, size: *mut usize) -> Outcome {
+    let param = function(handle)?.kernel().params.get(index).ok_or(Status::InvalidValue)?;
+    // SAFETY: the caller's; the size may be null.
+    unsafe {
+        put(offset, param.offset)?;
+        if !size.is_null() {
+            put(size, param.size)?;
+        }
+    }
+    Ok(())
+}
+
+/// `CUfunction_attribute` by number.
+pub fn get_attribute(value: *mut i32, attribute: i32, handle: FunctionHandle) -> Outcome {
+    let function = function(handle)?;
+    let kernel = function.kernel();
+    let (major, minor) = device().capability;
+    let found = match attribute {
+        0 => kernel.max_threads_per_block as i32,
+        1 => kernel.static_shared_bytes as i32,
+        2 | 7 => 0, // constant memory of its own, global caching
+        3 => kernel.local_bytes_per_thread as i32,
+        4 => kernel.registers_estimate as i32,
+        5 | 6 => 10 * major + minor,
+        CLUSTER_REQUIRED => i32::from(kernel.cluster.is_some()),
+        11..=13 => kernel.cluster.map_or(0, |cluster| cluster[attribute as usize - 11] as i32),
+        DYNAMIC_SHARED_LIMIT | CARVEOUT | NON_PORTABLE_CLUSTER | CLUSTER_POLICY => {
+            function.settings[attribute as usize - DYNAMIC_SHARED_LIMIT as usize].load(Ordering::Relaxed)
+        }
+        _ => return Err(Status::InvalidValue),
+    };
+    // SAFETY: the caller's.
+    unsafe { put(value, found) }
+}
+
+pub fn set_attribute(handle: FunctionHandle, attribute: i32, value: i32) -> Outcome {
+    let function = function(handle)?;
+    let fixed = function.kernel().static_shared_bytes;
+    let fits = match attribute {
+        DYNAMIC_SHARED_LIMIT => value >= 0 && value as usize + fixed <= shared_opt_in_bytes() as usize,
+        CARVEOUT => (-1..=100).contains(&value),
+        NON_PORTABLE_CLUSTER => value == 0 || value == 1,
+        CLUSTER_POLICY => (0..=2).contains(&value),
+        _ => false,
+    };
+    if !fits {
+        return Err(Status::InvalidValue);
+    }
+    function.settings[attribute as usize - DYNAMIC_SHARED_LIMIT as usize].store(value, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Loads the PTX text of a file.
+pub fn load_file(module: *mut Handle, path: *const c_char, jit: &mut Jit) -> Outcome {
+    let text = std::fs::read_to_string(name(path)?).map_err(|_| Status::FileNotFound)?;
+    load(module, &text, jit)
+}
+
+/// Loads PTX text from memory.
+pub fn load_image(module: *mut Handle, image: *const c_void, jit: &mut Jit) -> Outcome {
     if image.is_null() {
         return Err(Status::InvalidValue);
     }
@@ -158,25 +249,29 @@ fn load_image(module: *mut Handle, image: *const c_void) -> Outcome {
         }
         CStr::from_ptr(image.cast())
     };
-    load(module, text.to_str().map_err(|_| Status::InvalidImage)?)
+    load(module, text.to_str().map_err(|_| Status::InvalidImage)?, jit)
 }
 
-fn load(out: *mut Handle, text: &str) -> Outcome {
+fn load(out: *mut Handle, text: &str, jit: &mut Jit) -> Outcome {
     context::require()?;
+    let start = Instant::now();
     let invalid = |message: &dyn std::fmt::Display| {
         eprintln!("vcuda: loading a module: {message}");
+        jit.error.write(&message.to_string());
         Status::InvalidPtx
     };
     let tree = ptx::parse(text).map_err(|error| invalid(&error))?;
     let load = if profile::is_on() { Module::load_counted } else { Module::load };
     let module = load(&tree, &device().memory, device().options.checks).map_err(|error| invalid(&error))?;
-    let count = module.kernels().len();
+    let names: Vec<&str> = module.kernels().iter().map(|kernel| kernel.name.as_str()).collect();
+    jit.info.write(&format!("kernels: {}", names.join(", ")));
+    jit.time(start.elapsed());
     let loaded = Box::into_raw(Box::new(Loaded { module, functions: Vec::new() }));
-    let function =
-        |index| Function { module: loaded, index, dynamic_shared_limit: AtomicI32::new(SHARED_BYTES as i32) };
     // SAFETY: boxed just now, and known to nobody else; the functions stay where they are from here on.
     unsafe {
-        (*loaded).functions = (0..count).map(function).collect();
+        let kernels = (*loaded).module.kernels().iter().enumerate();
+        let functions = kernels.map(|(index, kernel)| Function::new(loaded, index, &kernel.name)).collect();
+        (*loaded).functions = functions;
         put(out, loaded)
     }
 }

@@ -1,71 +1,171 @@
 //! Streams: work is done when it is queued, so they hold nothing but their flags.
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-use super::{Status, context, export, put};
+use super::event::{self, EventHandle};
+use super::work::{HostFunction, Work, submit};
+use super::{Status, capture, context, export, put};
 
-/// A `CUstream` is null (the default stream) or one of these.
+/// A `CUstream` is null (the default stream), one of the two default streams' marks, or one of these.
 pub struct Stream {
     flags: u32,
-    priority: i32,
+    priority: AtomicI32,
+    id: u64,
+    context: usize,
 }
 
-type Handle = *mut Stream;
+pub type StreamHandle = *mut Stream;
 
-/// The per-thread default streams' handles in CUDA.
-fn is_default(stream: Handle) -> bool {
-    (stream as usize) <= 2
+/// The legacy default stream, which waits for the others and they for it, unless they say no.
+pub const LEGACY: StreamHandle = std::ptr::null_mut();
+const PER_THREAD: usize = 2;
+const NON_BLOCKING: u32 = 1;
+
+pub fn is_legacy(stream: StreamHandle) -> bool {
+    (stream as usize) < PER_THREAD
 }
+
+fn is_default(stream: StreamHandle) -> bool {
+    (stream as usize) <= PER_THREAD
+}
+
+/// Whether the legacy stream waits for this one.
+pub fn is_blocking(stream: StreamHandle) -> bool {
+    // SAFETY: not a mark, so made by `cuStreamCreate` and not destroyed, as the caller must see to.
+    is_default(stream) || unsafe { (*stream).flags & NON_BLOCKING == 0 }
+}
+
+fn create(out: *mut StreamHandle, flags: u32, priority: i32) -> super::Outcome {
+    static COUNT: AtomicU64 = AtomicU64::new(3);
+    context::require()?;
+    if flags > NON_BLOCKING {
+        return Err(Status::InvalidValue);
+    }
+    let id = COUNT.fetch_add(1, Ordering::Relaxed);
+    let context = context::current() as usize;
+    // SAFETY: the caller's.
+    unsafe {
+        put(out, Box::into_raw(Box::new(Stream { flags, priority: AtomicI32::new(priority), id, context })))
+    }
+}
+
+fn context_of(stream: StreamHandle) -> *mut c_void {
+    // SAFETY: not a mark, so a live stream, as the caller must see to.
+    if is_default(stream) { context::current() } else { unsafe { (*stream).context as *mut c_void } }
+}
+
+/// `CUlaunchAttributeID`s that streams have.
+const SYNCHRONIZATION_POLICY: u32 = 3;
+const PRIORITY: u32 = 8;
+const ACCESS_POLICY_WINDOW: u32 = 1;
+const MEM_SYNC_DOMAIN_MAP: u32 = 9;
+const MEM_SYNC_DOMAIN: u32 = 10;
+/// Size of a `CUstreamAttrValue`.
+const ATTRIBUTE_BYTES: usize = 64;
 
 export! {
-    cuStreamCreate(stream: *mut Handle, flags: u32) {
-        context::require()?;
-        // SAFETY: the caller's.
-        unsafe { put(stream, Box::into_raw(Box::new(Stream { flags, priority: 0 }))) }
+    cuStreamCreate(stream: *mut StreamHandle, flags: u32) { create(stream, flags, 0) }
+    cuStreamCreateWithPriority(stream: *mut StreamHandle, flags: u32, priority: i32) {
+        create(stream, flags, priority.clamp(context::GREATEST_PRIORITY, 0))
     }
-    cuStreamCreateWithPriority(stream: *mut Handle, flags: u32, priority: i32) {
-        context::require()?;
-        // SAFETY: the caller's.
-        unsafe { put(stream, Box::into_raw(Box::new(Stream { flags, priority }))) }
-    }
-    cuStreamDestroy_v2(stream: Handle) {
+    cuStreamDestroy_v2(stream: StreamHandle) {
         if is_default(stream) {
             return Err(Status::InvalidHandle);
         }
+        capture::abandon(stream);
         // SAFETY: made by `cuStreamCreate`; the caller destroys it once.
         drop(unsafe { Box::from_raw(stream) });
         Ok(())
     }
-    cuStreamSynchronize(_stream: Handle) { context::require() }
-    cuStreamQuery(_stream: Handle) { context::require() }
-    cuStreamWaitEvent(_stream: Handle, _event: *mut c_void, _flags: u32) { context::require() }
-    cuStreamGetFlags(stream: Handle, flags: *mut u32) {
+    cuStreamSynchronize(stream: StreamHandle) {
+        context::require()?;
+        capture::wait_for(stream)
+    }
+    cuStreamQuery(stream: StreamHandle) {
+        context::require()?;
+        capture::wait_for(stream)
+    }
+    cuStreamWaitEvent(stream: StreamHandle, event: EventHandle, flags: u32) {
+        context::require()?;
+        event::wait(stream, event, flags)
+    }
+    cuStreamGetFlags(stream: StreamHandle, flags: *mut u32) {
         // SAFETY: a live stream, and the caller's output.
         unsafe { put(flags, if is_default(stream) { 0 } else { (*stream).flags }) }
     }
-    cuStreamGetPriority(stream: Handle, priority: *mut i32) {
+    cuStreamGetPriority(stream: StreamHandle, priority: *mut i32) {
         // SAFETY: a live stream, and the caller's output.
-        unsafe { put(priority, if is_default(stream) { 0 } else { (*stream).priority }) }
+        unsafe { put(priority, if is_default(stream) { 0 } else { (*stream).priority.load(Ordering::Relaxed) }) }
     }
-    cuStreamIsCapturing(_stream: Handle, status: *mut u32) {
+    cuStreamGetId(stream: StreamHandle, id: *mut u64) {
+        // SAFETY: a live stream, and the caller's output.
+        unsafe { put(id, if is_default(stream) { (stream as u64).max(1) } else { (*stream).id }) }
+    }
+    cuStreamGetCtx(stream: StreamHandle, context: *mut *mut c_void) {
+        context::require()?;
         // SAFETY: the caller's.
-        unsafe { put(status, 0) }
+        unsafe { put(context, context_of(stream)) }
     }
-    cuStreamAttachMemAsync(_stream: Handle, _address: u64, _bytes: usize, _flags: u32) { Ok(()) }
-    cuLaunchHostFunc(_stream: Handle, function: Option<unsafe extern "C" fn(*mut c_void)>, data: *mut c_void) {
-        let function = function.ok_or(Status::InvalidValue)?;
-        // SAFETY: the caller's function and data; all that was queued before it is done.
-        unsafe { function(data) };
-        Ok(())
+    cuStreamGetCtx_v2(stream: StreamHandle, context: *mut *mut c_void, green: *mut *mut c_void) {
+        context::require()?;
+        // SAFETY: the caller's; there are no green contexts.
+        unsafe {
+            put(context, context_of(stream))?;
+            put(green, std::ptr::null_mut())
+        }
+    }
+    cuStreamGetDevice(_stream: StreamHandle, ordinal: *mut i32) {
+        context::require()?;
+        // SAFETY: the caller's.
+        unsafe { put(ordinal, 0) }
+    }
+    cuStreamGetAttribute(stream: StreamHandle, attribute: u32, value: *mut [u8; ATTRIBUTE_BYTES]) {
+        let mut bytes = [0; ATTRIBUTE_BYTES];
+        match attribute {
+            PRIORITY if !is_default(stream) => {
+                // SAFETY: a live stream.
+                let priority = unsafe { (*stream).priority.load(Ordering::Relaxed) };
+                bytes[..4].copy_from_slice(&priority.to_ne_bytes());
+            }
+            PRIORITY => {}
+            SYNCHRONIZATION_POLICY => bytes[0] = 1, // automatic
+            MEM_SYNC_DOMAIN_MAP => bytes[1] = 1,    // the remote domain
+            ACCESS_POLICY_WINDOW | MEM_SYNC_DOMAIN => {}
+            _ => return Err(Status::InvalidValue),
+        }
+        // SAFETY: the caller's.
+        unsafe { put(value, bytes) }
+    }
+    cuStreamSetAttribute(stream: StreamHandle, attribute: u32, value: *const [u8; ATTRIBUTE_BYTES]) {
+        // SAFETY: the caller's.
+        let bytes = unsafe { value.as_ref() }.ok_or(Status::InvalidValue)?;
+        match attribute {
+            PRIORITY if !is_default(stream) => {
+                let priority = i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                let priority = priority.clamp(context::GREATEST_PRIORITY, 0);
+                // SAFETY: a live stream.
+                unsafe { (*stream).priority.store(priority, Ordering::Relaxed) };
+                Ok(())
+            }
+            PRIORITY | SYNCHRONIZATION_POLICY | ACCESS_POLICY_WINDOW | MEM_SYNC_DOMAIN_MAP | MEM_SYNC_DOMAIN => Ok(()),
+            _ => Err(Status::InvalidValue),
+        }
+    }
+    cuStreamCopyAttributes(_to: StreamHandle, _from: StreamHandle) { Ok(()) }
+    cuStreamAttachMemAsync(_stream: StreamHandle, _address: u64, _bytes: usize, _flags: u32) { Ok(()) }
+    cuLaunchHostFunc(stream: StreamHandle, function: Option<HostFunction>, data: *mut c_void) {
+        submit(stream, Work::Host(function.ok_or(Status::InvalidValue)?, data))
     }
     cuStreamAddCallback(
-        stream: Handle,
-        function: Option<unsafe extern "C" fn(Handle, i32, *mut c_void)>,
+        stream: StreamHandle,
+        function: Option<unsafe extern "C" fn(StreamHandle, i32, *mut c_void)>,
         data: *mut c_void,
         _flags: u32,
     ) {
         let function = function.ok_or(Status::InvalidValue)?;
-        // SAFETY: as above.
+        capture::wait_for(stream)?;
+        // SAFETY: the client's function and data; all that was queued before it is done.
         unsafe { function(stream, 0, data) };
         Ok(())
     }

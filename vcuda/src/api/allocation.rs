@@ -1,0 +1,105 @@
+//! Who allocated what: kinds of pointers, and what a context leaves behind at its end.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::{context, device, lock};
+
+/// How memory was had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Device,
+    Managed,
+    /// From the pool of this handle.
+    Pool(usize),
+    /// Page-locked host memory of the driver's.
+    Host,
+    /// Host memory of the client's, registered.
+    Registered,
+}
+
+impl Kind {
+    pub fn on_device(self) -> bool {
+        matches!(self, Kind::Device | Kind::Managed | Kind::Pool(_))
+    }
+}
+
+/// A live allocation of the client's.
+#[derive(Clone, Copy, Debug)]
+pub struct Allocation {
+    pub bytes: usize,
+    pub kind: Kind,
+    /// The `CUcontext` that was current.
+    pub context: usize,
+    /// In the order of allocations.
+    pub number: u64,
+}
+
+/// Leaks that are named one by one; the rest are counted.
+const NAMED_LEAKS: usize = 10;
+
+#[derive(Default)]
+struct State {
+    live: BTreeMap<u64, Allocation>,
+    count: u64,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { live: BTreeMap::new(), count: 0 });
+
+pub fn add(address: u64, bytes: usize, kind: Kind) {
+    let mut state = lock(&STATE);
+    state.count += 1;
+    let allocation = Allocation { bytes, kind, context: context::current() as usize, number: state.count };
+    state.live.insert(address, allocation);
+}
+
+/// Forgets the allocation that begins at an address, if it is of such a kind.
+pub fn remove(address: u64, kind: impl Fn(Kind) -> bool) -> Option<Allocation> {
+    let mut state = lock(&STATE);
+    state.live.get(&address).is_some_and(|allocation| kind(allocation.kind)).then_some(())?;
+    state.live.remove(&address)
+}
+
+/// The allocation that an address is in, and where it begins.
+pub fn find(address: u64) -> Option<(u64, Allocation)> {
+    let state = lock(&STATE);
+    let (&start, &allocation) = state.live.range(..=address).next_back()?;
+    (address - start < allocation.bytes as u64).then_some((start, allocation))
+}
+
+/// Frees what a context has left on the device, and says so where checks are on.
+pub fn end_context(context: usize) {
+    let mut state = lock(&STATE);
+    let ended: Vec<(u64, Allocation)> =
+        state.live.extract_if(.., |_, a| a.context == context && a.kind.on_device()).collect();
+    drop(state);
+    report(&ended);
+    for (address, _) in ended {
+        device().memory.free(address);
+    }
+}
+
+/// Says what the process leaves behind.
+pub extern "C" fn end_process() {
+    let live: Vec<(u64, Allocation)> = lock(&STATE).live.iter().map(|(&at, &a)| (at, a)).collect();
+    report(&live);
+}
+
+fn report(left: &[(u64, Allocation)]) {
+    let mut left: Vec<_> = left.iter().filter(|(_, a)| a.kind != Kind::Registered).collect();
+    if !device().leaks || left.is_empty() {
+        return;
+    }
+    left.sort_by_key(|(_, allocation)| allocation.number);
+    for (address, Allocation { bytes, kind, number, .. }) in left.iter().take(NAMED_LEAKS) {
+        let kind = match kind {
+            Kind::Host => "page-locked host memory",
+            Kind::Managed => "managed memory",
+            Kind::Pool(_) => "memory of a pool",
+            _ => "device memory",
+        };
+        eprintln!("vcuda: leak: {bytes} bytes of {kind} at {address:#x}, allocation {number}, never freed");
+    }
+    let bytes: usize = left.iter().map(|(_, allocation)| allocation.bytes).sum();
+    eprintln!("vcuda: leaks: {bytes} bytes in {} allocations", left.len());
+}

@@ -1,0 +1,285 @@
+//! Copies and fills of up to three dimensions, row by row.
+
+use std::ffi::c_void;
+
+use super::memory::{copy_row, fill_row};
+use super::stream::{LEGACY, StreamHandle};
+use super::work::{Work, submit};
+use super::{Outcome, Status, capture, device, export};
+
+/// One side of a copy: its first byte, and the bytes from row to row and from layer to layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Side {
+    pub address: u64,
+    pub pitch: usize,
+    pub layer: usize,
+    pub on_device: bool,
+}
+
+/// A copy of `depth` layers of `height` rows of `width` bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Copy {
+    pub to: Side,
+    pub from: Side,
+    pub width: usize,
+    pub height: usize,
+    pub depth: usize,
+}
+
+impl Copy {
+    /// Of bytes in a row; `on_device` says it of destination and source.
+    pub fn linear(to: u64, from: u64, bytes: usize, on_device: [bool; 2]) -> Copy {
+        let side = |address, on_device| Side { address, pitch: bytes, layer: bytes, on_device };
+        let (to, from) = (side(to, on_device[0]), side(from, on_device[1]));
+        Copy { to, from, width: bytes, height: 1, depth: 1 }
+    }
+
+    /// Copies row by row.
+    ///
+    /// # Errors
+    /// A row outside every live allocation.
+    pub fn run(&self) -> Outcome {
+        let on_device = [self.to.on_device, self.from.on_device];
+        for layer in 0..self.depth {
+            for row in 0..self.height {
+                let at = |side: &Side| side.address + (layer * side.layer + row * side.pitch) as u64;
+                copy_row(at(&self.to), at(&self.from), self.width, on_device)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `height` rows of `width` elements of 1, 2 or 4 bytes, all of one value.
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
+    pub to: u64,
+    pub pitch: usize,
+    pub value: u32,
+    pub element_bytes: u32,
+    pub width: usize,
+    pub height: usize,
+}
+
+impl Fill {
+    /// Fills row by row.
+    ///
+    /// # Errors
+    /// A row outside every live allocation, or not aligned to its elements.
+    pub fn run(&self) -> Outcome {
+        for row in 0..self.height {
+            let to = self.to + (row * self.pitch) as u64;
+            match self.element_bytes {
+                1 => fill_row(to, self.value as u8, self.width)?,
+                2 => fill_row(to, self.value as u16, self.width)?,
+                4 => fill_row(to, self.value, self.width)?,
+                _ => return Err(Status::InvalidValue),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `CUmemorytype`.
+const HOST: u32 = 1;
+const DEVICE: u32 = 2;
+const UNIFIED: u32 = 4;
+
+/// One half of a `CUDA_MEMCPY2D`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Side2 {
+    x_bytes: usize,
+    y: usize,
+    kind: u32,
+    host: usize,
+    device: u64,
+    array: usize,
+    pitch: usize,
+}
+
+/// `CUDA_MEMCPY2D`.
+#[repr(C)]
+pub struct Memcpy2D {
+    from: Side2,
+    to: Side2,
+    width_bytes: usize,
+    height: usize,
+}
+
+/// One half of a `CUDA_MEMCPY3D`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Side3 {
+    x_bytes: usize,
+    y: usize,
+    z: usize,
+    lod: usize,
+    kind: u32,
+    host: usize,
+    device: u64,
+    array: usize,
+    reserved: usize,
+    pitch: usize,
+    height: usize,
+}
+
+/// `CUDA_MEMCPY3D`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Memcpy3D {
+    from: Side3,
+    to: Side3,
+    width_bytes: usize,
+    height: usize,
+    depth: usize,
+}
+
+impl Side3 {
+    fn resolve(&self, width_bytes: usize, height: usize) -> Result<Side, Status> {
+        let pitch = if self.pitch == 0 { width_bytes } else { self.pitch };
+        let rows = if self.height == 0 { height } else { self.height };
+        if self.x_bytes.checked_add(width_bytes).is_none_or(|end| end > pitch) && height > 1 {
+            return Err(Status::InvalidValue);
+        }
+        let (base, on_device) = match self.kind {
+            HOST => (self.host as u64, false),
+            DEVICE => (self.device, true),
+            UNIFIED => (self.device, device().memory.owns(self.device)),
+            _ => {
+                eprintln!("vcuda: copies to and from CUDA arrays are not supported");
+                return Err(Status::NotSupported);
+            }
+        };
+        let layer = pitch.checked_mul(rows).ok_or(Status::InvalidValue)?;
+        let offset = |n: usize, bytes: usize| n.checked_mul(bytes).ok_or(Status::InvalidValue);
+        let first = [offset(self.z, layer)?, offset(self.y, pitch)?, self.x_bytes];
+        let address = first.iter().try_fold(base, |at, &more| at.checked_add(more as u64));
+        Ok(Side { address: address.ok_or(Status::InvalidValue)?, pitch, layer, on_device })
+    }
+
+    fn of(side: &Side) -> Side3 {
+        let Side { address, pitch, layer, on_device } = *side;
+        let kind = if on_device { DEVICE } else { HOST };
+        let (host, device) = if on_device { (0, address) } else { (address as usize, 0) };
+        Side3 { kind, host, device, pitch, height: layer / pitch.max(1), ..Side3::default() }
+    }
+}
+
+impl Memcpy3D {
+    /// # Errors
+    /// Arrays, which are not supported, and rows wider than their pitch.
+    pub fn resolve(&self) -> Result<Copy, Status> {
+        let (width, height, depth) = (self.width_bytes, self.height, self.depth);
+        let (to, from) = (self.to.resolve(width, height)?, self.from.resolve(width, height)?);
+        let last = |side: &Side| {
+            let rows = height.checked_mul(side.pitch)?;
+            (side.address as usize).checked_add(depth.checked_mul(side.layer)?)?.checked_add(rows)
+        };
+        (last(&to).and(last(&from))).ok_or(Status::InvalidValue)?;
+        Ok(Copy { to, from, width, height, depth })
+    }
+
+    pub fn of(copy: &Copy) -> Memcpy3D {
+        let (to, from) = (Side3::of(&copy.to), Side3::of(&copy.from));
+        Memcpy3D { from, to, width_bytes: copy.width, height: copy.height, depth: copy.depth }
+    }
+}
+
+impl Memcpy2D {
+    fn resolve(&self) -> Result<Copy, Status> {
+        let side = |side: &Side2| {
+            let Side2 { x_bytes, y, kind, host, device, array, pitch } = *side;
+            Side3 { x_bytes, y, kind, host, device, array, pitch, ..Side3::default() }
+        };
+        let (width_bytes, height) = (self.width_bytes, self.height);
+        Memcpy3D { from: side(&self.from), to: side(&self.to), width_bytes, height, depth: 1 }.resolve()
+    }
+}
+
+/// Copies that return when they are done: they may not run into a capture.
+pub fn now(copy: Copy) -> Outcome {
+    capture::forbid()?;
+    submit(LEGACY, Work::Copy(copy))
+}
+
+fn given<'a, T>(params: *const T) -> Result<&'a T, Status> {
+    // SAFETY: null, or the caller's.
+    unsafe { params.as_ref() }.ok_or(Status::InvalidValue)
+}
+
+fn fill(
+    stream: StreamHandle,
+    to: u64,
+    pitch: usize,
+    value: u32,
+    element_bytes: u32,
+    size: [usize; 2],
+) -> Outcome {
+    let [width, height] = size;
+    let row = width.checked_mul(element_bytes as usize);
+    if height > 1 && row.is_none_or(|row| row > pitch) || pitch.checked_mul(height).is_none() {
+        return Err(Status::InvalidValue);
+    }
+    submit(stream, Work::Fill(Fill { to, pitch, value, element_bytes, width, height }))
+}
+
+export! {
+    cuMemcpyHtoD_v2(to: u64, from: *const c_void, bytes: usize) { now(Copy::linear(to, from as u64, bytes, [true, false])) }
+    cuMemcpyDtoH_v2(to: *mut c_void, from: u64, bytes: usize) { now(Copy::linear(to as u64, from, bytes, [false, true])) }
+    cuMemcpyDtoD_v2(to: u64, from: u64, bytes: usize) { now(Copy::linear(to, from, bytes, [true, true])) }
+    cuMemcpy(to: u64, from: u64, bytes: usize) { now(Copy::linear(to, from, bytes, [to, from].map(|at| device().memory.owns(at)))) }
+    cuMemcpyPeer(to: u64, _to_context: *mut c_void, from: u64, _from_context: *mut c_void, bytes: usize) {
+        now(Copy::linear(to, from, bytes, [true, true]))
+    }
+    cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, bytes: usize, stream: StreamHandle) {
+        submit(stream, Work::Copy(Copy::linear(to, from as u64, bytes, [true, false])))
+    }
+    cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, bytes: usize, stream: StreamHandle) {
+        submit(stream, Work::Copy(Copy::linear(to as u64, from, bytes, [false, true])))
+    }
+    cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: StreamHandle) {
+        submit(stream, Work::Copy(Copy::linear(to, from, bytes, [true, true])))
+    }
+    cuMemcpyAsync(to: u64, from: u64, bytes: usize, stream: StreamHandle) {
+        submit(stream, Work::Copy(Copy::linear(to, from, bytes, [to, from].map(|at| device().memory.owns(at)))))
+    }
+    cuMemcpyPeerAsync(
+        to: u64, _to_context: *mut c_void, from: u64, _from_context: *mut c_void, bytes: usize, stream: StreamHandle,
+    ) {
+        submit(stream, Work::Copy(Copy::linear(to, from, bytes, [true, true])))
+    }
+    cuMemcpy2D_v2(params: *const Memcpy2D) { now(given(params)?.resolve()?) }
+    cuMemcpy2DUnaligned_v2(params: *const Memcpy2D) { now(given(params)?.resolve()?) }
+    cuMemcpy2DAsync_v2(params: *const Memcpy2D, stream: StreamHandle) {
+        submit(stream, Work::Copy(given(params)?.resolve()?))
+    }
+    cuMemcpy3D_v2(params: *const Memcpy3D) { now(given(params)?.resolve()?) }
+    cuMemcpy3DAsync_v2(params: *const Memcpy3D, stream: StreamHandle) {
+        submit(stream, Work::Copy(given(params)?.resolve()?))
+    }
+    cuMemsetD8_v2(to: u64, value: u8, count: usize) { fill(LEGACY, to, 0, value.into(), 1, [count, 1]) }
+    cuMemsetD8Async(to: u64, value: u8, count: usize, stream: StreamHandle) { fill(stream, to, 0, value.into(), 1, [count, 1]) }
+    cuMemsetD16_v2(to: u64, value: u16, count: usize) { fill(LEGACY, to, 0, value.into(), 2, [count, 1]) }
+    cuMemsetD16Async(to: u64, value: u16, count: usize, stream: StreamHandle) { fill(stream, to, 0, value.into(), 2, [count, 1]) }
+    cuMemsetD32_v2(to: u64, value: u32, count: usize) { fill(LEGACY, to, 0, value, 4, [count, 1]) }
+    cuMemsetD32Async(to: u64, value: u32, count: usize, stream: StreamHandle) { fill(stream, to, 0, value, 4, [count, 1]) }
+    cuMemsetD2D8_v2(to: u64, pitch: usize, value: u8, width: usize, height: usize) {
+        fill(LEGACY, to, pitch, value.into(), 1, [width, height])
+    }
+    cuMemsetD2D8Async(to: u64, pitch: usize, value: u8, width: usize, height: usize, stream: StreamHandle) {
+        fill(stream, to, pitch, value.into(), 1, [width, height])
+    }
+    cuMemsetD2D16_v2(to: u64, pitch: usize, value: u16, width: usize, height: usize) {
+        fill(LEGACY, to, pitch, value.into(), 2, [width, height])
+    }
+    cuMemsetD2D16Async(to: u64, pitch: usize, value: u16, width: usize, height: usize, stream: StreamHandle) {
+        fill(stream, to, pitch, value.into(), 2, [width, height])
+    }
+    cuMemsetD2D32_v2(to: u64, pitch: usize, value: u32, width: usize, height: usize) {
+        fill(LEGACY, to, pitch, value, 4, [width, height])
+    }
+    cuMemsetD2D32Async(to: u64, pitch: usize, value: u32, width: usize, height: usize, stream: StreamHandle) {
+        fill(stream, to, pitch, value, 4, [width, height])
+    }
+}

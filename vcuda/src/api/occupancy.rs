@@ -1,0 +1,108 @@
+//! Occupancy: how much of a kernel fits on a multiprocessor at once.
+
+use super::device::{MAX_CTAS, MAX_SM_THREADS, MAX_THREADS, multiprocessors, shared_per_sm_bytes};
+use super::launch::LaunchConfig;
+use super::module::{Function, FunctionHandle, function};
+use super::{Outcome, Status, export, put};
+use crate::exec::cluster_shape;
+
+/// Shared memory of a CTA of so many threads.
+type SharedOfThreads = unsafe extern "C" fn(i32) -> usize;
+/// CTAs of a cluster, without and with the opt-in.
+const PORTABLE_CLUSTER: i32 = 8;
+/// Multiprocessors that a cluster is placed on together.
+const CLUSTER_SMS: i32 = 16;
+
+export! {
+    cuOccupancyMaxActiveBlocksPerMultiprocessor(count: *mut i32, handle: FunctionHandle, threads: i32, shared_bytes: usize) {
+        // SAFETY: the caller's.
+        unsafe { put(count, occupancy(function(handle)?, threads, shared_bytes)) }
+    }
+    cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+        count: *mut i32, handle: FunctionHandle, threads: i32, shared_bytes: usize, _flags: u32,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { put(count, occupancy(function(handle)?, threads, shared_bytes)) }
+    }
+    cuOccupancyAvailableDynamicSMemPerBlock(bytes: *mut usize, handle: FunctionHandle, ctas: i32, _threads: i32) {
+        let per_cta = shared_per_sm_bytes() as usize / ctas.max(1) as usize;
+        let available = per_cta.saturating_sub(1024 + function(handle)?.kernel().static_shared_bytes);
+        // SAFETY: the caller's.
+        unsafe { put(bytes, available) }
+    }
+    cuOccupancyMaxPotentialBlockSize(
+        grid: *mut i32, block: *mut i32, handle: FunctionHandle, shared_of: Option<SharedOfThreads>, shared_bytes: usize,
+        limit: i32,
+    ) {
+        best_block(grid, block, handle, shared_of, shared_bytes, limit)
+    }
+    cuOccupancyMaxPotentialBlockSizeWithFlags(
+        grid: *mut i32, block: *mut i32, handle: FunctionHandle, shared_of: Option<SharedOfThreads>, shared_bytes: usize,
+        limit: i32, _flags: u32,
+    ) {
+        best_block(grid, block, handle, shared_of, shared_bytes, limit)
+    }
+    cuOccupancyMaxPotentialClusterSize(ctas: *mut i32, handle: FunctionHandle, config: *const LaunchConfig) {
+        // SAFETY: the caller's.
+        let config = unsafe { config.as_ref() }.ok_or(Status::InvalidValue)?;
+        let fits = occupancy(function(handle)?, threads_of(config), config.shared_bytes as usize) > 0;
+        // SAFETY: the caller's.
+        unsafe { put(ctas, if fits { PORTABLE_CLUSTER } else { 0 }) }
+    }
+    cuOccupancyMaxActiveClusters(clusters: *mut i32, handle: FunctionHandle, config: *const LaunchConfig) {
+        // SAFETY: the caller's.
+        let config = unsafe { config.as_ref() }.ok_or(Status::InvalidValue)?;
+        let function = function(handle)?;
+        let shape = cluster_shape(function.kernel(), &config.launch()?).map_err(|what| {
+            eprintln!("vcuda: {what}");
+            Status::InvalidClusterSize
+        })?;
+        let per_sm = occupancy(function, threads_of(config), config.shared_bytes as usize);
+        let per_group = per_sm * CLUSTER_SMS / shape.iter().product::<u32>() as i32;
+        // SAFETY: the caller's.
+        unsafe { put(clusters, per_group * (multiprocessors() / CLUSTER_SMS)) }
+    }
+}
+
+fn threads_of(config: &LaunchConfig) -> i32 {
+    config.block.iter().map(|&n| u64::from(n)).product::<u64>().min(i32::MAX as u64) as i32
+}
+
+/// The block size with the most threads on a multiprocessor, the largest among equals, and the CTAs of
+/// it that fill the device.
+fn best_block(
+    grid: *mut i32,
+    block: *mut i32,
+    handle: FunctionHandle,
+    shared_of: Option<SharedOfThreads>,
+    shared_bytes: usize,
+    limit: i32,
+) -> Outcome {
+    let function = function(handle)?;
+    let most = function.kernel().max_threads_per_block.min(MAX_THREADS) as i32;
+    let most = if limit > 0 { limit.min(most) } else { most };
+    let (mut best, mut best_threads) = ((0, 0), 0);
+    for threads in (1..=most / 32).rev().map(|warps| warps * 32) {
+        // SAFETY: the client's function.
+        let shared = shared_of.map_or(shared_bytes, |shared_of| unsafe { shared_of(threads) });
+        let ctas = occupancy(function, threads, shared);
+        if ctas * threads > best_threads {
+            (best, best_threads) = ((ctas, threads), ctas * threads);
+        }
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        put(grid, best.0 * multiprocessors())?;
+        put(block, best.1)
+    }
+}
+
+/// CTAs of a multiprocessor: bounded by threads, registers, shared memory.
+fn occupancy(function: &Function, threads: i32, shared_bytes: usize) -> i32 {
+    let kernel = function.kernel();
+    let threads = (threads.max(1) as u32).next_multiple_of(32);
+    let registers = kernel.registers_estimate.next_multiple_of(8) * threads;
+    let shared = (kernel.static_shared_bytes + shared_bytes + 1024) as u32;
+    let by = [MAX_CTAS, MAX_SM_THREADS / threads, 65_536 / registers.max(1), shared_per_sm_bytes() / shared];
+    by.into_iter().min().unwrap_or(0) as i32
+}

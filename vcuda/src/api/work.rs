@@ -1,0 +1,114 @@
+//! What a stream is asked to do: done at once, or kept in a graph and done at its launch.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::copy::{Copy, Fill};
+use super::event::{self, EventHandle};
+use super::module::{FunctionHandle, function};
+use super::stream::StreamHandle;
+use super::{Outcome, Status, capture, context, device, profile};
+use crate::exec::{FaultKind, Launch, run_counted};
+
+/// A `CUhostFn`.
+pub type HostFunction = unsafe extern "C" fn(*mut c_void);
+
+/// One piece of work, with all that it needs.
+#[derive(Clone)]
+pub enum Work {
+    Empty,
+    Kernel(KernelLaunch),
+    Copy(Copy),
+    Fill(Fill),
+    Host(HostFunction, *mut c_void),
+    Record(EventHandle),
+    Wait(EventHandle),
+    /// A child graph's work, in order.
+    Child(Arc<Vec<Work>>),
+}
+
+// SAFETY: handles and pointers of the client's, who keeps them alive and may use them on any thread.
+unsafe impl Send for Work {}
+// SAFETY: as above; nothing is changed through a shared reference.
+unsafe impl Sync for Work {}
+
+/// A kernel with its parameters' bytes.
+#[derive(Clone)]
+pub struct KernelLaunch {
+    pub function: FunctionHandle,
+    pub launch: Launch,
+    pub params: Vec<u8>,
+    /// Pointers to the parameters, where `cuGraphKernelNodeGetParams` handed them out.
+    pub pointers: Vec<*const c_void>,
+}
+
+/// Does a stream's work, or keeps it where the stream is being captured.
+///
+/// # Errors
+/// Those of the work, or of the capture.
+pub fn submit(stream: StreamHandle, work: Work) -> Outcome {
+    context::require()?;
+    if capture::any() && capture::keep(stream, &work)? {
+        return Ok(());
+    }
+    work.run()
+}
+
+impl Work {
+    /// Does it, to its end.
+    ///
+    /// # Errors
+    /// A bad range, or a kernel's fault.
+    pub fn run(&self) -> Outcome {
+        match self {
+            Work::Empty | Work::Wait(_) => Ok(()),
+            Work::Kernel(launch) => launch.run(),
+            Work::Copy(copy) => copy.run(),
+            Work::Fill(fill) => fill.run(),
+            Work::Host(function, data) => {
+                // SAFETY: the client's function and data; all that was queued before it is done.
+                unsafe { function(*data) };
+                Ok(())
+            }
+            Work::Record(event) => event::record_now(*event),
+            Work::Child(all) => all.iter().try_for_each(Work::run),
+        }
+    }
+
+    /// `CUgraphNodeType`.
+    pub fn node_type(&self) -> u32 {
+        match self {
+            Work::Kernel(_) => 0,
+            Work::Copy(_) => 1,
+            Work::Fill(_) => 2,
+            Work::Host(..) => 3,
+            Work::Child(_) => 4,
+            Work::Empty => 5,
+            Work::Wait(_) => 6,
+            Work::Record(_) => 7,
+        }
+    }
+}
+
+impl KernelLaunch {
+    fn run(&self) -> Outcome {
+        let kernel = function(self.function)?.kernel();
+        let counted = run_counted(kernel, &self.launch, &self.params, &device().memory, &device().options);
+        counted.map(|counters| profile::record(kernel, &self.launch, &counters)).map_err(|fault| {
+            eprintln!("vcuda: {}: {fault}", fault.kind.check());
+            let status = match fault.kind {
+                FaultKind::IllegalAddress => Status::IllegalAddress,
+                FaultKind::MisalignedAddress => Status::MisalignedAddress,
+                FaultKind::IllegalInstruction => Status::IllegalInstruction,
+                FaultKind::Assert => Status::Assert,
+                FaultKind::Deadlock => Status::LaunchTimeout,
+                FaultKind::Uninitialised | FaultKind::Race | FaultKind::Sync | FaultKind::Asynchrony => {
+                    Status::LaunchFailed
+                }
+            };
+            device().fault.store(status as i32, Ordering::Relaxed);
+            status
+        })
+    }
+}

@@ -1,0 +1,12 @@
+//! The driver API as clients see it: the built library, called through `cudarc`.
+
+mod capture;
+mod client;
+mod graph;
+mod kernels;
+mod launch;
+mod memory;
+mod module;
+mod process;
+mod stress;
+mod symbols;

@@ -1,0 +1,81 @@
+//! What needs a process of its own: faults that stick, and leaks at its end.
+
+use cudarc::driver::sys::{self, CUresult};
+
+use crate::client::{Module, context, in_child, launch};
+
+#[test]
+fn a_fault_sticks_until_the_context_is_reset() {
+    let Some(child) = in_child("process::a_fault_sticks_until_the_context_is_reset", &[]) else {
+        let context = context();
+        let (module, stream) = (Module::load(), context.new_stream().unwrap());
+        let (wild, mut address) = (module.function("wild"), 16u64);
+        let illegal = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
+        assert_eq!(launch(wild, 1, 1, stream.cu_stream(), &mut [&mut address]), Err(illegal));
+        // SAFETY: live locals.
+        unsafe {
+            for _ in 0..2 {
+                assert_eq!(sys::cuCtxSynchronize(), illegal);
+                assert_eq!(sys::cuMemAlloc_v2(&mut address, 16), illegal);
+                assert_eq!(sys::cuStreamSynchronize(stream.cu_stream()), illegal);
+                assert_eq!(launch(wild, 1, 1, stream.cu_stream(), &mut [&mut address]), Err(illegal));
+            }
+            sys::cuDevicePrimaryCtxReset_v2(0).result().unwrap();
+            sys::cuMemAlloc_v2(&mut address, 16).result().unwrap();
+            launch(wild, 1, 1, stream.cu_stream(), &mut [&mut address]).unwrap();
+            sys::cuMemFree_v2(address).result().unwrap();
+        }
+        return;
+    };
+    let text = String::from_utf8_lossy(&child.stderr);
+    assert!(text.contains("wild") && text.contains("0x10"), "{text}");
+}
+
+#[test]
+fn leaks_are_reported_when_the_context_ends() {
+    let name = "process::leaks_are_reported_when_the_context_ends";
+    let Some(child) = in_child(name, &[("VCUDA_CHECK", "memory")]) else {
+        let context = context();
+        let mut addresses = [0u64; 13];
+        // SAFETY: live locals.
+        unsafe {
+            for (i, address) in addresses.iter_mut().enumerate() {
+                sys::cuMemAlloc_v2(address, 100 + i).result().unwrap();
+            }
+            sys::cuMemFree_v2(addresses[0]).result().unwrap();
+        }
+        drop(context);
+        let context = self::context();
+        // Freed with its context: it begins none any more.
+        // SAFETY: refused.
+        let again = unsafe { sys::cuMemFree_v2(addresses[1]) };
+        assert_eq!(again, CUresult::CUDA_ERROR_INVALID_VALUE);
+        // The process's end reports what it leaves to a context that never ends.
+        let mut address = 0;
+        // SAFETY: a live local.
+        unsafe { sys::cuMemAlloc_v2(&mut address, 4321) }.result().unwrap();
+        std::mem::forget(context);
+        return;
+    };
+    let text = String::from_utf8_lossy(&child.stderr);
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("leak")).collect();
+    assert_eq!(lines.len(), 13, "{text}");
+    assert!(lines[0].starts_with("vcuda: leak: 101 bytes of device memory at 0x"), "{text}");
+    assert!(lines[9].starts_with("vcuda: leak: 110 bytes"), "{text}");
+    assert_eq!(lines[10], format!("vcuda: leaks: {} bytes in 12 allocations", (101..=112).sum::<usize>()));
+    assert!(lines[11].contains("4321 bytes"), "{text}");
+    assert_eq!(lines[12], "vcuda: leaks: 4321 bytes in 1 allocations");
+}
+
+#[test]
+fn without_checks_leaks_are_the_clients_own_affair() {
+    let name = "process::without_checks_leaks_are_the_clients_own_affair";
+    let Some(child) = in_child(name, &[]) else {
+        let _context = context();
+        let mut address = 0;
+        // SAFETY: a live local.
+        unsafe { sys::cuMemAlloc_v2(&mut address, 16) }.result().unwrap();
+        return;
+    };
+    assert!(!String::from_utf8_lossy(&child.stderr).contains("leak"));
+}
