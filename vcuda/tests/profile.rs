@@ -244,7 +244,8 @@ fn nothing_is_counted_unless_asked_for() {
 
 #[test]
 fn operations_of_opcodes() {
-    let cases: [(&str, Class, Option<(Unit, u64, bool)>); 14] = [
+    type Operations = Option<(Unit, u64, bool)>;
+    let cases: [(&str, Class, Operations); 14] = [
         ("fma.rn.ftz.f32", Class::Fp32, Some((Unit::Fp32, 2, false))),
         ("add.f32", Class::Fp32, Some((Unit::Fp32, 1, false))),
         ("max.f32", Class::Fp32, None),

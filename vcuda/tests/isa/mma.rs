@@ -145,7 +145,7 @@ fn a64_m8(_: usize, g: usize, t: usize) -> (usize, usize) {
     (g, t)
 }
 fn a64_k16(i: usize, g: usize, t: usize) -> (usize, usize) {
-    (if i % 2 == 0 { g } else { g + 8 }, i * 2 - (i % 2) * 2 + t)
+    (if i & 1 == 0 { g } else { g + 8 }, i * 2 - (i % 2) * 2 + t)
 }
 fn b64_k16(i: usize, g: usize, t: usize) -> (usize, usize) {
     (i * 4 + t, g)

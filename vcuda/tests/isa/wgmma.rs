@@ -110,7 +110,7 @@ impl Case {
         let d: Vec<String> = (0..registers).map(|i| format!("%r{i}")).collect();
         let a = match self.a {
             Some(_) => "a".to_string(),
-            None => format!("{{%a0, %a1, %a2, %a3}}"),
+            None => "{%a0, %a1, %a2, %a3}".to_string(),
         };
         let sign = |negated: bool| if negated { -1 } else { 1 };
         let mut last = format!("p, {}, {}", sign(self.negated[0]), sign(self.negated[1]));

@@ -196,7 +196,7 @@ impl Counters {
         };
         let (mut units, mut ideal) = (0, 0);
         for first in (0..LANES).step_by(lanes_at_a_time) {
-            let part = mask & ((1u64 << lanes_at_a_time) - 1 << first) as u32;
+            let part = mask & (((1u64 << lanes_at_a_time) - 1) << first) as u32;
             if part != 0 {
                 units += wavefronts(at, part, bytes.div_ceil(4));
                 ideal += 1;
