@@ -72,7 +72,7 @@ impl Entry<'_> {
     }
 
     pub(super) fn mma(&self, to: &mut Lower) -> Decoded {
-        if self.parts[1] != "sync" || !self.has("row") || !self.has("col") {
+        if self.parts.get(1) != Some(&"sync") || !self.has("row") || !self.has("col") {
             return Err("only mma.sync with A in rows and B in columns is supported".to_string());
         }
         let [m, n, k] = self.shape()?;
