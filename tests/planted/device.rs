@@ -64,22 +64,29 @@ impl Device {
         Device(Memory::watched(1 << 28, Checks::ALL))
     }
 
-    /// The result's bytes, or what was found, for each seed.
-    pub fn run<const N: usize>(&self, run: &Run, seeds: [u64; N]) -> [Result<Vec<u8>, Fault>; N] {
+    /// The result's bytes, or what `checks` found, for each seed.
+    pub fn run<const N: usize>(
+        &self,
+        run: &Run,
+        checks: Checks,
+        seeds: [u64; N],
+    ) -> [Result<Vec<u8>, Fault>; N] {
         let target = Target { virtual_driver: true, architecture: "90a" };
         let ptx = Nvrtc::find().and_then(|nvrtc| nvrtc.compile(&run.name, &run.source, target));
         let text = String::from_utf8(ptx.unwrap_or_else(|error| panic!("{error:#}"))).expect("PTX is text");
         let tree = vcuda::ptx::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", run.name));
         let module =
-            Module::load(&tree, &self.0, Checks::ALL).unwrap_or_else(|error| panic!("{}: {error}", run.name));
-        seeds.map(|seed| self.launch_all(&module, run, seed))
+            Module::load(&tree, &self.0, checks).unwrap_or_else(|error| panic!("{}: {error}", run.name));
+        seeds.map(|seed| self.launch_all(&module, run, checks, seed))
     }
 
-    fn launch_all(&self, module: &Module, run: &Run, seed: u64) -> Result<Vec<u8>, Fault> {
+    fn launch_all(&self, module: &Module, run: &Run, checks: Checks, seed: u64) -> Result<Vec<u8>, Fault> {
         let mut buffers: Vec<(u64, usize)> = Vec::new();
         let mut done = Ok(());
         for (i, step) in run.steps.iter().enumerate() {
-            done = done.and_then(|()| self.launch(module, step, seed, &mut buffers, i == 0));
+            done = done.and_then(|()| {
+                self.launch(module, step, Options { threads: 2, checks, seed }, &mut buffers, i == 0)
+            });
         }
         let (address, len) = buffers[run.out];
         let mut out = vec![0; len];
@@ -93,7 +100,7 @@ impl Device {
         &self,
         module: &Module,
         step: &Step,
-        seed: u64,
+        options: Options,
         buffers: &mut Vec<(u64, usize)>,
         first: bool,
     ) -> Result<(), Fault> {
@@ -131,7 +138,6 @@ impl Device {
             block: [step.block, 1, 1],
             dynamic_shared_bytes: step.shared_bytes,
         };
-        let options = Options { threads: 2, checks: Checks::ALL, seed };
         exec::run(kernel, &launch, &params, &self.0, &options)
     }
 }

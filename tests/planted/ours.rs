@@ -185,14 +185,14 @@ fn cases() -> Vec<Case> {
             stem: "attention",
             steps: vec![step(
                 "attention_forward",
-                [2, 2, 1],
+                [2, 3, 1],
                 128,
                 0,
                 vec![
-                    fresh(50 * 32),
-                    fresh(2 * 50),
-                    floats(50 * 96),
-                    int(50),
+                    fresh(70 * 32),
+                    fresh(2 * 70),
+                    floats(70 * 96),
+                    int(70),
                     int(2),
                     int(16),
                     Arg::float(0.25),
@@ -232,12 +232,7 @@ fn cases() -> Vec<Case> {
                     "if (row + r < T && channel < HS) p[",
                     "if (channel < HS) p[",
                 ),
-                (
-                    "race",
-                    "heads overlap",
-                    "acc, row, d, T, HS, C);\n    }",
-                    "acc, row, d, T, HS + 1, C);\n    }",
-                ),
+                ("race", "heads overlap", "+ h * HS, acc, row", "+ h * (HS - 1), acc, row"),
             ],
         },
         Case {

@@ -1,7 +1,7 @@
 // Each CTA of a cluster of four reads its neighbour's numbers out of the neighbour's shared memory.
 // launch: grid=8 cluster=4 block=32 inp=256 out=256
 // bug 1 race: nothing between writing the numbers and the neighbour's reading them
-// bug 2 sync: a CTA ends while its neighbour may still read its shared memory
+// bug 2 memory: a CTA ends while its neighbour may still read its shared memory
 // bug 3 memory: the neighbour of the last is one that is not there
 // bug 4 race: the CTA's own barrier, where the cluster's is needed
 typedef unsigned u32;

@@ -8,7 +8,7 @@
 // bug 5 async: the products are never committed as a group
 // bug 6 memory: the descriptor points past the end of shared memory
 // bug 7 race: the product begins before all warps have written the operands
-// bug 8 result: the strides between cores are taken for each other
+// bug 8 memory: the strides between cores are taken for each other
 typedef unsigned u32;
 typedef unsigned long long u64;
 

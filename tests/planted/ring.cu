@@ -1,7 +1,7 @@
 // A producer thread brings 1 kB pieces by bulk copies into a ring of three stages; a warp adds one to each
 // number, and another bulk copy takes them away.
 // launch: grid=1 block=64 inp=2048 out=2048
-// bug 1 async: the consumers wait for the wrong parity
+// bug 1 init/async/sync: the consumers wait for the wrong parity
 // bug 2 sync: the barrier is told to expect 16 bytes more than come
 // bug 3 async: the barrier is told to expect 16 bytes fewer than come
 // bug 4 race: a stage is given back before it is read
@@ -9,10 +9,10 @@
 // bug 6 async: no proxy fence between writing the stage and copying it out
 // bug 7 async: a stage is given back while its copy out still reads it
 // bug 8 memory: a bulk copy of a size that is no multiple of 16
-// bug 9 race: the barriers are used before the threads know that they are set up
+// bug 9 init/race/sync: the barriers are used before the threads know that they are set up
 // bug 10 sync: the full barrier counts one arrival more than there is
 // bug 11 memory: the last piece reaches past the end
-// bug 12 sync: a barrier that nobody has set up
+// bug 12 init/sync: a barrier that nobody has set up
 typedef unsigned u32;
 typedef unsigned long long u64;
 #define STAGES 3

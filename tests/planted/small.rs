@@ -8,6 +8,8 @@
 
 use std::path::PathBuf;
 
+use vcuda::exec::Checks;
+
 use crate::device::{Arg, Device, Run, Step};
 use crate::{Bug, Planted};
 
@@ -47,7 +49,7 @@ fn planted(path: &PathBuf, device: &Device) -> Planted {
         args,
     };
     let reference = Step { kernel: "reference", grid: [1; 3], cluster: 1, block: 1, ..step.clone() };
-    let [want] = device.run(&run(0, reference), [0]);
+    let [want] = device.run(&run(0, reference), Checks::ALL, [0]);
     let want = want.unwrap_or_else(|fault| panic!("{name}: {fault}"));
     let bug = |line: &str| {
         let (head, what) = line.strip_prefix("// bug ")?.split_once(": ")?;

@@ -18,7 +18,8 @@ extern "C" __global__ void kernel(const int* inp, int* out, int n) {
     } else {
         tile[t] = inside ? inp[i] : 0;
     }
-    if (BUG == 5 ? t < 40 : BUG != 1) __syncthreads();
+    if (BUG == 5 && t < 40) __syncthreads();
+    if (BUG != 1) __syncthreads();
     for (int half = 64; half > 0; half >>= 1) {
         if (t < half) tile[t] += tile[t + half];
         if (BUG != 2) __syncthreads();

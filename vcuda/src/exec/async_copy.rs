@@ -1,6 +1,7 @@
 //! `cp.async`: copies of 4 to 16 bytes by single threads, PTX ISA 9.7.9.25.3.
 
 use super::access::{GENERIC, GLOBAL, SHARED_WINDOW};
+use super::check::Kind;
 use super::engine::{Copy, Source, Work};
 use super::fault::FaultKind;
 use super::mbarrier::State;
@@ -21,7 +22,11 @@ impl Body for AsyncCopy {
         // SAFETY: the decoder gave every operand a slot of its width, or a predicate.
         let (to, from): ([u64; LANES], [u64; LANES]) = unsafe { (warp.lanes(op.a), warp.lanes(op.b)) };
         let bytes = op.imm as usize;
-        if op.e == WHOLE && warp.mask == ALL && warp.copies_at_once(&to, &from, bytes) {
+        if op.e == WHOLE
+            && warp.mask == ALL
+            && !warp.cta.memory.is_watched()
+            && warp.copies_at_once(&to, &from, bytes)
+        {
             return Flow::Next;
         }
         let mut taken = [bytes as u32; LANES];
@@ -52,6 +57,11 @@ impl Body for AsyncCopy {
                     return Flow::Fault;
                 };
                 at = from.cast_const();
+            }
+            if warp.touch(lane, at, taken, Kind::Read).is_none()
+                || warp.touch(lane, to, bytes, Kind::Write).is_none()
+            {
+                return Flow::Fault;
             }
             let (offset, origin) = (warp.cta.cluster.offset(to), warp.origin(lane));
             let copy = Copy { to, offset, from: at, taken, bytes, lane: lane as u32, origin };

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::access::GLOBAL;
+use super::check;
 use super::engine::{Source, Work};
 use super::fault::{Fault, FaultKind};
 use super::op::{Barrier, Body, Flow, LANES, Op, Warp, lanes_of};
@@ -237,12 +238,10 @@ impl Body for BulkLoad {
                 return Flow::Fault;
             }
             let (reduce, kind) = decode(op.imm);
-            // Reductions may meet each other, and what was there counts.
-            let claimed = match reduce {
-                Reduce::Store => warp.claim(lane, &targets, count as usize),
-                _ => Some(Vec::new()),
-            };
-            let Some(writes) = claimed else { return Flow::Fault };
+            if is_global && warp.touch(lane, from, count as usize, check::Kind::Read).is_none() {
+                return Flow::Fault;
+            }
+            let Some(writes) = warp.claim(lane, &targets, count as usize, reduce) else { return Flow::Fault };
             let mut work = targets.work(warp, lane, Source::Memory(from, count as usize), writes);
             if !is_global {
                 work.reads = (warp.cta.cluster.offset(from), count as usize);
@@ -285,6 +284,10 @@ impl Body for BulkStore {
             };
             let (reduce, kind) = decode(op.imm);
             if warp.readable(lane, from, count as usize).is_none() {
+                return Flow::Fault;
+            }
+            let access = if reduce == Reduce::Store { check::Kind::Write } else { check::Kind::Atomic };
+            if warp.touch(lane, to, count as usize, access).is_none() {
                 return Flow::Fault;
             }
             let work = warp.store_work(lane, from, count as usize);
@@ -345,11 +348,7 @@ impl Body for StoreAsync {
             else {
                 return Flow::Fault;
             };
-            let claimed = match reduce {
-                Reduce::Store => warp.claim(lane, &targets, bytes),
-                _ => Some(Vec::new()),
-            };
-            let Some(writes) = claimed else { return Flow::Fault };
+            let Some(writes) = warp.claim(lane, &targets, bytes, reduce) else { return Flow::Fault };
             let work = targets.work(warp, lane, Source::Taken(values), writes);
             let to = targets.pointers[0];
             let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |from, _| {
@@ -433,9 +432,21 @@ impl Warp<'_> {
     }
 
     /// What a copy will write, as [`Work`] has it, if the adversary is asked for: it holds nothing that may be
-    /// read before, and no other copy may be about to write it. `None` after a fault.
-    pub fn claim(&mut self, lane: usize, targets: &Targets, bytes: usize) -> Option<Vec<(usize, usize)>> {
-        if !self.cta.options.checks.asynchrony {
+    /// read before, and no other copy may be about to write it. Reductions may meet each other, and what was there
+    /// counts. The write is the lane's own, and whoever waits for its barrier comes after it. `None` after a fault.
+    pub fn claim(
+        &mut self,
+        lane: usize,
+        targets: &Targets,
+        bytes: usize,
+        reduce: Reduce,
+    ) -> Option<Vec<(usize, usize)>> {
+        let kind = if reduce == Reduce::Store { check::Kind::Write } else { check::Kind::Atomic };
+        for &to in &targets.pointers {
+            self.touch(lane, to, bytes, kind)?;
+        }
+        targets.barriers.iter().for_each(|barrier| self.publish(barrier.host, 1 << lane));
+        if !self.cta.options.checks.asynchrony || reduce != Reduce::Store {
             return Some(Vec::new());
         }
         let mut writes = Vec::with_capacity(targets.pointers.len());

@@ -1,6 +1,7 @@
 //! 8x8 matrices of 16-bit elements between shared memory and a warp's registers: `ldmatrix`, `stmatrix`,
 //! `movmatrix`, PTX ISA 9.7.14.5. Lane `l` holds columns `2 (l mod 4)` and the next of row `l / 4`.
 
+use super::check::Kind;
 use super::fault::FaultKind;
 use super::op::{ALL, Body, Flow, LANES, Op, Warp};
 use super::proxy::{LOAD, STORE};
@@ -72,7 +73,10 @@ impl<const N: usize, const TRANSPOSED: bool> Body for LoadMatrix<N, TRANSPOSED> 
                 let Some(from) = warp.shared_pointer(lane, at[lane], ROW_BYTES, ROW_BYTES) else {
                     return Flow::Fault;
                 };
-                if warp.reach(lane, from, ROW_BYTES as usize, LOAD).is_none() {
+                let bytes = ROW_BYTES as usize;
+                if warp.reach(lane, from, bytes, LOAD).is_none()
+                    || warp.touch(lane, from, bytes, Kind::Read).is_none()
+                {
                     return Flow::Fault;
                 }
                 // SAFETY: checked for as many bytes, and aligned.
@@ -103,7 +107,10 @@ impl<const N: usize, const TRANSPOSED: bool> Body for StoreMatrix<N, TRANSPOSED>
                 let Some(to) = warp.shared_pointer(lane, at[lane], ROW_BYTES, ROW_BYTES) else {
                     return Flow::Fault;
                 };
-                if warp.reach(lane, to, ROW_BYTES as usize, STORE).is_none() {
+                let bytes = ROW_BYTES as usize;
+                if warp.reach(lane, to, bytes, STORE).is_none()
+                    || warp.touch(lane, to, bytes, Kind::Write).is_none()
+                {
                     return Flow::Fault;
                 }
                 // SAFETY: checked for as many bytes, and aligned.

@@ -1,6 +1,7 @@
 //! Barriers in shared memory, PTX ISA 9.7.13.15: their state and the instructions on them.
 
 use super::access::{GENERIC, SHARED_WINDOW};
+use super::check::Kind;
 use super::fault::FaultKind;
 use super::op::{Barrier, Body, Flow, LANES, Missed, Op, Warp, lanes_of};
 
@@ -138,6 +139,10 @@ impl Body for Mbarrier {
         for lane in lanes_of(warp.mask) {
             let Some(barrier) = warp.barrier(lane, at[lane]) else { return Flow::Fault };
             let (count, bytes) = (count[lane], i64::from(bytes[lane]));
+            let access = if matches!(op.imm & KIND, INIT | INVALIDATE) { Kind::Write } else { Kind::Atomic };
+            if warp.touch(lane, barrier.host, size_of::<u64>(), access).is_none() {
+                return Flow::Fault;
+            }
             let mut engine = warp.cta.cluster.engine.borrow_mut();
             let done = match op.imm & KIND {
                 INIT => State::new(count).and_then(|state| engine.init(barrier, state)),
@@ -190,6 +195,9 @@ impl Body for Wait {
         let mut over = 0;
         for lane in lanes_of(warp.mask) {
             let Some(barrier) = warp.barrier(lane, at[lane]) else { return Flow::Fault };
+            if warp.touch(lane, barrier.host, size_of::<u64>(), Kind::StrongRead).is_none() {
+                return Flow::Fault;
+            }
             let state = warp.cta.cluster.engine.borrow().state(barrier);
             let holds = state.and_then(|state| match op.imm {
                 0 => state.is_over(State::decode(token[lane])),

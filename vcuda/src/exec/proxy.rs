@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use super::access::{GENERIC, SHARED_WINDOW, SHARED32};
+use super::check::Kind;
 use super::fault::FaultKind;
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 
@@ -198,7 +199,7 @@ impl Warp<'_> {
         self.landed(lane, host, bytes)?;
         let cluster = self.cta.cluster;
         let unfenced = cluster.engine.borrow().proxy.unfenced(cluster.offset(host), bytes);
-        let Some(line) = unfenced else { return Some(()) };
+        let Some(line) = unfenced else { return self.touch(lane, host, bytes, Kind::Read) };
         let message = format!(
             "this reads shared memory through the async proxy that PTX line {line} has stored to, and no \
              fence.proxy.async comes between"

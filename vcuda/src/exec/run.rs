@@ -94,6 +94,8 @@ pub struct Cta<'a> {
     pub common: &'a Common<'a>,
     /// The last matrix that a product of its warps has read from shared memory, converted.
     pub panels: RefCell<Vec<Panel>>,
+    /// Products that each warp has issued for later.
+    pub issued: RefCell<[u64; 32]>,
 }
 
 /// What the CTAs of a launch share.
@@ -198,7 +200,11 @@ impl Worker {
     fn new(kernel: &Kernel, launch: &Launch, params: &[u8]) -> Worker {
         let warps = (launch.threads() as usize).div_ceil(LANES);
         let all_warps = warps * launch.ctas_per_cluster();
-        let shared_bytes = kernel.dynamic_shared_offset + launch.dynamic_shared_bytes as usize;
+        // Without dynamic shared memory it ends where the last variable does, to the byte.
+        let shared_bytes = match launch.dynamic_shared_bytes {
+            0 => kernel.static_shared_bytes,
+            dynamic => kernel.dynamic_shared_offset + dynamic as usize,
+        };
         let shared_slots_per_cta = shared_bytes.div_ceil(size_of::<Slot>());
         let poison = Slot([u32::from_ne_bytes([POISON; 4]); LANES]);
         let local_slots_per_warp = (kernel.local_bytes_per_thread * LANES).div_ceil(size_of::<Slot>());
@@ -289,6 +295,7 @@ impl Worker {
                     counters,
                     common,
                     panels: RefCell::default(),
+                    issued: RefCell::default(),
                 }
             })
             .collect();

@@ -140,6 +140,7 @@ impl Tile {
                 // SAFETY: the caller's.
                 unsafe { std::ptr::copy_nonoverlapping(from.add(at), chunk.as_mut_ptr(), CHUNK) };
             }
+            memory.mark_written(to as u64, count);
             // SAFETY: `to` is checked for as many bytes.
             unsafe { apply(reduce, self.map.ty.kind, to, bytes[inside.start..].as_ptr(), count) };
         }
@@ -189,7 +190,7 @@ impl Body for TensorLoad {
             else {
                 return Flow::Fault;
             };
-            let Some(writes) = warp.claim(lane, &targets, bytes) else { return Flow::Fault };
+            let Some(writes) = warp.claim(lane, &targets, bytes, Reduce::Store) else { return Flow::Fault };
             let work = targets.work(warp, lane, Source::Taken(Vec::new()), writes);
             let tile = Tile { map, at, offset: to[lane] as usize & 0x3ff };
             tile.count(warp, false);

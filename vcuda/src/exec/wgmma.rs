@@ -79,6 +79,8 @@ const PANELS: usize = 16;
 pub struct Panel {
     key: Option<Key>,
     tiles: Vec<Tile>,
+    /// The 64 rows of A in shared memory, for the adversary: what one warp has waited for, all four have read.
+    a: Vec<Chunk>,
 }
 
 /// Warpgroup, product, descriptor, columns, kind and flags of B.
@@ -163,7 +165,7 @@ impl Warp<'_> {
             }
             // SAFETY: inside the CTA's shared memory.
             let chunk: *const Chunk = unsafe { shared.add(at as usize).cast() };
-            if self.cta.options.checks.asynchrony {
+            if self.cta.options.checks.asynchrony || self.cta.memory.is_watched() {
                 self.readable(0, chunk.cast(), CHUNK as usize)?;
             }
             // SAFETY: as above.
@@ -174,7 +176,7 @@ impl Warp<'_> {
 
     /// The warp's rows of A; `None` after a fault.
     #[inline(always)]
-    fn rows(&mut self, product: &Product) -> Option<Box<Rows>> {
+    fn rows(&mut self, product: &Product, read: Option<&[Chunk]>) -> Option<Box<Rows>> {
         let mut out: Box<Rows> = Box::new([[[0.0; LANES]; 2]; K]);
         let mut columns = [[0f32; ROWS]; K];
         let negated = product.flags & A_NEGATED != 0;
@@ -182,8 +184,11 @@ impl Warp<'_> {
             A::Shared(bits) => {
                 let transposed = product.flags & A_TRANSPOSED != 0;
                 let first = ROWS * (self.index as usize % 4);
-                let mut chunks = Vec::with_capacity(2 * K);
-                self.chunks(places(*bits, transposed, first, ROWS), &mut chunks)?;
+                let mut chunks = Vec::with_capacity(2 * ROWS);
+                match read {
+                    Some(all) => chunks.extend_from_slice(&all[2 * first..][..2 * ROWS]),
+                    None => self.chunks(places(*bits, transposed, first, ROWS), &mut chunks)?,
+                }
                 unpack(product.kind, transposed, negated, &chunks, |m, k, value| {
                     columns[k & 15][m & 15] = value
                 });
@@ -218,7 +223,6 @@ impl Warp<'_> {
     /// Computes a product into the slots of D; `None` after a fault.
     #[inline(always)]
     fn multiply(&mut self, product: &Product) -> Option<()> {
-        let rows = self.rows(product)?;
         let Product { n, kind, flags, b, .. } = *product;
         let transposed = flags & B_TRANSPOSED != 0;
         let group = self.index / 4;
@@ -229,8 +233,12 @@ impl Warp<'_> {
         }
         let panel = &mut panels[place];
         let key = Some((group, product.number, b, n, kind, flags & (B_TRANSPOSED | B_NEGATED)));
-        // The adversary's products read when they land, each for itself.
-        if panel.key != key || self.cta.options.checks.asynchrony {
+        let late = self.cta.options.checks.asynchrony;
+        // Races are looked for in what each warp reads; the adversary's products land for all four at once.
+        if panel.key != key || self.cta.memory.is_watched() && !late {
+            if let (A::Shared(bits), true) = (&product.a, late) {
+                self.chunks(places(*bits, flags & A_TRANSPOSED != 0, 0, 4 * ROWS), &mut panel.a)?;
+            }
             let mut chunks = Vec::with_capacity(2 * n);
             self.chunks(places(b, transposed, 0, n), &mut chunks)?;
             panel.key = key;
@@ -240,6 +248,7 @@ impl Warp<'_> {
                 tiles[column / COLUMNS][k & 15][column % 2][column % COLUMNS / 2] = value;
             });
         }
+        let rows = self.rows(product, late.then_some(&panel.a[..]))?;
         let list = &self.cta.kernel.lists[product.list..][..product.registers];
         for (tile, b) in panel.tiles.iter().enumerate() {
             let mut d = [[0f32; LANES]; 4];
@@ -300,6 +309,7 @@ impl Warp<'_> {
             product.held = Some(slots.iter().map(|&slot| unsafe { self.lanes(slot) }).collect());
         }
         self.poison_sums(&slots);
+        self.cta.issued.borrow_mut()[self.index as usize] = product.number + 1;
         let group = self.products.groups;
         self.products.products.push((product, group));
         Flow::Next
@@ -308,6 +318,15 @@ impl Warp<'_> {
     fn poison_sums(&mut self, slots: &[u16]) {
         // SAFETY: the decoder gave D its slots.
         slots.iter().for_each(|&slot| unsafe { self.set_lanes(slot, [u32::MAX; LANES]) });
+    }
+
+    /// Whether a product that a wait would land has yet to be issued by another of the four warps: it is theirs too.
+    fn waits_for_others(&self, but: u32) -> bool {
+        let waited = |group: u32| group.saturating_add(but) < self.products.groups;
+        let last = self.products.products.iter().rfind(|(_, group)| waited(*group));
+        let Some((last, _)) = last else { return false };
+        let first = self.index as usize / 4 * 4;
+        self.cta.issued.borrow()[first..first + 4].iter().any(|&issued| issued <= last.number)
     }
 
     /// Lands the products of all groups but the latest `but`; `None` after a fault.
@@ -415,6 +434,10 @@ pub struct WgmmaWait;
 impl Body for WgmmaWait {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        if warp.waits_for_others(op.imm as u32) {
+            warp.pc -= 1; // comes here again
+            return Flow::Miss;
+        }
         if warp.retire(op.imm as u32).is_some() { Flow::Next } else { Flow::Fault }
     }
 }

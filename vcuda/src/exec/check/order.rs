@@ -166,3 +166,31 @@ pub fn barrier_done(warps: &[Warp], cluster: &Cluster, id: u32, live: u32) {
     }
     race.forget(key);
 }
+
+/// Before an instruction that the lanes of register `a`'s mask execute together: that they do.
+pub struct Members;
+impl Body for Members {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the decoder gave the mask a slot.
+        let masks: [u32; LANES] = unsafe { warp.lanes(op.a) };
+        for lane in lanes_of(warp.mask) {
+            let members = masks[lane];
+            let absent = members & !warp.mask;
+            let what = match () {
+                () if members >> lane & 1 == 0 => {
+                    format!("executed by a lane that its member mask {members:#010x} leaves out")
+                }
+                () if absent & warp.dead != 0 => {
+                    format!("its member mask {members:#010x} names lanes that have exited: {absent:#010x}")
+                }
+                () if absent != 0 => {
+                    format!("its member mask {members:#010x} names lanes that are not here: {absent:#010x}")
+                }
+                () => continue,
+            };
+            return warp.fail_lane(lane, FaultKind::Sync, what);
+        }
+        Flow::Next
+    }
+}

@@ -1,6 +1,15 @@
 //! What a warp or a CTA does together.
 
 use super::*;
+use crate::exec::check::order::Members;
+
+/// Before an instruction that the lanes of the mask in a slot execute together.
+fn members(to: &mut Lower, mask: u16) {
+    to.emit::<InTurn>([0; 5], 0);
+    if to.checks.race {
+        to.emit::<Members>([0, mask, 0, 0, 0], 0);
+    }
+}
 
 impl Entry<'_> {
     pub(super) fn shuffle(&self, to: &mut Lower) -> Decoded {
@@ -17,7 +26,8 @@ impl Entry<'_> {
             to.source(self.operand(3)?, false)?,
             e,
         ];
-        to.emit::<InTurn>([0; 5], 0);
+        let mask = to.source(self.operand(4)?, false)?;
+        members(to, mask);
         done(to.emit::<Shuffle>(slots, mode as i64))
     }
 
@@ -29,7 +39,7 @@ impl Entry<'_> {
             _ => to.pred_destination(self.operand(0)?)?,
         };
         let slots = [d, to.pred(self.operand(1)?)?, to.source(self.operand(2)?, false)?, 0, 0];
-        to.emit::<InTurn>([0; 5], 0);
+        members(to, slots[2]);
         done(to.emit::<Vote>(slots, mode as i64))
     }
 
@@ -40,7 +50,7 @@ impl Entry<'_> {
         };
         let wide = ty.size_bytes() == 8;
         let slots = [d, to.source(self.operand(1)?, wide)?, to.source(self.operand(2)?, false)?, 0, e];
-        to.emit::<InTurn>([0; 5], 0);
+        members(to, slots[2]);
         done(to.emit::<Match>(slots, wide as i64 | (self.has("all") as i64) << 1))
     }
 
@@ -58,7 +68,7 @@ impl Entry<'_> {
         };
         let d = to.destination(self.operand(0)?, false)?;
         let slots = [d, to.source(self.operand(1)?, false)?, to.source(self.operand(2)?, false)?, 0, 0];
-        to.emit::<InTurn>([0; 5], 0);
+        members(to, slots[2]);
         done(to.emit::<Redux>(slots, operation))
     }
 
@@ -71,7 +81,7 @@ impl Entry<'_> {
             0,
             to.pred_destination(leader)?,
         ];
-        to.emit::<InTurn>([0; 5], 0);
+        members(to, slots[2]);
         done(to.emit::<Elect>(slots, 0))
     }
 
