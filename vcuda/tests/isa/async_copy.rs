@@ -650,7 +650,6 @@ fn missing_waits_are_found() {
     let inp = random_bytes(512);
     let word = |i: usize| u32::from_le_bytes(inp[4 * i..4 * i + 4].try_into().unwrap());
     let wanted: Vec<u8> = (0..64).flat_map(|i| word(i).wrapping_add(word(64 + i)).to_le_bytes()).collect();
-    let late = setups().pop().unwrap();
     let outcome = |body: &str, setup: &Setup| {
         let mut buffers = [vec![0; 256], inp.clone()];
         let shape = Shape { blocks: 1, threads: 64, shared_bytes: 0 };
@@ -676,10 +675,12 @@ fn missing_waits_are_found() {
     for (right, wrong, wanted) in breaks {
         let body = pipeline.replacen(right, wrong, 1);
         assert_ne!(body, pipeline);
-        let found = outcome(&body, &late);
-        match wanted {
-            "" => assert_ne!(found, Ok(true), "{wrong} goes unseen"),
-            _ => assert!(found.as_ref().is_err_and(|error| error.contains(wanted)), "{wrong}: {found:?}"),
-        }
+        // What is found may depend on which warp goes first, and so on the seed.
+        let found: Vec<_> = setups().iter().skip(1).map(|setup| outcome(&body, setup)).collect();
+        let is_found = |found: &Result<bool, String>| match wanted {
+            "" => *found != Ok(true),
+            _ => found.as_ref().is_err_and(|error| error.contains(wanted)),
+        };
+        assert!(found.iter().any(is_found), "{wrong}: {found:?}");
     }
 }

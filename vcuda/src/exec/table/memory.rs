@@ -146,6 +146,8 @@ impl Entry<'_> {
         let [d, b, c, e] = slots;
         let (kind, releases) = self.strong_store();
         let elements = operands.len() as u16 | (wide as u16) << 8;
+        touch(to, STORE, space, a, imm, ty.size_bytes() * operands.len());
+        // Right before the store, at which it looks.
         to.emit_check(kind, (space, a, imm), ty.size_bytes() * operands.len(), releases, elements);
         emit_store(to, space, ty, operands.len(), [d, a, b, c, e], imm)
     }
@@ -330,7 +332,6 @@ fn emit_load(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], imm
 }
 
 fn emit_store(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], imm: i64) -> Decoded {
-    touch(to, STORE, space, slots[1], imm, n * ty.size_bytes());
     match ty.size_bytes() {
         _ if n * ty.size_bytes() > 16 => return Err("more than 16 bytes are not supported".to_string()),
         1 => by_space!(Store, to, space, u8, n, slots, imm),
