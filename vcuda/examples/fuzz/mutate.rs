@@ -154,12 +154,8 @@ pub fn case(seed: u64, number: u64, extra: &[String]) -> String {
     let count = [0, 1, 1, 2, 4, 12][rng.below(6)];
     for _ in 0..count {
         text = mutate(&mut rng, &text);
+        text.truncate(text.floor_char_boundary(MAX_BYTES));
     }
-    let mut end = text.len().min(MAX_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
     text
 }
 
@@ -236,7 +232,7 @@ fn mutate(rng: &mut Rng, text: &str) -> String {
             lines.insert(at, &made);
         }
         6 => {
-            let count = 1 << rng.below(12);
+            let count = (1 << rng.below(12)).min(MAX_BYTES / lines[at].len());
             lines.splice(at..at, std::iter::repeat_n(lines[at], count));
         }
         7 => {

@@ -40,6 +40,7 @@ pub fn variants() -> Vec<String> {
         };
         add(&parts, &operands);
         for i in 0..parts.len() {
+            add(&parts[..=i], &operands);
             add(&[&parts[..i], &parts[i + 1..]].concat(), &operands);
             for ty in TYPES.iter().filter(|_| i > 0) {
                 add(&[&parts[..i], &[*ty], &parts[i + 1..]].concat(), &operands);
