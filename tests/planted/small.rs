@@ -6,25 +6,21 @@
 //!
 //! `kernel(inp, out, n)` gets `n = inp` numbers and writes `out`, which `reference` defines in plain loops.
 
-use std::path::PathBuf;
-
 use vcuda::exec::Checks;
 
 use crate::device::{Arg, Device, Run, Step};
 use crate::{Bug, Planted};
 
-pub fn all(device: &Device) -> Vec<Planted> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/planted");
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "cu"));
-    paths.sort();
-    paths.iter().map(|path| planted(path, device)).collect()
+macro_rules! files {
+    ($($name:literal)*) => { [$(($name, include_str!(concat!($name, ".cu")))),*] };
 }
 
-fn planted(path: &PathBuf, device: &Device) -> Planted {
-    let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-    let text = std::fs::read_to_string(path).expect("a readable file");
+pub fn all(device: &Device) -> Vec<Planted> {
+    let files = files!("copies" "fragments" "histogram" "last_block" "peers" "pipeline" "product" "ring" "scan" "sum" "transpose" "vectors");
+    files.iter().map(|(name, text)| planted(name, text, device)).collect()
+}
+
+fn planted(name: &str, text: &str, device: &Device) -> Planted {
     let launch = text.lines().find_map(|line| line.strip_prefix("// launch: ")).expect("a launch");
     let number = |key: &str| {
         let value = launch.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
@@ -35,7 +31,7 @@ fn planted(path: &PathBuf, device: &Device) -> Planted {
     let out = if launch.ends_with(" zeroed") { Arg::Bytes(vec![0; out]) } else { Arg::Fresh(out) };
     let args = vec![Arg::ints(&values), out, Arg::int(inp as i32)];
     let run = |bug: u32, step: Step| Run {
-        name: name.clone(),
+        name: name.to_string(),
         source: format!("#define BUG {bug}\n{text}"),
         steps: vec![step],
         out: 1,
@@ -62,5 +58,5 @@ fn planted(path: &PathBuf, device: &Device) -> Planted {
         })
     };
     let bugs = text.lines().filter_map(bug).collect();
-    Planted { twin: run(0, step.clone()), want: Some(want), bugs, name: name.clone() }
+    Planted { twin: run(0, step.clone()), want: Some(want), bugs, name: name.to_string() }
 }
