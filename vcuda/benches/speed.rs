@@ -1,8 +1,11 @@
-//! How fast the interpreter is: `cargo bench -p vcuda`. Medians of several runs, with the fastest and the
-//! slowest. The products are `gemm.cu`, compiled to `gemm.ptx`; `VCUDA_THREADS` says how many cores run them.
+//! How fast the interpreter is: `cargo bench -p vcuda`, or `cargo bench -p vcuda -- NAME` for the lines with this name;
+//! `-- FILE.ptx` for how long a file takes to load. Medians of several runs, with the fastest and the slowest. NumPy's
+//! product on as many threads stands beside ours, where there is NumPy. The products are `gemm.cu`, compiled to `gemm.ptx`; `VCUDA_THREADS` says how many cores run them.
 
+use std::process::Command;
 use std::time::Instant;
-use vcuda::exec::{Checks, Launch, Module, Options, run};
+
+use vcuda::exec::{Checks, Kernel, Launch, Module, Options, run};
 use vcuda::memory::Memory;
 
 const RUNS: usize = 7;
@@ -20,103 +23,159 @@ const CHAIN: &str = ".version 8.0\n.target sm_80\n.address_size 64
     SUM st.global.f32 [at], %f0; ret; }";
 const EMPTY: &str = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry empty() { ret; }";
 
-/// Prints the median of `RUNS` and the span, of what `run` makes of the seconds that it takes.
-fn report(name: &str, unit: &str, mut once: impl FnMut(), of_seconds: impl Fn(f64) -> f64) {
-    once();
-    let mut values: Vec<f64> = (0..RUNS)
-        .map(|_| {
-            let start = Instant::now();
-            once();
-            of_seconds(start.elapsed().as_secs_f64())
-        })
-        .collect();
-    values.sort_by(f64::total_cmp);
-    println!(
-        "{name:36} {:9.2} {unit:8} ({:.2} to {:.2}, {RUNS} runs)",
-        values[RUNS / 2],
-        values[0],
-        values[RUNS - 1]
-    );
-}
+/// Seconds of several products of float32 matrices, after one for nothing.
+const NUMPY: &str = "
+import sys, time, numpy
+n, runs = map(int, sys.argv[1:])
+a, b = numpy.random.rand(2, n, n).astype(numpy.float32)
+for i in range(runs + 1):
+    start = time.perf_counter()
+    a @ b
+    if i: print(time.perf_counter() - start)";
 
-fn load(ptx: &str, memory: &Memory) -> Module {
-    let tree = vcuda::ptx::parse(ptx).expect("PTX that parses");
-    Module::load(&tree, memory, Checks::default()).expect("a kernel of known instructions")
+struct Bench {
+    memory: Memory,
+    threads: usize,
+    /// What a line's name must contain.
+    wanted: String,
 }
 
 fn main() {
-    let memory = Memory::new(1 << 30);
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let threads = std::env::var("VCUDA_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(cores);
-    let options = |threads| Options { threads, checks: Checks::default(), seed: 0 };
-    let launch = |grid: [u32; 3], block: u32, dynamic_shared_bytes: u32| Launch {
-        grid,
-        cluster: [1; 3],
-        block: [block, 1, 1],
-        dynamic_shared_bytes,
+    let bench = Bench {
+        memory: Memory::new(1 << 30),
+        threads: std::env::var("VCUDA_THREADS").ok().and_then(|n| n.parse().ok()).unwrap_or(cores),
+        wanted: std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default(),
     };
-    println!("{threads} host threads");
+    println!("{} host threads", bench.threads);
+    bench.chain();
+    bench.empty();
+    bench.loads();
+    bench.products(2048);
+}
 
-    let lines = |line: &dyn Fn(usize) -> String| (0..32).map(line).collect::<String>();
-    let chain = CHAIN
-        .replace("FILL", &lines(&|i| format!("mov.f32 %f{i}, %f32;\n")))
-        .replace("CHAIN", &lines(&|i| format!("fma.rn.f32 %f{i}, %f{i}, %f32, %f32;\n")))
-        .replace("SUM", &lines(&|i| format!("add.f32 %f0, %f0, %f{i};\n")));
-    let module = load(&chain, &memory);
-    let out = memory.alloc(1 << 20).expect("device memory");
-    let mut params = [0; 12];
-    params[..8].copy_from_slice(&out.to_le_bytes());
-    params[8..].copy_from_slice(&1000u32.to_le_bytes());
-    let kernel = module.kernel("chain").expect("the kernel");
-    let go = |params: &[u8], kernel, launch: &Launch, threads| {
-        run(kernel, launch, params, &memory, &options(threads)).expect("a run without faults");
-    };
-    report(
-        "float32 multiply-add of 32 lanes",
-        "ns",
-        || go(&params, kernel, &launch([1; 3], 32, 0), 1),
-        |s| s * 1e9 / 32_000.0,
-    );
-
-    let module = load(EMPTY, &memory);
-    let kernel = module.kernel("empty").expect("the kernel");
-    report(
-        "empty launch",
-        "us",
-        || (0..1000).for_each(|_| go(&[], kernel, &launch([1; 3], 32, 0), threads)),
-        |s| s * 1e3,
-    );
-    report("module load, attention on sm_80", "ms", || drop(load(LARGEST, &memory)), |s| s * 1e3);
-
-    let n = 2048usize;
-    let module = load(GEMM, &memory);
-    let half_bits = |i: usize| half::f16::from_f32((i * 37 % 61) as f32 / 61.0 - 0.5).to_bits();
-    let [a, b, c] = [2, 2, 4].map(|bytes| memory.alloc(bytes * n * n).expect("device memory"));
-    for (at, salt) in [(a, 0), (b, 7)] {
-        let values: Vec<u16> = (0..n * n).map(|i| half_bits(i / 3 + salt)).collect();
-        // SAFETY: an allocation of as many elements, which no kernel uses yet.
-        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), at as *mut u16, n * n) };
+impl Bench {
+    /// Times `once`, if that is wanted; says whether it was.
+    fn line(&self, name: &str, unit: &str, mut once: impl FnMut(), of_seconds: impl Fn(f64) -> f64) -> bool {
+        let is_wanted = name.contains(&self.wanted);
+        if is_wanted {
+            once();
+            let seconds = (0..RUNS).map(|_| {
+                let start = Instant::now();
+                once();
+                start.elapsed().as_secs_f64()
+            });
+            report(name, unit, seconds.map(of_seconds).collect());
+        }
+        is_wanted
     }
-    let mut params = Vec::new();
-    [a, b, c].iter().for_each(|at| params.extend(at.to_le_bytes()));
-    params.extend([n as u32; 2].iter().flat_map(|n| n.to_le_bytes()));
-    let gflops = |s: f64| 2.0 * (n as f64).powi(3) / s / 1e9;
-    for (name, tile, block, shared_bytes) in [("mma", [128, 128], 128, 0), ("wgmma", [256, 128], 256, 49_152)]
-    {
-        let kernel = module.kernel(&format!("gemm_{name}")).expect("the kernel");
-        let grid = [n as u32 / tile[0], n as u32 / tile[1], 1];
-        let shape = launch(grid, block, shared_bytes);
-        report(
-            &format!("{name} fp16, {n} cubed"),
-            "GFLOP/s",
-            || go(&params, kernel, &shape, threads),
-            gflops,
+
+    fn load(&self, ptx: &str) -> Module {
+        let tree = vcuda::ptx::parse(ptx).expect("PTX that parses");
+        Module::load(&tree, &self.memory, Checks::default()).expect("kernels of known instructions")
+    }
+
+    fn run(&self, kernel: &Kernel, [x, y]: [usize; 2], block: u32, shared_bytes: u32, params: &[u8]) {
+        let launch = Launch {
+            grid: [x as u32, y as u32, 1],
+            cluster: [1; 3],
+            block: [block, 1, 1],
+            dynamic_shared_bytes: shared_bytes,
+        };
+        let options = Options { threads: self.threads, checks: Checks::default(), seed: 0 };
+        run(kernel, &launch, params, &self.memory, &options).expect("a run without faults");
+    }
+
+    fn chain(&self) {
+        let lines = |line: &dyn Fn(usize) -> String| (0..32).map(line).collect::<String>();
+        let chain = CHAIN
+            .replace("FILL", &lines(&|i| format!("mov.f32 %f{i}, %f32;\n")))
+            .replace("CHAIN", &lines(&|i| format!("fma.rn.f32 %f{i}, %f{i}, %f32, %f32;\n")))
+            .replace("SUM", &lines(&|i| format!("add.f32 %f0, %f0, %f{i};\n")));
+        let (module, rounds) = (self.load(&chain), 1000u32);
+        let kernel = module.kernel("chain").expect("the kernel");
+        let out = self.memory.alloc(1 << 20).expect("device memory");
+        let params = [&out.to_le_bytes()[..], &rounds.to_le_bytes()].concat();
+        let of_one = |s: f64| s * 1e9 / f64::from(32 * rounds);
+        self.line(
+            "float32 multiply-add of 32 lanes",
+            "ns",
+            || self.run(kernel, [1, 1], 32, 0, &params),
+            of_one,
         );
-        // SAFETY: as above; the launches are over.
-        let (got, row, column) = (unsafe { *(c as *const f32).add(77 * n + 1234) }, 77, 1234);
-        let element =
-            |i: usize, j: usize, salt| half::f16::from_bits(half_bits((i * n + j) / 3 + salt)).to_f64();
-        let want: f64 = (0..n).map(|k| element(row, k, 0) * element(column, k, 7)).sum();
-        assert!((f64::from(got) - want).abs() < 1e-3, "{name}: {got} in place of {want}");
     }
+
+    fn empty(&self) {
+        let module = self.load(EMPTY);
+        let kernel = module.kernel("empty").expect("the kernel");
+        let thousand = || (0..1000).for_each(|_| self.run(kernel, [1, 1], 32, 0, &[]));
+        self.line("empty launch", "us", thousand, |s| s * 1e3);
+    }
+
+    fn loads(&self) {
+        let name = "module load, attention on sm_80";
+        self.line(name, "ms", || drop(self.load(LARGEST)), |s| s * 1e3);
+        if self.wanted.ends_with(".ptx") {
+            let ptx = std::fs::read_to_string(&self.wanted).expect("a file that can be read");
+            let name = format!("module load, {}", self.wanted);
+            self.line(&name, "ms", || drop(self.load(&ptx)), |s| s * 1e3);
+        }
+    }
+
+    fn products(&self, n: usize) {
+        let gflops = |s: f64| 2.0 * (n as f64).powi(3) / s / 1e9;
+        let module = self.load(GEMM);
+        let half_bits = |i: usize| half::f16::from_f32((i * 37 % 61) as f32 / 61.0 - 0.5).to_bits();
+        let [a, b, c] = [2, 2, 4].map(|bytes| self.memory.alloc(bytes * n * n).expect("device memory"));
+        for (at, salt) in [(a, 0), (b, 7)] {
+            let values: Vec<u16> = (0..n * n).map(|i| half_bits(i / 3 + salt)).collect();
+            // SAFETY: an allocation of as many elements, which no kernel uses yet.
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), at as *mut u16, n * n) };
+        }
+        let mut params = Vec::new();
+        [a, b, c].iter().for_each(|at| params.extend(at.to_le_bytes()));
+        params.extend([n as u32; 2].iter().flat_map(|n| n.to_le_bytes()));
+        for (name, tile, block, shared_bytes) in
+            [("mma", [128, 128], 128, 0), ("wgmma", [256, 128], 256, 49_152)]
+        {
+            let kernel = module.kernel(&format!("gemm_{name}")).expect("the kernel");
+            let once = || self.run(kernel, tile.map(|tile| n / tile), block, shared_bytes, &params);
+            let name = format!("{name} fp16, {n} cubed");
+            if !self.line(&name, "GFLOP/s", once, gflops) {
+                continue;
+            }
+            // SAFETY: as above; the launches are over.
+            let (got, row, column) = (unsafe { *(c as *const f32).add(77 * n + 1234) }, 77, 1234);
+            let element =
+                |i: usize, j: usize, salt| half::f16::from_bits(half_bits((i * n + j) / 3 + salt)).to_f64();
+            let want: f64 = (0..n).map(|k| element(row, k, 0) * element(column, k, 7)).sum();
+            assert!((f64::from(got) - want).abs() < 1e-3, "{name}: {got} in place of {want}");
+        }
+        let name = format!("NumPy float32, {n} cubed");
+        if name.contains(&self.wanted) {
+            match numpy(n, self.threads) {
+                Some(seconds) => report(&name, "GFLOP/s", seconds.into_iter().map(gflops).collect()),
+                None => println!("{name:36} none: python3 has no numpy"),
+            }
+        }
+    }
+}
+
+/// Prints the median and the span.
+fn report(name: &str, unit: &str, mut values: Vec<f64>) {
+    values.sort_by(f64::total_cmp);
+    let (median, last) = (values[values.len() / 2], values.len() - 1);
+    println!("{name:36} {median:9.2} {unit:8} ({:.2} to {:.2}, {RUNS} runs)", values[0], values[last]);
+}
+
+/// Seconds of its products, if there is NumPy.
+fn numpy(n: usize, threads: usize) -> Option<Vec<f64>> {
+    let mut python = Command::new("python3");
+    for library in ["OMP", "OPENBLAS", "MKL"] {
+        python.env(format!("{library}_NUM_THREADS"), threads.to_string());
+    }
+    let output = python.args(["-c", NUMPY, &n.to_string(), &RUNS.to_string()]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let seconds: Vec<f64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    (seconds.len() == RUNS).then_some(seconds)
 }

@@ -255,23 +255,19 @@ impl<const SPACE: u8, E: Element, const N: usize> Body for Load<SPACE, E, N> {
             for lane in 0..LANES {
                 contiguous &= at[lane] as usize == at[0] as usize + lane * step;
             }
-            let mut out = [[E::ZERO; LANES]; N];
-            if contiguous {
-                let from = &*(at[0] as *const [[E; N]; LANES]);
-                for n in 0..N {
-                    for lane in 0..LANES {
-                        out[n][lane] = from[lane][n].widen();
-                    }
-                }
+            let mut rows = [[E::narrow(E::ZERO); N]; LANES];
+            let from = if contiguous {
+                &*(at[0] as *const [[E; N]; LANES])
             } else {
-                let mut rows = [[E::narrow(E::ZERO); N]; LANES];
                 for lane in 0..LANES {
                     rows[lane] = *(at[lane] as *const [E; N]);
                 }
-                for n in 0..N {
-                    for lane in 0..LANES {
-                        out[n][lane] = rows[lane][n].widen();
-                    }
+                &rows
+            };
+            let mut out = [[E::ZERO; LANES]; N];
+            for n in 0..N {
+                for lane in 0..LANES {
+                    out[n][lane] = from[lane][n].widen();
                 }
             }
             for n in 0..N {
@@ -300,20 +296,17 @@ impl<const SPACE: u8, E: Element, const N: usize> Body for Store<SPACE, E, N> {
             for lane in 0..LANES {
                 contiguous &= at[lane] as usize == at[0] as usize + lane * step;
             }
-            if contiguous {
-                let to = &mut *(at[0] as *mut [[E; N]; LANES]);
-                for lane in 0..LANES {
-                    for n in 0..N {
-                        to[lane][n] = E::narrow(values[n][lane]);
-                    }
+            let mut rows = [[E::narrow(E::ZERO); N]; LANES];
+            for lane in 0..LANES {
+                for n in 0..N {
+                    rows[lane][n] = E::narrow(values[n][lane]);
                 }
+            }
+            if contiguous {
+                *(at[0] as *mut [[E; N]; LANES]) = rows;
             } else {
                 for lane in (0..LANES).filter(|lane| warp.mask >> lane & 1 != 0) {
-                    let mut row = [E::narrow(E::ZERO); N];
-                    for n in 0..N {
-                        row[n] = E::narrow(values[n][lane]);
-                    }
-                    *(at[lane] as *mut [E; N]) = row;
+                    *(at[lane] as *mut [E; N]) = rows[lane];
                 }
             }
         }

@@ -1,46 +1,15 @@
 //! 8x8 matrices of 16-bit elements between shared memory and a warp's registers: `ldmatrix`, `stmatrix`,
-//! `movmatrix`, PTX ISA 9.7.14.5. Lane `l` holds columns `2 (l mod 4)` and the next of row `l / 4`.
+//! `movmatrix`, PTX ISA 9.7.14.5. A matrix's row is a row of a [`Fragment`].
 
+use super::access::SHARED_WINDOW;
 use super::check::Kind;
 use super::fault::FaultKind;
+use super::fragment::{Fragment, transpose};
 use super::op::{ALL, Body, Flow, LANES, Op, Warp};
 use super::proxy::{LOAD, STORE};
 
 /// Bytes of a matrix's row.
 const ROW_BYTES: u64 = 16;
-
-/// A matrix of 16-bit elements, row by row.
-type Matrix = [[u16; 8]; 8];
-
-#[inline(always)]
-fn fragment(matrix: &Matrix, transposed: bool) -> [u32; LANES] {
-    let mut out = [0; LANES];
-    for row in 0..8 {
-        for four in 0..4 {
-            let (low, high) = match transposed {
-                false => (matrix[row][2 * four], matrix[row][2 * four + 1]),
-                true => (matrix[2 * four][row], matrix[2 * four + 1][row]),
-            };
-            out[4 * row + four] = u32::from(low) | u32::from(high) << 16;
-        }
-    }
-    out
-}
-
-#[inline(always)]
-fn matrix(fragment: &[u32; LANES], transposed: bool) -> Matrix {
-    let mut matrix = [[0; 8]; 8];
-    for (lane, pair) in fragment.iter().enumerate() {
-        for (i, half) in [*pair as u16, (pair >> 16) as u16].into_iter().enumerate() {
-            let (row, column) = (lane / 4, lane % 4 * 2 + i);
-            match transposed {
-                false => matrix[row][column] = half,
-                true => matrix[column][row] = half,
-            }
-        }
-    }
-    matrix
-}
 
 impl Warp<'_> {
     /// Whether every lane that has not exited is here, as `.sync.aligned` asks; a fault otherwise.
@@ -53,6 +22,49 @@ impl Warp<'_> {
         self.fail_lane(lane, FaultKind::Sync, what);
         false
     }
+
+    /// Host pointers of the rows whose generic addresses the first `N` times 8 lanes have in slot `a`; `None` after a
+    /// fault.
+    ///
+    /// # Safety
+    /// The slot is in the register file.
+    #[inline(always)]
+    unsafe fn matrix_rows<const N: usize>(&mut self, a: u16, stores: bool) -> Option<[*mut [u32; 4]; LANES]> {
+        // SAFETY: the caller's.
+        let at: [u64; LANES] = unsafe { self.lanes(a) };
+        let end = SHARED_WINDOW + (self.cta.shared_bytes as u64).saturating_sub(ROW_BYTES - 1);
+        let mut odd = self.cta.options.checks.asynchrony || self.cta.memory.is_watched();
+        for address in &at[..8 * N] {
+            odd |= *address < SHARED_WINDOW || *address >= end || address & (ROW_BYTES - 1) != 0;
+        }
+        if odd {
+            return self.matrix_rows_checked::<N>(&at, stores);
+        }
+        let mut out = [std::ptr::null_mut(); LANES];
+        for lane in 0..8 * N {
+            out[lane] = self.cta.shared.wrapping_add((at[lane] - SHARED_WINDOW) as usize).cast();
+        }
+        Some(out)
+    }
+
+    /// The same, row by row.
+    #[cold]
+    #[inline(never)]
+    fn matrix_rows_checked<const N: usize>(
+        &mut self,
+        at: &[u64; LANES],
+        stores: bool,
+    ) -> Option<[*mut [u32; 4]; LANES]> {
+        let (access, kind) = if stores { (STORE, Kind::Write) } else { (LOAD, Kind::Read) };
+        let mut out = [std::ptr::null_mut(); LANES];
+        for lane in 0..8 * N {
+            let row = self.shared_pointer(lane, at[lane], ROW_BYTES, ROW_BYTES)?;
+            self.reach(lane, row, ROW_BYTES as usize, access)?;
+            self.touch(lane, row, ROW_BYTES as usize, kind)?;
+            out[lane] = row.cast();
+        }
+        Some(out)
+    }
 }
 
 /// `ldmatrix` of `N` matrices to `d`, `b`, `c`, `e`: lane `8 j + i` has the generic address, in `a`, of row `i` of
@@ -64,26 +76,16 @@ impl<const N: usize, const TRANSPOSED: bool> Body for LoadMatrix<N, TRANSPOSED> 
         if !warp.all_here() {
             return Flow::Fault;
         }
-        // SAFETY: the decoder gave the address a slot of its width.
-        let at: [u64; LANES] = unsafe { warp.lanes(op.a) };
-        for (j, slot) in [op.d, op.b, op.c, op.e].into_iter().take(N).enumerate() {
-            let mut rows: Matrix = [[0; 8]; 8];
-            for (i, row) in rows.iter_mut().enumerate() {
-                let lane = 8 * j + i;
-                let Some(from) = warp.shared_pointer(lane, at[lane], ROW_BYTES, ROW_BYTES) else {
-                    return Flow::Fault;
-                };
-                let bytes = ROW_BYTES as usize;
-                if warp.reach(lane, from, bytes, LOAD).is_none()
-                    || warp.touch(lane, from, bytes, Kind::Read).is_none()
-                {
-                    return Flow::Fault;
+        // SAFETY: the decoder gave every operand a slot of its width; the rows are checked, and aligned.
+        unsafe {
+            let Some(rows) = warp.matrix_rows::<N>(op.a, false) else { return Flow::Fault };
+            for (j, slot) in [op.d, op.b, op.c, op.e].into_iter().take(N).enumerate() {
+                let mut matrix: Fragment = [0; LANES];
+                for i in 0..8 {
+                    matrix[4 * i..4 * i + 4].copy_from_slice(&*rows[8 * j + i]);
                 }
-                // SAFETY: checked for as many bytes, and aligned.
-                *row = unsafe { *from.cast() };
+                warp.set_lanes(slot, if TRANSPOSED { transpose(&matrix) } else { matrix });
             }
-            // SAFETY: the decoder gave every result a slot.
-            unsafe { warp.set_lanes(slot, fragment(&rows, TRANSPOSED)) };
         }
         Flow::Next
     }
@@ -97,24 +99,15 @@ impl<const N: usize, const TRANSPOSED: bool> Body for StoreMatrix<N, TRANSPOSED>
         if !warp.all_here() {
             return Flow::Fault;
         }
-        // SAFETY: the decoder gave the address a slot of its width.
-        let at: [u64; LANES] = unsafe { warp.lanes(op.a) };
-        for (j, slot) in [op.d, op.b, op.c, op.e].into_iter().take(N).enumerate() {
-            // SAFETY: the decoder gave every source a slot.
-            let rows = matrix(&unsafe { warp.lanes(slot) }, TRANSPOSED);
-            for (i, row) in rows.iter().enumerate() {
-                let lane = 8 * j + i;
-                let Some(to) = warp.shared_pointer(lane, at[lane], ROW_BYTES, ROW_BYTES) else {
-                    return Flow::Fault;
-                };
-                let bytes = ROW_BYTES as usize;
-                if warp.reach(lane, to, bytes, STORE).is_none()
-                    || warp.touch(lane, to, bytes, Kind::Write).is_none()
-                {
-                    return Flow::Fault;
+        // SAFETY: as above.
+        unsafe {
+            let Some(rows) = warp.matrix_rows::<N>(op.a, true) else { return Flow::Fault };
+            for (j, slot) in [op.d, op.b, op.c, op.e].into_iter().take(N).enumerate() {
+                let matrix: Fragment = warp.lanes(slot);
+                let matrix = if TRANSPOSED { transpose(&matrix) } else { matrix };
+                for i in 0..8 {
+                    (*rows[8 * j + i]).copy_from_slice(&matrix[4 * i..4 * i + 4]);
                 }
-                // SAFETY: checked for as many bytes, and aligned.
-                unsafe { *to.cast() = *row };
             }
         }
         Flow::Next
@@ -130,10 +123,7 @@ impl Body for MoveMatrix {
             return Flow::Fault;
         }
         // SAFETY: the decoder gave every operand a slot.
-        unsafe {
-            let rows = matrix(&warp.lanes(op.a), false);
-            warp.set_lanes(op.d, fragment(&rows, true));
-        }
+        unsafe { warp.set_lanes(op.d, transpose(&warp.lanes(op.a))) };
         Flow::Next
     }
 }

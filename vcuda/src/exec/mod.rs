@@ -19,6 +19,7 @@ mod directed;
 mod engine;
 mod fault;
 mod float;
+mod fragment;
 mod functions;
 mod half;
 mod heap;

@@ -9,6 +9,7 @@ use super::check::{Permutation, Watch};
 use super::cluster::{self, Cluster};
 use super::control::BUDGET;
 use super::fault::{Fault, FaultKind};
+use super::fragment::Kept;
 use super::kernel::{Kernel, Special};
 use super::op::{ALL, LANES, Warp};
 use super::pool;
@@ -92,7 +93,8 @@ pub struct Cta<'a> {
     pub watch: &'a RefCell<Watch>,
     pub counters: &'a RefCell<Counters>,
     pub common: &'a Common<'a>,
-    /// The last matrix that a product of its warps has read from shared memory, converted.
+    /// Matrices that products of its warps have read last, widened: from registers, and from shared memory.
+    pub kept: RefCell<Option<Box<Kept>>>,
     pub panels: RefCell<Vec<Panel>>,
     /// Products that each warp has issued for later.
     pub issued: RefCell<[u64; 32]>,
@@ -294,6 +296,7 @@ impl Worker {
                     watch,
                     counters,
                     common,
+                    kept: RefCell::default(),
                     panels: RefCell::default(),
                     issued: RefCell::default(),
                 }

@@ -7,9 +7,12 @@
 //! holding NaN until then, and an instruction that touches D before it is a fault.
 
 use super::fault::FaultKind;
-use super::half::{Bf16, F16, Format};
+use super::fragment::{
+    Columns, Factor, Fragment, Halves, NO_COLUMNS, NO_ROWS, NO_SUMS, Tf32, accumulate, transpose,
+};
+use super::half::{Bf16, F16};
 use super::matrix_descriptor::{CHUNK, Descriptor};
-use super::op::{Body, Flow, LANES, Op, Warp, bits, floats};
+use super::op::{Body, Flow, LANES, Op, Warp};
 
 /// Elements of A and B, in `Op::b`.
 pub const FLOAT16: u16 = 0;
@@ -24,11 +27,8 @@ pub const B_NEGATED: u16 = 8;
 pub const A_REGISTERS: u16 = 16;
 pub const HALF_SUMS: u16 = 32;
 
-/// Rows of a warp, and columns of a tile.
-const ROWS: usize = 16;
+/// Columns of a panel.
 const COLUMNS: usize = 8;
-/// Sums of an instruction, of 16-bit elements; half as many of 32 bits.
-const K: usize = 16;
 
 /// One instruction, as decoded and with what its registers held.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ pub struct Product {
 #[derive(Clone)]
 enum A {
     Shared(u64),
-    Registers(Box<[[u32; LANES]; 4]>),
+    Registers(Box<[Fragment; 4]>),
 }
 
 /// Products of a warp that have not been waited for.
@@ -66,165 +66,117 @@ pub struct Pending {
     fenced: bool,
 }
 
-/// 16 rows of A: column k in every lane that needs it, lower rows and upper rows.
-type Rows = [[[f32; LANES]; 2]; K];
-/// Eight columns of B: row k, even columns and odd ones.
-type Tile = [[[f32; 4]; 2]; K];
-
 /// Panels that a warpgroup keeps: as many products as one warp may be ahead of another and still be of use to it.
 const PANELS: usize = 16;
 
-/// The B of one product, which the first of the four warps to come there reads for all.
+/// What the four warps of one product share: the first to come there reads it for all.
 #[derive(Default)]
 pub struct Panel {
     key: Option<Key>,
-    tiles: Vec<Tile>,
-    /// The 64 rows of A in shared memory, for the adversary: what one warp has waited for, all four have read.
-    a: Vec<Chunk>,
+    b: Vec<Columns>,
+    /// A in shared memory, for the adversary: what one warp has waited for, all four have read.
+    a: [[Fragment; 4]; 4],
 }
 
-/// Warpgroup, product, descriptor, columns, kind and flags of B.
-type Key = (u32, u64, u64, usize, u16, u16);
-
-/// 16 bytes of a matrix: eight elements, or four of 32 bits.
-type Chunk = [u16; CHUNK as usize / 2];
-
-#[inline(always)]
-fn elements<const KIND: u16>(chunk: &Chunk) -> [f32; 8] {
-    let mut out = [0.0; 8];
-    for i in 0..per_chunk(KIND) {
-        out[i] = match KIND {
-            FLOAT16 => F16::widen(chunk[i].into()),
-            BFLOAT16 => Bf16::widen(chunk[i].into()),
-            _ => f32::from_bits((u32::from(chunk[2 * i]) | u32::from(chunk[2 * i + 1]) << 16) & !0x1fff),
-        };
-    }
-    out
-}
-
-fn depth(kind: u16) -> usize {
-    if kind == TFLOAT32 { K / 2 } else { K }
-}
-
-fn per_chunk(kind: u16) -> usize {
-    if kind == TFLOAT32 { 4 } else { 8 }
-}
-
-/// Where the chunks are of rows (or columns) `first` and up, `count` of them.
-fn places(bits: u64, transposed: bool, first: usize, count: usize) -> impl Iterator<Item = u32> {
-    let descriptor = Descriptor::decode(bits);
-    let (outer, inner) = if transposed { (count / 8, K) } else { (count, 2) };
-    (0..outer as u32).flat_map(move |mn| {
-        (0..inner as u32).map(move |k| match transposed {
-            true => descriptor.mn_major(first as u32 / 8 + mn, k),
-            false => descriptor.k_major(first as u32 + mn, k),
-        })
-    })
-}
-
-/// Calls `each(mn, k, value)` for all elements of the chunks, in their order.
-#[inline(always)]
-fn unpack(kind: u16, transposed: bool, negated: bool, chunks: &[Chunk], each: impl FnMut(usize, usize, f32)) {
-    match kind {
-        FLOAT16 => unpack_kind::<FLOAT16>(transposed, negated, chunks, each),
-        BFLOAT16 => unpack_kind::<BFLOAT16>(transposed, negated, chunks, each),
-        _ => unpack_kind::<TFLOAT32>(transposed, negated, chunks, each),
-    }
-}
-
-#[inline(always)]
-fn unpack_kind<const KIND: u16>(
-    transposed: bool,
-    negated: bool,
-    chunks: &[Chunk],
-    mut each: impl FnMut(usize, usize, f32),
-) {
-    let sign = if negated { -1.0 } else { 1.0 };
-    let width = per_chunk(KIND);
-    for (c, chunk) in chunks.iter().enumerate() {
-        let values = elements::<KIND>(chunk);
-        for i in 0..width {
-            match transposed {
-                true => each(c / K * 8 + i, c % K, sign * values[i]),
-                false => each(c / 2, c % 2 * width + i, sign * values[i]),
-            }
-        }
-    }
-}
+/// Warpgroup and product; descriptors, columns, kind and flags.
+type Key = ((u32, u64), (Option<u64>, u64, usize, u16, u16));
 
 impl Warp<'_> {
-    /// Reads a chunk at each place; `None` after a fault.
-    fn chunks(&mut self, places: impl Iterator<Item = u32>, into: &mut Vec<Chunk>) -> Option<()> {
+    /// The matrix descriptor that all lanes have in a slot; `None` after a fault.
+    ///
+    /// # Safety
+    /// The slot is in the register file.
+    unsafe fn descriptor(&mut self, slot: u16) -> Option<u64> {
+        // SAFETY: the caller's.
+        let bits: [u64; LANES] = unsafe { self.lanes(slot) };
+        let odd = bits.iter().position(|&lane| lane != bits[0]);
+        if let Some(lane) = odd {
+            self.fail_lane(
+                lane,
+                FaultKind::Sync,
+                "lanes have different descriptors of one matrix".to_string(),
+            );
+        }
+        odd.is_none().then_some(bits[0])
+    }
+
+    /// The fragment whose rows are the eight chunks at these places of shared memory; `None` after a fault.
+    #[inline(always)]
+    fn fragment(&mut self, place: impl Fn(u32) -> u32) -> Option<Fragment> {
         let (shared, size) = (self.cta.shared, self.cta.shared_bytes as u32);
-        into.clear();
-        for at in places {
-            if at > size || size - at < CHUNK {
+        let watched = self.cta.options.checks.asynchrony || self.cta.memory.is_watched();
+        let mut out = [[0u32; 4]; 8];
+        for (row, i) in out.iter_mut().zip(0..) {
+            let at = place(i);
+            if at.saturating_add(CHUNK) > size {
                 let what = format!("a matrix descriptor reaches shared {at:#x}, past the {size} bytes");
                 self.fail_lane(0, FaultKind::IllegalAddress, what);
                 return None;
             }
-            // SAFETY: inside the CTA's shared memory.
-            let chunk: *const Chunk = unsafe { shared.add(at as usize).cast() };
-            if self.cta.options.checks.asynchrony || self.cta.memory.is_watched() {
+            // SAFETY: inside the CTA's shared memory, and at a multiple of 16 bytes of it.
+            let chunk: *const [u32; 4] = unsafe { shared.add(at as usize).cast() };
+            if watched {
                 self.readable(0, chunk.cast(), CHUNK as usize)?;
             }
             // SAFETY: as above.
-            into.push(unsafe { *chunk });
+            *row = unsafe { *chunk };
         }
-        Some(())
+        // SAFETY: the same 32 words.
+        Some(unsafe { std::mem::transmute::<[[u32; 4]; 8], Fragment>(out) })
     }
 
-    /// The warp's rows of A; `None` after a fault.
+    /// A's four fragments of the rows of warp `quarter`; `None` after a fault.
     #[inline(always)]
-    fn rows(&mut self, product: &Product, read: Option<&[Chunk]>) -> Option<Box<Rows>> {
-        let mut out: Box<Rows> = Box::new([[[0.0; LANES]; 2]; K]);
-        let mut columns = [[0f32; ROWS]; K];
-        let negated = product.flags & A_NEGATED != 0;
-        match &product.a {
-            A::Shared(bits) => {
-                let transposed = product.flags & A_TRANSPOSED != 0;
-                let first = ROWS * (self.index as usize % 4);
-                let mut chunks = Vec::with_capacity(2 * ROWS);
-                match read {
-                    Some(all) => chunks.extend_from_slice(&all[2 * first..][..2 * ROWS]),
-                    None => self.chunks(places(*bits, transposed, first, ROWS), &mut chunks)?,
-                }
-                unpack(product.kind, transposed, negated, &chunks, |m, k, value| {
-                    columns[k & 15][m & 15] = value
-                });
-            }
-            A::Registers(registers) => {
-                let sign = if negated { -1.0 } else { 1.0 };
-                let per_register = if product.kind == TFLOAT32 { 1 } else { 2 };
-                for (r, register) in registers.iter().enumerate() {
-                    for lane in 0..LANES {
-                        for i in 0..per_register {
-                            let word = register[lane];
-                            let value = match product.kind {
-                                FLOAT16 => F16::widen(word >> (16 * i) & 0xffff),
-                                BFLOAT16 => Bf16::widen(word >> (16 * i) & 0xffff),
-                                _ => f32::from_bits(word & !0x1fff),
-                            };
-                            let k = per_register * (lane % 4 + 4 * (r / 2)) + i;
-                            columns[k][lane / 4 + 8 * (r % 2)] = sign * value;
-                        }
-                    }
-                }
-            }
-        }
-        for k in 0..K {
-            for row in 0..ROWS {
-                out[k][row / 8][row % 8 * 4..][..4].fill(columns[k][row]);
-            }
+    fn fragments_of_a(&mut self, bits: u64, transposed: bool, quarter: u32) -> Option<[Fragment; 4]> {
+        let descriptor = Descriptor::decode(bits);
+        let mut out = [[0; LANES]; 4];
+        for (fragment, i) in out.iter_mut().zip(0..) {
+            let (group, k) = (2 * quarter + i % 2, i / 2);
+            *fragment = match transposed {
+                true => transpose(&self.fragment(|row| descriptor.mn_major(group, 8 * k + row))?),
+                false => self.fragment(|row| descriptor.k_major(8 * group + row, k))?,
+            };
         }
         Some(out)
+    }
+
+    /// B's columns; `None` after a fault.
+    #[inline(always)]
+    fn panel_of_b<T: Factor>(&mut self, product: &Product, out: &mut Vec<Columns>) -> Option<()> {
+        let descriptor = Descriptor::decode(product.b);
+        let transposed = product.flags & B_TRANSPOSED != 0;
+        out.resize(product.n / COLUMNS, NO_COLUMNS);
+        for (columns, group) in out.iter_mut().zip(0..) {
+            for k in 0..2 {
+                let fragment = match transposed {
+                    true => self.fragment(|row| descriptor.mn_major(group, 8 * k + row))?,
+                    false => self.fragment(|row| descriptor.k_major(8 * group + row, k))?,
+                };
+                T::columns(&fragment, transposed, 4 * T::PER_LANE * k as usize, columns);
+            }
+        }
+        Some(())
     }
 
     /// Computes a product into the slots of D; `None` after a fault.
     #[inline(always)]
     fn multiply(&mut self, product: &Product) -> Option<()> {
+        match product.kind {
+            FLOAT16 if product.flags & HALF_SUMS != 0 => self.multiply_of::<Halves<F16>, true>(product),
+            FLOAT16 => self.multiply_of::<Halves<F16>, false>(product),
+            BFLOAT16 => self.multiply_of::<Halves<Bf16>, false>(product),
+            _ => self.multiply_of::<Tf32, false>(product),
+        }
+    }
+
+    #[inline(always)]
+    fn multiply_of<T: Factor, const HALF: bool>(&mut self, product: &Product) -> Option<()> {
         let Product { n, kind, flags, b, .. } = *product;
-        let transposed = flags & B_TRANSPOSED != 0;
+        let in_memory = match product.a {
+            A::Shared(bits) => Some(bits),
+            A::Registers(_) => None,
+        };
+        let a_transposed = flags & A_TRANSPOSED != 0;
         let group = self.index / 4;
         let mut panels = self.cta.panels.take();
         let place = group as usize * PANELS + product.number as usize % PANELS;
@@ -232,59 +184,51 @@ impl Warp<'_> {
             panels.resize_with(place + 1, Panel::default);
         }
         let panel = &mut panels[place];
-        let key = Some((group, product.number, b, n, kind, flags & (B_TRANSPOSED | B_NEGATED)));
+        let key = ((group, product.number), (in_memory, b, n, kind, flags));
         let late = self.cta.options.checks.asynchrony;
-        // Races are looked for in what each warp reads; the adversary's products land for all four at once.
-        if panel.key != key || self.cta.memory.is_watched() && !late {
-            if let (A::Shared(bits), true) = (&product.a, late) {
-                self.chunks(places(*bits, flags & A_TRANSPOSED != 0, 0, 4 * ROWS), &mut panel.a)?;
-            }
-            let mut chunks = Vec::with_capacity(2 * n);
-            self.chunks(places(b, transposed, 0, n), &mut chunks)?;
-            panel.key = key;
-            panel.tiles.resize(n / COLUMNS, [[[0.0; 4]; 2]; K]);
-            let tiles = &mut panel.tiles;
-            unpack(kind, transposed, flags & B_NEGATED != 0, &chunks, |column, k, value| {
-                tiles[column / COLUMNS][k & 15][column % 2][column % COLUMNS / 2] = value;
-            });
+        if let Some((which, what)) = panel.key
+            && which == key.0
+            && what != key.1
+        {
+            let what = "the four warps of a warpgroup have different products, or descriptors of one";
+            self.fail_lane(0, FaultKind::Sync, what.to_string());
+            return None;
         }
-        let rows = self.rows(product, late.then_some(&panel.a[..]))?;
-        let list = &self.cta.kernel.lists[product.list..][..product.registers];
-        for (tile, b) in panel.tiles.iter().enumerate() {
-            let mut d = [[0f32; LANES]; 4];
+        // Races are looked for in what each warp reads; the adversary's products land for all four at once.
+        if panel.key != Some(key) || self.cta.memory.is_watched() && !late {
+            if let (Some(bits), true) = (in_memory, late) {
+                for quarter in 0..4 {
+                    panel.a[quarter as usize] = self.fragments_of_a(bits, a_transposed, quarter)?;
+                }
+            }
+            self.panel_of_b::<T>(product, &mut panel.b)?;
+            panel.key = Some(key);
+        }
+        let quarter = self.index % 4;
+        let a = match &product.a {
+            A::Registers(registers) => **registers,
+            A::Shared(_) if late => panel.a[quarter as usize],
+            A::Shared(bits) => self.fragments_of_a(*bits, a_transposed, quarter)?,
+        };
+        let mut rows = NO_ROWS;
+        for (i, fragment) in a.iter().enumerate() {
+            T::rows(fragment, i / 2 * 4 * T::PER_LANE, i % 2, &mut rows);
+        }
+        // The sign of one factor is as good as that of the other.
+        if (flags & A_NEGATED != 0) != (flags & B_NEGATED != 0) {
+            rows.as_flattened_mut().as_flattened_mut().as_flattened_mut().iter_mut().for_each(|x| *x = -*x);
+        }
+        let registers = if HALF { 2 } else { 4 };
+        let slots = &self.cta.kernel.lists[product.list..][..product.registers];
+        for (columns, slots) in panel.b.iter().zip(slots.chunks_exact(registers)) {
             // SAFETY: the decoder gave D its slots.
             unsafe {
-                if flags & HALF_SUMS != 0 {
-                    let slots = &list[2 * tile..][..2];
-                    if product.accumulates {
-                        for h in 0..2 {
-                            let pair: [u32; LANES] = self.lanes(slots[h]);
-                            for lane in 0..LANES {
-                                d[2 * h][lane] = F16::widen(pair[lane] & 0xffff);
-                                d[2 * h + 1][lane] = F16::widen(pair[lane] >> 16);
-                            }
-                        }
-                    }
-                    accumulate(&mut d, &rows, b, depth(kind));
-                    for h in 0..2 {
-                        let mut pair = [0; LANES];
-                        for lane in 0..LANES {
-                            pair[lane] = F16::narrow(d[2 * h][lane]) | F16::narrow(d[2 * h + 1][lane]) << 16;
-                        }
-                        self.set_lanes(slots[h], pair);
-                    }
-                } else {
-                    let slots = &list[4 * tile..][..4];
-                    if product.accumulates {
-                        for i in 0..4 {
-                            d[i] = floats(self.lanes(slots[i]));
-                        }
-                    }
-                    accumulate(&mut d, &rows, b, depth(kind));
-                    for i in 0..4 {
-                        self.set_lanes(slots[i], bits(d[i]));
-                    }
-                }
+                let mut sums = match product.accumulates {
+                    true => self.accumulators::<HALF>(slots),
+                    false => [NO_SUMS; 4],
+                };
+                accumulate(&mut sums, &rows, columns, 8 * T::PER_LANE);
+                self.set_accumulators::<HALF>(slots, &sums);
             }
         }
         self.cta.panels.replace(panels);
@@ -358,25 +302,6 @@ impl Warp<'_> {
     }
 }
 
-/// Four fragments of D, `d[2 h + e]`: rows `l / 4 + 8 h`, columns `2 (l mod 4) + e`.
-#[inline(always)]
-fn accumulate(d: &mut [[f32; LANES]; 4], rows: &Rows, tile: &Tile, depth: usize) {
-    let mut sums = *d;
-    for k in 0..depth {
-        for e in 0..2 {
-            let [x, y, z, w] = tile[k][e];
-            let column = [x, y, z, w, x, y, z, w, x, y, z, w, x, y, z, w];
-            for h in 0..2 {
-                for lane in 0..LANES {
-                    let sum = &mut sums[2 * h + e][lane];
-                    *sum = rows[k][h][lane].mul_add(column[lane % 16], *sum);
-                }
-            }
-        }
-    }
-    *d = sums;
-}
-
 /// `wgmma.mma_async`: D's slots and, where A is in registers, its four in the list at `imm`, `d` registers of D; `a`
 /// slot of A's descriptor and `e` of B's; predicate `imm >> 32`: accumulate. `b` and `c` as above.
 pub struct Wgmma;
@@ -390,12 +315,15 @@ impl Body for Wgmma {
         // SAFETY: the decoder gave every operand a slot of its width, or a predicate.
         let product = unsafe {
             let a = match op.c & A_REGISTERS {
-                0 => A::Shared(warp.lanes::<u64>(op.a)[0]),
+                0 => match warp.descriptor(op.a) {
+                    Some(bits) => A::Shared(bits),
+                    None => return Flow::Fault,
+                },
                 _ => A::Registers(Box::new(std::array::from_fn(|i| {
                     warp.lanes(warp.cta.kernel.lists[list + registers + i])
                 }))),
             };
-            let b = warp.lanes::<u64>(op.e)[0];
+            let Some(b) = warp.descriptor(op.e) else { return Flow::Fault };
             let accumulates = warp.pred((op.imm >> 32) as u16) & 1 != 0;
             let n = if op.c & HALF_SUMS != 0 { 4 * registers } else { 2 * registers };
             let (kind, flags, line_pc, number) = (op.b, op.c, warp.pc, warp.products.issued);

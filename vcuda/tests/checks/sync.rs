@@ -47,3 +47,28 @@ fn a_barrier_with_two_counts() {
     let text = "mov.u32 b, 96; barrier.sync 1, b; st.global.u32 [to], t;";
     Kernel { body: text, ..kernel }.is_fine(|i| i);
 }
+
+/// A product of zeros by a warpgroup; `shift` goes into each warp's descriptor of B.
+macro_rules! product {
+    ($shift:literal) => {
+        concat!(
+            "{ .reg .f32 s<4>; .reg .b64 da, db, shift; mad.lo.u32 c, t, 16, tile; st.shared.v4.u32 [c], {d, d, d, d};
+            st.shared.v4.u32 [c+2048], {d, d, d, d}; fence.proxy.async; bar.sync 0;
+            mov.u32 c, tile; shr.u32 c, c, 4; cvt.u64.u32 da, c; add.u64 da, da, 0x1000080000; add.u64 db, da, 128;",
+            $shift,
+            "cvt.u64.u32 shift, c; add.u64 db, db, shift; setp.eq.u32 p, d, 0; wgmma.fence.sync.aligned;
+            wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {s0, s1, s2, s3}, da, db, 0, 1, 1, 0, 0;
+            wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; st.global.u32 [to], t; }"
+        )
+    };
+}
+
+#[test]
+fn descriptors_of_one_product_that_differ() {
+    let kernel = Kernel { threads: 128, ..ONE };
+    Kernel { body: product!("mov.u32 c, 0;"), ..kernel }.is_fine(|i| i);
+    let differ = "have different products, or descriptors of one";
+    Kernel { body: product!("and.b32 c, warp, 1;"), ..kernel }.is_caught(&[differ]);
+    let differ = "lanes have different descriptors of one matrix";
+    Kernel { body: product!("and.b32 c, lane, 1;"), ..kernel }.is_caught(&[differ]);
+}

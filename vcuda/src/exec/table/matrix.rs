@@ -2,17 +2,17 @@
 
 use super::*;
 use crate::exec::ldmatrix::{LoadMatrix, MoveMatrix, StoreMatrix};
-use crate::exec::mma::{Bf16Mma, F16Mma, MmaDouble, MmaInteger, Tf32Mma};
+use crate::exec::mma::{Bf16Mma, Bytes, Double, F16Mma, MmaSummed, Tf32Mma};
 use crate::exec::wgmma::{self, Wgmma, WgmmaCommit, WgmmaFence, WgmmaWait};
 
-/// Emits `MmaInteger` for signs that are known only now.
+/// Emits `MmaSummed` of bytes whose signs are known only now.
 macro_rules! integer_mma {
     ($to:expr, $rows:expr, $kr:expr, $signs:expr, $slots:expr, $imm:expr) => {
         match $signs {
-            (false, false) => $to.emit::<MmaInteger<$rows, $kr, false, false>>($slots, $imm),
-            (false, true) => $to.emit::<MmaInteger<$rows, $kr, false, true>>($slots, $imm),
-            (true, false) => $to.emit::<MmaInteger<$rows, $kr, true, false>>($slots, $imm),
-            (true, true) => $to.emit::<MmaInteger<$rows, $kr, true, true>>($slots, $imm),
+            (false, false) => $to.emit::<MmaSummed<Bytes<false, false>, $rows, $kr>>($slots, $imm),
+            (false, true) => $to.emit::<MmaSummed<Bytes<false, true>, $rows, $kr>>($slots, $imm),
+            (true, false) => $to.emit::<MmaSummed<Bytes<true, false>, $rows, $kr>>($slots, $imm),
+            (true, true) => $to.emit::<MmaSummed<Bytes<true, true>, $rows, $kr>>($slots, $imm),
         }
     };
 }
@@ -116,10 +116,10 @@ impl Entry<'_> {
             (16, "bf16", 16) if d_type == "f32" => done(to.emit::<Bf16Mma<2>>(slots, list)),
             (16, "tf32", 4) if d_type == "f32" => done(to.emit::<Tf32Mma<1>>(slots, list)),
             (16, "tf32", 8) if d_type == "f32" => done(to.emit::<Tf32Mma<2>>(slots, list)),
-            (8, "f64", 4) => done(to.emit::<MmaDouble<8, 1>>(slots, list)),
-            (16, "f64", 4) => done(to.emit::<MmaDouble<16, 1>>(slots, list)),
-            (16, "f64", 8) => done(to.emit::<MmaDouble<16, 2>>(slots, list)),
-            (16, "f64", 16) => done(to.emit::<MmaDouble<16, 4>>(slots, list)),
+            (8, "f64", 4) => done(to.emit::<MmaSummed<Double, 8, 1>>(slots, list)),
+            (16, "f64", 4) => done(to.emit::<MmaSummed<Double, 16, 1>>(slots, list)),
+            (16, "f64", 8) => done(to.emit::<MmaSummed<Double, 16, 2>>(slots, list)),
+            (16, "f64", 16) => done(to.emit::<MmaSummed<Double, 16, 4>>(slots, list)),
             (_, "s8" | "u8", _) if d_type == "s32" => {
                 let signs = (a_type == "s8", b_type == "s8");
                 match (m, k) {
@@ -198,6 +198,9 @@ impl Entry<'_> {
             1 => (false, self.literal(6)? != 0),
             _ => (self.literal(6)? != 0, self.literal(7)? != 0),
         };
+        if (of_a || of_b) && kind == wgmma::TFLOAT32 {
+            return Err("MN-major matrices of 16-bit elements only".to_string());
+        }
         flags |= if of_a { wgmma::A_TRANSPOSED } else { 0 };
         flags |= if of_b { wgmma::B_TRANSPOSED } else { 0 };
         let list = to.list(&list) as i64;
