@@ -26,6 +26,22 @@ pub struct Allocation {
     pub preds: usize,
 }
 
+impl Allocation {
+    /// Slots in all: wide registers take two each, and come first.
+    pub fn slots(&self) -> usize {
+        2 * self.wide + self.narrow
+    }
+
+    /// A register's slot, and whether it is wide; `None` for a predicate.
+    pub fn slot(&self, register: RegId) -> Option<(u16, bool)> {
+        match self.places[register as usize] {
+            Place::Narrow(slot) => Some((2 * self.wide as u16 + slot, false)),
+            Place::Wide(slot) => Some((2 * slot, true)),
+            Place::Pred(_) => None,
+        }
+    }
+}
+
 /// Opcodes whose first operand is not a destination.
 const NO_DESTINATION: [&str; 22] = [
     "st",
@@ -144,20 +160,11 @@ fn visit(instruction: &Instruction, read: &mut impl FnMut(RegId), write: &mut im
 }
 
 fn each(operand: &Operand, found: &mut impl FnMut(RegId)) {
-    match operand {
-        Operand::Reg(reg) | Operand::NotReg(reg) => found(*reg),
-        Operand::Pair(a, b) => {
-            each(a, found);
-            each(b, found);
+    operand.visit(&mut |part| {
+        if let Operand::Reg(reg) | Operand::NotReg(reg) = part {
+            found(*reg);
         }
-        Operand::Address(base, _) => each(base, found),
-        Operand::Vector(all) | Operand::List(all) => all.iter().for_each(|operand| each(operand, found)),
-        Operand::TensorAddress(base, all) => {
-            each(base, found);
-            all.iter().for_each(|operand| each(operand, found));
-        }
-        _ => {}
-    }
+    });
 }
 
 /// A basic block: its instructions, and the blocks it may come from.

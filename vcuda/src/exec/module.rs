@@ -144,22 +144,12 @@ impl Module {
 
 /// The module's shared variables that a kernel names, and so has in its shared memory, in order of their names.
 fn named(flat: &Flat, shared: &HashMap<&str, &Variable>) -> Vec<Variable> {
-    fn visit<'a>(operand: &'a Operand, found: &mut impl FnMut(&'a str)) {
-        match operand {
-            Operand::Symbol(name, _) => found(name),
-            Operand::Address(base, _) => visit(base, found),
-            Operand::Vector(all) | Operand::List(all) => all.iter().for_each(|operand| visit(operand, found)),
-            Operand::TensorAddress(base, all) => {
-                visit(base, found);
-                all.iter().for_each(|operand| visit(operand, found));
-            }
-            _ => {}
-        }
-    }
     let mut names = BTreeSet::new();
     for operand in flat.instructions.iter().flat_map(|instruction| &instruction.operands) {
-        visit(operand, &mut |name| {
-            names.extend(shared.get_key_value(name).map(|(name, _)| *name));
+        operand.visit(&mut |part| {
+            if let Operand::Symbol(name, _) = part {
+                names.extend(shared.get_key_value(name.as_str()).map(|(name, _)| *name));
+            }
         });
     }
     names.into_iter().map(|name| shared[name].clone()).collect()

@@ -209,3 +209,22 @@ pub enum Operand {
     /// `(a, b)`: the argument lists of `call`, and the targets of `brx.idx`.
     List(Vec<Operand>),
 }
+
+impl Operand {
+    /// Calls `each` for the operand, or for those that it is made of.
+    pub fn visit<'a>(&'a self, each: &mut impl FnMut(&'a Operand)) {
+        match self {
+            Operand::Pair(a, b) => {
+                a.visit(each);
+                b.visit(each);
+            }
+            Operand::Address(base, _) => base.visit(each),
+            Operand::Vector(all) | Operand::List(all) => all.iter().for_each(|part| part.visit(each)),
+            Operand::TensorAddress(base, all) => {
+                base.visit(each);
+                all.iter().for_each(|part| part.visit(each));
+            }
+            _ => each(self),
+        }
+    }
+}

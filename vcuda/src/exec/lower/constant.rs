@@ -1,0 +1,108 @@
+//! Slots that hold the same in every operation, and are filled before a warp's first: constants, bytes of kernel
+//! parameters, special registers (PTX ISA 10).
+
+use super::super::kernel::{Constant, ParamSlot, Special};
+use super::super::op::NO_PRED;
+use super::Lower;
+
+impl Lower<'_> {
+    fn new_slot(&mut self, wide: bool) -> u16 {
+        let slot = self.next_slot;
+        self.next_slot += 1 + wide as usize;
+        slot.min(NO_PRED as usize) as u16 // past the end: `finish` refuses
+    }
+
+    /// A slot that always holds `value`.
+    pub fn constant(&mut self, value: u64, wide: bool) -> u16 {
+        let value = if wide { value } else { value as u32 as u64 };
+        if let Some(&slot) = self.constants.get(&(value, wide)) {
+            return slot;
+        }
+        let slot = self.new_slot(wide);
+        self.constants.insert((value, wide), slot);
+        self.kernel.constants.push(Constant { slot, wide, value });
+        slot
+    }
+
+    /// A slot that always holds bytes of a kernel parameter.
+    pub fn param(&mut self, offset: usize, bytes: usize, signed: bool, wide: bool) -> Result<u16, String> {
+        if offset + bytes > self.kernel.param_bytes {
+            return Err(format!(
+                "parameter bytes {offset}..{} of {}",
+                offset + bytes,
+                self.kernel.param_bytes
+            ));
+        }
+        if let Some(&slot) = self.params.get(&(offset, bytes, signed, wide)) {
+            return Ok(slot);
+        }
+        let slot = self.new_slot(wide);
+        self.params.insert((offset, bytes, signed, wide), slot);
+        self.kernel.param_slots.push(ParamSlot { slot, wide, offset, bytes, signed });
+        Ok(slot)
+    }
+
+    /// The same of the special register of this name.
+    pub(super) fn special(&mut self, name: &str, wide: bool) -> Result<u16, String> {
+        if let Some(value) = fixed(name) {
+            return Ok(self.constant(value, wide));
+        }
+        let (base, axis) = match name.rsplit_once('.') {
+            Some((base, "x")) => (base, 0),
+            Some((base, "y")) => (base, 1),
+            Some((base, "z")) => (base, 2),
+            _ => (name, 0),
+        };
+        let special = match base {
+            "tid" => Special::Tid(axis),
+            "ntid" => Special::Ntid(axis),
+            "ctaid" => Special::Ctaid(axis),
+            "nctaid" => Special::Nctaid(axis),
+            "cluster_ctaid" => Special::ClusterCtaid(axis),
+            "cluster_nctaid" => Special::ClusterNctaid(axis),
+            "clusterid" => Special::ClusterId(axis),
+            "nclusterid" => Special::Nclusterid(axis),
+            "cluster_ctarank" => Special::ClusterCtarank,
+            "cluster_nctarank" => Special::ClusterNctarank,
+            "is_explicit_cluster" => Special::IsExplicitCluster,
+            "laneid" => Special::LaneId,
+            "warpid" => Special::WarpId,
+            "nwarpid" => Special::WarpCount,
+            "lanemask_eq" => Special::LaneMaskEq,
+            "lanemask_lt" => Special::LaneMaskLt,
+            "lanemask_le" => Special::LaneMaskLe,
+            "lanemask_gt" => Special::LaneMaskGt,
+            "lanemask_ge" => Special::LaneMaskGe,
+            "dynamic_smem_size" => Special::DynamicSharedBytes,
+            "total_smem_size" | "aggr_smem_size" => Special::SharedBytes,
+            _ => return Err(format!("special register %{name} is not supported")),
+        };
+        if wide {
+            return Err(format!("special register %{name} as a 64-bit source"));
+        }
+        Ok(self.special_slot(special))
+    }
+
+    /// The slot that holds a special register.
+    pub fn special_slot(&mut self, special: Special) -> u16 {
+        if let Some(&slot) = self.specials.get(&special) {
+            return slot;
+        }
+        let slot = self.new_slot(false);
+        self.specials.insert(special, slot);
+        self.kernel.specials.push((special, slot));
+        slot
+    }
+}
+
+/// Special registers that are the same everywhere here: every CTA is on the one multiprocessor of the one
+/// grid, no shared memory is reserved, and nothing is counted or set from outside.
+fn fixed(name: &str) -> Option<u64> {
+    match name {
+        "nsmid" => Some(1),
+        "smid" | "gridid" | "current_graph_exec" => Some(0),
+        _ if name.starts_with("reserved_smem_offset") => Some(0),
+        _ if name.starts_with("envreg") || name.starts_with("pm") => Some(0),
+        _ => None,
+    }
+}

@@ -1,0 +1,120 @@
+//! Operations appended to the kernel: under the instruction's guard, with their checks before them, and multiply-adds
+//! joined to runs.
+
+use std::collections::HashSet;
+
+use super::super::access;
+use super::super::allocate::Allocation;
+use super::super::check::{Check, Kind};
+use super::super::control::Branch;
+use super::super::float::{Fma32, FmaRun};
+use super::super::inline::Flat;
+use super::super::op::{Body, Op};
+use super::super::wgmma::SumsAtRest;
+use super::Lower;
+use crate::ptx::ast::{Instruction, Operand};
+
+impl Lower<'_> {
+    /// Appends an operation under the instruction's guard; `operands` are d, a, b, c, e.
+    pub fn emit<B: Body>(&mut self, [d, a, b, c, e]: [u16; 5], imm: i64) {
+        let run = self.host.version::<B>();
+        self.leader = false;
+        self.kernel.ops.push(Op { run, d, a, b, c, e, guard: self.guard, line: self.line, imm });
+    }
+
+    /// Whether accesses have a check before them.
+    pub fn is_watched(&self) -> bool {
+        self.checks.init || self.checks.race
+    }
+
+    /// Before an access of `bytes` at slot `a` plus `imm`: its check, if there are any. `flags` and `elements`
+    /// as [`Check`] has them.
+    pub fn emit_check(&mut self, kind: Kind, at: (u8, u16, i64), bytes: usize, flags: u16, elements: u16) {
+        if !self.is_watched() {
+            return;
+        }
+        if kind.writes() {
+            self.kernel.granule_bytes = self.kernel.granule_bytes.min(bytes);
+        }
+        let (space, a, imm) = at;
+        let slots = [0, a, bytes as u16, kind as u16 | flags, elements];
+        match space {
+            access::GLOBAL => self.emit::<Check<{ access::GLOBAL }>>(slots, imm),
+            access::SHARED32 => self.emit::<Check<{ access::SHARED32 }>>(slots, imm),
+            access::SHARED64 => self.emit::<Check<{ access::SHARED64 }>>(slots, imm),
+            access::LOCAL => self.emit::<Check<{ access::LOCAL }>>(slots, imm),
+            _ => self.emit::<Check<{ access::GENERIC }>>(slots, imm),
+        }
+    }
+
+    /// `fma.rn.f32`, joined to a run of them where nothing may come between.
+    pub fn emit_fma(&mut self, slots: [u16; 4]) {
+        let next = self.kernel.ops.len();
+        match self.kernel.ops.last_mut() {
+            _ if self.guard != 0 => {
+                let [d, a, b, c] = slots;
+                return self.emit::<Fma32>([d, a, b, c, 0], 0);
+            }
+            Some(last) if !self.leader && self.last_run == Some(next - 1) && last.a < u16::MAX => last.a += 1,
+            _ => {
+                self.last_run = Some(next);
+                self.emit::<FmaRun>([0, 1, 0, 0, 0], self.kernel.runs.len() as i64);
+            }
+        }
+        self.kernel.runs.push(slots);
+    }
+
+    /// A branch to an instruction, which becomes its operation in the end.
+    pub fn emit_branch(&mut self, target: usize) {
+        self.branches.push(self.kernel.ops.len());
+        self.emit::<Branch>([0; 5], target as i64);
+    }
+
+    /// A table of branch targets; its place.
+    pub fn branch_targets(&mut self, targets: &[usize]) -> i64 {
+        self.kernel.targets.extend_from_slice(targets);
+        (self.kernel.targets.len() - targets.len()) as i64
+    }
+
+    /// A list of slots for an operation that has more than five; its place in [`Kernel::lists`].
+    pub fn list(&mut self, slots: &[u16]) -> usize {
+        self.kernel.lists.extend_from_slice(slots);
+        self.kernel.lists.len() - slots.len()
+    }
+
+    /// Lets an instruction that names sums of matrix products make sure that they are done, if they are watched.
+    pub(super) fn guard_sums(&mut self, instruction: &Instruction) {
+        if self.sums.is_empty() || instruction.opcode[0] == "wgmma" {
+            return;
+        }
+        let named = narrow_slots(&instruction.operands, &self.allocation);
+        if named.iter().any(|slot| self.sums.contains(slot)) {
+            let (count, list) = (named.len() as u16, self.list(&named));
+            self.emit::<SumsAtRest>([count, 0, 0, 0, 0], list as i64);
+        }
+    }
+}
+
+/// Slots of the sums of asynchronous matrix products.
+pub(super) fn sums(flat: &Flat, allocation: &Allocation) -> HashSet<u16> {
+    let products = flat.instructions.iter().filter(|instruction| instruction.opcode[0] == "wgmma");
+    products
+        .filter_map(|product| product.operands.first())
+        .flat_map(|sums| narrow_slots([sums], allocation))
+        .collect()
+}
+
+/// Slots of the 32-bit registers that operands name.
+fn narrow_slots<'a>(operands: impl IntoIterator<Item = &'a Operand>, allocation: &Allocation) -> Vec<u16> {
+    let mut slots = Vec::new();
+    for operand in operands {
+        operand.visit(&mut |part| {
+            if let Operand::Reg(reg) = part
+                && let Some((slot, false)) = allocation.slot(*reg)
+            {
+                slots.push(slot);
+            }
+        });
+    }
+    slots
+}

@@ -1,0 +1,104 @@
+//! Operands to slots: those of registers come from the allocation, what is constant has its own from [`super::constant`].
+
+use super::super::allocate::Place;
+use super::super::convert::WidenU32;
+use super::super::integer::w32;
+use super::super::kernel::Special;
+use super::{Location, Lower};
+use crate::ptx::ast::{Operand, Type};
+
+impl Lower<'_> {
+    /// A slot for values on their way between the operations of one instruction.
+    pub fn temp(&self, number: usize) -> u16 {
+        self.temps[number]
+    }
+
+    /// A predicate for the same.
+    pub fn temp_pred(&self) -> u16 {
+        self.allocation.preds as u16
+    }
+
+    /// Whether a register has 64 bits.
+    pub fn is_wide(&self, operand: &Operand) -> bool {
+        match operand {
+            Operand::Reg(reg) => matches!(self.allocation.slot(*reg), Some((_, true))),
+            _ => false,
+        }
+    }
+
+    /// The slot that a result goes to.
+    pub fn destination(&self, operand: &Operand, wide: bool) -> Result<u16, String> {
+        match operand {
+            Operand::Sink => Ok(self.temps[3]),
+            Operand::Reg(_) => {
+                let (slot, is_wide) = self.register(operand)?;
+                if is_wide == wide { Ok(slot) } else { Err("a destination of another width".to_string()) }
+            }
+            _ => Err("a destination that is not a register".to_string()),
+        }
+    }
+
+    /// The slot that holds a source of 32 or 64 bits.
+    pub fn source(&mut self, operand: &Operand, wide: bool) -> Result<u16, String> {
+        match operand {
+            Operand::Reg(_) => {
+                let (slot, is_wide) = self.register(operand)?;
+                if is_wide == wide { Ok(slot) } else { Err("a source of another width".to_string()) }
+            }
+            Operand::Int(value) => Ok(self.constant(*value as u64, wide)),
+            Operand::F32(bits) => Ok(self.constant(u64::from(*bits), wide)),
+            Operand::F64(bits) => Ok(self.constant(*bits, wide)),
+            Operand::Special(name) => self.special(name, wide),
+            Operand::Symbol(name, offset) => {
+                if let Location::Frame(at) = self.locate(name)? {
+                    return Ok(self.frame_address(at.wrapping_add(*offset as u64), 1, wide));
+                }
+                let address = self.layout.address_of(name)?.wrapping_add(*offset as u64);
+                Ok(self.constant(address, wide))
+            }
+            Operand::Function(name) => {
+                let address = self.layout.address_of(name)?;
+                Ok(self.constant(address, wide))
+            }
+            _ => Err("an operand of a kind that is not expected here".to_string()),
+        }
+    }
+
+    /// The slot of a register, and whether it is wide.
+    fn register(&self, operand: &Operand) -> Result<(u16, bool), String> {
+        let Operand::Reg(reg) = operand else { return Err("not a register".to_string()) };
+        self.allocation.slot(*reg).ok_or_else(|| "a predicate where a value is expected".to_string())
+    }
+
+    /// The number of a predicate that a result goes to.
+    pub fn pred_destination(&self, operand: &Operand) -> Result<u16, String> {
+        match operand {
+            Operand::Sink => Ok(self.temp_pred()),
+            Operand::Reg(_) => self.pred(operand),
+            _ => Err("a destination that is not a predicate".to_string()),
+        }
+    }
+
+    /// A source predicate's number, bit 15 set for `!p`.
+    pub fn pred(&self, operand: &Operand) -> Result<u16, String> {
+        let (reg, negated) = match operand {
+            Operand::Reg(reg) => (reg, 0),
+            Operand::NotReg(reg) => (reg, 0x8000),
+            _ => return Err("a value where a predicate is expected".to_string()),
+        };
+        match self.allocation.places[*reg as usize] {
+            Place::Pred(number) if self.flat.registers[*reg as usize] == Type::Pred => Ok(number | negated),
+            _ => Err("a value where a predicate is expected".to_string()),
+        }
+    }
+
+    /// The place in local memory of byte `at` of the running function's variables, in a temporary.
+    pub fn frame_address(&mut self, at: u64, temp: usize, wide: bool) -> u16 {
+        let (frame, at, to) = (self.special_slot(Special::Frame), self.constant(at, false), self.temps[temp]);
+        self.emit::<w32::Add>([to, frame, at, 0, 0], 0);
+        if wide {
+            self.emit::<WidenU32>([to, to, 0, 0, 0], 0);
+        }
+        to
+    }
+}
