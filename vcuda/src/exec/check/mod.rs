@@ -10,9 +10,12 @@
 //! of its own calls [`Warp::publish`] where threads arrive and [`Warp::observe`] where they go on. Both cost
 //! next to nothing where no checks are asked for.
 
-pub mod init;
+mod cell;
+mod clock;
+mod init;
 pub mod order;
-pub mod race;
+mod place;
+mod race;
 mod random;
 
 use std::cell::RefCell;
@@ -22,8 +25,11 @@ use super::access::{GENERIC, GLOBAL, LOCAL, SHARED32, SHARED64, pointers};
 use super::fault::FaultKind;
 use super::op::{ALL, Body, Flow, LANES, Op, Warp};
 use crate::memory::Memory;
+use cell::Cells;
+use clock::Clocks;
 use init::Written;
-use race::{Cells, Race};
+use place::Place;
+use race::Race;
 pub use random::{Permutation, Random};
 
 /// What an access does.
@@ -61,16 +67,6 @@ impl Kind {
             Kind::Atomic => "atomic",
         }
     }
-}
-
-/// Where a pointer leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Global,
-    Shared,
-    Local,
-    /// Kernel parameters.
-    Other,
 }
 
 /// Addresses of the lanes in `mask`, `bytes` each.
@@ -150,6 +146,12 @@ impl Watch {
         }
     }
 
+    /// What the race check knows of the order of things, if it is asked for.
+    #[inline(always)]
+    fn clocks(&mut self) -> Option<&mut Clocks> {
+        self.race.as_mut().map(|race| &mut race.clocks)
+    }
+
     /// Whether it is another warp's turn.
     #[inline(always)]
     fn pauses(&mut self) -> bool {
@@ -208,9 +210,9 @@ impl<const SPACE: u8> Body for Check<SPACE> {
         }
         match examine(warp, &span, place, kind, op.e) {
             None if kind.is_strong() => {
-                if let Some(race) = &mut watch.borrow_mut().race {
+                if let Some(clocks) = watch.borrow_mut().clocks() {
                     let is_shared = place == Place::Shared;
-                    order::strong(race, &span, warp.first_thread(), kind, is_shared, op.c);
+                    order::strong(clocks, &span, warp.first_thread(), kind, is_shared, op.c);
                 }
                 Flow::Next
             }
@@ -252,21 +254,13 @@ fn examine(warp: &Warp, span: &Span, place: Place, kind: Kind, elements: u16) ->
         }
     }
     let race = watch.race.as_mut()?;
-    let conflict = match place {
-        Place::Global => {
-            let cells = Cells::of(memory)?;
-            race.access(&cells, span, warp.first_thread(), warp.pc, kind, |a, b| {
-                warp.stores_same(a, b, elements)
-            })
-        }
-        Place::Shared => {
-            let cells = race.shared_cells();
-            race.access(&cells, span, warp.first_thread(), warp.pc, kind, |a, b| {
-                warp.stores_same(a, b, elements)
-            })
-        }
-        _ => None,
-    }?;
+    let cells = match place {
+        Place::Global => Cells::of(memory)?,
+        Place::Shared => race.shared_cells(),
+        Place::Local | Place::Other => return None,
+    };
+    let same = |a: usize, b: usize| warp.stores_same(a, b, elements);
+    let conflict = race.access(&cells, span, warp.first_thread(), warp.pc, kind, same)?;
     Some(race.finding(warp, &conflict, span, kind, place == Place::Shared))
 }
 
@@ -293,17 +287,6 @@ impl Warp<'_> {
         }
     }
 
-    fn place(&self, at: usize) -> Place {
-        let cta = self.cta;
-        let inside = |(start, bytes): (usize, usize)| at.wrapping_sub(start) < bytes;
-        match () {
-            () if inside(cta.cluster.shared_range()) => Place::Shared,
-            () if cta.memory.owns(at as u64) => Place::Global,
-            () if inside((self.local as usize, cta.kernel.local_bytes_per_thread * LANES)) => Place::Local,
-            () => Place::Other,
-        }
-    }
-
     /// The number of lane 0 among the cluster's threads.
     fn first_thread(&self) -> usize {
         let warps = (self.cta.launch.threads() as usize).div_ceil(LANES);
@@ -324,31 +307,5 @@ impl Warp<'_> {
                 }
             }
         })
-    }
-
-    /// An address as the kernel knows it, with the memory that it is in.
-    #[cold]
-    fn name(&self, at: usize, place: Place) -> String {
-        let cta = self.cta;
-        match place {
-            Place::Shared => {
-                let (start, _) = cta.cluster.shared_range();
-                let offset = (at - start) % cta.cluster.stride_bytes();
-                match (at - start) / cta.cluster.stride_bytes() {
-                    _ if cta.cluster.ctas == 1 => format!("shared {offset:#x}"),
-                    rank => format!("shared {offset:#x} of CTA {rank} of the cluster"),
-                }
-            }
-            Place::Global => match cta.memory.range_of(at as u64) {
-                Some((start, end)) => {
-                    format!("global {at:#x}, byte {} of an allocation of {}", at as u64 - start, end - start)
-                }
-                None => format!("global {at:#x}"),
-            },
-            _ => {
-                let bytes = cta.kernel.local_bytes_per_thread.max(1);
-                format!("local {:#x}", (at - self.local as usize) % bytes)
-            }
-        }
     }
 }

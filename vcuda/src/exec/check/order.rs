@@ -9,8 +9,8 @@
 use super::super::cluster::Cluster;
 use super::super::fault::{Fault, FaultKind};
 use super::super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
-use super::race::Race;
-use super::{Kind, Span, Watch};
+use super::clock::Clocks;
+use super::{Kind, Span};
 
 /// `bar.warp.sync` of the lanes in register `a`: orders them.
 pub struct WarpSync;
@@ -21,10 +21,10 @@ impl Body for WarpSync {
         let members: [u32; LANES] = unsafe { warp.lanes(op.a) };
         let mask = members[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
         let first = warp.first_thread();
-        if let Some(race) = &mut warp.cta.watch.borrow_mut().race {
-            race.publish(WARP, first, mask);
-            race.observe(WARP, first, mask);
-            race.forget(WARP);
+        if let Some(clocks) = warp.cta.watch.borrow_mut().clocks() {
+            clocks.publish(WARP, first, mask);
+            clocks.observe(WARP, first, mask);
+            clocks.forget(WARP);
         }
         Flow::Next
     }
@@ -36,8 +36,8 @@ impl Body for Fence {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let (first, mask) = (warp.first_thread(), warp.mask);
-        if let Some(race) = &mut warp.cta.watch.borrow_mut().race {
-            race.fence(first, mask, op.imm != 0);
+        if let Some(clocks) = warp.cta.watch.borrow_mut().clocks() {
+            clocks.fence(first, mask, op.imm != 0);
         }
         Flow::Next
     }
@@ -51,17 +51,24 @@ const BARRIERS: usize = 16;
 /// What a strong access orders.
 #[cold]
 #[inline(never)]
-pub fn strong(race: &mut Race, span: &Span, first_thread: usize, kind: Kind, is_shared: bool, flags: u16) {
+pub fn strong(
+    clocks: &mut Clocks,
+    span: &Span,
+    first_thread: usize,
+    kind: Kind,
+    is_shared: bool,
+    flags: u16,
+) {
     for lane in lanes_of(span.mask) {
         let key = span.at[lane];
         if flags & super::OBSERVES != 0 {
-            race.observe(key, first_thread, 1 << lane);
+            clocks.observe(key, first_thread, 1 << lane);
         }
         if flags & super::RELEASES != 0 {
-            race.fence(first_thread, 1 << lane, true);
+            clocks.fence(first_thread, 1 << lane, true);
         }
         if kind.writes() {
-            race.publish_fenced(key, first_thread + lane, !is_shared);
+            clocks.publish_fenced(key, first_thread + lane, !is_shared);
         }
     }
 }
@@ -71,9 +78,9 @@ impl Warp<'_> {
     #[inline(always)]
     pub fn publish(&mut self, barrier: *const u8, mask: u32) {
         if self.cta.memory.is_watched()
-            && let Some(race) = &mut self.cta.watch.borrow_mut().race
+            && let Some(clocks) = self.cta.watch.borrow_mut().clocks()
         {
-            race.publish(barrier as usize, self.first_thread(), mask);
+            clocks.publish(barrier as usize, self.first_thread(), mask);
         }
     }
 
@@ -81,9 +88,9 @@ impl Warp<'_> {
     #[inline(always)]
     pub fn observe(&mut self, barrier: *const u8, mask: u32) {
         if self.cta.memory.is_watched()
-            && let Some(race) = &mut self.cta.watch.borrow_mut().race
+            && let Some(clocks) = self.cta.watch.borrow_mut().clocks()
         {
-            race.observe(barrier as usize, self.first_thread(), mask);
+            clocks.observe(barrier as usize, self.first_thread(), mask);
         }
     }
 
@@ -149,22 +156,23 @@ impl Warp<'_> {
 /// All have come to barrier `id` of a CTA with these warps.
 pub fn barrier_done(warps: &[Warp], cluster: &Cluster, id: u32, live: u32) {
     let cta = warps[0].cta;
-    let Watch { race: Some(race), .. } = &mut *cta.watch.borrow_mut() else { return };
+    let mut watch = cta.watch.borrow_mut();
+    let Some(clocks) = watch.clocks() else { return };
     let key = warps[0].barrier_key(id);
     let waiting = |warp: &Warp| {
         warp.blocked.iter().filter(|&&(_, at)| at == id).fold(0, |mask, (group, _)| mask | group.mask)
     };
     let count: u32 = warps.iter().map(|warp| waiting(warp).count_ones()).sum();
-    if cluster.ctas == 1 && count == live && !race.knows(key) {
-        return race.join_all();
+    if cluster.ctas == 1 && count == live && !clocks.knows(key) {
+        return clocks.join_all();
     }
     for warp in warps.iter().filter(|warp| waiting(warp) != 0) {
-        race.publish(key, warp.first_thread(), waiting(warp));
+        clocks.publish(key, warp.first_thread(), waiting(warp));
     }
     for warp in warps.iter().filter(|warp| waiting(warp) != 0) {
-        race.observe(key, warp.first_thread(), waiting(warp));
+        clocks.observe(key, warp.first_thread(), waiting(warp));
     }
-    race.forget(key);
+    clocks.forget(key);
 }
 
 /// Before an instruction that the lanes of register `a`'s mask execute together: that they do.
