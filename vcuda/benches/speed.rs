@@ -12,7 +12,7 @@ const RUNS: usize = 7;
 const GEMM: &str = include_str!("gemm.ptx");
 /// The largest kernel kept here.
 const LARGEST: &str = include_str!("../tests/ptx/attention_sm80.ptx");
-/// Chains of float32 multiply-adds, 32 at a time, 1,000 times, in each warp.
+/// Chains of float32 multiply-adds, 32 at a time, 100,000 times, in a warp.
 const CHAIN: &str = ".version 8.0\n.target sm_80\n.address_size 64
     .visible .entry chain(.param .u64 out, .param .u32 rounds) {
     .reg .f32 %f<40>; .reg .b32 i, n; .reg .pred p; .reg .b64 at;
@@ -92,7 +92,7 @@ impl Bench {
             .replace("FILL", &lines(&|i| format!("mov.f32 %f{i}, %f32;\n")))
             .replace("CHAIN", &lines(&|i| format!("fma.rn.f32 %f{i}, %f{i}, %f32, %f32;\n")))
             .replace("SUM", &lines(&|i| format!("add.f32 %f0, %f0, %f{i};\n")));
-        let (module, rounds) = (self.load(&chain), 1000u32);
+        let (module, rounds) = (self.load(&chain), 100_000u32);
         let kernel = module.kernel("chain").expect("the kernel");
         let out = self.memory.alloc(1 << 20).expect("device memory");
         let params = [&out.to_le_bytes()[..], &rounds.to_le_bytes()].concat();
@@ -124,6 +124,10 @@ impl Bench {
 
     fn products(&self, n: usize) {
         let gflops = |s: f64| 2.0 * (n as f64).powi(3) / s / 1e9;
+        let names = ["mma fp16", "wgmma fp16", "NumPy float32"].map(|name| format!("{name}, {n} cubed"));
+        if !names.iter().any(|name| name.contains(&self.wanted)) {
+            return;
+        }
         let module = self.load(GEMM);
         let half_bits = |i: usize| half::f16::from_f32((i * 37 % 61) as f32 / 61.0 - 0.5).to_bits();
         let [a, b, c] = [2, 2, 4].map(|bytes| self.memory.alloc(bytes * n * n).expect("device memory"));
@@ -140,8 +144,7 @@ impl Bench {
         {
             let kernel = module.kernel(&format!("gemm_{name}")).expect("the kernel");
             let once = || self.run(kernel, tile.map(|tile| n / tile), block, shared_bytes, &params);
-            let name = format!("{name} fp16, {n} cubed");
-            if !self.line(&name, "GFLOP/s", once, gflops) {
+            if !self.line(&format!("{name} fp16, {n} cubed"), "GFLOP/s", once, gflops) {
                 continue;
             }
             // SAFETY: as above; the launches are over.
@@ -151,10 +154,10 @@ impl Bench {
             let want: f64 = (0..n).map(|k| element(row, k, 0) * element(column, k, 7)).sum();
             assert!((f64::from(got) - want).abs() < 1e-3, "{name}: {got} in place of {want}");
         }
-        let name = format!("NumPy float32, {n} cubed");
+        let name = &names[2];
         if name.contains(&self.wanted) {
             match numpy(n, self.threads) {
-                Some(seconds) => report(&name, "GFLOP/s", seconds.into_iter().map(gflops).collect()),
+                Some(seconds) => report(name, "GFLOP/s", seconds.into_iter().map(gflops).collect()),
                 None => println!("{name:36} none: python3 has no numpy"),
             }
         }

@@ -228,33 +228,34 @@ fn quotient(a: f32, b: f32, mode: i64) -> u32 {
     bits32(direct(nearest, remainder * f64::from(b.signum()), mode))
 }
 
-/// A run of `fma.rn.f32` in one operation: `imm` is the first of `count` (slots d, a, b, c) in the
-/// kernel's table.
+/// Bytes of a slot.
+pub const SLOT_BYTES: u32 = (size_of::<u32>() * LANES) as u32;
+
+/// A run of `fma.rn.f32` in one operation: `imm` is the first of `a` in the kernel's table, of slots d, a, b, c as
+/// offsets in bytes.
 pub struct FmaRun;
 impl Body for FmaRun {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        let count = op.a as usize;
         // SAFETY: the decoder made the run from as many entries of the table, all of valid slots.
         unsafe {
             let runs = warp.cta.kernel.runs.as_ptr().add(op.imm as usize);
-            if warp.writable == ALL {
-                for i in 0..count {
-                    let [d, a, b, c] = *runs.add(i);
-                    let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
-                        (warp.lanes(a), warp.lanes(b), warp.lanes(c));
-                    let out = warp.regs.add(d as usize * LANES) as *mut [u32; LANES];
-                    let mut sum = [0; LANES];
-                    for lane in 0..LANES {
-                        sum[lane] = bits32(f(a[lane]).mul_add(f(b[lane]), f(c[lane])));
-                    }
-                    *out = sum;
-                }
-            } else {
-                for i in 0..count {
-                    let [d, a, b, c] = *runs.add(i);
+            let regs = warp.regs.cast::<u8>();
+            let register = |offset: u32| regs.add(offset as usize).cast::<[u32; LANES]>();
+            for i in 0..op.a as usize {
+                if warp.writable != ALL {
+                    let [d, a, b, c] = (*runs.add(i)).map(|offset| (offset / SLOT_BYTES) as u16);
                     Fma32::run(warp, &Op { d, a, b, c, ..*op });
+                    continue;
                 }
+                let entry = runs.add(i).cast::<u32>();
+                let (a, b) = (&*register(*entry.add(1)), &*register(*entry.add(2)));
+                let c = &*register(*entry.add(3));
+                let mut sum = [0; LANES];
+                for lane in 0..LANES {
+                    sum[lane] = bits32(f(a[lane]).mul_add(f(b[lane]), f(c[lane])));
+                }
+                *register(*entry) = sum;
             }
         }
         Flow::Next

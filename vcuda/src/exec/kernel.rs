@@ -78,8 +78,8 @@ pub struct Kernel {
     /// How its instructions are counted.
     pub(super) marks: Marks,
     pub(super) ops: Vec<Op>,
-    /// Slots (d, a, b, c) of the fused multiply-adds in runs.
-    pub(super) runs: Vec<[u16; 4]>,
+    /// Offsets in bytes of the slots (d, a, b, c) of the fused multiply-adds in runs.
+    pub(super) runs: Vec<[u32; 4]>,
     /// Slots of operations that have more than five, one list after another.
     pub(super) lists: Vec<u16>,
     pub(super) calls: Calls,

@@ -7,7 +7,7 @@ use super::super::access;
 use super::super::allocate::Allocation;
 use super::super::check::{Check, Kind};
 use super::super::control::Branch;
-use super::super::float::{Fma32, FmaRun};
+use super::super::float::{Fma32, FmaRun, SLOT_BYTES};
 use super::super::inline::Flat;
 use super::super::op::{Body, Op};
 use super::super::wgmma::SumsAtRest;
@@ -61,7 +61,7 @@ impl Lower<'_> {
                 self.emit::<FmaRun>([0, 1, 0, 0, 0], self.kernel.runs.len() as i64);
             }
         }
-        self.kernel.runs.push(slots);
+        self.kernel.runs.push(slots.map(|slot| u32::from(slot) * SLOT_BYTES));
     }
 
     /// A branch to an instruction, which becomes its operation in the end.
