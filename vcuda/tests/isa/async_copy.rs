@@ -40,11 +40,11 @@ fn check(body: &str, threads: u32, out_bytes: usize, expected: impl Fn(&[u8]) ->
     for setup in setups() {
         let mut buffers = [vec![0xcc; out_bytes], inp.clone()];
         let shape = Shape { blocks: 1, threads, shared_bytes: 8192 };
-        if let Err(error) = run_with(&kernel(body), "k", shape, &setup, &mut buffers) {
-            panic!("{body}\n{error}");
-        }
+        let ran = run_with(&kernel(body), "k", shape, &setup, &mut buffers)
+            .unwrap_or_else(|error| panic!("{body}\n{error}"));
         let wrong = buffers[0].iter().zip(&wanted).position(|(found, wanted)| found != wanted);
         assert_eq!(wrong, None, "first wrong byte of {body} with seed {}", setup.seed);
+        ran.keep_exactly(&[(0, &wanted)]);
     }
 }
 
@@ -617,7 +617,7 @@ fn every_form_loads() {
         );
         let shape = Shape { blocks: 1, threads: 32, shared_bytes: 0 };
         let setup = Setup { cluster: 1, checks: Checks::ALL, ..Setup::default() };
-        run_with(&ptx, "k", shape, &setup, &mut [vec![0; 16]])
+        run_with(&ptx, "k", shape, &setup, &mut [vec![0; 16]]).map(|_| ())
     };
     for line in FORMS.lines().filter(|line| !line.is_empty()) {
         assert_eq!(load(line), Ok(()), "{line}");
@@ -653,7 +653,7 @@ fn missing_waits_are_found() {
     let outcome = |body: &str, setup: &Setup| {
         let mut buffers = [vec![0; 256], inp.clone()];
         let shape = Shape { blocks: 1, threads: 64, shared_bytes: 0 };
-        run_with(&kernel(body), "k", shape, setup, &mut buffers).map(|()| buffers[0] == wanted)
+        run_with(&kernel(body), "k", shape, setup, &mut buffers).map(|_| buffers[0] == wanted)
     };
     for setup in setups() {
         assert_eq!(outcome(pipeline, &setup), Ok(true));

@@ -38,7 +38,7 @@ fn check(body: &str, words: usize, expected: impl Fn(usize, usize, usize, &[u32]
             let bytes: Vec<u8> = inp.iter().flat_map(|word| word.to_le_bytes()).collect();
             let mut buffers = [vec![0; 4 * THREADS * blocks], bytes];
             let shape = Shape { blocks: blocks as u32, threads: THREADS as u32, shared_bytes: 2048 };
-            run_with(&kernel("", body), "k", shape, &setup, &mut buffers)
+            let ran = run_with(&kernel("", body), "k", shape, &setup, &mut buffers)
                 .unwrap_or_else(|error| panic!("{body}\nclusters of {cluster}: {error}"));
             for (i, found) in buffers[0].chunks_exact(4).enumerate() {
                 let found = u32::from_le_bytes(found.try_into().expect("four bytes"));
@@ -46,6 +46,7 @@ fn check(body: &str, words: usize, expected: impl Fn(usize, usize, usize, &[u32]
                 let wanted = expected(block, tid, cluster as usize, &inp);
                 assert_eq!(found, wanted, "{body}\nclusters of {cluster}, block {block}, thread {tid}");
             }
+            ran.keep_exactly(&[(0, &buffers[0])]);
         }
     }
 }
@@ -67,8 +68,9 @@ fn special_registers() {
         let mut buffers = [vec![0; 4 * 4 * THREADS], vec![0; 4]];
         let shape = Shape { blocks: 4, threads: THREADS as u32, shared_bytes: 0 };
         let setup = Setup { cluster: 1, ..Setup::default() };
-        run_with(&kernel(directive, explicit), "k", shape, &setup, &mut buffers).unwrap();
+        let ran = run_with(&kernel(directive, explicit), "k", shape, &setup, &mut buffers).unwrap();
         assert!(buffers[0].chunks_exact(4).all(|word| word == [16 + n, 0, 0, 0]), "{directive}");
+        ran.keep_exactly(&[(0, &buffers[0])]);
     }
 }
 
@@ -216,7 +218,7 @@ ret;
         let setup = Setup { maps: vec![map.clone()], ..setup };
         let mut buffers = [vec![0; 2048], tensor.clone()];
         let shape = Shape { blocks: 2, threads: 256, shared_bytes: 0 };
-        run_with(&ptx, "k", shape, &setup, &mut buffers).unwrap();
+        let ran = run_with(&ptx, "k", shape, &setup, &mut buffers).unwrap();
         for (i, word) in buffers[0].chunks_exact(4).enumerate() {
             // Rows of 128 bytes: chunk j of row r is at chunk j ^ r.
             let (row, word_in_row) = (i % 256 / 32, i % 32);
@@ -224,6 +226,7 @@ ret;
             let wanted = if row < 7 { 32 * row + column } else { 0 };
             assert_eq!(u32::from_le_bytes(word.try_into().unwrap()) as usize, wanted, "word {i}");
         }
+        ran.keep_exactly(&[(0, &buffers[0])]);
     }
 }
 

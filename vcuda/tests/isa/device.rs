@@ -1,5 +1,6 @@
 //! Where cases run: in this process, or on the CUDA driver that `VCUDA_ISA_DRIVER` names.
 
+use crate::files::{Case, Ran};
 use std::sync::OnceLock;
 pub use vcuda::exec::Checks;
 use vcuda::exec::{self, Launch, Module, Options};
@@ -7,7 +8,7 @@ use vcuda::memory::Memory;
 use vcuda::tensor_map::{MAP_BYTES, TensorMap};
 
 /// Grid and block along x, and dynamic shared memory.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub blocks: u32,
     pub threads: u32,
@@ -42,7 +43,7 @@ pub struct Setup {
 
 /// Runs kernel `name` of `ptx` on `buffers`, which are its parameters in order, each a `.u64` address, and
 /// hold what it wrote afterwards.
-pub fn run(ptx: &str, name: &str, shape: Shape, buffers: &mut [Vec<u8>]) -> Result<(), String> {
+pub fn run(ptx: &str, name: &str, shape: Shape, buffers: &mut [Vec<u8>]) -> Result<Ran, String> {
     run_with(ptx, name, shape, &Setup { cluster: 1, ..Setup::default() }, buffers)
 }
 
@@ -53,11 +54,21 @@ pub fn run_with(
     shape: Shape,
     setup: &Setup,
     buffers: &mut [Vec<u8>],
-) -> Result<(), String> {
+) -> Result<Ran, String> {
+    // A GPU does nothing late on purpose: cases for it are those without checks.
+    let is_kept = setup.checks == Checks::default() && std::env::var_os("VCUDA_ISA_OUT").is_some();
+    let case = is_kept.then(|| Case {
+        ptx: ptx.to_string(),
+        kernel: name.to_string(),
+        shape,
+        setup: setup.clone(),
+        buffers: buffers.to_vec(),
+    });
     match std::env::var("VCUDA_ISA_DRIVER") {
         Ok(path) => crate::driver::run(&path, ptx, name, shape, setup, buffers),
         Err(_) => in_process(ptx, name, shape, setup, buffers),
-    }
+    }?;
+    Ok(Ran(case))
 }
 
 /// The interpreter's message about a kernel that must fail; the expected one on a GPU, which has none.

@@ -5,6 +5,7 @@
 //! `d` becomes. A [`Table`] gathers the failures of many cases and shows them all when it ends.
 
 use crate::device::{Shape, run};
+use crate::files::{Expected, bounds};
 use std::fmt::Debug;
 
 /// A value that a register holds.
@@ -230,10 +231,10 @@ impl Table {
         let mut buffers = vec![vec![0; 16 * GRID], bytes];
         let ptx = format!("{HEADER}{module}\n{KERNEL_START}{body}\n}}\n");
         let shape = Shape { blocks: (GRID / BLOCK) as u32, threads: BLOCK as u32, shared_bytes: 0 };
-        if let Err(error) = run(&ptx, "instruction", shape, &mut buffers) {
-            self.failures.push(format!("{body}\n    {error}"));
-            return;
-        }
+        let ran = match run(&ptx, "instruction", shape, &mut buffers) {
+            Ok(ran) => ran,
+            Err(error) => return self.failures.push(format!("{body}\n    {error}")),
+        };
         let wrong: Vec<String> = (0..GRID)
             .filter_map(|i| {
                 let found = [0, 1, 2, 3].map(|word| {
@@ -245,8 +246,11 @@ impl Table {
             })
             .collect();
         if let Some(first) = wrong.first() {
-            self.failures.push(format!("{body}\n    {} of {GRID} wrong, such as {first}", wrong.len()));
+            return self
+                .failures
+                .push(format!("{body}\n    {} of {GRID} wrong, such as {first}", wrong.len()));
         }
+        ran.keep_exactly(&[(0, &buffers[0])]);
     }
 
     /// Runs one case: `inputs[i]` are the bits that thread `i` reads.
@@ -267,23 +271,27 @@ impl Table {
             buffers.push((0..count).flat_map(|i| value(i)[..bytes].to_vec()).collect());
         }
         let shape = Shape { blocks: (count / BLOCK) as u32, threads: BLOCK as u32, shared_bytes: 0 };
-        if let Err(error) = run(&ptx, "instruction", shape, &mut buffers) {
-            self.failures.push(format!("{code}\n    {error}"));
-            return;
-        }
-        let results = buffers[0].chunks_exact(D::BYTES).map(|bytes| {
-            let mut bits = [0; 8];
-            bits[..D::BYTES].copy_from_slice(bytes);
-            D::from_bits(u64::from_le_bytes(bits))
-        });
+        let ran = match run(&ptx, "instruction", shape, &mut buffers) {
+            Ok(ran) => ran,
+            Err(error) => return self.failures.push(format!("{code}\n    {error}")),
+        };
+        let results: Vec<D> = (buffers[0].chunks_exact(D::BYTES).take(inputs.len()))
+            .map(|bytes| {
+                let mut bits = [0; 8];
+                bits[..D::BYTES].copy_from_slice(bytes);
+                D::from_bits(u64::from_le_bytes(bits))
+            })
+            .collect();
         let wrong: Vec<String> =
-            results.take(inputs.len()).enumerate().filter_map(|(i, d)| verdict(i, d).err()).collect();
+            results.iter().enumerate().filter_map(|(i, &d)| verdict(i, d).err()).collect();
         if let Some(first) = wrong.first() {
-            self.failures.push(format!(
-                "{code}\n    {} of {} wrong, such as {first}",
-                wrong.len(),
-                inputs.len()
-            ));
+            let (wrong, all) = (wrong.len(), inputs.len());
+            return self.failures.push(format!("{code}\n    {wrong} of {all} wrong, such as {first}"));
+        }
+        if ran.is_kept() {
+            let accepted = (results.iter().enumerate())
+                .map(|(i, d)| bounds(D::TYPE, d.bits(), |bits| verdict(i, D::from_bits(bits)).is_ok()));
+            ran.keep(&[(0, Expected::between(D::TYPE, accepted))]);
         }
     }
 }

@@ -12,6 +12,7 @@ mod control;
 mod convert;
 mod device;
 mod driver;
+mod files;
 mod float;
 mod half;
 mod integer;

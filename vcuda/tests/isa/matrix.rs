@@ -63,7 +63,7 @@ fn matrices_are_loaded() {
         );
         let zero = (count..4).map(|i| format!("mov.u32 %r1{i}, 0;")).collect::<String>();
         let mut buffers = [tile.clone(), vec![0; 512]];
-        run(&kernel(&format!("{zero} {body}")), "k", WARP, &mut buffers).unwrap();
+        let ran = run(&kernel(&format!("{zero} {body}")), "k", WARP, &mut buffers).unwrap();
         for (lane, got) in words(&buffers[1]).chunks(4).enumerate() {
             for (j, got) in got.iter().enumerate() {
                 let half = |i: usize| {
@@ -74,6 +74,7 @@ fn matrices_are_loaded() {
                 assert_eq!(*got, want, "x{count}{trans}, lane {lane}, matrix {j}");
             }
         }
+        ran.keep_exactly(&[(1, &buffers[1])]);
     }
 }
 
@@ -91,7 +92,7 @@ fn matrices_are_stored() {
             list("%r1", count)
         );
         let mut buffers = [bytes(&registers), vec![0; 512]];
-        run(&kernel(&body), "k", WARP, &mut buffers).unwrap();
+        let ran = run(&kernel(&body), "k", WARP, &mut buffers).unwrap();
         let mut want = vec![0u8; 512];
         for (lane, i, j) in
             (0..32).flat_map(|lane| (0..2).flat_map(move |i| (0..count).map(move |j| (lane, i, j))))
@@ -101,6 +102,7 @@ fn matrices_are_stored() {
             want[(8 * j + row) * 7 % 32 * 16 + 2 * column..][..2].copy_from_slice(&half.to_le_bytes());
         }
         assert_eq!(buffers[1], want, "x{count}{trans}");
+        ran.keep_exactly(&[(1, &want)]);
     }
 }
 
@@ -112,12 +114,13 @@ fn a_matrix_is_transposed_in_registers() {
         "mul.wide.u32 wide, lane, 4; add.u64 in, in, wide; add.u64 out, out, wide; ld.global.u32 %r0, [in];
         movmatrix.sync.aligned.m8n8.trans.b16 %r1, %r0; st.global.u32 [out], %r1;";
     let mut buffers = [bytes(&registers), vec![0; 128]];
-    run(&kernel(body), "k", WARP, &mut buffers).unwrap();
+    let ran = run(&kernel(body), "k", WARP, &mut buffers).unwrap();
     let half = |row: usize, column: usize| registers[row * 4 + column / 2] >> (16 * (column % 2)) & 0xffff;
     for (lane, got) in words(&buffers[1]).into_iter().enumerate() {
         let want = half(lane % 4 * 2, lane / 4) | half(lane % 4 * 2 + 1, lane / 4) << 16;
         assert_eq!(got, want, "lane {lane}");
     }
+    ran.keep_exactly(&[(1, &buffers[1])]);
 }
 
 /// An element type of A and B: its name, its bits, and a small integer as it.
@@ -243,7 +246,8 @@ fn mma(m: usize, k: usize, a: Factor, b: Factor, sums: &str, modifier: &str, see
         group(a_registers, b_registers)
     );
     let mut buffers = [inp, vec![0; 32 * 8 * sum_registers]];
-    run(&kernel(&body), "k", WARP, &mut buffers).unwrap_or_else(|error| panic!("{instruction}: {error}"));
+    let ran =
+        run(&kernel(&body), "k", WARP, &mut buffers).unwrap_or_else(|error| panic!("{instruction}: {error}"));
     for lane in 0..32 {
         for i in 0..sum_registers * if halves { 2 } else { 1 } {
             let (row, column) = c_place(lane, i);
@@ -261,6 +265,7 @@ fn mma(m: usize, k: usize, a: Factor, b: Factor, sums: &str, modifier: &str, see
             assert_eq!(got, want, "{instruction}: row {row}, column {column}");
         }
     }
+    ran.keep_exactly(&[(1, &buffers[1])]);
 }
 
 #[test]

@@ -113,11 +113,13 @@ fn phases_count_arrivals_and_bytes() {
             at += 4;
         }
         let mut buffers = [vec![0; at]];
-        run(&kernel(&body), "k", ONE, &mut buffers).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let ran = run(&kernel(&body), "k", ONE, &mut buffers)
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let found = words(&buffers[0]);
         for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
             assert_eq!(found, wanted, "seed {seed}, step {i}");
         }
+        ran.keep_exactly(&[(0, &buffers[0])]);
     }
 }
 
@@ -136,8 +138,9 @@ fn dropped_arrivals_are_missing_from_the_next_phase() {
         mbarrier.pending_count.b64 b, s; st.global.u32 [out+16], b;";
     let body = body.replace("mbarrier.arrive_drop.noComplete.shared.b64 s0, [a], 0;\n", "");
     let mut buffers = [vec![0; 20]];
-    run(&kernel(&body), "k", ONE, &mut buffers).unwrap();
+    let ran = run(&kernel(&body), "k", ONE, &mut buffers).unwrap();
     assert_eq!(words(&buffers[0]), [2, 0, 1, 1, 7]);
+    ran.keep_exactly(&[(0, &buffers[0])]);
 }
 
 /// A ring of two stages between a producing warp and three consuming ones: waits in loops, two barriers a
@@ -163,11 +166,13 @@ fn a_ring_of_stages() {
         add.u32 i, i, 1; setp.lt.u32 p, i, 41; @p bra loop;
         mad.wide.u32 at, tid, 4, out; st.global.u32 [at], v;";
     let mut buffers = [vec![0; 4 * 128]];
-    run(&kernel(body), "k", Shape { blocks: 1, threads: 128, shared_bytes: 0 }, &mut buffers).unwrap();
+    let shape = Shape { blocks: 1, threads: 128, shared_bytes: 0 };
+    let ran = run(&kernel(body), "k", shape, &mut buffers).unwrap();
     for (tid, &found) in words(&buffers[0]).iter().enumerate() {
         let sum = (0..41u32).fold(0u32, |v, i| v.wrapping_mul(3).wrapping_add(i * 1000 + tid as u32 % 32));
         assert_eq!(found, if tid < 32 { 0 } else { sum }, "thread {tid}");
     }
+    ran.keep_exactly(&[(0, &buffers[0])]);
 }
 
 /// Lanes of one warp wait for other lanes of it.
@@ -179,8 +184,10 @@ fn lanes_of_one_warp_wait_for_each_other() {
         rest: mbarrier.arrive.shared.b64 _, [a]; mov.u32 b, 0;
         end: setp.gt.u32 p, b, 0; selp.u32 b, 1, 0, p; mad.wide.u32 at, tid, 4, out; st.global.u32 [at], b;";
     let mut buffers = [vec![0; 4 * 32]];
-    run(&kernel(body), "k", Shape { blocks: 1, threads: 32, shared_bytes: 0 }, &mut buffers).unwrap();
+    let shape = Shape { blocks: 1, threads: 32, shared_bytes: 0 };
+    let ran = run(&kernel(body), "k", shape, &mut buffers).unwrap();
     assert_eq!(words(&buffers[0]), [1, 0].repeat(16));
+    ran.keep_exactly(&[(0, &buffers[0])]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! the rounding of each addition. Each element is put where the ISA's formula for its fragment says (9.7.14.5).
 
 use crate::device::{Setup, Shape, fault, run};
+use crate::files::{Expected, bounds};
 use crate::lanes::{HEADER, Random};
 
 /// A floating-point format as its bits of exponent and mantissa, or an integer.
@@ -36,6 +37,16 @@ impl Kind {
             Kind::Float { bits, .. } => bits,
             Kind::Int32 => 32,
             _ => 8,
+        }
+    }
+
+    /// The PTX type of a sum.
+    fn name(self) -> &'static str {
+        match self {
+            _ if self == F64 => "f64",
+            _ if self == F32 => "f32",
+            _ if self == F16 => "f16",
+            _ => "s32",
         }
     }
 
@@ -269,8 +280,10 @@ fn products() {
             inp.extend(&bytes);
             let mut buffers = [vec![0; bytes.len()], inp];
             let shape = Shape { blocks: 1, threads: 32, shared_bytes: 0 };
-            run(&ptx, "k", shape, &mut buffers).unwrap_or_else(|error| panic!("{}: {error}", form.types));
+            let ran =
+                run(&ptx, "k", shape, &mut buffers).unwrap_or_else(|error| panic!("{}: {error}", form.types));
             let (kind, place) = form.c;
+            let mut accepted = vec![(0, 0); buffers[0].len() / (kind.bits() as usize / 8)];
             let (each, register) = (kind.bits() as usize / 8, kind.bits().max(32) as usize / 8);
             for lane in 0..32 {
                 for i in 0..m * 8 / 32 {
@@ -278,7 +291,8 @@ fn products() {
                     let at = (i * each / register * 32 + lane) * register + i * each % register;
                     let mut word = [0; 8];
                     word[..each].copy_from_slice(&buffers[0][at..at + each]);
-                    let found = value(kind, u64::from_le_bytes(word));
+                    let bits = u64::from_le_bytes(word);
+                    let found = value(kind, bits);
                     let terms = (0..k).map(|i| a[row * k + i] * b[i * 8 + column]);
                     let (wanted, size) =
                         terms.fold((0.0, 0.0), |(sum, size), x: f64| (sum + x, size + x.abs()));
@@ -299,8 +313,13 @@ fn products() {
                         form.shape,
                         form.types
                     );
+                    if ran.is_kept() {
+                        let is_near = |bits| (value(kind, bits) - wanted).abs() <= bound;
+                        accepted[at / each] = bounds(kind.name(), bits, is_near);
+                    }
                 }
             }
+            ran.keep(&[(0, Expected::between(kind.name(), accepted.into_iter()))]);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! byte of shared memory holds, with its swizzle, and what is out of bounds.
 
 use crate::device::{Checks, Map, Setup, Shape, fault, run_with};
+use crate::files::{Expected, anything};
 use crate::lanes::{HEADER, Random};
 
 /// Elements by `CUtensorMapDataType`: bytes, and whether they are floats.
@@ -93,11 +94,11 @@ fn elements(map: &Map, size: usize, at: &[i32]) -> Vec<(usize, Option<usize>)> {
     out
 }
 
-/// Shared bytes that are dumped for each box.
+/// Shared bytes that hold any box.
 const DUMP: usize = 16384;
 
 /// Blocks that load the box at their own coordinates (8 words a block) and write out what they find.
-fn load_kernel(rank: usize) -> String {
+fn load_kernel(rank: usize, dump: usize) -> String {
     let names = ["c0", "c1", "c2", "c3", "c4"][..rank].join(", ");
     format!(
         "{HEADER}.extern .shared .align 1024 .b8 tile[];
@@ -106,7 +107,7 @@ fn load_kernel(rank: usize) -> String {
 .reg .pred p, leader; .reg .b32 a, b, bytes, c0, c1, c2, c3, c4, tid, block; .reg .b64 out, places, x, y;
 .shared .align 8 .b64 bar;
 ld.param.u64 out, [outs]; ld.param.u64 places, [list]; mov.u32 tid, %tid.x; mov.u32 block, %ctaid.x;
-mad.wide.u32 places, block, 32, places; mad.wide.u32 out, block, {DUMP}, out;
+mad.wide.u32 places, block, 32, places; mad.wide.u32 out, block, {dump}, out;
 ld.global.v4.u32 {{c0, c1, c2, c3}}, [places]; ld.global.v2.u32 {{c4, bytes}}, [places+16];
 setp.eq.u32 leader, tid, 0; @leader mbarrier.init.shared.b64 [bar], 1; bar.sync 0;
 mov.b64 x, map; cvta.param.u64 x, x; mov.u32 a, tile;
@@ -117,7 +118,7 @@ cp.async.bulk.tensor.{rank}d.shared::cluster.global.tile.mbarrier::complete_tx::
 wait: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra wait;
 shl.b32 tid, tid, 4;
 dump: add.u32 b, a, tid; ld.shared.v4.u32 {{c0, c1, c2, c3}}, [b]; cvt.u64.u32 y, tid; add.u64 y, y, out;
-st.global.v4.u32 [y], {{c0, c1, c2, c3}}; add.u32 tid, tid, 2048; setp.lt.u32 p, tid, {DUMP}; @p bra dump;
+st.global.v4.u32 [y], {{c0, c1, c2, c3}}; add.u32 tid, tid, 2048; setp.lt.u32 p, tid, {dump}; @p bra dump;
 ret;
 }}
 "
@@ -128,7 +129,11 @@ fn check_load(map: &Map, size: usize, is_float: bool, places: &[Vec<i32>], setup
     let rank = map.dims.len();
     let mut random = Random::new(map.swizzle as u64 + 10 * rank as u64);
     let tensor: Vec<u8> = (0..tensor_bytes(map, size)).map(|_| random.next() as u8).collect();
-    let bytes = elements(map, size, &vec![0; rank]).len() * size;
+    let all = elements(map, size, &vec![0; rank]);
+    let bytes = all.len() * size;
+    // Rounds of the loop that writes out what each block has found.
+    let last = all.iter().map(|&(shared, _)| shared).max().unwrap_or(0);
+    let dump = (last + 1).next_multiple_of(2048);
     let mut list = Vec::new();
     for place in places {
         for i in 0..8 {
@@ -137,11 +142,20 @@ fn check_load(map: &Map, size: usize, is_float: bool, places: &[Vec<i32>], setup
         }
     }
     for setup in setups {
-        let mut buffers = [vec![0; DUMP * places.len()], tensor.clone(), list.clone()];
+        let mut buffers = [vec![0; dump * places.len()], tensor.clone(), list.clone()];
         let shape = Shape { blocks: places.len() as u32, threads: 128, shared_bytes: DUMP as u32 };
-        run_with(&load_kernel(rank), "k", shape, setup, &mut buffers)
+        let ran = run_with(&load_kernel(rank, dump), "k", shape, setup, &mut buffers)
             .unwrap_or_else(|error| panic!("{map:?} {size}: {error}"));
-        for (place, found) in places.iter().zip(buffers[0].chunks_exact(DUMP)) {
+        // What no element of a box is in may hold anything.
+        let ty = match map.data_type {
+            6 => "f16",
+            9 => "bf16",
+            7 => "f32",
+            8 => "f64",
+            _ => ["u8", "u16", "u32", "u64"][size.ilog2() as usize],
+        };
+        let mut accepted = vec![anything(ty); buffers[0].len() / size];
+        for (block, (place, found)) in places.iter().zip(buffers[0].chunks_exact(dump)).enumerate() {
             for (shared, global) in elements(map, size, place) {
                 let found = &found[shared..shared + size];
                 let right = match global {
@@ -150,8 +164,11 @@ fn check_load(map: &Map, size: usize, is_float: bool, places: &[Vec<i32>], setup
                     None => found.iter().all(|&byte| byte == 0),
                 };
                 assert!(right, "{:?} at {place:?}, byte {shared}: {found:x?}", (map.data_type, &map.extents));
+                let bits = found.iter().rev().fold(0, |bits, &byte| bits << 8 | u64::from(byte));
+                accepted[(block * dump + shared) / size] = (bits, bits);
             }
         }
+        ran.keep(&[(0, Expected::between(ty, accepted.into_iter()))]);
     }
 }
 
@@ -268,7 +285,7 @@ fn check_store(map: &Map, size: usize, operation: &str, combine: impl Fn(&[u8], 
         let list: Vec<u8> = (0..8).flat_map(|i| place.get(i).copied().unwrap_or(0).to_le_bytes()).collect();
         let mut buffers = [tile.clone(), tensor.clone(), list];
         let shape = Shape { blocks: 1, threads: 128, shared_bytes: DUMP as u32 };
-        run_with(&store_kernel(rank, operation), "k", shape, &setups[i % 3], &mut buffers)
+        let ran = run_with(&store_kernel(rank, operation), "k", shape, &setups[i % 3], &mut buffers)
             .unwrap_or_else(|error| panic!("{map:?}: {error}"));
         for (shared, global) in elements(map, size, place) {
             let Some(at) = global else { continue };
@@ -277,6 +294,7 @@ fn check_store(map: &Map, size: usize, operation: &str, combine: impl Fn(&[u8], 
         }
         let wrong = buffers[1].iter().zip(&tensor).position(|(found, wanted)| found != wanted);
         assert_eq!(wrong, None, "first wrong byte of {operation} at {place:?} of {map:?}");
+        ran.keep_exactly(&[(1, &tensor)]);
     }
 }
 
@@ -385,7 +403,7 @@ fn subnormals_are_flushed_where_the_type_says() {
             let list: Vec<u8> = [0, 0, 0, 0, 0, 32, 0, 0].into_iter().flat_map(i32::to_le_bytes).collect();
             let mut buffers = [vec![0; DUMP], bytes.clone(), list];
             let shape = Shape { blocks: 1, threads: 128, shared_bytes: DUMP as u32 };
-            run_with(&load_kernel(1), "k", shape, &setup, &mut buffers).unwrap();
+            run_with(&load_kernel(1, DUMP), "k", shape, &setup, &mut buffers).unwrap();
             for (i, &value) in tensor.iter().enumerate() {
                 let found = f32::from_le_bytes(buffers[0][4 * i..4 * i + 4].try_into().unwrap());
                 let wanted =
@@ -400,13 +418,13 @@ fn subnormals_are_flushed_where_the_type_says() {
 fn misuse_is_named() {
     let good = map(6, 2, &[64, 8], &[32, 4], &[1, 1], 2, 0);
     let store = store_kernel(2, "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group");
-    let load = load_kernel(2);
+    let load = load_kernel(2, DUMP);
     let reduce = store_kernel(2, "cp.reduce.async.bulk.tensor.2d.global.shared::cta.inc.tile.bulk_group");
     let huge = Map { dims: vec![64, 4000], ..good.clone() };
     let cases = [
         (load.replace("[a], [x,", "[a+64], [x,"), &good, "misaligned"),
         (load.replace("cvta.param.u64 x, x", "add.u64 x, out, 0"), &good, "there is no tensor map"),
-        (load_kernel(3), &good, "3 coordinates for a tensor map of rank 2"),
+        (load_kernel(3, DUMP), &good, "3 coordinates for a tensor map of rank 2"),
         (load.replace("mov.u32 a, tile", "mov.u32 a, tile; add.u32 a, a, 16256"), &good, "is outside its"),
         (load, &huge, "outside every allocation"),
         (store.replace("fence.proxy.async.shared::cta;", ""), &good, "no fence.proxy.async comes between"),

@@ -209,7 +209,7 @@ impl Case {
             let setup =
                 Setup { cluster: 1, checks: Checks { asynchrony, ..Checks::default() }, ..Setup::default() };
             let mut buffers = [image.clone(), sums.clone(), fragments.clone(), vec![0; sums.len()]];
-            run_with(&text, "k", shape, &setup, &mut buffers)
+            let ran = run_with(&text, "k", shape, &setup, &mut buffers)
                 .unwrap_or_else(|error| panic!("{self:?}: {error}"));
             let sign = |negated: bool| if negated { -1 } else { 1 };
             let sign = sign(self.negated[0]) * sign(self.negated[1]);
@@ -225,6 +225,7 @@ impl Case {
                 };
                 assert_eq!(got, want as f64, "{self:?}, asynchrony {asynchrony}: row {row}, column {column}");
             }
+            ran.keep_exactly(&[(3, &buffers[3])]);
         }
     }
 }
