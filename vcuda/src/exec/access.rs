@@ -175,6 +175,18 @@ impl Warp<'_> {
         Some(unsafe { base.add(offset as usize) })
     }
 
+    /// Whether an access that [`Warp::pointer`] has let through to `host` is one of shared memory.
+    #[inline(always)]
+    pub fn is_shared<const SPACE: u8>(&self, host: *const u8) -> bool {
+        match SPACE {
+            GENERIC => {
+                let (start, bytes) = self.cta.cluster.shared_range();
+                (host as usize).wrapping_sub(start) < bytes
+            }
+            space => space == SHARED32 || space == SHARED64,
+        }
+    }
+
     fn global_pointer(&mut self, lane: usize, address: u64, bytes: u64) -> Option<*mut u8> {
         if !(address >= self.range.0 && address < self.range.1) {
             self.range = self.cta.memory.range_of(address).unwrap_or((1, 1));
@@ -350,7 +362,7 @@ const ATOMICS: [Atomic; 13] = [
 ];
 
 macro_rules! atomic {
-    ($name:ident, $word:ty, $signed:ty, $atomic:ty, $float:ty) => {
+    ($name:ident, $word:ty, $signed:ty, $atomic:ty, $add:expr) => {
         /// `atom`: `d` gets the old value, `b` and `c` are the operands.
         pub struct $name<const SPACE: u8>;
         impl<const SPACE: u8> Body for $name<SPACE> {
@@ -364,9 +376,11 @@ macro_rules! atomic {
                     };
                     let (b, c): ([$word; LANES], [$word; LANES]) = (warp.lanes(op.b), warp.lanes(op.c));
                     let operation = ATOMICS[op.e as usize];
+                    let add: fn($word, $word, bool) -> $word = $add;
                     let mut old = [0; LANES];
                     for lane in (0..LANES).filter(|lane| warp.mask >> lane & 1 != 0) {
                         let (b, c) = (b[lane], c[lane]);
+                        let is_shared = warp.is_shared::<SPACE>(at[lane]);
                         let update = |x: $word| match operation {
                             Atomic::Add => x.wrapping_add(b),
                             Atomic::And => x & b,
@@ -384,7 +398,7 @@ macro_rules! atomic {
                             Atomic::MaxU => x.max(b),
                             Atomic::MinS => (x as $signed).min(b as $signed) as $word,
                             Atomic::MaxS => (x as $signed).max(b as $signed) as $word,
-                            Atomic::AddF => (<$float>::from_bits(x) + <$float>::from_bits(b)).to_bits(),
+                            Atomic::AddF => add(x, b, is_shared),
                             Atomic::Inc => {
                                 if x >= b {
                                     0
@@ -414,5 +428,12 @@ macro_rules! atomic {
         }
     };
 }
-atomic!(Atomic32, u32, i32, AtomicU32, f32);
-atomic!(Atomic64, u64, i64, AtomicU64, f64);
+atomic!(Atomic32, u32, i32, AtomicU32, add32);
+atomic!(Atomic64, u64, i64, AtomicU64, |a, b, _| (f64::from_bits(a) + f64::from_bits(b)).to_bits());
+
+/// `atom.add.f32`, which keeps subnormals in shared memory and takes and gives zeros of their sign for them in
+/// global memory (PTX ISA 9.7.13.15).
+pub fn add32(a: u32, b: u32, is_shared: bool) -> u32 {
+    let flush = |bits: u32| if bits & 0x7f80_0000 == 0 && !is_shared { bits & 0x8000_0000 } else { bits };
+    flush((f32::from_bits(flush(a)) + f32::from_bits(flush(b))).to_bits())
+}

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 
+use super::access::add32;
 use super::half::{Bf16, F16, Format, add, largest, least};
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 
@@ -40,13 +41,13 @@ impl Element {
     }
 
     /// The element's new bits, from its old ones and the operands.
-    fn update(self, update: Update, old: u32, b: u32, c: u32) -> u32 {
+    fn update(self, update: Update, old: u32, b: u32, c: u32, is_shared: bool) -> u32 {
         match (self, update) {
             (_, Update::CompareExchange) if old == b => c,
             (_, Update::CompareExchange) => old,
             (Element::F16 | Element::F16x2, _) => halves::<F16>(update, old, b),
             (Element::Bf16 | Element::Bf16x2, _) => halves::<Bf16>(update, old, b),
-            _ => (f32::from_bits(old) + f32::from_bits(b)).to_bits(),
+            _ => add32(old, b, is_shared),
         }
     }
 }
@@ -87,9 +88,10 @@ impl<const SPACE: u8> Body for AtomicVector<SPACE> {
                 let Some(first) = warp.pointer::<SPACE>(lane, at[lane], align, align) else {
                     return Flow::Fault;
                 };
+                let is_shared = warp.is_shared::<SPACE>(first);
                 for i in 0..count {
                     let b = operands[i][lane];
-                    let new = |old: u32| element.update(update, old, b, c[lane]);
+                    let new = |old: u32| element.update(update, old, b, c[lane], is_shared);
                     old[i][lane] = match bytes {
                         2 => {
                             let cell = AtomicU16::from_ptr(first.cast::<u16>().add(i));

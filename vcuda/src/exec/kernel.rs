@@ -83,6 +83,8 @@ pub struct Kernel {
     /// Slots of operations that have more than five, one list after another.
     pub(super) lists: Vec<u16>,
     pub(super) calls: Calls,
+    /// Where the module's `.const` variables are: from, to.
+    pub(super) const_ranges: Vec<(u64, u64)>,
     /// Targets of indexed branches.
     pub(super) targets: Vec<usize>,
     pub(super) slots: usize,

@@ -106,6 +106,11 @@ impl Module {
             .filter(|variable| variable.space == Space::Shared)
             .map(|variable| (variable.name.as_str(), variable))
             .collect();
+        let const_ranges: Vec<(u64, u64)> = (ast.variables.iter())
+            .filter(|variable| variable.space == Space::Const)
+            .filter_map(|variable| self.global(&variable.name))
+            .map(|(address, bytes)| (address, address + bytes.max(1) as u64))
+            .collect();
         let mut size = 0;
         for function in ast.functions.iter().filter(|f| f.is_kernel && f.body.is_some()) {
             let at = |line: u32, message: String| format!("{}: line {line}: {message}", function.name);
@@ -113,6 +118,7 @@ impl Module {
                 inline(functions, function, &mut size).map_err(|error| at(error.line, error.message))?;
             let mut kernel = lower(function, &flat, &globals, &named(&flat, &shared), host, (checks, counts))
                 .map_err(|(line, message)| at(line, message))?;
+            kernel.const_ranges = const_ranges.clone();
             kernel.source_lines = source_lines(ast, &flat.instructions);
             self.kernels.push(kernel);
         }

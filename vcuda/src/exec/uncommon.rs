@@ -2,11 +2,11 @@
 //! arithmetic, byte dot products, the special modes of `prmt`, `isspacep`.
 
 use super::access::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
-use super::collective::PredLogic;
+
 use super::float::{Flush32, compare32};
 use super::integer::{Prmt, w32};
 use super::lower::Lower;
-use super::op::NO_PRED;
+use super::op::{Body, Flow, LANES, NO_PRED, Op, Warp};
 use super::table::{Decoded, Entry, emit_compare, emit_select, is_half, is_pair};
 use crate::ptx::ast::Type;
 use crate::{compare, lane};
@@ -84,7 +84,25 @@ compare!(InShared, (a: u64, _b) { a >> 24 == SHARED_WINDOW >> 24 });
 compare!(InCluster, (a: u64, _b) { a >> 60 == SHARED_WINDOW >> 60 });
 compare!(InParam, (a: u64, _b) { a >> 60 == PARAM_WINDOW >> 60 });
 compare!(InLocal, (a: u64, _b) { a >> 60 == LOCAL_WINDOW >> 60 });
-compare!(InGlobal, (a: u64, _b) { a >> 60 == 0 });
+
+/// Whether `a` is an address in constant memory, which here is part of device memory, or (`imm` 1) in the rest
+/// of it.
+pub struct InConst;
+impl Body for InConst {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let ranges = &warp.cta.kernel.const_ranges;
+        let is_const = |at: u64| ranges.iter().any(|&(from, to)| (from..to).contains(&at));
+        // SAFETY: the decoder gave every operand a slot of its width.
+        unsafe {
+            let at: [u64; LANES] = warp.lanes(op.a);
+            let holds = |at: u64| if op.imm == 0 { is_const(at) } else { at >> 60 == 0 && !is_const(at) };
+            let bits = (0..LANES).fold(0, |bits, lane| bits | (holds(at[lane]) as u32) << lane);
+            warp.set_pred(op.d, bits);
+        }
+        Flow::Next
+    }
+}
 
 impl Entry<'_> {
     /// Decodes the instructions of this file; an empty error for any other.
@@ -196,7 +214,7 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// `isspacep`; constants are in global memory here.
+    /// `isspacep`.
     fn isspacep(&self, to: &mut Lower) -> Decoded {
         let a = to.source(self.operand(1)?, true)?;
         let slots = [to.pred_destination(self.operand(0)?)?, a, a, 0, NO_PRED];
@@ -205,8 +223,8 @@ impl Entry<'_> {
             "shared::cluster" => to.emit::<InCluster>(slots, 0),
             "param" | "param::entry" => to.emit::<InParam>(slots, 0),
             "local" => to.emit::<InLocal>(slots, 0),
-            "global" => to.emit::<InGlobal>(slots, 0),
-            "const" => to.emit::<PredLogic>([slots[0], 0, 0, 0, 0], 5),
+            "const" => to.emit::<InConst>(slots, 0),
+            "global" => to.emit::<InConst>(slots, 1),
             _ => return Err("this state space is not told apart".to_string()),
         }
         Ok(())

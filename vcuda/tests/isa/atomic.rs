@@ -316,3 +316,38 @@ fn vectors() {
         }
     }
 }
+
+#[test]
+fn subnormals_are_flushed_in_global_memory_alone() {
+    let mut t = Table::default();
+    // Subnormals, and words of the smallest normal binade, of both signs.
+    let prepare =
+        "and.b32 a, a, 0x807fffff; and.b32 b, b, 0x80ffffff; st.global.u32 [out], a; mul.wide.u32 x, tid, 4;
+        mov.u64 y, tile; add.u64 y, y, x; st.shared.u32 [y], a; cvta.shared.u64 x, y;";
+    let operands = |words: &[u32; 4]| [words[0] & 0x807f_ffff, words[1] & 0x80ff_ffff];
+    let zero = |bits: u32| if bits & 0x7fff_ffff < 0x0080_0000 { bits & 0x8000_0000 } else { bits };
+    let sum =
+        |a: u32, b: u32| ((f64::from(f32::from_bits(a)) + f64::from(f32::from_bits(b))) as f32).to_bits();
+    let flushed = |a: u32, b: u32| zero(sum(zero(a), zero(b)));
+    let module = ".shared .align 4 .b8 tile[512];";
+    for (add, is_shared) in [
+        ("atom.global.add.f32 t, [out], b; ld.global.u32 u, [out];", false),
+        ("mov.u32 t, a; red.global.add.f32 [out], b; ld.global.u32 u, [out];", false),
+        ("atom.add.f32 t, [out], b; ld.global.u32 u, [out];", false),
+        ("atom.shared.add.f32 t, [y], b; ld.shared.u32 u, [y];", true),
+        ("mov.u32 t, a; red.shared.add.f32 [y], b; ld.shared.u32 u, [y];", true),
+        ("atom.add.f32 t, [x], b; ld.shared.u32 u, [y];", true),
+    ] {
+        let body = format!("{prepare} {add} st.global.v4.u32 [out], {{t, u, b, b}}; ret;");
+        t.kernel(module, &body, |i, inp| {
+            let [a, b] = operands(&inp[i]);
+            [a, if is_shared { sum(a, b) } else { flushed(a, b) }, b, b]
+        });
+    }
+    let vector = "and.b32 a, a, 0x807fffff; and.b32 b, b, 0x80ffffff; st.global.v2.u32 [out], {a, b};
+        red.global.add.v2.f32 [out], {b, a}; ret;";
+    t.kernel("", vector, |i, inp| {
+        let [a, b] = operands(&inp[i]);
+        [flushed(a, b), flushed(b, a), 0, 0]
+    });
+}

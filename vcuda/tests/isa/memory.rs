@@ -166,17 +166,17 @@ fn initialised_globals_and_their_addresses() {
 #[test]
 fn address_spaces_are_told_apart() {
     let mut t = Table::default();
-    let module = ".shared .align 4 .b8 tile[4]; .global .b32 g = 2;";
+    let module = ".shared .align 4 .b8 tile[4]; .global .b32 g = 2; .const .b32 fixed[2] = {3, 4};";
     let ask = "selp.u32 a, 1, 0, p; shl.b32 t, t, 1; or.b32 t, t, a;";
     let mut body = ".local .b32 mine; mov.u32 t, 0;".to_string();
-    for (space, variable) in [("shared", "tile"), ("local", "mine"), ("global", "g")] {
+    for (space, variable) in [("shared", "tile"), ("local", "mine"), ("global", "g"), ("const", "fixed+4")] {
         body += &format!(" mov.u64 x, {variable}; cvta.{space}.u64 x, x;");
-        for asked in ["shared", "local", "global"] {
+        for asked in ["shared", "local", "global", "const"] {
             body += &format!(" isspacep.{asked} p, x; {ask}");
         }
     }
     body += " st.global.u32 [out], t; ret;";
-    t.kernel(module, &body, |_, _| [0b100_010_001, 0, 0, 0]);
+    t.kernel(module, &body, |_, _| [0b1000_0100_0010_0001, 0, 0, 0]);
     let round_trip = "cvta.local.u64 x, y; cvta.to.local.u64 x, x; setp.eq.u64 p, x, y; selp.u32 t, 1, 0, p;";
     let body = format!(".local .b32 mine; mov.u64 y, mine; {round_trip} st.global.u32 [out], t; ret;");
     t.kernel("", &body, |_, _| [1, 0, 0, 0]);

@@ -120,6 +120,7 @@ impl<'a> Lower<'a> {
             ops: Vec::new(),
             runs: Vec::new(),
             lists: Vec::new(),
+            const_ranges: Vec::new(),
             targets: Vec::new(),
             calls: Calls::new([allocation.wide, allocation.narrow]),
             slots: 0,
