@@ -17,12 +17,13 @@ const MAX_STRIDE: u64 = 1 << 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataType {
     pub kind: Kind,
-    /// Subnormals are read as zero.
-    pub flushes: bool,
+    /// Loads round to 10 bits of mantissa.
+    pub is_tf32: bool,
 }
 
 impl DataType {
-    /// From `CUtensorMapDataType`; the two tf32 types are not supported.
+    /// From `CUtensorMapDataType`. The `_FTZ` types are as those without: copies move subnormals as they are, and
+    /// reductions of float32 flush them in any case.
     pub fn from_driver(code: u32) -> Option<DataType> {
         let kinds = [
             Kind::U8,
@@ -36,8 +37,10 @@ impl DataType {
             Kind::F64,
             Kind::Bf16,
             Kind::F32,
+            Kind::F32,
+            Kind::F32,
         ];
-        Some(DataType { kind: *kinds.get(code as usize)?, flushes: code == 10 })
+        Some(DataType { kind: *kinds.get(code as usize)?, is_tf32: matches!(code, 11 | 12) })
     }
 
     /// From the `elemtype` of `tensormap.replace`, which counts otherwise from 8 on.
@@ -46,7 +49,7 @@ impl DataType {
             8 => 10,
             9 => 8,
             10 => 9,
-            0..8 => code,
+            0..8 | 11 | 12 => code,
             _ => return None,
         })
     }
@@ -181,7 +184,7 @@ impl TensorMap {
         };
         put(MAGIC.into(), 4);
         put(self.ty.kind as u64, 1);
-        put(self.ty.flushes as u64 | (self.fills_nan as u64) << 1, 1);
+        put(self.ty.is_tf32 as u64 | (self.fills_nan as u64) << 1, 1);
         put(self.rank as u64, 1);
         put(self.swizzle.into(), 1);
         put(self.address, 8);
@@ -208,7 +211,7 @@ impl TensorMap {
         let flags = get(1);
         let (rank, swizzle) = (get(1) as usize, get(1) as u32);
         let map = TensorMap {
-            ty: DataType { kind, flushes: flags & 1 != 0 },
+            ty: DataType { kind, is_tf32: flags & 1 != 0 },
             rank,
             address: get(8),
             dims: std::array::from_fn(|_| get(4) + 1),
@@ -233,7 +236,7 @@ mod tests {
 
     fn map() -> TensorMap {
         TensorMap {
-            ty: DataType { kind: Kind::F16, flushes: false },
+            ty: DataType { kind: Kind::F16, is_tf32: false },
             rank: 3,
             address: 0x7f00_1230,
             dims: [1 << 32, 7, 3, 1, 1],

@@ -8,7 +8,6 @@ type Handle = *mut [u8; MAP_BYTES];
 
 /// Values of the API's enumerations that are known, and the first of those that are not supported.
 const DATA_TYPES: u32 = 13;
-const TF32: u32 = 11;
 const INTERLEAVES: u32 = 3;
 const PROMOTIONS: u32 = 4;
 
@@ -46,9 +45,6 @@ export! {
         if data_type >= DATA_TYPES || interleave >= INTERLEAVES || promotion >= PROMOTIONS {
             let what = format!("data type {data_type}, interleave {interleave}, L2 promotion {promotion}");
             return Err(refuse(&what));
-        }
-        if data_type >= TF32 {
-            return unsupported("a tf32 data type");
         }
         if interleave > 0 {
             return unsupported("an interleaved layout");

@@ -8,7 +8,9 @@ use crate::lane;
 
 /// The hardware's NaN of both formats.
 const NAN16: u32 = 0x7fff;
-/// The NaN that a tensor copy puts where the tensor ends, for `fma.oob` to take as zero.
+/// What a tensor copy that fills with NaN puts in each 16 bits outside the tensor, and what makes an `fma.oob`
+/// zero as either factor, with any sign. The ISA names an "OOB NaN" and does not give its bits; these are what
+/// others have found on hardware.
 pub const OOB_NAN: u32 = 0x7ff7;
 
 /// A 16-bit floating-point format; values are in the low half of a word, whose upper half is zero.
@@ -137,7 +139,7 @@ half!(
 );
 half!(
     /// `value`, or zero where one of the others is [`OOB_NAN`].
-    OrZero, F, (value, a, b, c) { if a == OOB_NAN || b == OOB_NAN || c == OOB_NAN { 0 } else { value } }
+    OrZero, F, (value, a, b) { if a & 0x7fff == OOB_NAN || b & 0x7fff == OOB_NAN { 0 } else { value } }
 );
 half!(Min, F, (a, b) { least::<F>(a, b) });
 half!(Max, F, (a, b) { largest::<F>(a, b) });

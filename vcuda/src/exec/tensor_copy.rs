@@ -6,10 +6,13 @@
 
 use super::access::GENERIC;
 use super::bulk::{Kind, Reduce, apply, decode};
+use super::check;
 use super::engine::Source;
 use super::fault::FaultKind;
+use super::half::OOB_NAN;
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 use super::profile::Action;
+use super::run::Checks;
 use crate::memory::Memory;
 use crate::tensor_map::{MAP_ALIGN, MAP_BYTES, TensorMap};
 
@@ -96,6 +99,39 @@ impl Tile {
         }
     }
 
+    /// Tells the checks of the part of the box that is inside the tensor; `None` after a finding.
+    fn touch(&self, warp: &mut Warp, lane: usize, access: check::Kind) -> Option<()> {
+        if !warp.cta.memory.is_watched() {
+            return Some(());
+        }
+        for row in self.rows() {
+            if let Ok(Some((at, bytes))) = self.global_row(&row, warp.cta.memory) {
+                warp.touch(lane, at, bytes, access)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Whether the async proxy may read the part of the box at `from` that a store moves: what is inside the
+    /// tensor. `None` after a finding.
+    fn readable(&self, warp: &mut Warp, lane: usize, from: *const u8) -> Option<()> {
+        if warp.cta.options.checks == Checks::default() {
+            return Some(());
+        }
+        let (inside, _) = self.inside();
+        // Bytes that lie together: a swizzle leaves whole chunks.
+        let together = if self.map.swizzle == 0 { usize::MAX } else { CHUNK };
+        for row in self.rows().filter(|row| row.global.is_some()) {
+            let mut at = inside.start;
+            while at < inside.end {
+                let bytes = (inside.end - at).min(together - at % together);
+                warp.readable(lane, from.wrapping_add(self.swizzled(row.shared + at)), bytes)?;
+                at += bytes;
+            }
+        }
+        Some(())
+    }
+
     /// Fills the box's shared memory at each of `to`.
     ///
     /// # Safety
@@ -105,13 +141,14 @@ impl Tile {
         let row_bytes = self.map.extents[0] as usize * ty.kind.bytes();
         let mut bytes = vec![0; row_bytes];
         for row in self.rows() {
-            fill(&mut bytes, if self.map.fills_nan { Some(ty.kind) } else { None });
+            let outside = if self.map.fills_nan { OOB_NAN as u16 } else { 0 };
+            bytes.chunks_exact_mut(2).for_each(|part| part.copy_from_slice(&outside.to_le_bytes()));
             if let Some((from, count)) = self.global_row(&row, memory)? {
                 let at = self.inside().0.start;
                 // SAFETY: `from` is checked for as many bytes, which are part of a row.
                 unsafe { std::ptr::copy_nonoverlapping(from, bytes[at..at + count].as_mut_ptr(), count) };
-                if ty.flushes {
-                    flush(&mut bytes[at..at + count]);
+                if ty.is_tf32 {
+                    bytes[at..at + count].chunks_exact_mut(4).for_each(round_to_tf32);
                 }
             }
             for (i, chunk) in bytes.chunks_exact(CHUNK).enumerate() {
@@ -148,21 +185,15 @@ impl Tile {
     }
 }
 
-/// Zeros, or the NaN of a type in each of its elements.
-fn fill(bytes: &mut [u8], nan: Option<Kind>) {
-    let Some(kind) = nan else { return bytes.fill(0) };
-    let size = kind.bytes();
-    bytes.fill(0xff);
-    bytes.chunks_exact_mut(size).for_each(|element| element[size - 1] = 0x7f);
-}
-
-/// Subnormals of float32 to zero.
-fn flush(bytes: &mut [u8]) {
-    for element in bytes.chunks_exact_mut(4) {
-        if element[3] & 0x7f == 0 && element[2] & 0x80 == 0 {
-            element[..3].fill(0);
-        }
-    }
+/// A float32 to one of 10 bits of mantissa, to nearest even; NaN is that of tf32. That loads round is all that
+/// NVIDIA says; the mode and the NaN are what others have found on hardware.
+fn round_to_tf32(element: &mut [u8]) {
+    let bits = u32::from_le_bytes([element[0], element[1], element[2], element[3]]);
+    let rounded = match bits & 0x7fff_ffff > 0x7f80_0000 {
+        true => 0x7fff_e000,
+        false => (bits + 0xfff + (bits >> 13 & 1)) & !0x1fff,
+    };
+    element.copy_from_slice(&rounded.to_le_bytes());
 }
 
 /// Coordinates in `Op::imm`: their place in the kernel's lists, their number, and for a store what it does
@@ -194,6 +225,9 @@ impl Body for TensorLoad {
             let work = targets.work(warp, lane, Source::Taken(Vec::new()), writes);
             let tile = Tile { map, at, offset: to[lane] as usize & 0x3ff };
             tile.count(warp, false);
+            if tile.touch(warp, lane, check::Kind::Read).is_none() {
+                return Flow::Fault;
+            }
             let pointers = targets.pointers;
             let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |_, memory| {
                 // SAFETY: the pointers were checked for the box when the copy was issued.
@@ -227,12 +261,16 @@ impl Body for TensorStore {
             let Some(pointer) = warp.shared_pointer(lane, from[lane], bytes as u64, SHARED_ALIGN) else {
                 return Flow::Fault;
             };
-            if warp.readable(lane, pointer, bytes).is_none() {
+            let tile = Tile { map, at, offset: from[lane] as usize & 0x3ff };
+            if tile.readable(warp, lane, pointer).is_none() {
                 return Flow::Fault;
             }
             let work = warp.store_work(lane, pointer, bytes);
-            let tile = Tile { map, at, offset: from[lane] as usize & 0x3ff };
             tile.count(warp, true);
+            let access = if reduce == Reduce::Store { check::Kind::Write } else { check::Kind::Atomic };
+            if tile.touch(warp, lane, access).is_none() {
+                return Flow::Fault;
+            }
             let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, memory| {
                 // SAFETY: the box was checked when the copy was issued.
                 unsafe { tile.store(from, reduce, memory) }

@@ -2,6 +2,7 @@
 
 use vcuda::exec::{self, Checks, Launch, Module, Options};
 use vcuda::memory::Memory;
+use vcuda::tensor_map::TensorMap;
 
 pub const SEEDS: [u64; 4] = [0, 1, 7, 1234];
 
@@ -20,15 +21,15 @@ const HEAD: &str = ".version 8.5
 .target sm_90a
 .address_size 64
 .global .u32 counter;
-.visible .entry kernel(.param .u64 inp_address, .param .u64 out_address) {
+.visible .entry kernel(.param .u64 inp_address, .param .u64 out_address, .param .align 64 .b8 map[128]) {
 .reg .pred p, q; .reg .b16 h; .reg .b32 a, b, c, d, t, n, lane, warp, cta; .reg .b64 inp, out, at, to; .reg .f32 x, y;
-.shared .align 16 .b8 tile[4096]; .local .align 16 .b8 own[64]; .shared .align 8 .b8 bar[8];
+.shared .align 128 .b8 tile[4096]; .local .align 16 .b8 own[64]; .shared .align 8 .b8 bar[8];
 ld.param.u64 inp, [inp_address]; ld.param.u64 out, [out_address];
 mov.u32 t, %tid.x; mov.u32 n, %ntid.x; mov.u32 cta, %ctaid.x; and.b32 lane, t, 31; shr.u32 warp, t, 5;
 mad.lo.u32 a, cta, n, t; mul.wide.u32 at, a, 4; add.u64 to, out, at; add.u64 at, inp, at;
 mov.u32 b, tile; mad.lo.u32 a, t, 4, b;
 mov.u32 b, 0; mov.u32 c, 0; mov.u32 d, 0;
-// at, to: the thread's words of the input and of the output; a: its word of the tile
+// at, to: the thread's words of the input and of the output; a: its word of the tile; map: the input, 16 x 16, by 8 x 4
 ";
 
 impl Kernel {
@@ -47,7 +48,9 @@ impl Kernel {
             .enumerate()
             .for_each(|(i, word)| *word = 1000 + i as u32);
         memory.mark_written(inp, self.written);
-        let params = [inp.to_le_bytes(), out.to_le_bytes()].concat();
+        let map = TensorMap::tiled(2, inp, &[16, 16], &[64], &[8, 4], &[1, 1], 0, 0).expect("a tensor map");
+        let addresses = [inp, out].map(u64::to_le_bytes).concat();
+        let params = [&addresses[..], &[0; 48], &map.encode()].concat();
         let launch = Launch {
             grid: [self.blocks, 1, 1],
             cluster: [1; 3],

@@ -4,3 +4,4 @@ mod device;
 mod init;
 mod race;
 mod sync;
+mod tensor;

@@ -6,7 +6,7 @@ use crate::files::{Expected, anything};
 use crate::lanes::{HEADER, Random};
 
 /// Elements by `CUtensorMapDataType`: bytes, and whether they are floats.
-const TYPES: [(u32, usize, bool); 10] = [
+const TYPES: [(u32, usize, bool); 11] = [
     (0, 1, false),
     (1, 2, false),
     (2, 4, false),
@@ -17,6 +17,7 @@ const TYPES: [(u32, usize, bool); 10] = [
     (7, 4, true),
     (8, 8, true),
     (9, 2, true),
+    (10, 4, true),
 ];
 
 /// At once, and with the adversary under two seeds.
@@ -150,7 +151,7 @@ fn check_load(map: &Map, size: usize, is_float: bool, places: &[Vec<i32>], setup
         let ty = match map.data_type {
             6 => "f16",
             9 => "bf16",
-            7 => "f32",
+            7 | 10 => "f32",
             8 => "f64",
             _ => ["u8", "u16", "u32", "u64"][size.ilog2() as usize],
         };
@@ -160,7 +161,9 @@ fn check_load(map: &Map, size: usize, is_float: bool, places: &[Vec<i32>], setup
                 let found = &found[shared..shared + size];
                 let right = match global {
                     Some(at) => found == &tensor[at..at + size],
-                    None if map.fill == 1 && is_float => is_nan(map.data_type, found),
+                    None if map.fill == 1 && is_float => {
+                        found.chunks_exact(2).all(|part| part == [0xf7, 0x7f])
+                    }
                     None => found.iter().all(|&byte| byte == 0),
                 };
                 assert!(right, "{:?} at {place:?}, byte {shared}: {found:x?}", (map.data_type, &map.extents));
@@ -169,15 +172,6 @@ fn check_load(map: &Map, size: usize, is_float: bool, places: &[Vec<i32>], setup
             }
         }
         ran.keep(&[(0, Expected::between(ty, accepted.into_iter()))]);
-    }
-}
-
-fn is_nan(data_type: u32, bytes: &[u8]) -> bool {
-    match data_type {
-        6 => half::f16::from_le_bytes([bytes[0], bytes[1]]).is_nan(),
-        9 => half::bf16::from_le_bytes([bytes[0], bytes[1]]).is_nan(),
-        7 => f32::from_le_bytes(bytes.try_into().expect("four bytes")).is_nan(),
-        _ => f64::from_le_bytes(bytes.try_into().expect("eight bytes")).is_nan(),
     }
 }
 
@@ -393,23 +387,49 @@ ret;
     }
 }
 
+/// The tf32 types round to nearest even, which is the nearer of the two values of 10 bits of mantissa around; no type
+/// flushes subnormals.
 #[test]
-fn subnormals_are_flushed_where_the_type_says() {
-    let tensor: Vec<f32> = vec![1e-40, -1e-40, 1.5, f32::MIN_POSITIVE, 0.0, -2.0, 1e-45, -0.0];
+fn floats_are_rounded_where_the_type_says() {
+    let mut random = Random::new(9);
+    let edges =
+        [1e-40, -1e-45, 1.5, f32::MIN_POSITIVE, 0.0, -0.0, f32::MAX, f32::INFINITY, f32::NAN, -f32::NAN];
+    let halves =
+        [0x3f80_1000, 0x3f80_3000, 0xbf80_0fff, 0xbf80_1001, 0x0000_1000, 0x7f7f_f000].map(f32::from_bits);
+    let tensor: Vec<f32> = edges
+        .into_iter()
+        .chain(halves)
+        .chain((16..64).map(|_| f32::from_bits(random.next() as u32)))
+        .collect();
+    let rounded = |value: f32| {
+        let magnitude = value.abs().to_bits() & !0x1fff;
+        let [low, high] = [magnitude, magnitude + 0x2000].map(|bits| f64::from(f32::from_bits(bits)));
+        // Past the largest finite value comes what would be 2^128.
+        let high = if high.is_finite() { high } else { 2f64.powi(128) };
+        let (below, above) = (f64::from(value.abs()) - low, high - f64::from(value.abs()));
+        let is_even = magnitude >> 13 & 1 == 0;
+        let bits = if below < above || below == above && is_even { magnitude } else { magnitude + 0x2000 };
+        bits | value.to_bits() & 0x8000_0000
+    };
     let bytes: Vec<u8> = tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
-    for data_type in [7, 10] {
-        let map = Map { data_type, ..map(7, 4, &[8], &[8], &[1], 0, 0) };
+    for data_type in [7, 10, 11, 12] {
+        let map = Map { data_type, ..map(7, 4, &[64], &[64], &[1], 0, 0) };
         for setup in setups(&map) {
-            let list: Vec<u8> = [0, 0, 0, 0, 0, 32, 0, 0].into_iter().flat_map(i32::to_le_bytes).collect();
-            let mut buffers = [vec![0; DUMP], bytes.clone(), list];
+            let list: Vec<u8> = [0, 0, 0, 0, 0, 256, 0, 0].into_iter().flat_map(i32::to_le_bytes).collect();
+            let mut buffers = [vec![0; 2048], bytes.clone(), list];
             let shape = Shape { blocks: 1, threads: 128, shared_bytes: DUMP as u32 };
-            run_with(&load_kernel(1, DUMP), "k", shape, &setup, &mut buffers).unwrap();
+            let ran = run_with(&load_kernel(1, 2048), "k", shape, &setup, &mut buffers).unwrap();
             for (i, &value) in tensor.iter().enumerate() {
-                let found = f32::from_le_bytes(buffers[0][4 * i..4 * i + 4].try_into().unwrap());
-                let wanted =
-                    if data_type == 10 && value.is_subnormal() { 0f32.copysign(value) } else { value };
-                assert_eq!(found.to_bits(), wanted.to_bits(), "{value}");
+                let found = u32::from_le_bytes(buffers[0][4 * i..4 * i + 4].try_into().unwrap());
+                let wanted = match data_type {
+                    7 | 10 => value.to_bits(),
+                    _ if value.is_nan() => 0x7fff_e000,
+                    _ if value.is_infinite() => value.to_bits(),
+                    _ => rounded(value),
+                };
+                assert_eq!(found, wanted, "{value} as {data_type}: {found:#x}, {wanted:#x}");
             }
+            ran.keep_exactly(&[(0, &buffers[0][..256])]);
         }
     }
 }

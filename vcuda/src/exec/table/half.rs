@@ -51,7 +51,7 @@ impl Entry<'_> {
             "fma" if self.has("oob") => {
                 // `d` may be where an operand is.
                 by_format!(to, ty, Fma, [to.temp(3), a, b, c, 0]);
-                by_format!(to, ty, OrZero, [d, to.temp(3), a, b, c]);
+                by_format!(to, ty, OrZero, [d, to.temp(3), a, b, 0]);
             }
             "fma" => by_format!(to, ty, Fma, slots),
             "min" | "max" => self.half_extremum(to, ty, slots),
