@@ -104,13 +104,14 @@ impl Race {
             return None;
         }
         let granule_of = |at: usize| (at - cells.origin) >> self.shift;
+        let strong = kind.is_strong();
         let uniform_read = span.uniform && !kind.writes();
         let lanes = if uniform_read { 1 } else { span.mask };
         for lane in lanes_of(lanes) {
             let at = span.at[lane];
             let thread = first_thread + lane;
             let new = Record::new(self.clocks.now, thread, pc);
-            for cell in granule_of(at)..=granule_of(at + span.bytes - 1) {
+            for cell in granule_of(at)..granule_of(at + span.bytes - 1) + 1 {
                 // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
                 let (write, read) = unsafe { (&mut *cells.writes.add(cell), &mut *cells.reads.add(cell)) };
                 if self.is_suspect(*write, *read, thread, kind) {
@@ -135,7 +136,7 @@ impl Race {
                     }
                 }
                 if kind.writes() {
-                    *write = new.flagged(kind.is_strong());
+                    *write = new.flagged(strong);
                 } else if kind == Kind::Read {
                     *read = self.read_after(*read, new, thread).flagged(uniform_read);
                 }
