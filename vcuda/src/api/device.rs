@@ -163,6 +163,7 @@ fn attribute_value(attribute: i32) -> Option<i32> {
         76 => device().capability.1,
         81 => shared_per_sm_bytes() as i32,
         87 => 2,
+        95 => 1, // cooperative launches
         97 => shared_opt_in_bytes() as i32,
         106 => MAX_CTAS as i32,
         111 => 1024, // reserved shared memory of a CTA

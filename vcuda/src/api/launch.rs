@@ -4,6 +4,7 @@ use std::ffi::c_void;
 
 use super::device::{MAX_THREADS, SHARED_BYTES};
 use super::module::{Function, FunctionHandle, function};
+use super::occupancy::resident_ctas;
 use super::stream::StreamHandle;
 use super::work::{KernelLaunch, Work, submit};
 use super::{Outcome, Status, context, export, list};
@@ -47,19 +48,19 @@ const BUFFER_POINTER: usize = 1;
 const BUFFER_SIZE: usize = 2;
 
 impl LaunchConfig {
-    /// The launch that it asks for. What only steers a GPU's scheduling or caches is accepted and
-    /// changes nothing.
+    /// The launch that it asks for, and whether it is cooperative. What only steers a GPU's scheduling or caches is
+    /// accepted and changes nothing.
     ///
     /// # Errors
     /// Attributes that are not supported.
-    pub fn launch(&self) -> Result<Launch, Status> {
-        let mut cluster = [1; 3];
+    pub fn launch(&self) -> Result<(Launch, bool), Status> {
+        let (mut cluster, mut cooperative) = ([1; 3], false);
         for attribute in list(self.attributes, self.attribute_count as usize)? {
             let [x, y, z, ..] = attribute.value;
             match attribute.id {
                 CLUSTER_DIMENSION => cluster = [x, y, z],
-                COOPERATIVE if x != 0 => cooperative(self.grid)?,
-                IGNORE | ACCESS_POLICY_WINDOW | COOPERATIVE | SYNCHRONIZATION_POLICY => {}
+                COOPERATIVE => cooperative = x != 0,
+                IGNORE | ACCESS_POLICY_WINDOW | SYNCHRONIZATION_POLICY => {}
                 CLUSTER_SCHEDULING_POLICY | PROGRAMMATIC_STREAM_SERIALIZATION | PRIORITY => {}
                 MEM_SYNC_DOMAIN_MAP
                 | MEM_SYNC_DOMAIN
@@ -71,17 +72,26 @@ impl LaunchConfig {
                 }
             }
         }
-        Ok(Launch { grid: self.grid, cluster, block: self.block, dynamic_shared_bytes: self.shared_bytes })
+        let (grid, block) = (self.grid, self.block);
+        Ok((Launch { grid, cluster, block, dynamic_shared_bytes: self.shared_bytes }, cooperative))
     }
 }
 
-/// CTAs run one after another: a grid-wide barrier is for one CTA only.
-fn cooperative(grid: [u32; 3]) -> Outcome {
-    if grid.iter().all(|&n| n == 1) {
-        return Ok(());
+impl KernelLaunch {
+    /// The same, cooperative.
+    ///
+    /// # Errors
+    /// The device has no room for all CTAs at once.
+    pub fn together(self) -> Result<KernelLaunch, Status> {
+        let function = function(self.function)?;
+        let ctas = self.launch.grid.iter().map(|&n| u64::from(n)).product::<u64>();
+        let most = resident_ctas(function, &self.launch)?;
+        if ctas > most {
+            eprintln!("vcuda: {}: {ctas} CTAs in a cooperative launch; {most} fit", function.kernel().name);
+            return Err(Status::CooperativeLaunchTooLarge);
+        }
+        Ok(KernelLaunch { cooperative: true, ..self })
     }
-    eprintln!("vcuda: a cooperative launch of more than one CTA is not supported");
-    Err(Status::NotSupported)
 }
 
 export! {
@@ -98,16 +108,17 @@ export! {
         stream: StreamHandle, params: *const *const c_void,
     ) {
         let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
-        cooperative(grid)?;
         let launch = Launch { grid, cluster: [1; 3], block, dynamic_shared_bytes: shared_bytes };
-        submit(stream, Work::Kernel(gather(handle, launch, params, std::ptr::null())?))
+        submit(stream, Work::Kernel(gather(handle, launch, params, std::ptr::null())?.together()?))
     }
     cuLaunchKernelEx(
         config: *const LaunchConfig, handle: FunctionHandle, params: *const *const c_void, extra: *const *const c_void,
     ) {
         // SAFETY: the caller's.
         let config = unsafe { config.as_ref() }.ok_or(Status::InvalidValue)?;
-        submit(config.stream, Work::Kernel(gather(handle, config.launch()?, params, extra)?))
+        let (launch, cooperative) = config.launch()?;
+        let launch = gather(handle, launch, params, extra)?;
+        submit(config.stream, Work::Kernel(if cooperative { launch.together()? } else { launch }))
     }
 }
 
@@ -157,7 +168,7 @@ pub fn gather(
     } else if !kernel.params.is_empty() {
         return Err(Status::InvalidValue);
     }
-    Ok(KernelLaunch { function: handle, launch, params: buffer, pointers: Vec::new() })
+    Ok(KernelLaunch { function: handle, launch, params: buffer, cooperative: false, pointers: Vec::new() })
 }
 
 fn validate(function: &Function, launch: &Launch) -> Outcome {

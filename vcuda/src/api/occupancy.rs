@@ -4,7 +4,7 @@ use super::device::{MAX_CTAS, MAX_SM_THREADS, MAX_THREADS, multiprocessors, shar
 use super::launch::LaunchConfig;
 use super::module::{Function, FunctionHandle, function};
 use super::{Outcome, Status, export, put};
-use crate::exec::cluster_shape;
+use crate::exec::{Launch, cluster_shape};
 
 /// Shared memory of a CTA of so many threads.
 type SharedOfThreads = unsafe extern "C" fn(i32) -> usize;
@@ -45,27 +45,43 @@ export! {
     cuOccupancyMaxPotentialClusterSize(ctas: *mut i32, handle: FunctionHandle, config: *const LaunchConfig) {
         // SAFETY: the caller's.
         let config = unsafe { config.as_ref() }.ok_or(Status::InvalidValue)?;
-        let fits = occupancy(function(handle)?, threads_of(config), config.shared_bytes as usize) > 0;
+        let fits = occupancy(function(handle)?, threads_of(config.block), config.shared_bytes as usize) > 0;
         // SAFETY: the caller's.
         unsafe { put(ctas, if fits { PORTABLE_CLUSTER } else { 0 }) }
     }
     cuOccupancyMaxActiveClusters(clusters: *mut i32, handle: FunctionHandle, config: *const LaunchConfig) {
         // SAFETY: the caller's.
         let config = unsafe { config.as_ref() }.ok_or(Status::InvalidValue)?;
-        let function = function(handle)?;
-        let shape = cluster_shape(function.kernel(), &config.launch()?).map_err(|what| {
-            eprintln!("vcuda: {what}");
-            Status::InvalidClusterSize
-        })?;
-        let per_sm = occupancy(function, threads_of(config), config.shared_bytes as usize);
-        let per_group = per_sm * CLUSTER_SMS / shape.iter().product::<u32>() as i32;
+        let count = active_clusters(function(handle)?, &config.launch()?.0)?;
         // SAFETY: the caller's.
-        unsafe { put(clusters, per_group * (multiprocessors() / CLUSTER_SMS)) }
+        unsafe { put(clusters, count.0 as i32) }
     }
 }
 
-fn threads_of(config: &LaunchConfig) -> i32 {
-    config.block.iter().map(|&n| u64::from(n)).product::<u64>().min(i32::MAX as u64) as i32
+fn threads_of(block: [u32; 3]) -> i32 {
+    block.iter().map(|&n| u64::from(n)).product::<u64>().min(i32::MAX as u64) as i32
+}
+
+/// Clusters of a launch that are on the device at once, and CTAs of each.
+fn active_clusters(function: &Function, launch: &Launch) -> Result<(u64, u64), Status> {
+    let shape = cluster_shape(function.kernel(), launch).map_err(|what| {
+        eprintln!("vcuda: {what}");
+        Status::InvalidClusterSize
+    })?;
+    let ctas = shape.iter().map(|&n| u64::from(n)).product();
+    let per_sm =
+        occupancy(function, threads_of(launch.block), launch.dynamic_shared_bytes as usize).max(0) as u64;
+    let (all, group) = (multiprocessors() as u64, CLUSTER_SMS as u64);
+    let clusters = if ctas == 1 { per_sm * all } else { per_sm * group / ctas * (all / group) };
+    Ok((clusters, ctas))
+}
+
+/// CTAs of a launch that are on the device at once.
+///
+/// # Errors
+/// A cluster that is not possible.
+pub fn resident_ctas(function: &Function, launch: &Launch) -> Result<u64, Status> {
+    active_clusters(function, launch).map(|(clusters, ctas)| clusters * ctas)
 }
 
 /// The block size with the most threads on a multiprocessor, the largest among equals, and the CTAs of

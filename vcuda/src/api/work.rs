@@ -9,7 +9,7 @@ use super::event::{self, EventHandle};
 use super::module::{FunctionHandle, function};
 use super::stream::StreamHandle;
 use super::{Outcome, Status, capture, context, device, profile};
-use crate::exec::{FaultKind, Launch, run_counted};
+use crate::exec::{FaultKind, Launch, Workspace, run_cooperative, run_counted};
 
 /// A `CUhostFn`.
 pub type HostFunction = unsafe extern "C" fn(*mut c_void);
@@ -39,6 +39,8 @@ pub struct KernelLaunch {
     pub function: FunctionHandle,
     pub launch: Launch,
     pub params: Vec<u8>,
+    /// All CTAs run together, and may wait for each other.
+    pub cooperative: bool,
     /// Pointers to the parameters, where `cuGraphKernelNodeGetParams` handed them out.
     pub pointers: Vec<*const c_void>,
 }
@@ -94,7 +96,13 @@ impl Work {
 impl KernelLaunch {
     fn run(&self) -> Outcome {
         let kernel = function(self.function)?.kernel();
-        let counted = run_counted(kernel, &self.launch, &self.params, &device().memory, &device().options);
+        let (memory, options) = (&device().memory, &device().options);
+        let counted = if self.cooperative {
+            let workspace = Workspace::new(memory).ok_or(Status::OutOfMemory)?;
+            run_cooperative(kernel, &self.launch, &self.params, memory, options, &workspace)
+        } else {
+            run_counted(kernel, &self.launch, &self.params, memory, options)
+        };
         counted.map(|counters| profile::record(kernel, &self.launch, &counters)).map_err(|fault| {
             eprintln!("vcuda: {}: {fault}", fault.kind.check());
             let status = match fault.kind {

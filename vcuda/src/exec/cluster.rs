@@ -21,6 +21,8 @@ const OFFSET_MASK: u64 = (1 << RANK_SHIFT) - 1;
 
 /// What the CTAs of a cluster share.
 pub struct Cluster {
+    /// Among the clusters that take turns.
+    pub number: u32,
     pub ctas: u32,
     /// Shared memory of the CTA of rank 0, and from one to the next.
     shared: *mut u8,
@@ -31,10 +33,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn new(launch: &Launch, seed: u64, shared: *mut u8, stride_bytes: usize) -> Cluster {
+    pub fn new(launch: &Launch, number: u32, seed: u64, shared: *mut u8, stride_bytes: usize) -> Cluster {
         let ctas = launch.cluster.iter().product();
         let engine = RefCell::new(Engine::new(seed));
-        Cluster { ctas, shared, stride_bytes, exited: Cell::new(0), engine }
+        Cluster { number, ctas, shared, stride_bytes, exited: Cell::new(0), engine }
     }
 
     /// Where a host pointer is in the cluster's shared memory.

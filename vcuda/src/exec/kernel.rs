@@ -56,6 +56,8 @@ pub enum Special {
     LaneMaskGe,
     DynamicSharedBytes,
     SharedBytes,
+    /// 32 bits of the address of a cooperative grid's workspace, from this one on.
+    Workspace(u32),
     /// Where the running function's variables begin in local memory: the kernel's at 0.
     Frame,
 }

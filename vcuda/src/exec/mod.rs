@@ -45,10 +45,12 @@ mod tensor_replace;
 mod uncommon;
 mod video;
 mod wgmma;
+mod workspace;
 
 pub use bulk::Kind;
 pub use cluster::shape as cluster_shape;
 pub use fault::{Fault, FaultKind, LoadError};
 pub use kernel::{Kernel, Param};
 pub use module::Module;
-pub use run::{Checks, Launch, Options, run, run_counted};
+pub use run::{Checks, Launch, Options, run, run_cooperative, run_counted};
+pub use workspace::Workspace;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::check::{Permutation, Watch};
+use super::check::{MOST_THREADS, Permutation, Watch};
 use super::cluster::{self, Cluster};
 use super::control::BUDGET;
 use super::fault::{Fault, FaultKind};
@@ -15,8 +15,9 @@ use super::op::{ALL, LANES, Warp};
 use super::pool;
 use super::print::Output;
 use super::profile::Counters;
-use super::schedule::run_warps;
+use super::schedule::{SPINS, Schedule, run_in_turn};
 use super::wgmma::{Panel, Pending};
+use super::workspace::Workspace;
 use crate::memory::Memory;
 
 /// Grid, cluster, block and dynamic shared memory of a launch.
@@ -89,6 +90,8 @@ pub struct Cta<'a> {
     pub index: [u32; 3],
     /// Its place in its cluster.
     pub rank: u32,
+    /// Its place among the CTAs that take turns: its rank, unless the launch is cooperative.
+    pub number: u32,
     pub cluster: &'a Cluster,
     pub watch: &'a RefCell<Watch>,
     pub counters: &'a RefCell<Counters>,
@@ -106,6 +109,16 @@ pub struct Common<'a> {
     options: &'a Options,
     pub start: Instant,
     pub output: Output,
+    /// CTAs, along each axis, that take turns on a host thread: a cluster, or all of a cooperative grid.
+    pub in_turn: [u32; 3],
+    /// Address of a cooperative grid's, or 0.
+    workspace: u64,
+}
+
+impl Common<'_> {
+    pub fn is_cooperative(&self) -> bool {
+        self.workspace != 0
+    }
 }
 
 /// Memory that nobody has written holds this: NaN as a float, far out of range as an index.
@@ -137,27 +150,67 @@ pub fn run_counted(
     memory: &Memory,
     options: &Options,
 ) -> Result<Counters, Fault> {
+    run_groups(kernel, launch, params, memory, options, 0)
+}
+
+/// A cooperative launch: all CTAs take turns on one host thread, so that they can wait for each other.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_cooperative(
+    kernel: &Kernel,
+    launch: &Launch,
+    params: &[u8],
+    memory: &Memory,
+    options: &Options,
+    workspace: &Workspace,
+) -> Result<Counters, Fault> {
+    run_groups(kernel, launch, params, memory, options, workspace.address)
+}
+
+/// Runs a grid in groups of CTAs that take turns: clusters, or all where there is a workspace.
+fn run_groups(
+    kernel: &Kernel,
+    launch: &Launch,
+    params: &[u8],
+    memory: &Memory,
+    options: &Options,
+    workspace: u64,
+) -> Result<Counters, Fault> {
     let _running = memory.running();
     let total = Mutex::new(Counters::new(kernel));
     let cluster = cluster::shape(kernel, launch)
         .map_err(|message| Fault { kind: FaultKind::IllegalInstruction, message })?;
     let launch = &Launch { cluster, ..*launch };
-    let (clusters, next, failed) = (launch.clusters(), AtomicUsize::new(0), AtomicBool::new(false));
+    let in_turn = if workspace == 0 { cluster } else { launch.grid };
+    let groups = if workspace == 0 { launch.clusters() } else { 1 };
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let fault: Mutex<Option<(usize, Fault)>> = Mutex::new(None);
-    let common = Common { memory, options, start: Instant::now(), output: Output::default() };
-    let order = options.is_unkind().then(|| Permutation::new(clusters, options.seed));
+    let common =
+        Common { memory, options, start: Instant::now(), output: Output::default(), in_turn, workspace };
+    let ctas_in_turn = in_turn.iter().map(|&n| n as usize).product();
+    let order = options.is_unkind().then(|| Permutation::new(groups, options.seed));
+    let threads_in_turn = (launch.threads() as usize).next_multiple_of(LANES) * ctas_in_turn;
+    let mut checks = options.checks;
+    if checks.race && threads_in_turn > MOST_THREADS {
+        eprintln!(
+            "vcuda: {}: no races are looked for in a cooperative grid of {threads_in_turn} threads; \
+             {MOST_THREADS} are the most",
+            kernel.name
+        );
+        checks.race = false;
+    }
     let work = || {
-        let mut worker = Worker::new(kernel, launch, params);
-        let threads = worker.warps * LANES * launch.ctas_per_cluster();
-        let watch = RefCell::new(Watch::new(memory, options.checks, threads));
+        let mut worker = Worker::new(kernel, launch, params, ctas_in_turn);
+        let watch = RefCell::new(Watch::new(memory, checks, threads_in_turn));
         let counters = RefCell::new(Counters::new(kernel));
         while !failed.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= clusters {
+            if number >= groups {
                 break;
             }
             let number = order.as_ref().map_or(number, |order| order.at(number));
-            if let Err(error) = worker.run_cluster(number, kernel, launch, (&watch, &counters), &common) {
+            if let Err(error) = worker.run_group(number, kernel, launch, (&watch, &counters), &common) {
                 failed.store(true, Ordering::Relaxed);
                 let mut first = fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 if first.as_ref().is_none_or(|(lowest, _)| number < *lowest) {
@@ -171,7 +224,7 @@ pub fn run_counted(
     // One CTA after the other where races are looked for: every finding is the same in every run.
     let serial = options.checks.race.then(|| memory.shadow.serial.lock());
     let threads = if serial.is_some() { 1 } else { options.threads };
-    pool::run(threads.min(clusters), &work);
+    pool::run(threads.min(groups), &work);
     common.output.flush();
     match fault.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         Some((_, fault)) => Err(fault),
@@ -184,7 +237,7 @@ pub fn run_counted(
 #[repr(align(128))]
 struct Slot(#[allow(dead_code)] [u32; LANES]);
 
-/// A host thread's room for a cluster of CTAs: registers, predicates, shared and local memory.
+/// A host thread's room for the CTAs that take turns: registers, predicates, shared and local memory.
 struct Worker {
     /// Of one CTA; those of the next follow.
     warps: usize,
@@ -199,9 +252,9 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(kernel: &Kernel, launch: &Launch, params: &[u8]) -> Worker {
+    fn new(kernel: &Kernel, launch: &Launch, params: &[u8], ctas: usize) -> Worker {
         let warps = (launch.threads() as usize).div_ceil(LANES);
-        let all_warps = warps * launch.ctas_per_cluster();
+        let all_warps = warps * ctas;
         // Without dynamic shared memory it ends where the last variable does, to the byte.
         let shared_bytes = match launch.dynamic_shared_bytes {
             0 => kernel.static_shared_bytes,
@@ -215,7 +268,7 @@ impl Worker {
             regs: vec![poison; all_warps * kernel.slots],
             preds: vec![0; all_warps * kernel.preds],
             params: vec![poison; params.len().div_ceil(size_of::<Slot>())],
-            shared: vec![poison; shared_slots_per_cta * launch.ctas_per_cluster()],
+            shared: vec![poison; shared_slots_per_cta * ctas],
             shared_bytes,
             shared_slots_per_cta,
             local: vec![poison; all_warps * local_slots_per_warp],
@@ -256,7 +309,8 @@ impl Worker {
         }
     }
 
-    fn run_cluster(
+    /// Runs the CTAs that take turns, which are the group of this number.
+    fn run_group(
         &mut self,
         number: usize,
         kernel: &Kernel,
@@ -264,35 +318,45 @@ impl Worker {
         (watch, counters): (&RefCell<Watch>, &RefCell<Counters>),
         common: &Common,
     ) -> Result<(), Fault> {
-        let Common { memory, options, .. } = *common;
+        let Common { memory, options, in_turn, .. } = *common;
         self.shared.fill(Slot([u32::from_ne_bytes([POISON; 4]); LANES]));
-        let [nx, ny, _] = std::array::from_fn(|axis| (launch.grid[axis] / launch.cluster[axis]) as usize);
-        let place = [number % nx, number / nx % ny, number / nx / ny].map(|i| i as u32);
         let stride_bytes = self.shared_slots_per_cta * size_of::<Slot>();
         let seed = options.seed.wrapping_add(number as u64);
         let local = (self.local.as_ptr() as usize, self.local.len() * size_of::<Slot>());
         let shared = (self.shared.as_ptr() as usize, self.shared.len() * size_of::<Slot>());
-        watch.borrow_mut().begin(seed, place, shared, local, kernel.granule_bytes);
-        let cluster = Cluster::new(launch, seed, self.shared.as_mut_ptr().cast(), stride_bytes);
-        let [cx, cy, _] = launch.cluster;
-        let ctas: Vec<Cta> = (0..launch.ctas_per_cluster() as u32)
-            .map(|rank| {
-                let inside = [rank % cx, rank / cx % cy, rank / cx / cy];
+        let groups: [u32; 3] = std::array::from_fn(|axis| launch.grid[axis] / in_turn[axis]);
+        let group = at(number as u32, groups);
+        watch.borrow_mut().begin(seed, group, shared, local, kernel.granule_bytes);
+        let (all_shared, slots) = (self.shared.as_mut_ptr(), self.shared_slots_per_cta);
+        // SAFETY: each CTA has its own part of the array.
+        let shared_of = |place: usize| unsafe { all_shared.add(place * slots) }.cast();
+        let clusters_in_turn: [u32; 3] = std::array::from_fn(|axis| in_turn[axis] / launch.cluster[axis]);
+        let ctas_per_cluster = launch.ctas_per_cluster();
+        let clusters: Vec<Cluster> = (0..clusters_in_turn.iter().product())
+            .map(|number| {
+                let shared = shared_of(number as usize * ctas_per_cluster);
+                Cluster::new(launch, number, seed.wrapping_add(number.into()), shared, stride_bytes)
+            })
+            .collect();
+        let ctas: Vec<Cta> = (0..clusters.len() * ctas_per_cluster)
+            .map(|place| {
+                let cluster = &clusters[place / ctas_per_cluster];
+                let rank = (place % ctas_per_cluster) as u32;
+                let (outside, inside) = (at(cluster.number, clusters_in_turn), at(rank, launch.cluster));
+                let [x, y, z] =
+                    std::array::from_fn(|axis| outside[axis] * launch.cluster[axis] + inside[axis]);
                 Cta {
                     kernel,
                     memory,
                     params: self.params.as_mut_ptr().cast(),
-                    // SAFETY: each CTA has its own part of the array.
-                    shared: unsafe {
-                        self.shared.as_mut_ptr().add(rank as usize * self.shared_slots_per_cta)
-                    }
-                    .cast(),
+                    shared: shared_of(place),
                     shared_bytes: self.shared_bytes,
                     launch,
                     options,
-                    index: std::array::from_fn(|axis| place[axis] * launch.cluster[axis] + inside[axis]),
+                    index: [x + group[0] * in_turn[0], y + group[1] * in_turn[1], z + group[2] * in_turn[2]],
                     rank,
-                    cluster: &cluster,
+                    number: x + in_turn[0] * (y + in_turn[1] * z),
+                    cluster,
                     watch,
                     counters,
                     common,
@@ -304,8 +368,8 @@ impl Worker {
             .collect();
         let threads = launch.threads() as usize;
         let mut warps = Vec::with_capacity(ctas.len() * self.warps);
-        for cta in &ctas {
-            self.specials(kernel, cta);
+        for (place, cta) in ctas.iter().enumerate() {
+            self.specials(kernel, cta, place);
             for index in 0..self.warps {
                 let live = (threads - index * LANES).min(LANES);
                 let active = if live == LANES { ALL } else { (1 << live) - 1 };
@@ -331,7 +395,7 @@ impl Worker {
                     cluster_arrived: 0,
                     cluster_owed: 0,
                     missed: None,
-                    budget: BUDGET,
+                    budget: if common.is_cooperative() { SPINS } else { BUDGET },
                     range: (1, 1),
                     calls: Vec::new(),
                     cta,
@@ -340,11 +404,17 @@ impl Worker {
                 });
             }
         }
-        run_warps(&mut warps, &cluster, threads as u32, options.is_unkind().then_some(seed))
+        let order = options.is_unkind().then_some(seed);
+        let schedules =
+            warps.chunks_mut(ctas_per_cluster * self.warps).zip(&clusters).map(|(warps, cluster)| {
+                let order = order.map(|seed| seed.wrapping_add(cluster.number.into()));
+                Schedule::new(warps, cluster, threads as u32, order)
+            });
+        run_in_turn(schedules.collect(), order)
     }
 
-    /// The registers that differ from warp to warp or from CTA to CTA.
-    fn specials(&mut self, kernel: &Kernel, cta: &Cta) {
+    /// The registers that differ from warp to warp or from CTA to CTA, of the CTA at this place in the arrays.
+    fn specials(&mut self, kernel: &Kernel, cta: &Cta, place: usize) {
         let launch = cta.launch;
         let [bx, by, _] = launch.block;
         let shared_bytes = self.shared_bytes as u64;
@@ -353,7 +423,7 @@ impl Worker {
         for warp in 0..self.warps {
             for &(special, slot) in &kernel.specials {
                 let thread = |lane: usize| (warp * LANES + lane) as u32;
-                self.fill(kernel, cta.rank as usize * self.warps + warp, slot, false, |lane| {
+                self.fill(kernel, place * self.warps + warp, slot, false, |lane| {
                     let below = (1u64 << lane) - 1;
                     match special {
                         Special::Tid(0) => (thread(lane) % bx).into(),
@@ -379,12 +449,18 @@ impl Worker {
                         Special::LaneMaskGe => !below,
                         Special::DynamicSharedBytes => launch.dynamic_shared_bytes.into(),
                         Special::SharedBytes => shared_bytes,
+                        Special::Workspace(shift) => cta.common.workspace >> shift & 0xffff_ffff,
                         Special::Frame => 0,
                     }
                 });
             }
         }
     }
+}
+
+/// The place of number `n` in a box, the first axis fastest.
+fn at(n: u32, [x, y, _]: [u32; 3]) -> [u32; 3] {
+    [n % x, n / x % y, n / x / y]
 }
 
 fn self_warps(launch: &Launch) -> u64 {

@@ -1,5 +1,5 @@
 //! Runs the warps of a cluster's CTAs in turn until all have exited: barriers, deadlocks, and the time
-//! when the engine's pending work lands.
+//! when the engine's pending work lands. The clusters of a cooperative grid take turns too.
 
 use std::mem::take;
 
@@ -28,6 +28,9 @@ const PATIENCE: u32 = 16;
 /// Rounds in which every warp only waited in vain, with no work to land: nobody will ever come.
 const DEADLOCK: u32 = 10_000;
 
+/// Backward branches of a turn where a loop may wait for another CTA.
+pub const SPINS: u32 = 256;
+
 /// A CTA's barriers and its threads that have not exited.
 struct Barriers {
     arrived: [u32; 16],
@@ -36,28 +39,72 @@ struct Barriers {
     live: u32,
 }
 
-/// Runs the warps of all CTAs, `threads` each. Threads are counted at barriers, so that lanes of one warp
-/// may reach it on different paths, as on Volta and later. `order`: the seed of the warps' turns, which are
-/// theirs by number otherwise.
-pub fn run_warps(
-    warps: &mut [Warp],
-    cluster: &Cluster,
-    threads: u32,
-    order: Option<u64>,
-) -> Result<(), Fault> {
-    let new = || Barriers { arrived: [0; 16], wanted: [0; 16], votes: [0; 16], live: threads };
-    let mut barriers: Vec<Barriers> = (0..cluster.ctas).map(|_| new()).collect();
-    let warps_per_cta = warps.len() / barriers.len();
-    let (mut cluster_arrived, mut vain_rounds, mut lost_rounds) = (0, 0, 0);
-    let mut turns: Vec<usize> = (0..warps.len()).collect();
+/// The warps of a cluster, and how far they are.
+pub struct Schedule<'a, 'c> {
+    warps: &'a mut [Warp<'c>],
+    cluster: &'c Cluster,
+    /// Of each CTA.
+    barriers: Vec<Barriers>,
+    cluster_arrived: u32,
+    vain_rounds: u32,
+    lost_rounds: u32,
+    /// Whose turn comes when, and what shuffles it.
+    turns: Vec<usize>,
+    random: Option<Random>,
+}
+
+/// Runs clusters to their end, a round of each in turn. `order`: the seed of their turns, which are theirs by number
+/// otherwise.
+pub fn run_in_turn(mut clusters: Vec<Schedule>, order: Option<u64>) -> Result<(), Fault> {
     let mut random = order.map(Random::new);
-    loop {
+    while !clusters.is_empty() {
+        if let Some(random) = &mut random {
+            random.shuffle(&mut clusters);
+        }
+        let mut i = 0;
+        while i < clusters.len() {
+            match clusters[i].round()? {
+                true => drop(clusters.remove(i)),
+                false => i += 1,
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<'a, 'c> Schedule<'a, 'c> {
+    /// For the warps of a cluster's CTAs, `threads` each. Threads are counted at barriers, so that lanes of one warp
+    /// may reach it on different paths, as on Volta and later. `order`: the seed of the warps' turns, which are
+    /// theirs by number otherwise.
+    pub fn new(
+        warps: &'a mut [Warp<'c>],
+        cluster: &'c Cluster,
+        threads: u32,
+        order: Option<u64>,
+    ) -> Schedule<'a, 'c> {
+        let new = || Barriers { arrived: [0; 16], wanted: [0; 16], votes: [0; 16], live: threads };
+        Schedule {
+            barriers: (0..cluster.ctas).map(|_| new()).collect(),
+            cluster_arrived: 0,
+            vain_rounds: 0,
+            lost_rounds: 0,
+            turns: (0..warps.len()).collect(),
+            random: order.map(Random::new),
+            warps,
+            cluster,
+        }
+    }
+
+    /// A turn of each warp, until it waits; whether all have exited.
+    fn round(&mut self) -> Result<bool, Fault> {
+        let Schedule { warps, cluster, barriers, cluster_arrived, turns, random, .. } = self;
+        let warps_per_cta = warps.len() / barriers.len();
         let (mut ran, mut in_vain, mut loops, mut pauses) = (false, true, false, false);
         let before = cluster.engine.borrow().changes();
-        if let Some(random) = &mut random {
-            random.shuffle(&mut turns);
+        if let Some(random) = random {
+            random.shuffle(turns);
         }
-        for &i in &turns {
+        for &i in turns.iter() {
             let rank = i / warps_per_cta;
             loop {
                 if warps[i].active == 0 && !warps[i].resume() {
@@ -74,7 +121,7 @@ pub fn run_warps(
                         let arrives = warp.cta.kernel.ops[warp.pc].imm == ARRIVE;
                         if arrives {
                             warp.meet_cluster(true, warp.mask);
-                            cluster_arrived += warp.mask.count_ones();
+                            *cluster_arrived += warp.mask.count_ones();
                             warp.cluster_arrived |= warp.mask;
                         }
                         warp.pass(!arrives, CLUSTER);
@@ -87,14 +134,16 @@ pub fn run_warps(
                     }
                     Stop::Yield => {
                         loops = true;
+                        if warps[i].cta.common.is_cooperative() {
+                            warps[i].budget = SPINS;
+                        }
                         break;
                     }
                     Stop::Fault => return Err(warps[i].take_fault()),
                 }
                 in_vain = false;
                 // An exit may complete a barrier that waits for all who are left.
-                let done =
-                    barriers[rank].complete(&mut warps[rank * warps_per_cta..][..warps_per_cta], cluster);
+                let done = barriers[rank].complete(&mut warps[rank * warps_per_cta..][..warps_per_cta]);
                 if barriers[rank].live == 0 && cluster.exited.get() >> rank & 1 == 0 {
                     cluster.exited.set(cluster.exited.get() | 1 << rank);
                     cluster.engine.borrow_mut().exit(warps[i].cta)?;
@@ -103,8 +152,8 @@ pub fn run_warps(
                     cluster.engine.borrow_mut().proxy.order();
                 }
                 let live: u32 = barriers.iter().map(|cta| cta.live).sum();
-                if cluster_arrived > 0 && cluster_arrived >= live {
-                    cluster_arrived = 0;
+                if *cluster_arrived > 0 && *cluster_arrived >= live {
+                    *cluster_arrived = 0;
                     cluster.engine.borrow_mut().proxy.order();
                     for warp in warps.iter_mut() {
                         warp.cluster_arrived = 0;
@@ -117,21 +166,22 @@ pub fn run_warps(
             }
         }
         if warps.iter().all(|warp| warp.dead == ALL) {
-            return Ok(());
+            return Ok(true);
         }
         if in_vain && pauses && !loops {
-            continue; // a warp's turn has ended before it has shown whether it gets anywhere
+            return Ok(false); // a warp's turn has ended before it has shown whether it gets anywhere
         }
         let vain = in_vain && cluster.engine.borrow().changes() == before;
-        vain_rounds = if vain { vain_rounds + 1 } else { 0 };
-        lost_rounds = if vain && !loops { lost_rounds + 1 } else { 0 };
-        if !ran || vain_rounds >= PATIENCE {
+        self.vain_rounds = if vain { self.vain_rounds + 1 } else { 0 };
+        self.lost_rounds = if vain && !loops { self.lost_rounds + 1 } else { 0 };
+        if !ran || self.vain_rounds >= PATIENCE {
             if cluster.engine.borrow_mut().land_one(warps[0].cta)? {
-                (vain_rounds, lost_rounds) = (0, 0);
-            } else if !ran || lost_rounds >= DEADLOCK {
+                (self.vain_rounds, self.lost_rounds) = (0, 0);
+            } else if !ran || self.lost_rounds >= DEADLOCK {
                 return Err(deadlock(warps, cluster));
             }
         }
+        Ok(false)
     }
 }
 
@@ -159,12 +209,12 @@ impl Barriers {
     }
 
     /// Lets the CTA's warps go on from barriers that all have reached; whether there are any.
-    fn complete(&mut self, warps: &mut [Warp], cluster: &Cluster) -> bool {
+    fn complete(&mut self, warps: &mut [Warp]) -> bool {
         let mut any = false;
         for id in 0..16 {
             let need = if self.wanted[id] == 0 { self.live } else { self.wanted[id] };
             if self.arrived[id] > 0 && self.arrived[id] >= need {
-                order::barrier_done(warps, cluster, id as u32, self.live);
+                order::barrier_done(warps, id as u32, self.live);
                 let (threads, votes) = (take(&mut self.arrived[id]), take(&mut self.votes[id]));
                 warps.iter_mut().for_each(|warp| warp.release(id as u32, votes, threads));
                 any = true;

@@ -31,7 +31,7 @@ pub fn context() -> Arc<CudaContext> {
     CudaContext::new(0).expect("a context")
 }
 
-/// A module of the tests' kernels.
+/// A module, of the tests' kernels if it is [`Module::load`]ed.
 pub struct Module(pub sys::CUmodule);
 
 // SAFETY: modules belong to no thread.
@@ -41,7 +41,11 @@ unsafe impl Sync for Module {}
 
 impl Module {
     pub fn load() -> Module {
-        let text = CString::new(ptx()).expect("PTX without NUL");
+        Module::of(&ptx())
+    }
+
+    pub fn of(text: &str) -> Module {
+        let text = CString::new(text).expect("PTX without NUL");
         // SAFETY: a C string of PTX.
         Module(unsafe { result::module::load_data(text.as_ptr().cast()) }.expect("the kernels load"))
     }

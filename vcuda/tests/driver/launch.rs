@@ -60,7 +60,7 @@ fn launch_attributes_are_accepted_or_refused() {
         (Id::CU_LAUNCH_ATTRIBUTE_PRIORITY, [1, 0, 0], CUresult::CUDA_SUCCESS),
         (Id::CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN, [1, 0, 0], CUresult::CUDA_SUCCESS),
         (Id::CU_LAUNCH_ATTRIBUTE_COOPERATIVE, [0, 0, 0], CUresult::CUDA_SUCCESS),
-        (Id::CU_LAUNCH_ATTRIBUTE_COOPERATIVE, [1, 0, 0], CUresult::CUDA_ERROR_NOT_SUPPORTED),
+        (Id::CU_LAUNCH_ATTRIBUTE_COOPERATIVE, [1, 0, 0], CUresult::CUDA_SUCCESS),
         (cluster, [2, 1, 1], CUresult::CUDA_SUCCESS),
         (cluster, [3, 1, 1], CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE),
         (Id::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT, [0, 0, 0], CUresult::CUDA_ERROR_NOT_SUPPORTED),

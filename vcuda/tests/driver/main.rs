@@ -2,6 +2,7 @@
 
 mod capture;
 mod client;
+mod cooperative;
 mod graph;
 mod kernels;
 mod launch;

@@ -8,6 +8,8 @@ pub struct Record(u64);
 
 const THREAD_SHIFT: u32 = 18;
 const THREAD_MASK: u64 = 0x3fff;
+/// Threads that a record can tell apart.
+pub const MOST_THREADS: usize = THREAD_MASK as usize + 1;
 const PC_MASK: u64 = 0x1_ffff;
 
 impl Record {

@@ -54,7 +54,7 @@ pub struct Clocks {
 }
 
 /// Keys below this are barriers of the cluster; the others are addresses.
-const FIRST_ADDRESS: usize = 4096;
+const FIRST_ADDRESS: usize = 1 << 20;
 
 impl Clocks {
     /// For a launch at time `now` with so many threads a cluster.

@@ -26,6 +26,7 @@ use super::fault::FaultKind;
 use super::op::{ALL, Body, Flow, LANES, Op, Warp};
 use crate::memory::Memory;
 use cell::Cells;
+pub use cell::MOST_THREADS;
 use clock::Clocks;
 use init::Written;
 use place::Place;
@@ -287,10 +288,10 @@ impl Warp<'_> {
         }
     }
 
-    /// The number of lane 0 among the cluster's threads.
+    /// The number of lane 0 among the threads that take turns.
     fn first_thread(&self) -> usize {
         let warps = (self.cta.launch.threads() as usize).div_ceil(LANES);
-        (self.cta.rank as usize * warps + self.index as usize) * LANES
+        (self.cta.number as usize * warps + self.index as usize) * LANES
     }
 
     /// Whether two lanes are about to store the same: the store is the next operation.

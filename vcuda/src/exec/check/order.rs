@@ -6,7 +6,6 @@
 //! scope count only for words in shared memory. The reader needs no fence: the usual counter of finished CTAs
 //! has none there.
 
-use super::super::cluster::Cluster;
 use super::super::fault::{Fault, FaultKind};
 use super::super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 use super::clock::Clocks;
@@ -45,8 +44,9 @@ impl Body for Fence {
 
 /// Keys of what has no address.
 const WARP: usize = 1;
-const CLUSTER: usize = 2;
 const BARRIERS: usize = 16;
+/// A CTA has 16 of them, and a cluster one.
+const PER_CTA: u32 = 17;
 
 /// What a strong access orders.
 #[cold]
@@ -96,14 +96,15 @@ impl Warp<'_> {
 
     /// Lanes arrive at the cluster's barrier, or go on from it.
     pub fn meet_cluster(&mut self, arrives: bool, mask: u32) {
+        let key = BARRIERS + (self.cta.cluster.number * PER_CTA + 16) as usize;
         match arrives {
-            true => self.publish(CLUSTER as *const u8, mask),
-            false => self.observe(CLUSTER as *const u8, mask),
+            true => self.publish(key as *const u8, mask),
+            false => self.observe(key as *const u8, mask),
         }
     }
 
     fn barrier_key(&self, id: u32) -> usize {
-        BARRIERS + (self.cta.rank * 16 + id) as usize
+        BARRIERS + (self.cta.number * PER_CTA + id) as usize
     }
 
     /// The lanes of the mask come to barrier `id` for `count` threads (0: all): an error where the ISA
@@ -154,7 +155,7 @@ impl Warp<'_> {
 }
 
 /// All have come to barrier `id` of a CTA with these warps.
-pub fn barrier_done(warps: &[Warp], cluster: &Cluster, id: u32, live: u32) {
+pub fn barrier_done(warps: &[Warp], id: u32, live: u32) {
     let cta = warps[0].cta;
     let mut watch = cta.watch.borrow_mut();
     let Some(clocks) = watch.clocks() else { return };
@@ -163,7 +164,7 @@ pub fn barrier_done(warps: &[Warp], cluster: &Cluster, id: u32, live: u32) {
         warp.blocked.iter().filter(|&&(_, at)| at == id).fold(0, |mask, (group, _)| mask | group.mask)
     };
     let count: u32 = warps.iter().map(|warp| waiting(warp).count_ones()).sum();
-    if cluster.ctas == 1 && count == live && !clocks.knows(key) {
+    if cta.common.in_turn == [1; 3] && count == live && !clocks.knows(key) {
         return clocks.join_all();
     }
     for warp in warps.iter().filter(|warp| waiting(warp) != 0) {

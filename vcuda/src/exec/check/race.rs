@@ -224,7 +224,7 @@ impl Race {
         let (kernel, launch) = (warp.cta.kernel, warp.cta.launch);
         let place = if is_shared { Place::Shared } else { Place::Global };
         let per_cta = (launch.threads() as usize).next_multiple_of(LANES);
-        let (rank, thread) = (other.thread() / per_cta, other.thread() % per_cta);
+        let (number, thread) = (other.thread() / per_cta, other.thread() % per_cta);
         let [bx, by, _] = launch.block.map(|n| n as usize);
         let name = format!("[{}, {}, {}]", thread % bx, thread / bx % by, thread / bx / by);
         let line = kernel.ops.get(other.pc()).map_or(0, |op| op.line);
@@ -232,8 +232,8 @@ impl Race {
         let own = other.thread() == warp.first_thread() + lane && !self.clocks.is_foreign(other);
         let who = match () {
             () if own => "another thread".to_string(),
-            () if self.clocks.is_foreign(other) || rank != warp.cta.rank as usize => {
-                format!("thread {name} of CTA {:?}", self.cta(other, rank, launch.cluster))
+            () if self.clocks.is_foreign(other) || number != warp.cta.number as usize => {
+                format!("thread {name} of CTA {:?}", self.cta(other, number, warp.cta.common.in_turn))
             }
             () => format!("thread {name}"),
         };
@@ -252,10 +252,10 @@ impl Race {
     }
 
     /// The CTA of an access.
-    fn cta(&self, record: Record, rank: usize, [cx, cy, cz]: [u32; 3]) -> [u32; 3] {
+    fn cta(&self, record: Record, number: usize, [cx, cy, cz]: [u32; 3]) -> [u32; 3] {
         let next = self.clusters.partition_point(|&(start, _)| start <= record.stamp());
         let place = self.clusters.get(next.wrapping_sub(1)).map_or([0; 3], |&(_, place)| place);
-        let rank = rank as u32;
-        [place[0] * cx + rank % cx, place[1] * cy + rank / cx % cy, place[2] * cz + rank / cx / cy]
+        let number = number as u32;
+        [place[0] * cx + number % cx, place[1] * cy + number / cx % cy, place[2] * cz + number / cx / cy]
     }
 }

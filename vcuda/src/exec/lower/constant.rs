@@ -74,6 +74,8 @@ impl Lower<'_> {
             "lanemask_gt" => Special::LaneMaskGt,
             "lanemask_ge" => Special::LaneMaskGe,
             "dynamic_smem_size" => Special::DynamicSharedBytes,
+            "envreg1" => Special::Workspace(32),
+            "envreg2" => Special::Workspace(0),
             "total_smem_size" | "aggr_smem_size" => Special::SharedBytes,
             _ => return Err(format!("special register %{name} is not supported")),
         };
@@ -96,9 +98,10 @@ impl Lower<'_> {
 }
 
 /// Special registers that are the same everywhere here: every CTA is on the one multiprocessor of the one
-/// grid, no shared memory is reserved, and nothing is counted or set from outside.
+/// grid, no shared memory is reserved, and nothing is counted or set from outside but a grid's workspace.
 fn fixed(name: &str) -> Option<u64> {
     match name {
+        "envreg1" | "envreg2" => None,
         "nsmid" => Some(1),
         "smid" | "gridid" | "current_graph_exec" => Some(0),
         _ if name.starts_with("reserved_smem_offset") => Some(0),
