@@ -2,6 +2,7 @@
 //! a plain one.
 
 use std::collections::BTreeMap;
+use std::os::fd::RawFd;
 use std::sync::{PoisonError, RwLock};
 
 use crate::exec::Checks;
@@ -28,8 +29,8 @@ pub struct Memory {
 
 #[derive(Default)]
 struct State {
-    /// Live allocations: start to end.
-    live: BTreeMap<u64, u64>,
+    /// Live allocations, by their start.
+    live: BTreeMap<u64, Block>,
     /// Free address ranges: start to end, page by page.
     free: BTreeMap<usize, usize>,
     used_bytes: usize,
@@ -38,14 +39,26 @@ struct State {
     freed: Vec<(usize, usize)>,
 }
 
+/// A live allocation, and how many bytes of the device's it takes: none if it is a file's.
+struct Block {
+    end: u64,
+    used_bytes: usize,
+}
+
 impl State {
-    /// Makes an address range inaccessible, and free.
-    fn give_back(&mut self, start: usize, pages: usize) {
-        // SAFETY: these pages were this allocation's alone; the host gets their memory back.
-        unsafe {
-            libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED);
-            libc::mprotect(start as *mut _, pages, libc::PROT_NONE);
+    /// Takes pages and the guard behind them out of the free ranges.
+    fn take(&mut self, pages: usize) -> Option<usize> {
+        let span = pages.checked_add(GUARD_BYTES)?;
+        let (&start, &end) = self.free.iter().find(|&(start, end)| end - start >= span)?;
+        self.free.remove(&start);
+        if start + span < end {
+            self.free.insert(start + span, end);
         }
+        Some(start)
+    }
+
+    /// Puts what [`State::take`] gave back.
+    fn put_back(&mut self, start: usize, pages: usize) {
         let (mut from, mut to) = (start, start + pages + GUARD_BYTES);
         if let Some((&before, &before_end)) = self.free.range(..from).next_back()
             && before_end == from
@@ -57,6 +70,16 @@ impl State {
             to = after_end;
         }
         self.free.insert(from, to);
+    }
+
+    /// Makes an address range inaccessible, and free.
+    fn give_back(&mut self, start: usize, pages: usize) {
+        // SAFETY: these pages were this allocation's alone; the host gets their memory back.
+        unsafe {
+            libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED);
+            libc::mprotect(start as *mut _, pages, libc::PROT_NONE);
+        }
+        self.put_back(start, pages);
     }
 }
 
@@ -117,44 +140,70 @@ impl Memory {
     /// A new allocation's address; `None` when the device, or the host, has no room for it.
     pub fn alloc(&self, bytes: usize) -> Option<u64> {
         let pages = bytes.max(1).checked_next_multiple_of(PAGE_BYTES)?;
-        let span = pages.checked_add(GUARD_BYTES)?;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if state.used_bytes.checked_add(pages)? > self.capacity_bytes {
             return None;
         }
-        let (start, end) =
-            state.free.iter().map(|(&start, &end)| (start, end)).find(|(start, end)| end - start >= span)?;
+        let start = state.take(pages)?;
         // SAFETY: inside our reservation, and no live allocation is there.
         let ok = unsafe { libc::mprotect(start as *mut _, pages, libc::PROT_READ | libc::PROT_WRITE) };
         if ok != 0 {
+            state.put_back(start, pages);
             return None;
-        }
-        state.free.remove(&start);
-        if start + span < end {
-            state.free.insert(start + span, end);
         }
         state.used_bytes += pages;
         // The allocation ends where its bytes end, so that an overrun is seen to the byte.
-        state.live.insert(start as u64, (start + bytes.max(1)) as u64);
+        state.live.insert(start as u64, Block { end: (start + bytes.max(1)) as u64, used_bytes: pages });
         debug_assert!(start.is_multiple_of(ALIGN_BYTES));
         Some(start as u64)
+    }
+
+    /// Where `bytes` of a file from `offset` on are mapped, shared with whoever else has it; `None` when the host
+    /// does not map it. The file has as many.
+    pub fn map(&self, fd: RawFd, offset: u64, bytes: usize) -> Option<u64> {
+        let before = offset as usize % PAGE_BYTES;
+        let pages = bytes.checked_add(before)?.checked_next_multiple_of(PAGE_BYTES)?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let start = state.take(pages)?;
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+        let offset = offset as i64 - before as i64;
+        // SAFETY: inside our reservation, and no live allocation is there.
+        let mapped = unsafe { libc::mmap(start as *mut _, pages, access, flags, fd, offset) };
+        if mapped == libc::MAP_FAILED {
+            state.put_back(start, pages);
+            return None;
+        }
+        let address = (start + before) as u64;
+        state.live.insert(address, Block { end: address + bytes as u64, used_bytes: 0 });
+        self.mark_written(address, bytes);
+        Some(address)
     }
 
     /// Gives an allocation back; false if none begins there.
     pub fn free(&self, address: u64) -> bool {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(end) = state.live.remove(&address) else { return false };
-        let start = address as usize;
+        let Some(Block { end, used_bytes }) = state.live.remove(&address) else { return false };
+        let start = address as usize / PAGE_BYTES * PAGE_BYTES;
         let pages = (end as usize - start).next_multiple_of(PAGE_BYTES);
         if let Some(written) = &self.shadow.written {
             written.clear(start - self.base, pages);
         }
-        state.used_bytes -= pages;
+        state.used_bytes -= used_bytes;
+        // SAFETY: these pages were this allocation's alone.
+        unsafe {
+            if used_bytes > 0 {
+                libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED); // the host gets its memory back
+            } else {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+                let access = libc::PROT_READ | libc::PROT_WRITE;
+                if libc::mmap(start as *mut _, pages, access, flags, -1, 0) == libc::MAP_FAILED {
+                    return true; // still the file's: nobody may have these addresses again
+                }
+            }
+        }
         if state.launches == 0 {
             state.give_back(start, pages);
         } else {
-            // SAFETY: these pages were this allocation's alone; the host gets their memory back.
-            unsafe { libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED) };
             state.freed.push((start, pages));
         }
         true
@@ -190,7 +239,7 @@ impl Memory {
     /// Start and end of the live allocation that an address is in.
     pub fn range_of(&self, address: u64) -> Option<(u64, u64)> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let (&start, &end) = state.live.range(..=address).next_back()?;
+        let (&start, &Block { end, .. }) = state.live.range(..=address).next_back()?;
         (address < end).then_some((start, end))
     }
 

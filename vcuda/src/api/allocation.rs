@@ -12,6 +12,8 @@ pub enum Kind {
     Managed,
     /// From the pool of this handle.
     Pool(usize),
+    /// A file's, mapped.
+    External,
     /// Page-locked host memory of the driver's.
     Host,
     /// Host memory of the client's, registered.
@@ -20,7 +22,7 @@ pub enum Kind {
 
 impl Kind {
     pub fn on_device(self) -> bool {
-        matches!(self, Kind::Device | Kind::Managed | Kind::Pool(_))
+        matches!(self, Kind::Device | Kind::Managed | Kind::Pool(_) | Kind::External)
     }
 }
 
@@ -96,6 +98,7 @@ fn report(left: &[(u64, Allocation)]) {
             Kind::Host => "page-locked host memory",
             Kind::Managed => "managed memory",
             Kind::Pool(_) => "memory of a pool",
+            Kind::External => "mapped external memory",
             _ => "device memory",
         };
         eprintln!("vcuda: leak: {bytes} bytes of {kind} at {address:#x}, allocation {number}, never freed");

@@ -3,6 +3,7 @@
 mod capture;
 mod client;
 mod cooperative;
+mod external;
 mod graph;
 mod kernels;
 mod launch;

@@ -1,0 +1,47 @@
+//! Handles that are known when they come back: one that is stale, of another kind, or nobody's is an error.
+
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::Status;
+
+/// What a client has in its hand: a number that is never given twice, not an address.
+pub type Handle = *mut c_void;
+
+/// The live objects of one kind, by their handles.
+pub struct Handles<T>(RwLock<BTreeMap<usize, Arc<T>>>);
+
+impl<T> Handles<T> {
+    pub const fn new() -> Handles<T> {
+        Handles(RwLock::new(BTreeMap::new()))
+    }
+
+    /// A new object's handle.
+    pub fn add(&self, object: T) -> Handle {
+        /// Above the marks that stand for default streams; even numbers, for clients that look.
+        static NEXT: AtomicUsize = AtomicUsize::new(0x1000);
+        let number = NEXT.fetch_add(16, Ordering::Relaxed);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(number, Arc::new(object));
+        number as Handle
+    }
+
+    /// The object of a handle.
+    ///
+    /// # Errors
+    /// There is none, or none any more.
+    pub fn get(&self, handle: Handle) -> Result<Arc<T>, Status> {
+        let live = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        live.get(&(handle as usize)).cloned().ok_or(Status::InvalidHandle)
+    }
+
+    /// Destroys the object, once nobody uses it any more.
+    ///
+    /// # Errors
+    /// There is none, or none any more.
+    pub fn remove(&self, handle: Handle) -> Result<Arc<T>, Status> {
+        let mut live = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        live.remove(&(handle as usize)).ok_or(Status::InvalidHandle)
+    }
+}
