@@ -34,15 +34,30 @@ struct State {
     /// Free address ranges: start to end, page by page.
     free: BTreeMap<usize, usize>,
     used_bytes: usize,
-    /// Launches that run, and what was freed since one did: start and bytes.
+    /// Launches that run, and what was freed since one did.
     launches: usize,
-    freed: Vec<(usize, usize)>,
+    freed: Vec<Freed>,
 }
 
-/// A live allocation, and how many bytes of the device's it takes: none if it is a file's.
+/// A live allocation.
 struct Block {
     end: u64,
-    used_bytes: usize,
+    source: Source,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Device,
+    /// The device, at addresses that were reserved before and stay so.
+    Reserved,
+    File,
+}
+
+/// Pages that the host may have back, and whether their addresses stay reserved.
+struct Freed {
+    start: usize,
+    pages: usize,
+    is_reserved: bool,
 }
 
 impl State {
@@ -72,14 +87,29 @@ impl State {
         self.free.insert(from, to);
     }
 
-    /// Makes an address range inaccessible, and free.
-    fn give_back(&mut self, start: usize, pages: usize) {
+    /// Makes an address range inaccessible, and free unless it is reserved.
+    fn give_back(&mut self, Freed { start, pages, is_reserved }: Freed) {
         // SAFETY: these pages were this allocation's alone; the host gets their memory back.
         unsafe {
             libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED);
             libc::mprotect(start as *mut _, pages, libc::PROT_NONE);
         }
-        self.put_back(start, pages);
+        if !is_reserved {
+            self.put_back(start, pages);
+        }
+    }
+
+    /// Makes pages accessible as a live allocation; false when the host has no room for it.
+    fn give(&mut self, start: usize, bytes: usize, source: Source) -> bool {
+        let pages = bytes.max(1).next_multiple_of(PAGE_BYTES);
+        // SAFETY: inside our reservation, and no live allocation is there.
+        let ok = unsafe { libc::mprotect(start as *mut _, pages, libc::PROT_READ | libc::PROT_WRITE) };
+        if ok == 0 {
+            self.used_bytes += pages;
+            // The allocation ends where its bytes end, so that an overrun is seen to the byte.
+            self.live.insert(start as u64, Block { end: (start + bytes.max(1)) as u64, source });
+        }
+        ok == 0
     }
 }
 
@@ -91,9 +121,7 @@ impl Drop for Running<'_> {
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
         state.launches -= 1;
         if state.launches == 0 {
-            std::mem::take(&mut state.freed)
-                .into_iter()
-                .for_each(|(start, pages)| state.give_back(start, pages));
+            std::mem::take(&mut state.freed).into_iter().for_each(|freed| state.give_back(freed));
         }
     }
 }
@@ -145,17 +173,42 @@ impl Memory {
             return None;
         }
         let start = state.take(pages)?;
-        // SAFETY: inside our reservation, and no live allocation is there.
-        let ok = unsafe { libc::mprotect(start as *mut _, pages, libc::PROT_READ | libc::PROT_WRITE) };
-        if ok != 0 {
+        debug_assert!(start.is_multiple_of(ALIGN_BYTES));
+        if !state.give(start, bytes, Source::Device) {
             state.put_back(start, pages);
             return None;
         }
-        state.used_bytes += pages;
-        // The allocation ends where its bytes end, so that an overrun is seen to the byte.
-        state.live.insert(start as u64, Block { end: (start + bytes.max(1)) as u64, used_bytes: pages });
-        debug_assert!(start.is_multiple_of(ALIGN_BYTES));
         Some(start as u64)
+    }
+
+    /// Sets addresses aside for an allocation to come; `None` when there are none left.
+    pub fn reserve_addresses(&self, bytes: usize) -> Option<u64> {
+        let pages = bytes.max(1).checked_next_multiple_of(PAGE_BYTES)?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.take(pages).map(|start| start as u64)
+    }
+
+    /// An allocation at addresses that were reserved for as many bytes, and where none is live; false when the
+    /// device, or the host, has no room for it. [`Memory::free`] leaves the addresses reserved.
+    pub fn alloc_at(&self, address: u64, bytes: usize) -> bool {
+        let pages = bytes.max(1).next_multiple_of(PAGE_BYTES);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.used_bytes + pages > self.capacity_bytes {
+            return false;
+        }
+        // A launch that still runs must not take what it has freed from whoever has it next.
+        state.freed.retain(|freed| freed.start != address as usize);
+        state.give(address as usize, bytes, Source::Reserved)
+    }
+
+    /// Gives up addresses that were reserved for as many bytes, and where no allocation is live.
+    pub fn release_addresses(&self, address: u64, bytes: usize) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let start = address as usize;
+        match state.freed.iter_mut().find(|freed| freed.start == start) {
+            Some(freed) => freed.is_reserved = false,
+            None => state.put_back(start, bytes.max(1).next_multiple_of(PAGE_BYTES)),
+        }
     }
 
     /// Where `bytes` of a file from `offset` on are mapped, shared with whoever else has it; `None` when the host
@@ -174,7 +227,7 @@ impl Memory {
             return None;
         }
         let address = (start + before) as u64;
-        state.live.insert(address, Block { end: address + bytes as u64, used_bytes: 0 });
+        state.live.insert(address, Block { end: address + bytes as u64, source: Source::File });
         self.mark_written(address, bytes);
         Some(address)
     }
@@ -182,29 +235,30 @@ impl Memory {
     /// Gives an allocation back; false if none begins there.
     pub fn free(&self, address: u64) -> bool {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(Block { end, used_bytes }) = state.live.remove(&address) else { return false };
+        let Some(Block { end, source }) = state.live.remove(&address) else { return false };
         let start = address as usize / PAGE_BYTES * PAGE_BYTES;
         let pages = (end as usize - start).next_multiple_of(PAGE_BYTES);
         if let Some(written) = &self.shadow.written {
             written.clear(start - self.base, pages);
         }
-        state.used_bytes -= used_bytes;
         // SAFETY: these pages were this allocation's alone.
         unsafe {
-            if used_bytes > 0 {
-                libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED); // the host gets its memory back
-            } else {
+            if source == Source::File {
                 let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
                 let access = libc::PROT_READ | libc::PROT_WRITE;
                 if libc::mmap(start as *mut _, pages, access, flags, -1, 0) == libc::MAP_FAILED {
                     return true; // still the file's: nobody may have these addresses again
                 }
+            } else {
+                state.used_bytes -= pages;
+                libc::madvise(start as *mut _, pages, libc::MADV_DONTNEED); // the host gets its memory back
             }
         }
+        let freed = Freed { start, pages, is_reserved: source == Source::Reserved };
         if state.launches == 0 {
-            state.give_back(start, pages);
+            state.give_back(freed);
         } else {
-            state.freed.push((start, pages));
+            state.freed.push(freed);
         }
         true
     }
@@ -300,6 +354,31 @@ mod tests {
         let again = memory.alloc(100).unwrap();
         // SAFETY: an allocation of this test's.
         assert_eq!((again, unsafe { *(again as *const u8) }), (place, 0));
+    }
+
+    #[test]
+    fn reserved_addresses_stay_until_they_are_given_up() {
+        let memory = Memory::new(1 << 16);
+        let place = memory.reserve_addresses(5000).unwrap();
+        assert_eq!((memory.range_of(place), memory.info().0), (None, 1 << 16));
+        for _ in 0..2 {
+            assert!(memory.alloc_at(place, 5000));
+            assert_eq!(memory.range_of(place + 4999), Some((place, place + 5000)));
+            assert_ne!(memory.alloc(1), Some(place));
+            let launch = memory.running();
+            assert!(memory.free(place) && memory.alloc_at(place, 5000));
+            drop(launch);
+            // SAFETY: live, also after the launch.
+            unsafe { *(place as *mut u8).add(4999) = 1 };
+            assert!(memory.free(place) && memory.range_of(place).is_none());
+        }
+        let launch = memory.running();
+        assert!(memory.alloc_at(place, 5000) && memory.free(place));
+        memory.release_addresses(place, 5000);
+        assert_ne!(memory.alloc(5000), Some(place), "a launch may still touch it");
+        drop(launch);
+        assert_eq!(memory.alloc(5000), Some(place));
+        assert!(!memory.alloc_at(memory.reserve_addresses(1 << 16).unwrap(), 1 << 16));
     }
 
     #[test]

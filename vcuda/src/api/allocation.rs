@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::{context, device, lock};
+use super::{context, device, lock, memory};
 
 /// How memory was had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Kind {
     Managed,
     /// From the pool of this handle.
     Pool(usize),
+    /// Of a graph's node.
+    Graph,
     /// A file's, mapped.
     External,
     /// Page-locked host memory of the driver's.
@@ -22,7 +24,7 @@ pub enum Kind {
 
 impl Kind {
     pub fn on_device(self) -> bool {
-        matches!(self, Kind::Device | Kind::Managed | Kind::Pool(_) | Kind::External)
+        !matches!(self, Kind::Host | Kind::Registered)
     }
 }
 
@@ -76,8 +78,8 @@ pub fn end_context(context: usize) {
         state.live.extract_if(.., |_, a| a.context == context && a.kind.on_device()).collect();
     drop(state);
     report(&ended);
-    for (address, _) in ended {
-        device().memory.free(address);
+    for (address, allocation) in ended {
+        memory::release(address, &allocation);
     }
 }
 
@@ -98,6 +100,7 @@ fn report(left: &[(u64, Allocation)]) {
             Kind::Host => "page-locked host memory",
             Kind::Managed => "managed memory",
             Kind::Pool(_) => "memory of a pool",
+            Kind::Graph => "memory of a graph",
             Kind::External => "mapped external memory",
             _ => "device memory",
         };

@@ -106,16 +106,19 @@ pub fn keep(stream: StreamHandle, work: &Work) -> Result<bool, Status> {
     Ok(true)
 }
 
-/// Refuses what a graph cannot hold here.
+/// Whether a stream's work goes into a graph.
 ///
 /// # Errors
-/// Not supported, where the stream is captured.
-pub fn refuse(stream: StreamHandle, what: &str) -> Outcome {
-    if any() && of(&mut lock(&CAPTURES), stream).is_some() {
-        eprintln!("vcuda: {what} is not supported; allocate before the capture");
-        return Err(Status::NotSupported);
+/// It is the default stream's, which would wait for a captured one.
+pub fn holds(stream: StreamHandle) -> Result<bool, Status> {
+    if !any() {
+        return Ok(false);
     }
-    Ok(())
+    let mut captures = lock(&CAPTURES);
+    if is_legacy(stream) {
+        return legacy(&mut captures).map(|()| false);
+    }
+    Ok(of(&mut captures, stream).is_some())
 }
 
 /// Refuses calls that might wait for a capture, as the thread's mode and the captures' say.

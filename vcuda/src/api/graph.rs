@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::c_void;
+use std::sync::{Arc, Weak};
 
 use super::work::Work;
 use super::{Outcome, Status, export, list, put};
@@ -19,6 +20,8 @@ pub struct Node {
 #[derive(Default)]
 pub struct Graph {
     nodes: Vec<NodeHandle>,
+    /// The last instance of a graph that allocates memory: there may be one at a time.
+    pub instance: Weak<()>,
 }
 
 pub type NodeHandle = *mut Node;
@@ -40,13 +43,30 @@ impl Graph {
     /// Adds work after others of this graph.
     ///
     /// # Errors
-    /// Dependencies of another graph, or one twice.
+    /// Dependencies of another graph, or one twice; memory that is freed twice.
     pub fn add(&mut self, work: Work, dependencies: &[NodeHandle]) -> Result<NodeHandle, Status> {
         self.own(dependencies)?;
-        let new = Node { work, graph: self, dependencies: dependencies.to_vec(), twin: std::ptr::null_mut() };
-        let new = Box::into_raw(Box::new(new));
-        self.nodes.push(new);
-        Ok(new)
+        if let Work::Free(memory) = &work
+            && self.works().any(|other| matches!(other, Work::Free(freed) if Arc::ptr_eq(freed, memory)))
+        {
+            return Err(Status::InvalidValue);
+        }
+        let (graph, twin) = (std::ptr::null_mut(), std::ptr::null_mut());
+        Ok(self.push(Node { work, graph, dependencies: dependencies.to_vec(), twin }))
+    }
+
+    pub fn nodes(&self) -> &[NodeHandle] {
+        &self.nodes
+    }
+
+    fn works(&self) -> impl Iterator<Item = &Work> {
+        // SAFETY: nodes of this graph.
+        self.nodes.iter().map(|&handle| unsafe { &(*handle).work })
+    }
+
+    /// Whether it allocates or frees memory: it may not be cloned or cut then, or be part of another.
+    pub fn has_memory(&self) -> bool {
+        self.works().any(|work| matches!(work, Work::Alloc(_) | Work::Free(_)))
     }
 
     /// Refuses nodes of other graphs, and doubles.
@@ -103,8 +123,44 @@ impl Graph {
         if order.len() == self.nodes.len() { Ok(order) } else { Err(Status::InvalidValue) }
     }
 
+    /// A clone, whose nodes know their originals.
+    pub fn twin(&self) -> Box<Graph> {
+        let mut clone = Box::<Graph>::default();
+        let mut twins: BTreeMap<NodeHandle, NodeHandle> = BTreeMap::new();
+        for &original in &self.nodes {
+            // SAFETY: a node of this graph.
+            let work = unsafe { (*original).work.clone() };
+            let new = clone.push(Node {
+                work,
+                graph: std::ptr::null_mut(),
+                dependencies: Vec::new(),
+                twin: original,
+            });
+            twins.insert(original, new);
+        }
+        for (from, to) in self.edges() {
+            // SAFETY: made just now.
+            unsafe { (*twins[&to]).dependencies.push(twins[&from]) };
+        }
+        clone
+    }
+
+    /// Does all its work, in order.
+    ///
+    /// # Errors
+    /// Those of the work; it goes in a circle.
+    pub fn run(&self) -> Outcome {
+        self.order()?.into_iter().try_for_each(|handle| node(handle)?.work.run())
+    }
+
+    fn push(&mut self, node: Node) -> NodeHandle {
+        let new = Box::into_raw(Box::new(Node { graph: self, ..node }));
+        self.nodes.push(new);
+        new
+    }
+
     /// Edges (from, to), in the order of their ends.
-    fn edges(&self) -> Vec<(NodeHandle, NodeHandle)> {
+    pub fn edges(&self) -> Vec<(NodeHandle, NodeHandle)> {
         // SAFETY: nodes of this graph.
         let before = |&to: &NodeHandle| unsafe { (*to).dependencies.iter().map(move |&from| (from, to)) };
         self.nodes.iter().flat_map(before).collect()
@@ -168,17 +224,11 @@ export! {
         Ok(())
     }
     cuGraphClone(out: *mut GraphHandle, graph: GraphHandle) {
-        let order = live(graph)?.order()?;
-        let mut clone = Box::<Graph>::default();
-        let mut twins: BTreeMap<NodeHandle, NodeHandle> = BTreeMap::new();
-        for handle in order {
-            let dependencies: Vec<NodeHandle> = node(handle)?.dependencies.iter().map(|d| twins[d]).collect();
-            let new = clone.add(node(handle)?.work.clone(), &dependencies)?;
-            node(new)?.twin = handle;
-            twins.insert(handle, new);
+        if live(graph)?.has_memory() {
+            return Err(Status::InvalidValue);
         }
         // SAFETY: the caller's.
-        unsafe { put(out, Box::into_raw(clone)) }
+        unsafe { put(out, Box::into_raw(live(graph)?.twin())) }
     }
     cuGraphNodeFindInClone(out: *mut NodeHandle, original: NodeHandle, clone: GraphHandle) {
         // SAFETY: nodes of a live graph.
@@ -188,6 +238,9 @@ export! {
     }
     cuGraphDestroyNode(handle: NodeHandle) {
         let graph = live(node(handle)?.graph)?;
+        if graph.has_memory() {
+            return Err(Status::InvalidValue);
+        }
         graph.nodes.retain(|&other| other != handle);
         for &other in &graph.nodes {
             node(other)?.dependencies.retain(|&dependency| dependency != handle);
@@ -210,6 +263,9 @@ export! {
     cuGraphRemoveDependencies_v2(
         graph: GraphHandle, from: *const NodeHandle, to: *const NodeHandle, _edges: *const c_void, count: usize,
     ) {
+        if live(graph)?.has_memory() {
+            return Err(Status::InvalidValue);
+        }
         for (&from, &to) in ends(graph, from, to, count)? {
             let at = node(to)?.dependencies.iter().position(|&other| other == from);
             node(to)?.dependencies.remove(at.ok_or(Status::InvalidValue)?);

@@ -1,14 +1,15 @@
 //! Graphs made ready: an order to do their work in, which later changes to the graph leave alone.
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 use super::copy::Memcpy3D;
 use super::event::EventHandle;
-use super::graph::{GraphHandle, NodeHandle, live as live_graph, node};
-use super::graph_node::{HostParams, KernelParams, MemsetParams, work_of};
+use super::graph::{Graph, GraphHandle, NodeHandle, live as live_graph, node};
+use super::graph_node::{HostParams, KernelParams, MemsetParams, child_of, work_of};
 use super::stream::StreamHandle;
-use super::work::{Work, submit};
-use super::{Outcome, Status, capture, context, export, put};
+use super::work::{Child, Work, submit};
+use super::{Outcome, Status, capture, context, export, graph_memory, put};
 
 /// A node's work at its place in the order.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ struct Step {
 pub struct Exec {
     steps: Vec<Step>,
     flags: u64,
+    /// Held while it lives, where the graph allocates memory.
+    _alone: Option<Arc<()>>,
 }
 
 type Handle = *mut Exec;
@@ -53,6 +56,7 @@ pub struct UpdateInfo {
 /// `CUgraphExecUpdateResult`.
 const TOPOLOGY_CHANGED: u32 = 2;
 const NODE_TYPE_CHANGED: u32 = 3;
+const PARAMETERS_CHANGED: u32 = 5;
 
 fn live<'a>(exec: Handle) -> Result<&'a mut Exec, Status> {
     // SAFETY: null, or made by `instantiate` and not destroyed; clients use one on one thread at a time.
@@ -60,12 +64,19 @@ fn live<'a>(exec: Handle) -> Result<&'a mut Exec, Status> {
 }
 
 fn steps(graph: GraphHandle) -> Result<Vec<Step>, Status> {
-    let order = live_graph(graph)?.order()?;
+    ordered(live_graph(graph)?)
+}
+
+fn ordered(graph: &Graph) -> Result<Vec<Step>, Status> {
+    let order = graph.order()?;
     let place: std::collections::HashMap<NodeHandle, usize> =
         order.iter().enumerate().map(|(i, &handle)| (handle, i)).collect();
     let step = |&handle: &NodeHandle| {
         let mut after: Vec<usize> = node(handle)?.dependencies.iter().map(|other| place[other]).collect();
         after.sort_unstable();
+        if let Work::Child(Child(graph)) = &node(handle)?.work {
+            graph.order()?;
+        }
         Ok(Step { node: handle, work: node(handle)?.work.clone(), after, enabled: true })
     };
     order.iter().map(step).collect()
@@ -84,8 +95,19 @@ fn instantiate(out: *mut Handle, graph: GraphHandle, flags: u64) -> Outcome {
     if flags & !known != 0 {
         return Err(Status::InvalidValue);
     }
+    let steps = steps(graph)?;
+    let graph = live_graph(graph)?;
+    let mut alone = None;
+    if graph.has_memory() {
+        if graph.instance.strong_count() > 0 {
+            return Err(Status::InvalidValue);
+        }
+        let held = Arc::new(());
+        graph.instance = Arc::downgrade(&held);
+        alone = Some(held);
+    }
     // SAFETY: the caller's.
-    unsafe { put(out, Box::into_raw(Box::new(Exec { steps: steps(graph)?, flags }))) }
+    unsafe { put(out, Box::into_raw(Box::new(Exec { steps, flags, _alone: alone }))) }
 }
 
 impl Exec {
@@ -93,34 +115,68 @@ impl Exec {
         self.steps.iter_mut().find(|step| step.node == node).ok_or(Status::InvalidValue)
     }
 
-    /// Other work of the same kind for a node.
-    fn set(&mut self, node: NodeHandle, work: Work) -> Outcome {
-        let step = self.step(node)?;
-        if step.work.node_type() != work.node_type() {
-            return Err(Status::InvalidValue);
-        }
-        step.work = work;
-        Ok(())
-    }
-
     /// Takes over the work of a graph of the same shape; else says why not, and at which node.
     fn update(&mut self, graph: GraphHandle) -> Result<Option<(u32, NodeHandle)>, Status> {
         let new = steps(graph)?;
-        if new.len() != self.steps.len() {
-            return Ok(Some((TOPOLOGY_CHANGED, std::ptr::null_mut())));
-        }
-        for (old, new) in self.steps.iter().zip(&new) {
-            if old.work.node_type() != new.work.node_type() {
-                return Ok(Some((NODE_TYPE_CHANGED, new.node)));
-            }
-            if old.after != new.after {
-                return Ok(Some((TOPOLOGY_CHANGED, new.node)));
-            }
+        if let Some(difference) = difference(&self.steps, &new) {
+            return Ok(Some(difference));
         }
         for (old, new) in self.steps.iter_mut().zip(new) {
             old.work = new.work;
         }
         Ok(None)
+    }
+
+    /// Does its work, or becomes a node where the stream is captured.
+    fn launch(&self, stream: StreamHandle) -> Outcome {
+        context::require()?;
+        if capture::holds(stream)? {
+            return submit(stream, Work::Child(self.child()?));
+        }
+        let allocated = self.steps.iter().filter_map(|step| match &step.work {
+            Work::Alloc(memory) => Some(memory),
+            _ => None,
+        });
+        graph_memory::make_way(allocated, self.flags & AUTO_FREE_ON_LAUNCH != 0)?;
+        self.steps.iter().filter(|step| step.enabled).try_for_each(|step| step.work.run())
+    }
+
+    /// The enabled steps as a graph.
+    fn child(&self) -> Result<Child, Status> {
+        let mut graph = Box::<Graph>::default();
+        let mut nodes = Vec::with_capacity(self.steps.len());
+        for Step { work, after, enabled, .. } in &self.steps {
+            let after: Vec<NodeHandle> = after.iter().map(|&i| nodes[i]).collect();
+            nodes.push(graph.add(if *enabled { work.clone() } else { Work::Empty }, &after)?);
+        }
+        if graph.has_memory() { Err(Status::InvalidValue) } else { Ok(Child(graph)) }
+    }
+}
+
+/// What an update cannot take over, and at which of the new nodes.
+fn difference(old: &[Step], new: &[Step]) -> Option<(u32, NodeHandle)> {
+    if new.len() != old.len() {
+        return Some((TOPOLOGY_CHANGED, std::ptr::null_mut()));
+    }
+    old.iter().zip(new).find_map(|(old, new)| {
+        let what = match (&old.work, &new.work) {
+            (a, b) if a.node_type() != b.node_type() => NODE_TYPE_CHANGED,
+            _ if old.after != new.after => TOPOLOGY_CHANGED,
+            (Work::Alloc(a), Work::Alloc(b)) | (Work::Free(a), Work::Free(b)) if !Arc::ptr_eq(a, b) => {
+                PARAMETERS_CHANGED
+            }
+            (Work::Child(Child(a)), Work::Child(Child(b))) if !same_shape(a, b) => TOPOLOGY_CHANGED,
+            _ => return None,
+        };
+        Some((what, new.node))
+    })
+}
+
+/// Whether two graphs have the same kinds of nodes and edges.
+fn same_shape(a: &Graph, b: &Graph) -> bool {
+    match (ordered(a), ordered(b)) {
+        (Ok(a), Ok(b)) => difference(&a, &b).is_none(),
+        _ => false,
     }
 }
 
@@ -150,8 +206,7 @@ export! {
         capture::wait_for(stream)
     }
     cuGraphLaunch(exec: Handle, stream: StreamHandle) {
-        let work = live(exec)?.steps.iter().filter(|step| step.enabled).map(|step| step.work.clone()).collect();
-        submit(stream, Work::Child(std::sync::Arc::new(work)))
+        live(exec)?.launch(stream)
     }
     cuGraphExecUpdate_v2(exec: Handle, graph: GraphHandle, info: *mut UpdateInfo) {
         let differs = live(exec)?.update(graph)?;
@@ -161,22 +216,32 @@ export! {
         if result == 0 { Ok(()) } else { Err(Status::GraphExecUpdateFailure) }
     }
     cuGraphExecKernelNodeSetParams_v2(exec: Handle, node: NodeHandle, params: *const KernelParams) {
-        live(exec)?.set(node, work_of(params)?)
+        live(exec)?.step(node)?.work.replace(work_of(params)?)
     }
     cuGraphExecMemcpyNodeSetParams(exec: Handle, node: NodeHandle, params: *const Memcpy3D, _context: *mut c_void) {
-        live(exec)?.set(node, work_of(params)?)
+        live(exec)?.step(node)?.work.replace(work_of(params)?)
     }
     cuGraphExecMemsetNodeSetParams(exec: Handle, node: NodeHandle, params: *const MemsetParams, _context: *mut c_void) {
-        live(exec)?.set(node, work_of(params)?)
+        live(exec)?.step(node)?.work.replace(work_of(params)?)
     }
     cuGraphExecHostNodeSetParams(exec: Handle, node: NodeHandle, params: *const HostParams) {
-        live(exec)?.set(node, work_of(params)?)
+        live(exec)?.step(node)?.work.replace(work_of(params)?)
+    }
+    cuGraphExecChildGraphNodeSetParams(exec: Handle, node: NodeHandle, child: GraphHandle) {
+        let new = child_of(child)?;
+        let step = live(exec)?.step(node)?;
+        let Work::Child(Child(old)) = &step.work else { return Err(Status::InvalidValue) };
+        if !same_shape(old, &new.0) {
+            return Err(Status::InvalidValue);
+        }
+        step.work = Work::Child(new);
+        Ok(())
     }
     cuGraphExecEventRecordNodeSetEvent(exec: Handle, node: NodeHandle, event: EventHandle) {
-        live(exec)?.set(node, Work::Record(event))
+        live(exec)?.step(node)?.work.replace(Work::Record(event))
     }
     cuGraphExecEventWaitNodeSetEvent(exec: Handle, node: NodeHandle, event: EventHandle) {
-        live(exec)?.set(node, Work::Wait(event))
+        live(exec)?.step(node)?.work.replace(Work::Wait(event))
     }
     cuGraphNodeSetEnabled(exec: Handle, node: NodeHandle, enabled: u32) {
         let step = live(exec)?.step(node)?;

@@ -1,14 +1,13 @@
 //! Nodes of graphs by kind: added, and their parameters read and set.
 
 use std::ffi::c_void;
-use std::sync::Arc;
 
 use super::copy::{Fill, Memcpy3D};
 use super::event::{self, EventHandle};
 use super::graph::{GraphHandle, NodeHandle, live, node};
 use super::launch::gather;
 use super::module::{FunctionHandle, function};
-use super::work::{HostFunction, KernelLaunch, Work};
+use super::work::{Child, HostFunction, KernelLaunch, Work};
 use super::{Outcome, Status, export, list, put};
 use crate::exec::Launch;
 
@@ -96,7 +95,11 @@ pub fn work_of<P: Params>(params: *const P) -> Result<Work, Status> {
     unsafe { params.as_ref() }.ok_or(Status::InvalidValue)?.work()
 }
 
-fn add(
+/// Adds a node of a client's.
+///
+/// # Errors
+/// Those of [`Graph::add`](super::graph::Graph::add), or no place for its handle.
+pub fn add(
     out: *mut NodeHandle,
     graph: GraphHandle,
     dependencies: *const NodeHandle,
@@ -111,14 +114,17 @@ fn add(
     unsafe { put(out, new) }
 }
 
-/// Other work of the same kind for a node.
-fn set(handle: NodeHandle, work: Work) -> Outcome {
-    let node = node(handle)?;
-    if node.work.node_type() != work.node_type() {
+/// A graph as a node: a clone.
+///
+/// # Errors
+/// It allocates memory, or goes in a circle.
+pub fn child_of(graph: GraphHandle) -> Result<Child, Status> {
+    let graph = live(graph)?;
+    if graph.has_memory() {
         return Err(Status::InvalidValue);
     }
-    node.work = work;
-    Ok(())
+    graph.order()?;
+    Ok(Child(graph.twin()))
 }
 
 /// A kernel's launch as parameters, which point into it.
@@ -168,9 +174,12 @@ export! {
     cuGraphAddChildGraphNode(
         out: *mut NodeHandle, graph: GraphHandle, after: *const NodeHandle, count: usize, child: GraphHandle,
     ) {
-        let order = live(child)?.order()?;
-        let all: Result<Vec<Work>, Status> = order.into_iter().map(|handle| Ok(node(handle)?.work.clone())).collect();
-        add(out, graph, after, count, Work::Child(Arc::new(all?)))
+        add(out, graph, after, count, Work::Child(child_of(child)?))
+    }
+    cuGraphChildGraphNodeGetGraph(handle: NodeHandle, out: *mut GraphHandle) {
+        let Work::Child(Child(graph)) = &mut node(handle)?.work else { return Err(Status::InvalidValue) };
+        // SAFETY: the caller's. The graph stays the node's.
+        unsafe { put(out, std::ptr::from_mut(&mut **graph)) }
     }
     cuGraphAddEventRecordNode(
         out: *mut NodeHandle, graph: GraphHandle, after: *const NodeHandle, count: usize, event: EventHandle,
@@ -189,36 +198,36 @@ export! {
         // SAFETY: the caller's.
         unsafe { put(out, kernel_params(launch)?) }
     }
-    cuGraphKernelNodeSetParams_v2(handle: NodeHandle, params: *const KernelParams) { set(handle, work_of(params)?) }
+    cuGraphKernelNodeSetParams_v2(handle: NodeHandle, params: *const KernelParams) { node(handle)?.work.replace(work_of(params)?) }
     cuGraphMemcpyNodeGetParams(handle: NodeHandle, out: *mut Memcpy3D) {
         let Work::Copy(copy) = &node(handle)?.work else { return Err(Status::InvalidValue) };
         // SAFETY: the caller's.
         unsafe { put(out, Memcpy3D::of(copy)) }
     }
-    cuGraphMemcpyNodeSetParams(handle: NodeHandle, params: *const Memcpy3D) { set(handle, work_of(params)?) }
+    cuGraphMemcpyNodeSetParams(handle: NodeHandle, params: *const Memcpy3D) { node(handle)?.work.replace(work_of(params)?) }
     cuGraphMemsetNodeGetParams(handle: NodeHandle, out: *mut MemsetParams) {
         let Work::Fill(fill) = &node(handle)?.work else { return Err(Status::InvalidValue) };
         let Fill { to, pitch, value, element_bytes, width, height } = *fill;
         // SAFETY: the caller's.
         unsafe { put(out, MemsetParams { to, pitch, value, element_bytes, width, height }) }
     }
-    cuGraphMemsetNodeSetParams(handle: NodeHandle, params: *const MemsetParams) { set(handle, work_of(params)?) }
+    cuGraphMemsetNodeSetParams(handle: NodeHandle, params: *const MemsetParams) { node(handle)?.work.replace(work_of(params)?) }
     cuGraphHostNodeGetParams(handle: NodeHandle, out: *mut HostParams) {
         let Work::Host(function, data) = node(handle)?.work else { return Err(Status::InvalidValue) };
         // SAFETY: the caller's.
         unsafe { put(out, HostParams { function: Some(function), data }) }
     }
-    cuGraphHostNodeSetParams(handle: NodeHandle, params: *const HostParams) { set(handle, work_of(params)?) }
+    cuGraphHostNodeSetParams(handle: NodeHandle, params: *const HostParams) { node(handle)?.work.replace(work_of(params)?) }
     cuGraphEventRecordNodeGetEvent(handle: NodeHandle, out: *mut EventHandle) {
         let Work::Record(event) = node(handle)?.work else { return Err(Status::InvalidValue) };
         // SAFETY: the caller's.
         unsafe { put(out, event) }
     }
-    cuGraphEventRecordNodeSetEvent(handle: NodeHandle, event: EventHandle) { set(handle, Work::Record(event)) }
+    cuGraphEventRecordNodeSetEvent(handle: NodeHandle, event: EventHandle) { node(handle)?.work.replace(Work::Record(event)) }
     cuGraphEventWaitNodeGetEvent(handle: NodeHandle, out: *mut EventHandle) {
         let Work::Wait(event) = node(handle)?.work else { return Err(Status::InvalidValue) };
         // SAFETY: the caller's.
         unsafe { put(out, event) }
     }
-    cuGraphEventWaitNodeSetEvent(handle: NodeHandle, event: EventHandle) { set(handle, Work::Wait(event)) }
+    cuGraphEventWaitNodeSetEvent(handle: NodeHandle, event: EventHandle) { node(handle)?.work.replace(Work::Wait(event)) }
 }

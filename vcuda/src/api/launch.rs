@@ -1,12 +1,13 @@
 //! Launches: validated as the hardware would.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 
 use super::device::{MAX_THREADS, SHARED_BYTES};
 use super::module::{Function, FunctionHandle, function};
 use super::occupancy::resident_ctas;
 use super::stream::StreamHandle;
-use super::work::{KernelLaunch, Work, submit};
+use super::work::{AttributeValue, KernelLaunch, Work, submit};
 use super::{Outcome, Status, context, export, list};
 use crate::exec::{Launch, cluster_shape};
 
@@ -26,22 +27,22 @@ pub struct LaunchConfig {
 pub struct Attribute {
     id: u32,
     padding: u32,
-    value: [u32; 16],
+    value: AttributeValue,
 }
 
 /// `CUlaunchAttributeID`.
 const IGNORE: u32 = 0;
-const ACCESS_POLICY_WINDOW: u32 = 1;
-const COOPERATIVE: u32 = 2;
+pub const ACCESS_POLICY_WINDOW: u32 = 1;
+pub const COOPERATIVE: u32 = 2;
 const SYNCHRONIZATION_POLICY: u32 = 3;
-const CLUSTER_DIMENSION: u32 = 4;
-const CLUSTER_SCHEDULING_POLICY: u32 = 5;
+pub const CLUSTER_DIMENSION: u32 = 4;
+pub const CLUSTER_SCHEDULING_POLICY: u32 = 5;
 const PROGRAMMATIC_STREAM_SERIALIZATION: u32 = 6;
-const PRIORITY: u32 = 8;
-const MEM_SYNC_DOMAIN_MAP: u32 = 9;
-const MEM_SYNC_DOMAIN: u32 = 10;
+pub const PRIORITY: u32 = 8;
+pub const MEM_SYNC_DOMAIN_MAP: u32 = 9;
+pub const MEM_SYNC_DOMAIN: u32 = 10;
 const PREFERRED_CLUSTER_DIMENSION: u32 = 11;
-const SHARED_MEMORY_CARVEOUT: u32 = 14;
+pub const SHARED_MEMORY_CARVEOUT: u32 = 14;
 
 /// Marks in cuLaunchKernel's `extra`.
 const BUFFER_POINTER: usize = 1;
@@ -78,11 +79,11 @@ impl LaunchConfig {
 }
 
 impl KernelLaunch {
-    /// The same, cooperative.
+    /// Whether the device has room for all CTAs at once, as a cooperative launch asks.
     ///
     /// # Errors
-    /// The device has no room for all CTAs at once.
-    pub fn together(self) -> Result<KernelLaunch, Status> {
+    /// It has not.
+    pub fn fits_at_once(&self) -> Outcome {
         let function = function(self.function)?;
         let ctas = self.launch.grid.iter().map(|&n| u64::from(n)).product::<u64>();
         let most = resident_ctas(function, &self.launch)?;
@@ -90,7 +91,18 @@ impl KernelLaunch {
             eprintln!("vcuda: {}: {ctas} CTAs in a cooperative launch; {most} fit", function.kernel().name);
             return Err(Status::CooperativeLaunchTooLarge);
         }
-        Ok(KernelLaunch { cooperative: true, ..self })
+        Ok(())
+    }
+
+    /// The same, cooperative or not.
+    ///
+    /// # Errors
+    /// Those of [`KernelLaunch::fits_at_once`].
+    fn together(self, cooperative: bool) -> Result<KernelLaunch, Status> {
+        if cooperative {
+            self.fits_at_once()?;
+        }
+        Ok(KernelLaunch { cooperative, ..self })
     }
 }
 
@@ -109,7 +121,7 @@ export! {
     ) {
         let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
         let launch = Launch { grid, cluster: [1; 3], block, dynamic_shared_bytes: shared_bytes };
-        submit(stream, Work::Kernel(gather(handle, launch, params, std::ptr::null())?.together()?))
+        submit(stream, Work::Kernel(gather(handle, launch, params, std::ptr::null())?.together(true)?))
     }
     cuLaunchKernelEx(
         config: *const LaunchConfig, handle: FunctionHandle, params: *const *const c_void, extra: *const *const c_void,
@@ -117,8 +129,7 @@ export! {
         // SAFETY: the caller's.
         let config = unsafe { config.as_ref() }.ok_or(Status::InvalidValue)?;
         let (launch, cooperative) = config.launch()?;
-        let launch = gather(handle, launch, params, extra)?;
-        submit(config.stream, Work::Kernel(if cooperative { launch.together()? } else { launch }))
+        submit(config.stream, Work::Kernel(gather(handle, launch, params, extra)?.together(cooperative)?))
     }
 }
 
@@ -168,7 +179,14 @@ pub fn gather(
     } else if !kernel.params.is_empty() {
         return Err(Status::InvalidValue);
     }
-    Ok(KernelLaunch { function: handle, launch, params: buffer, cooperative: false, pointers: Vec::new() })
+    Ok(KernelLaunch {
+        function: handle,
+        launch,
+        params: buffer,
+        cooperative: false,
+        hints: BTreeMap::new(),
+        pointers: Vec::new(),
+    })
 }
 
 fn validate(function: &Function, launch: &Launch) -> Outcome {

@@ -2,9 +2,9 @@
 
 use std::ffi::c_void;
 
-use super::allocation::{self, Kind};
+use super::allocation::{self, Allocation, Kind};
 use super::stream::StreamHandle;
-use super::{Outcome, Status, capture, context, device, export, put};
+use super::{Outcome, Status, capture, context, device, export, graph_memory, pool, put};
 
 export! {
     cuMemAlloc_v2(address: *mut u64, bytes: usize) { alloc(address, bytes, Kind::Device) }
@@ -95,8 +95,18 @@ pub fn free(address: u64) -> Outcome {
         return Ok(());
     }
     let gone = allocation::remove(address, Kind::on_device).ok_or(Status::InvalidValue)?;
-    super::pool::returned(&gone);
-    if device().memory.free(address) { Ok(()) } else { Err(Status::InvalidValue) }
+    release(address, &gone);
+    Ok(())
+}
+
+/// Gives device memory back that is no allocation of the client's any more.
+pub fn release(address: u64, allocation: &Allocation) {
+    device().memory.free(address);
+    match allocation.kind {
+        Kind::Pool(pool) => pool::returned(pool, allocation.bytes),
+        Kind::Graph => graph_memory::returned(address),
+        _ => {}
+    }
 }
 
 fn alloc_host(pointer: *mut *mut c_void, bytes: usize) -> Outcome {

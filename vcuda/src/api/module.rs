@@ -78,7 +78,11 @@ pub fn loaded<'a>(handle: Handle) -> Result<&'a Loaded, Status> {
     unsafe { handle.as_ref() }.ok_or(Status::InvalidHandle)
 }
 
-fn name<'a>(text: *const c_char) -> Result<&'a str, Status> {
+/// A client's C string.
+///
+/// # Errors
+/// None, or no UTF-8, which no name is.
+pub fn name<'a>(text: *const c_char) -> Result<&'a str, Status> {
     if text.is_null() {
         return Err(Status::InvalidValue);
     }

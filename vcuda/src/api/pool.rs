@@ -3,9 +3,11 @@
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::allocation::{Allocation, Kind};
+use super::allocation::Kind;
+use super::graph_memory::GraphMemory;
 use super::memory::{allocate, free};
 use super::stream::StreamHandle;
+use super::work::{Work, submit};
 use super::{Outcome, Status, capture, context, device, export, put};
 
 /// A `CUmemoryPool`.
@@ -43,12 +45,10 @@ fn live<'a>(pool: Handle) -> Result<&'a Pool, Status> {
 }
 
 /// Counts an allocation that went back.
-pub fn returned(allocation: &Allocation) {
-    if let Kind::Pool(pool) = allocation.kind {
-        // `cuMemPoolDestroy` leaves a pool in place that has allocations.
-        if let Ok(pool) = live(pool as Handle) {
-            pool.used_bytes.fetch_sub(allocation.bytes as u64, Ordering::Relaxed);
-        }
+pub fn returned(handle: usize, bytes: usize) {
+    // `cuMemPoolDestroy` leaves a pool in place that has allocations.
+    if let Ok(pool) = live(handle as Handle) {
+        pool.used_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -57,8 +57,14 @@ fn alloc(address: *mut u64, bytes: usize, handle: Handle, stream: StreamHandle) 
     if address.is_null() || bytes == 0 {
         return Err(Status::InvalidValue);
     }
-    capture::refuse(stream, "allocating memory in a graph")?;
     let pool = live(handle)?;
+    if capture::holds(stream)? {
+        let memory = GraphMemory::new(bytes)?;
+        let new = memory.address;
+        submit(stream, Work::Alloc(memory))?;
+        // SAFETY: the caller's.
+        return unsafe { put(address, new) };
+    }
     let new = allocate(bytes, Kind::Pool(handle as usize))?;
     let used = pool.used_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
     pool.used_high_bytes.fetch_max(used, Ordering::Relaxed);
@@ -81,8 +87,11 @@ export! {
         alloc(address, bytes, pool, stream)
     }
     cuMemFreeAsync(address: u64, stream: StreamHandle) {
-        capture::refuse(stream, "freeing memory in a graph")?;
-        free(address)
+        context::require()?;
+        match capture::holds(stream)? {
+            true => submit(stream, Work::Free(GraphMemory::at(address)?)),
+            false => free(address),
+        }
     }
     cuMemPoolCreate(pool: *mut Handle, props: *const c_void) {
         if pool.is_null() || props.is_null() {

@@ -1,15 +1,21 @@
 //! What a stream is asked to do: done at once, or kept in a graph and done at its launch.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::copy::{Copy, Fill};
 use super::event::{self, EventHandle};
+use super::graph::Graph;
+use super::graph_memory::GraphMemory;
 use super::module::{FunctionHandle, function};
 use super::stream::StreamHandle;
-use super::{Outcome, Status, capture, context, device, profile};
+use super::{Outcome, Status, capture, context, device, memory, profile};
 use crate::exec::{FaultKind, Launch, Workspace, run_cooperative, run_counted};
+
+/// A `CUlaunchAttributeValue`.
+pub type AttributeValue = [u32; 16];
 
 /// A `CUhostFn`.
 pub type HostFunction = unsafe extern "C" fn(*mut c_void);
@@ -24,14 +30,24 @@ pub enum Work {
     Host(HostFunction, *mut c_void),
     Record(EventHandle),
     Wait(EventHandle),
-    /// A child graph's work, in order.
-    Child(Arc<Vec<Work>>),
+    Child(Child),
+    Alloc(Arc<GraphMemory>),
+    Free(Arc<GraphMemory>),
 }
 
 // SAFETY: handles and pointers of the client's, who keeps them alive and may use them on any thread.
 unsafe impl Send for Work {}
 // SAFETY: as above; nothing is changed through a shared reference.
 unsafe impl Sync for Work {}
+
+/// A graph as a node of another one, which is the node's own.
+pub struct Child(pub Box<Graph>);
+
+impl Clone for Child {
+    fn clone(&self) -> Child {
+        Child(self.0.twin())
+    }
+}
 
 /// A kernel with its parameters' bytes.
 #[derive(Clone)]
@@ -41,6 +57,8 @@ pub struct KernelLaunch {
     pub params: Vec<u8>,
     /// All CTAs run together, and may wait for each other.
     pub cooperative: bool,
+    /// Attributes of a graph's node that change nothing here, with their values.
+    pub hints: BTreeMap<u32, AttributeValue>,
     /// Pointers to the parameters, where `cuGraphKernelNodeGetParams` handed them out.
     pub pointers: Vec<*const c_void>,
 }
@@ -74,8 +92,26 @@ impl Work {
                 Ok(())
             }
             Work::Record(event) => event::record_now(*event),
-            Work::Child(all) => all.iter().try_for_each(Work::run),
+            Work::Child(Child(graph)) => graph.run(),
+            Work::Alloc(memory) => memory.alloc(),
+            Work::Free(memory) => memory::free(memory.address),
         }
+    }
+
+    /// Other work of the same kind in its place; a kernel's attributes stay.
+    ///
+    /// # Errors
+    /// Work of another kind.
+    pub fn replace(&mut self, mut new: Work) -> Outcome {
+        if self.node_type() != new.node_type() {
+            return Err(Status::InvalidValue);
+        }
+        if let (Work::Kernel(old), Work::Kernel(new)) = (&*self, &mut new) {
+            (new.launch.cluster, new.cooperative) = (old.launch.cluster, old.cooperative);
+            new.hints = old.hints.clone();
+        }
+        *self = new;
+        Ok(())
     }
 
     /// `CUgraphNodeType`.
@@ -89,6 +125,8 @@ impl Work {
             Work::Empty => 5,
             Work::Wait(_) => 6,
             Work::Record(_) => 7,
+            Work::Alloc(_) => 10,
+            Work::Free(_) => 11,
         }
     }
 }

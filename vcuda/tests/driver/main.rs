@@ -5,6 +5,7 @@ mod client;
 mod cooperative;
 mod external;
 mod graph;
+mod graph_memory;
 mod kernels;
 mod launch;
 mod memory;
