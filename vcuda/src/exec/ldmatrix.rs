@@ -6,7 +6,6 @@ use super::check::Kind;
 use super::fault::FaultKind;
 use super::fragment::{Fragment, transpose};
 use super::op::{ALL, Body, Flow, LANES, Op, Warp};
-use super::proxy::{LOAD, STORE};
 
 /// Bytes of a matrix's row.
 const ROW_BYTES: u64 = 16;
@@ -55,12 +54,11 @@ impl Warp<'_> {
         at: &[u64; LANES],
         stores: bool,
     ) -> Option<[*mut [u32; 4]; LANES]> {
-        let (access, kind) = if stores { (STORE, Kind::Write) } else { (LOAD, Kind::Read) };
+        let kind = if stores { Kind::Write } else { Kind::Read };
         let mut out = [std::ptr::null_mut(); LANES];
         for lane in 0..8 * N {
             let row = self.shared_pointer(lane, at[lane], ROW_BYTES, ROW_BYTES)?;
-            self.reach(lane, row, ROW_BYTES as usize, access)?;
-            self.touch(lane, row, ROW_BYTES as usize, kind)?;
+            self.access(lane, row, ROW_BYTES as usize, kind)?;
             out[lane] = row.cast();
         }
         Some(out)

@@ -9,10 +9,9 @@
 
 use std::ops::Range;
 
-use super::access::{GENERIC, SHARED_WINDOW, SHARED32};
-use super::check::Kind;
+use super::check::{Finding, Kind, Span};
 use super::fault::FaultKind;
-use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use super::op::{Body, Flow, Op, Warp, lanes_of};
 
 /// What a bulk copy reads is made of these, and what copies write of words.
 const GRANULE_BYTES: usize = 16;
@@ -100,45 +99,31 @@ impl Proxy {
         }
     }
 
-    /// Where a store in this range came from that no fence has covered: its PTX line.
-    fn unfenced(&self, offset: usize, bytes: usize) -> Option<u32> {
+    /// What a copy under way has against bytes being read, or written.
+    fn objection(&self, offset: usize, bytes: usize, writes: bool) -> Option<String> {
+        let words = words(offset, bytes);
+        if let Some(line) = find(&self.expected, words.clone()) {
+            return Some(format!(
+                "this touches shared memory that the copy of PTX line {line} has yet to write: nobody has waited for it"
+            ));
+        }
+        let line = if writes { find(&self.held, words)? } else { return None };
+        Some(format!(
+            "this writes shared memory that the copy of PTX line {line} has yet to read: nobody has waited for it"
+        ))
+    }
+
+    /// What the async proxy has against reading bytes: a store that no fence has covered.
+    fn unfenced(&self, offset: usize, bytes: usize) -> Option<String> {
         let end = (offset + bytes).div_ceil(GRANULE_BYTES).min(self.marks.len());
         let start = (offset / GRANULE_BYTES).min(end);
-        self.marks[start..end].iter().find(|mark| mark.warp != 0).map(|mark| mark.line)
+        let line = self.marks[start..end].iter().find(|mark| mark.warp != 0)?.line;
+        Some(format!(
+            "this reads shared memory through the async proxy that PTX line {line} has stored to, and no \
+             fence.proxy.async comes between"
+        ))
     }
 }
-
-/// Before an access of `e` bytes at address `a` plus `imm`, in `SPACE`: a store if `b` is 1.
-pub struct Touch<const SPACE: u8>;
-impl<const SPACE: u8> Body for Touch<SPACE> {
-    #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        // SAFETY: the decoder gave the address a slot of its width.
-        let at: [u64; LANES] = unsafe {
-            match SPACE {
-                SHARED32 => warp.lanes::<u32>(op.a).map(u64::from),
-                _ => warp.lanes(op.a),
-            }
-        };
-        let (cta, bytes) = (warp.cta, op.e as usize);
-        for lane in lanes_of(warp.mask) {
-            let at = at[lane].wrapping_add(op.imm as u64);
-            if SPACE == GENERIC && at >> 60 != SHARED_WINDOW >> 60 {
-                continue;
-            }
-            // An address that is wrong is the access's own fault.
-            let Ok(host) = cta.shared_at(at & !SHARED_WINDOW, bytes as u64) else { continue };
-            if warp.reach(lane, host, bytes, op.b).is_none() {
-                return Flow::Fault;
-            }
-        }
-        Flow::Next
-    }
-}
-
-/// What [`Touch`] is about.
-pub const LOAD: u16 = 0;
-pub const STORE: u16 = 1;
 
 /// `fence.proxy.async`, of shared memory.
 pub struct ProxyFence;
@@ -151,59 +136,47 @@ impl Body for ProxyFence {
 }
 
 impl Warp<'_> {
-    /// Before a lane loads or stores `bytes` of shared memory at a host pointer: what [`Touch`] does; `None`
-    /// after a fault.
-    pub fn reach(&mut self, lane: usize, host: *const u8, bytes: usize, access: u16) -> Option<()> {
-        if !self.cta.options.checks.asynchrony {
-            return Some(());
-        }
-        if access == LOAD {
-            return self.landed(lane, host, bytes);
-        }
-        self.free(lane, host, bytes)?;
+    /// Lanes load from shared memory or store to it, as the threads' own instructions do: what a copy under way has
+    /// against it. Stores are remembered until a fence.
+    #[inline(never)]
+    pub fn meet_copies(&self, span: &Span, kind: Kind) -> Option<Finding> {
         let (cluster, line) = (self.cta.cluster, self.cta.kernel.ops[self.pc].line);
-        let (offset, number) = (cluster.offset(host), self.number());
-        cluster.engine.borrow_mut().proxy.store(offset, bytes, number, line);
-        Some(())
-    }
-
-    /// Checks that no copy has yet to write any of `bytes` of shared memory at a host pointer; `None` after a
-    /// fault.
-    pub fn landed(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
-        let cluster = self.cta.cluster;
-        let expected = find(&cluster.engine.borrow().proxy.expected, words(cluster.offset(host), bytes));
-        let Some(line) = expected else { return Some(()) };
-        let message = format!(
-            "this touches shared memory that the copy of PTX line {line} has yet to write: nobody has waited for it"
-        );
-        self.fail_lane(lane, FaultKind::Asynchrony, message);
+        let proxy = &mut cluster.engine.borrow_mut().proxy;
+        for lane in lanes_of(span.mask) {
+            let offset = cluster.offset(span.at[lane] as *const u8);
+            if let Some(what) = proxy.objection(offset, span.bytes, kind.writes()) {
+                return Some(Finding { lane, kind: FaultKind::Asynchrony, what });
+            }
+            if kind.writes() {
+                proxy.store(offset, span.bytes, self.number(), line);
+            }
+        }
         None
     }
 
-    /// The same, and that no copy has yet to read any of them.
+    /// Checks that no copy has yet to write, or to read, any of `bytes` of shared memory at a host pointer; `None`
+    /// after a fault.
     pub fn free(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
-        self.landed(lane, host, bytes)?;
         let cluster = self.cta.cluster;
-        let held = find(&cluster.engine.borrow().proxy.held, words(cluster.offset(host), bytes));
-        let Some(line) = held else { return Some(()) };
-        let message = format!(
-            "this writes shared memory that the copy of PTX line {line} has yet to read: nobody has waited for it"
-        );
-        self.fail_lane(lane, FaultKind::Asynchrony, message);
-        None
+        let objection = cluster.engine.borrow().proxy.objection(cluster.offset(host), bytes, true);
+        self.unless(lane, objection)
     }
 
     /// Checks that the async proxy may read `bytes` of shared memory at a host pointer: they have landed, and
     /// no store is unfenced; `None` after a fault.
     pub fn readable(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
-        self.landed(lane, host, bytes)?;
         let cluster = self.cta.cluster;
-        let unfenced = cluster.engine.borrow().proxy.unfenced(cluster.offset(host), bytes);
-        let Some(line) = unfenced else { return self.touch(lane, host, bytes, Kind::Read) };
-        let message = format!(
-            "this reads shared memory through the async proxy that PTX line {line} has stored to, and no \
-             fence.proxy.async comes between"
-        );
+        let offset = cluster.offset(host);
+        let objection = {
+            let proxy = &cluster.engine.borrow().proxy;
+            proxy.objection(offset, bytes, false).or_else(|| proxy.unfenced(offset, bytes))
+        };
+        self.unless(lane, objection)?;
+        self.touch(lane, host, bytes, Kind::Read)
+    }
+
+    fn unless(&mut self, lane: usize, objection: Option<String>) -> Option<()> {
+        let Some(message) = objection else { return Some(()) };
         self.fail_lane(lane, FaultKind::Asynchrony, message);
         None
     }

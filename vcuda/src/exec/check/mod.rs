@@ -1,12 +1,13 @@
 //! `VCUDA_CHECK`: what a kernel may not do and yet gets away with.
 //!
 //! Before each load, store and atomic of a module that is loaded into watched memory stands a [`Check`] of
-//! the same address. It asks [`init`] whether somebody wrote what is read, and [`race`] whether anything
-//! orders the access with those of other threads; now and then it lets another warp go first. What threads
+//! the same address. It asks the [`proxy`](super::proxy) whether a copy under way minds, [`init`] whether somebody
+//! wrote what is read, and [`race`] whether anything orders the access with those of other threads; now and then it
+//! lets another warp go first. What threads
 //! do to be ordered (barriers, fences, atomics) is told to [`race`] too, by [`order`].
 //!
-//! An operation that touches memory in a way of its own (a matrix load, an asynchronous copy) calls
-//! [`Warp::touch`] for each of its accesses, with the host pointer that [`Warp::pointer`] gave it; a barrier
+//! An operation that touches memory in a way of its own calls [`Warp::access`] (a matrix load) or [`Warp::touch`]
+//! (an asynchronous copy) for each of its accesses, with the host pointer that [`Warp::pointer`] gave it; a barrier
 //! of its own calls [`Warp::publish`] where threads arrive and [`Warp::observe`] where they go on. Both cost
 //! next to nothing where no checks are asked for.
 
@@ -186,7 +187,7 @@ impl<const SPACE: u8> Body for Check<SPACE> {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let watch: &RefCell<Watch> = warp.cta.watch;
-        if watch.borrow_mut().pauses() {
+        if warp.cta.memory.is_watched() && watch.borrow_mut().pauses() {
             return Flow::Pause;
         }
         // SAFETY: the decoder gave the address a slot.
@@ -209,7 +210,7 @@ impl<const SPACE: u8> Body for Check<SPACE> {
                 return apart(warp, &span, kind);
             }
         }
-        match examine(warp, &span, place, kind, op.e) {
+        match examine_own(warp, &span, place, kind, op.e) {
             None if kind.is_strong() => {
                 if let Some(clocks) = watch.borrow_mut().clocks() {
                     let is_shared = place == Place::Shared;
@@ -228,13 +229,26 @@ impl<const SPACE: u8> Body for Check<SPACE> {
 #[inline(never)]
 fn apart(warp: &mut Warp, span: &Span, kind: Kind) -> Flow {
     for lane in super::op::lanes_of(span.mask) {
-        if warp.touch(lane, span.at[lane] as *const u8, span.bytes, kind).is_none() {
+        if warp.access(lane, span.at[lane] as *const u8, span.bytes, kind).is_none() {
             return Flow::Fault;
         }
     }
     Flow::Next
 }
 
+/// What is wrong with accesses by the threads' own instructions, which copies under way mind as well.
+#[inline(always)]
+fn examine_own(warp: &Warp, span: &Span, place: Place, kind: Kind, elements: u16) -> Option<Finding> {
+    if place == Place::Shared && warp.cta.options.checks.asynchrony {
+        let finding = warp.meet_copies(span, kind);
+        if finding.is_some() {
+            return finding;
+        }
+    }
+    examine(warp, span, place, kind, elements)
+}
+
+/// What is wrong with accesses: bytes that nobody has written, and races.
 #[inline(always)]
 fn examine(warp: &Warp, span: &Span, place: Place, kind: Kind, elements: u16) -> Option<Finding> {
     let watch = &mut *warp.cta.watch.borrow_mut();
@@ -266,18 +280,34 @@ fn examine(warp: &Warp, span: &Span, place: Place, kind: Kind, elements: u16) ->
 }
 
 impl Warp<'_> {
-    /// Tells the checks that a lane accesses `bytes` at a host pointer, where they are asked for; `None`
-    /// after a fault.
+    /// Tells the checks that a lane accesses `bytes` at a host pointer, where they are asked for, by an instruction
+    /// like `ld` or `st`, whose access is the thread's own; `None` after a fault.
+    #[inline(always)]
+    pub fn access(&mut self, lane: usize, at: *const u8, bytes: usize, kind: Kind) -> Option<()> {
+        if !self.cta.memory.is_watched() && !self.cta.options.checks.asynchrony {
+            return Some(());
+        }
+        self.examine_lane(lane, at as usize, bytes, kind, examine_own)
+    }
+
+    /// The same of what an asynchronous copy or an mbarrier accesses, which looks itself at the copies under way.
     #[inline(always)]
     pub fn touch(&mut self, lane: usize, at: *const u8, bytes: usize, kind: Kind) -> Option<()> {
         if !self.cta.memory.is_watched() || bytes == 0 {
             return Some(());
         }
-        self.touch_watched(lane, at as usize, bytes, kind)
+        self.examine_lane(lane, at as usize, bytes, kind, examine)
     }
 
     #[inline(never)]
-    fn touch_watched(&mut self, lane: usize, at: usize, bytes: usize, kind: Kind) -> Option<()> {
+    fn examine_lane(
+        &mut self,
+        lane: usize,
+        at: usize,
+        bytes: usize,
+        kind: Kind,
+        examine: impl Fn(&Warp, &Span, Place, Kind, u16) -> Option<Finding>,
+    ) -> Option<()> {
         let span = Span { at: [at; LANES], bytes, mask: 1 << lane, contiguous: false, uniform: false };
         match examine(self, &span, self.place(at), kind, 0) {
             None => Some(()),

@@ -22,7 +22,7 @@ impl Lower<'_> {
         self.kernel.ops.push(Op { run, d, a, b, c, e, guard: self.guard, line: self.line, imm });
     }
 
-    /// Whether accesses have a check before them.
+    /// Whether reads of what nobody wrote, or races, are looked for.
     pub fn is_watched(&self) -> bool {
         self.checks.init || self.checks.race
     }
@@ -30,13 +30,14 @@ impl Lower<'_> {
     /// Before an access of `bytes` at slot `a` plus `imm`: its check, if there are any. `flags` and `elements`
     /// as [`Check`] has them.
     pub fn emit_check(&mut self, kind: Kind, at: (u8, u16, i64), bytes: usize, flags: u16, elements: u16) {
-        if !self.is_watched() {
+        let (space, a, imm) = at;
+        let meets_copies = self.checks.asynchrony && !matches!(space, access::GLOBAL | access::LOCAL);
+        if !self.is_watched() && !meets_copies {
             return;
         }
         if kind.writes() {
             self.kernel.granule_bytes = self.kernel.granule_bytes.min(bytes);
         }
-        let (space, a, imm) = at;
         let slots = [0, a, bytes as u16, kind as u16 | flags, elements];
         match space {
             access::GLOBAL => self.emit::<Check<{ access::GLOBAL }>>(slots, imm),

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::exec::check::{Kind, OBSERVES, RELEASES};
-use crate::exec::proxy::{LOAD, STORE, Touch};
 
 impl Entry<'_> {
     /// Space and address of a memory operand.
@@ -146,7 +145,6 @@ impl Entry<'_> {
         let [d, b, c, e] = slots;
         let (kind, releases) = self.strong_store();
         let elements = operands.len() as u16 | (wide as u16) << 8;
-        touch(to, STORE, space, a, imm, ty.size_bytes() * operands.len());
         // Right before the store, at which it looks.
         to.emit_check(kind, (space, a, imm), ty.size_bytes() * operands.len(), releases, elements);
         emit_store(to, space, ty, operands.len(), [d, a, b, c, e], imm)
@@ -197,7 +195,6 @@ impl Entry<'_> {
             () => return Err(String::new()),
         };
         let slots = [d, a, b, c, operation as u16];
-        touch(to, STORE, space, a, imm, ty.size_bytes());
         let observes = if red { 0 } else { OBSERVES };
         to.emit_check(Kind::Atomic, (space, a, imm), ty.size_bytes(), observes | self.releases(), 0);
         match (space, wide) {
@@ -239,7 +236,6 @@ impl Entry<'_> {
             return Err(format!("a vector of {count} is not supported"));
         }
         let (space, a, offset) = self.address(to, self.operand(at)?)?;
-        touch(to, STORE, space, a, offset, count * ty.size_bytes());
         let flags = self.releases() | if at > 0 { OBSERVES } else { 0 };
         to.emit_check(Kind::Atomic, (space, a, offset), count * ty.size_bytes(), flags, 0);
         let address = to.temp(2);
@@ -276,18 +272,6 @@ impl Entry<'_> {
     }
 }
 
-/// Before an access to shared memory, or to what may be: [`Touch`], where that is checked.
-pub(in crate::exec) fn touch(to: &mut Lower, access: u16, space: u8, a: u16, imm: i64, bytes: usize) {
-    let slots = [0, a, access, 0, bytes as u16];
-    match space {
-        _ if !to.checks.asynchrony => {}
-        SHARED32 => to.emit::<Touch<SHARED32>>(slots, imm),
-        SHARED64 => to.emit::<Touch<SHARED64>>(slots, imm),
-        GENERIC => to.emit::<Touch<GENERIC>>(slots, imm),
-        _ => {}
-    }
-}
-
 fn vector(operand: &Operand) -> &[Operand] {
     match operand {
         Operand::Vector(all) => all,
@@ -320,7 +304,6 @@ macro_rules! by_space {
 }
 
 fn emit_load(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], imm: i64) -> Decoded {
-    touch(to, LOAD, space, slots[1], imm, n * ty.size_bytes());
     match ty.size_bytes() {
         _ if n * ty.size_bytes() > 16 => return Err("more than 16 bytes are not supported".to_string()),
         1 => by_space!(Load, to, space, u8, n, slots, imm),
