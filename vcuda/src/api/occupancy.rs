@@ -65,7 +65,7 @@ fn threads_of(block: [u32; 3]) -> i32 {
 /// Clusters of a launch that are on the device at once, and CTAs of each.
 fn active_clusters(function: &Function, launch: &Launch) -> Result<(u64, u64), Status> {
     let shape = cluster_shape(function.kernel(), launch).map_err(|what| {
-        eprintln!("vcuda: {what}");
+        say!("{what}");
         Status::InvalidClusterSize
     })?;
     let ctas = shape.iter().map(|&n| u64::from(n)).product();
@@ -116,9 +116,15 @@ fn best_block(
 /// CTAs of a multiprocessor: bounded by threads, registers, shared memory.
 fn occupancy(function: &Function, threads: i32, shared_bytes: usize) -> i32 {
     let kernel = function.kernel();
-    let threads = (threads.max(1) as u32).next_multiple_of(32);
-    let registers = kernel.registers_estimate.next_multiple_of(8) * threads;
-    let shared = (kernel.static_shared_bytes + shared_bytes + 1024) as u32;
-    let by = [MAX_CTAS, MAX_SM_THREADS / threads, 65_536 / registers.max(1), shared_per_sm_bytes() / shared];
+    let threads = threads.max(1) as u64;
+    if threads > u64::from(kernel.max_threads_per_block) {
+        return 0;
+    }
+    let threads = threads.next_multiple_of(32);
+    let registers = u64::from(kernel.registers_estimate.next_multiple_of(8)) * threads;
+    let shared = (kernel.static_shared_bytes as u64).saturating_add(shared_bytes as u64).saturating_add(1024);
+    let (ctas, most_threads) = (u64::from(MAX_CTAS), u64::from(MAX_SM_THREADS));
+    let by =
+        [ctas, most_threads / threads, 65_536 / registers.max(1), u64::from(shared_per_sm_bytes()) / shared];
     by.into_iter().min().unwrap_or(0) as i32
 }

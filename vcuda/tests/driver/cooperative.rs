@@ -47,7 +47,7 @@ DONE:
 }
 ";
 
-fn meet() -> Module {
+pub fn meet() -> Module {
     Module::of(&MEET.replace("FENCE", "fence.acq_rel.gpu;"))
 }
 
@@ -64,13 +64,13 @@ fn launch(
 }
 
 /// Zeroed words for `n` CTAs of `meet`, and their address.
-fn words(stream: &std::sync::Arc<CudaStream>, n: u32) -> (CudaSlice<u32>, u64) {
+pub fn words(stream: &std::sync::Arc<CudaStream>, n: u32) -> (CudaSlice<u32>, u64) {
     let words = stream.alloc_zeros(2 * n as usize + 1).unwrap();
     let address = words.device_ptr(stream).0;
     (words, address)
 }
 
-fn met(stream: &std::sync::Arc<CudaStream>, words: &CudaSlice<u32>, n: u32) -> bool {
+pub fn met(stream: &std::sync::Arc<CudaStream>, words: &CudaSlice<u32>, n: u32) -> bool {
     let neighbours: Vec<u32> = (0..n).map(|i| (i + 1) % n + 1).collect();
     stream.clone_dtoh(words).unwrap()[n as usize + 1..] == neighbours
 }

@@ -70,6 +70,47 @@ fn launch_attributes_are_accepted_or_refused() {
     }
 }
 
+#[test]
+fn clusters_are_counted_by_what_fits() {
+    let context = context();
+    let module = Module::load();
+    let count = |name: &str, cluster: u32, block: u32, shared_bytes: u32| {
+        // SAFETY: all zeros is a value of these plain structures.
+        let (mut config, mut attribute): (sys::CUlaunchConfig, sys::CUlaunchAttribute) =
+            unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        attribute.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        // SAFETY: the value is a union of 64 bytes.
+        unsafe { (&raw mut attribute.value).cast::<[u32; 3]>().write([cluster, 1, 1]) };
+        (config.gridDimX, config.gridDimY, config.gridDimZ) = (48, 1, 1);
+        (config.blockDimX, config.blockDimY, config.blockDimZ) = (block, 1, 1);
+        (config.sharedMemBytes, config.attrs, config.numAttrs) = (shared_bytes, &mut attribute, 1);
+        let mut count = -1;
+        // SAFETY: live locals.
+        let result = unsafe { sys::cuOccupancyMaxActiveClusters(&mut count, module.function(name), &config) };
+        (result, count)
+    };
+    let ok = CUresult::CUDA_SUCCESS;
+    // 8 groups of 16 multiprocessors hold 2048 threads, 228 KiB each.
+    assert_eq!(count("empty", 4, 1024, 0), (ok, 8 * 16 * 2 / 4));
+    assert_eq!(count("empty", 16, 256, 100 << 10), (ok, 8 * 16 * 2 / 16));
+    assert_eq!(count("empty", 2, 32, 228 << 10), (ok, 0));
+    assert_eq!(count("empty", 2, 2048, 0), (ok, 0));
+    assert_eq!(count("bounded", 2, 65, 0), (ok, 0));
+    assert_eq!(count("empty", 5, 32, 0).0, CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE);
+    assert_eq!(count("empty", 24, 32, 0).0, CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE);
+    // Sizes beyond all reason fit nowhere.
+    let (mut most, empty) = (-1, module.function("empty"));
+    // SAFETY: a live local.
+    let all =
+        unsafe { sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut most, empty, i32::MAX, usize::MAX) };
+    assert_eq!((all, most), (ok, 0));
+    // SAFETY: as above.
+    let shared =
+        unsafe { sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut most, empty, 32, usize::MAX - 1023) };
+    assert_eq!((shared, most), (ok, 0));
+    drop(context);
+}
+
 /// Of an empty launch, on an idle machine: the median, which a busy machine moves little.
 const LAUNCH_LIMIT_US: f64 = 20.0;
 

@@ -1,11 +1,13 @@
 //! The driver API as clients see it: the built library, called through `cudarc`.
 
 mod capture;
+mod capture_graph;
 mod client;
 mod cooperative;
 mod external;
 mod graph;
 mod graph_memory;
+mod graph_nodes;
 mod kernels;
 mod launch;
 mod memory;
