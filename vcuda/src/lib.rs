@@ -2,6 +2,16 @@
 //!
 //! PTX text → [`ptx`] → a warp-wide interpreter in [`exec`], over [`memory`].
 
+/// Says something to the user on stderr, if that is open: a driver must not fail for it.
+macro_rules! say {
+    ($($message:tt)*) => { $crate::say(format_args!($($message)*)) };
+}
+
+fn say(message: std::fmt::Arguments) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "vcuda: {message}");
+}
+
 pub mod api;
 pub mod exec;
 pub mod memory;

@@ -104,8 +104,8 @@ fn report(left: &[(u64, Allocation)]) {
             Kind::External => "mapped external memory",
             _ => "device memory",
         };
-        eprintln!("vcuda: leak: {bytes} bytes of {kind} at {address:#x}, allocation {number}, never freed");
+        say!("leak: {bytes} bytes of {kind} at {address:#x}, allocation {number}, never freed");
     }
     let bytes: usize = left.iter().map(|(_, allocation)| allocation.bytes).sum();
-    eprintln!("vcuda: leaks: {bytes} bytes in {} allocations", left.len());
+    say!("leaks: {bytes} bytes in {} allocations", left.len());
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::ThreadId;
 
 use super::graph::{GraphHandle, NodeHandle, live as live_graph};
-use super::stream::{StreamHandle, is_blocking, is_legacy};
+use super::stream::{self, StreamHandle, is_blocking, is_legacy};
 use super::work::Work;
 use super::{Outcome, Status, context, export, list, lock, put};
 
@@ -111,6 +111,7 @@ pub fn keep(stream: StreamHandle, work: &Work) -> Result<bool, Status> {
 /// # Errors
 /// It is the default stream's, which would wait for a captured one.
 pub fn holds(stream: StreamHandle) -> Result<bool, Status> {
+    stream::check(stream)?;
     if !any() {
         return Ok(false);
     }
@@ -148,6 +149,7 @@ pub fn forbid() -> Outcome {
 /// # Errors
 /// Unsupported or implicit; it breaks the capture.
 pub fn wait_for(stream: StreamHandle) -> Outcome {
+    stream::check(stream)?;
     if !any() {
         return Ok(());
     }
@@ -166,6 +168,7 @@ pub fn wait_for(stream: StreamHandle) -> Outcome {
 /// # Errors
 /// The capture is broken.
 pub fn place(stream: StreamHandle) -> Result<Option<(u64, Vec<NodeHandle>)>, Status> {
+    stream::check(stream)?;
     if !any() {
         return Ok(None);
     }
@@ -258,6 +261,7 @@ fn begin(stream: StreamHandle, graph: Option<(GraphHandle, Vec<NodeHandle>)>, mo
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     context::require()?;
     let mode = Mode::new(mode)?;
+    stream::check(stream)?;
     if is_legacy(stream) {
         return Err(Status::StreamCaptureUnsupported);
     }
@@ -283,6 +287,7 @@ fn begin(stream: StreamHandle, graph: Option<(GraphHandle, Vec<NodeHandle>)>, mo
 }
 
 fn end(stream: StreamHandle) -> Result<GraphHandle, Status> {
+    stream::check(stream)?;
     let mut captures = lock(&CAPTURES);
     let own = |capture: &Capture| capture.tips.contains_key(&(stream as usize));
     let at = captures.iter().position(own).ok_or(Status::IllegalState)?;
@@ -307,6 +312,7 @@ fn end(stream: StreamHandle) -> Result<GraphHandle, Status> {
 
 /// `CUstreamCaptureStatus`.
 fn status(captures: &mut [Capture], stream: StreamHandle) -> Result<u32, Status> {
+    stream::check(stream)?;
     if is_legacy(stream) && captures.iter().any(Capture::holds_up_legacy) {
         return Err(Status::StreamCaptureImplicit);
     }

@@ -147,7 +147,7 @@ impl Side3 {
             DEVICE => (self.device, true),
             UNIFIED => (self.device, device().memory.owns(self.device)),
             _ => {
-                eprintln!("vcuda: copies to and from CUDA arrays are not supported");
+                say!("copies to and from CUDA arrays are not supported");
                 return Err(Status::NotSupported);
             }
         };

@@ -1,10 +1,11 @@
 //! Events: the host's clock when they were recorded, or a place in a capture.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::graph::NodeHandle;
-use super::stream::StreamHandle;
+use super::handles::{Handle, Handles};
+use super::stream::{self, StreamHandle};
 use super::work::{Work, submit};
 use super::{Outcome, Status, capture, context, export, lock, put};
 
@@ -26,7 +27,8 @@ enum Recorded {
 // SAFETY: nodes are only handles here.
 unsafe impl Send for Recorded {}
 
-pub type EventHandle = *mut Event;
+pub type EventHandle = Handle;
+static ALL: Handles<Event> = Handles::new();
 const DISABLE_TIMING: u32 = 2;
 /// Flags of recording and waiting: as a node of its own, where captured.
 const EXTERNAL: u32 = 1;
@@ -36,14 +38,9 @@ export! {
         context::require()?;
         let new = Event { timing: flags & DISABLE_TIMING == 0, recorded: Mutex::new(Recorded::Never) };
         // SAFETY: the caller's.
-        unsafe { put(event, Box::into_raw(Box::new(new))) }
+        unsafe { put(event, ALL.add(new)) }
     }
-    cuEventDestroy_v2(event: EventHandle) {
-        live(event)?;
-        // SAFETY: made by `cuEventCreate`; the caller destroys it once.
-        drop(unsafe { Box::from_raw(event) });
-        Ok(())
-    }
+    cuEventDestroy_v2(event: EventHandle) { ALL.remove(event).map(|_| ()) }
     cuEventRecord(event: EventHandle, stream: StreamHandle) { record(event, stream, 0) }
     cuEventRecordWithFlags(event: EventHandle, stream: StreamHandle, flags: u32) { record(event, stream, flags) }
     cuEventQuery(event: EventHandle) { completed(event) }
@@ -56,9 +53,10 @@ export! {
     }
 }
 
-pub fn live<'a>(event: EventHandle) -> Result<&'a Event, Status> {
-    // SAFETY: null, or made by `cuEventCreate` and not destroyed, as the caller must see to.
-    unsafe { event.as_ref() }.ok_or(Status::InvalidHandle)
+/// # Errors
+/// No event, or destroyed.
+pub fn live(event: EventHandle) -> Result<Arc<Event>, Status> {
+    ALL.get(event)
 }
 
 /// Records the time: what came before is done.
@@ -86,6 +84,7 @@ fn record(handle: EventHandle, stream: StreamHandle, flags: u32) -> Outcome {
 /// # Errors
 /// A wait that crosses the border of a capture.
 pub fn wait(stream: StreamHandle, handle: EventHandle, flags: u32) -> Outcome {
+    stream::check(stream)?;
     let recorded = lock(&live(handle)?.recorded).clone();
     match recorded {
         _ if flags & EXTERNAL != 0 => submit(stream, Work::Wait(handle)),
@@ -108,7 +107,7 @@ fn elapsed(milliseconds: *mut f32, start: EventHandle, end: EventHandle) -> Outc
         Recorded::At(time) if event.timing => Ok(time),
         _ => Err(Status::InvalidHandle),
     };
-    let (from, to) = (time_of(start)?, time_of(end)?);
+    let (from, to) = (time_of(&start)?, time_of(&end)?);
     let time = match to >= from {
         true => (to - from).as_secs_f32() * 1e3,
         false => -(from - to).as_secs_f32() * 1e3,

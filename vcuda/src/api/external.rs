@@ -72,7 +72,7 @@ fn check(fd: i32, bytes: u64) -> Result<(), Status> {
         }
         Ok(_) => return Ok(()),
     };
-    eprintln!("vcuda: cuImportExternalMemory: {what}");
+    say!("cuImportExternalMemory: {what}");
     Err(Status::InvalidValue)
 }
 
@@ -83,7 +83,7 @@ export! {
         let description = unsafe { description.as_ref() }.ok_or(Status::InvalidValue)?;
         let name = KINDS.get((description.kind as usize).wrapping_sub(1)).ok_or(Status::InvalidValue)?;
         if description.kind != OPAQUE_FD {
-            eprintln!("vcuda: cuImportExternalMemory: handles of type {name} are not supported");
+            say!("cuImportExternalMemory: handles of type {name} are not supported");
             return Err(Status::NotSupported);
         }
         let (fd, bytes) = (description.handle[0] as i32, description.bytes);

@@ -30,7 +30,7 @@ fn kernel<'a>(handle: NodeHandle) -> Result<&'a mut KernelLaunch, Status> {
 fn set_cluster(kernel: &mut KernelLaunch, cluster: [u32; 3]) -> Outcome {
     let launch = Launch { cluster, ..kernel.launch };
     cluster_shape(function(kernel.function)?.kernel(), &launch).map_err(|what| {
-        eprintln!("vcuda: {what}");
+        say!("{what}");
         Status::InvalidClusterSize
     })?;
     kernel.launch = launch;

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::fmt::Write;
 
 use super::graph::{Graph, GraphHandle, live, node};
-use super::module::{function, name};
+use super::module::{file, function};
 use super::work::{Child, Work};
 use super::{Status, export};
 
@@ -52,8 +52,8 @@ export! {
         let mut text = "digraph {\n".to_string();
         draw(live(graph)?, &mut text)?;
         text.push_str("}\n");
-        std::fs::write(name(path)?, text).map_err(|error| {
-            eprintln!("vcuda: cuGraphDebugDotPrint: {error}");
+        std::fs::write(file(path)?, text).map_err(|error| {
+            say!("cuGraphDebugDotPrint: {error}");
             Status::InvalidValue
         })
     }

@@ -89,7 +89,7 @@ fn instantiate(out: *mut Handle, graph: GraphHandle, flags: u64) -> Outcome {
         return Err(Status::InvalidValue);
     }
     if flags & DEVICE_LAUNCH != 0 {
-        eprintln!("vcuda: graphs that a kernel launches are not supported");
+        say!("graphs that a kernel launches are not supported");
         return Err(Status::NotSupported);
     }
     if flags & !known != 0 {

@@ -223,11 +223,17 @@ export! {
         // SAFETY: the caller's.
         unsafe { put(out, event) }
     }
-    cuGraphEventRecordNodeSetEvent(handle: NodeHandle, event: EventHandle) { node(handle)?.work.replace(Work::Record(event)) }
+    cuGraphEventRecordNodeSetEvent(handle: NodeHandle, event: EventHandle) {
+        event::live(event)?;
+        node(handle)?.work.replace(Work::Record(event))
+    }
     cuGraphEventWaitNodeGetEvent(handle: NodeHandle, out: *mut EventHandle) {
         let Work::Wait(event) = node(handle)?.work else { return Err(Status::InvalidValue) };
         // SAFETY: the caller's.
         unsafe { put(out, event) }
     }
-    cuGraphEventWaitNodeSetEvent(handle: NodeHandle, event: EventHandle) { node(handle)?.work.replace(Work::Wait(event)) }
+    cuGraphEventWaitNodeSetEvent(handle: NodeHandle, event: EventHandle) {
+        event::live(event)?;
+        node(handle)?.work.replace(Work::Wait(event))
+    }
 }

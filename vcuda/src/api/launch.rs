@@ -68,7 +68,7 @@ impl LaunchConfig {
                 | PREFERRED_CLUSTER_DIMENSION
                 | SHARED_MEMORY_CARVEOUT => {}
                 id => {
-                    eprintln!("vcuda: cuLaunchKernelEx: launch attribute {id} is not supported");
+                    say!("cuLaunchKernelEx: launch attribute {id} is not supported");
                     return Err(Status::NotSupported);
                 }
             }
@@ -88,7 +88,7 @@ impl KernelLaunch {
         let ctas = self.launch.grid.iter().map(|&n| u64::from(n)).product::<u64>();
         let most = resident_ctas(function, &self.launch)?;
         if ctas > most {
-            eprintln!("vcuda: {}: {ctas} CTAs in a cooperative launch; {most} fit", function.kernel().name);
+            say!("{}: {ctas} CTAs in a cooperative launch; {most} fit", function.kernel().name);
             return Err(Status::CooperativeLaunchTooLarge);
         }
         Ok(())
@@ -202,22 +202,22 @@ fn validate(function: &Function, launch: &Launch) -> Outcome {
         (block[2], 64),
     ];
     if limits.iter().any(|&(value, limit)| value == 0 || value > limit) || threads > u64::from(MAX_THREADS) {
-        eprintln!("vcuda: {}: grid {grid:?} of CTAs {block:?} is not possible", kernel.name);
+        say!("{}: grid {grid:?} of CTAs {block:?} is not possible", kernel.name);
         return Err(Status::InvalidValue);
     }
     if threads > u64::from(kernel.max_threads_per_block) {
-        eprintln!("vcuda: {}: {threads} threads; its bound is {}", kernel.name, kernel.max_threads_per_block);
+        say!("{}: {threads} threads; its bound is {}", kernel.name, kernel.max_threads_per_block);
         return Err(Status::InvalidValue);
     }
     cluster_shape(kernel, launch).map_err(|what| {
-        eprintln!("vcuda: {what}");
+        say!("{what}");
         Status::InvalidClusterSize
     })?;
     let dynamic_limit = function.dynamic_shared_limit();
     let (dynamic, fixed) = (launch.dynamic_shared_bytes as usize, kernel.static_shared_bytes);
     if dynamic > dynamic_limit || fixed > SHARED_BYTES as usize {
-        eprintln!(
-            "vcuda: {}: {dynamic} dynamic and {fixed} static shared bytes; {dynamic_limit} dynamic are allowed",
+        say!(
+            "{}: {dynamic} dynamic and {fixed} static shared bytes; {dynamic_limit} dynamic are allowed",
             kernel.name
         );
         return Err(Status::InvalidValue);

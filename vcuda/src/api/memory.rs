@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use super::allocation::{self, Allocation, Kind};
-use super::stream::StreamHandle;
+use super::stream::{self, StreamHandle};
 use super::{Outcome, Status, capture, context, device, export, graph_memory, pool, put};
 
 export! {
@@ -61,8 +61,8 @@ export! {
         unsafe { put(address, pointer as u64) }
     }
     cuMemAdvise_v2(_address: u64, _bytes: usize, _advice: u32, _kind: i32, _id: i32) { Ok(()) }
-    cuMemPrefetchAsync_v2(_address: u64, _bytes: usize, _kind: i32, _id: i32, _flags: u32, _stream: StreamHandle) {
-        Ok(())
+    cuMemPrefetchAsync_v2(_address: u64, _bytes: usize, _kind: i32, _id: i32, _flags: u32, stream: StreamHandle) {
+        stream::check(stream)
     }
 }
 
@@ -130,7 +130,7 @@ fn inside(address: u64, bytes: usize, what: &str) -> Outcome {
     if address >= start && address < end && end - address >= bytes as u64 {
         return Ok(());
     }
-    eprintln!("vcuda: {what} of {bytes} bytes at {address:#x} is not inside a live allocation");
+    say!("{what} of {bytes} bytes at {address:#x} is not inside a live allocation");
     Err(Status::InvalidValue)
 }
 

@@ -65,7 +65,7 @@ fn device() -> &'static Device {
             let text = std::env::var(name).ok()?;
             let value = text.parse::<usize>().ok().filter(|&n| n > 0);
             if value.is_none() {
-                eprintln!("vcuda: {name}={text}: expected a number above 0; it is ignored");
+                say!("{name}={text}: expected a number above 0; it is ignored");
             }
             value
         };
@@ -73,7 +73,7 @@ fn device() -> &'static Device {
             Ok("sm_80") => (8, 0),
             Ok("sm_90a" | "sm_90") | Err(_) => (9, 0),
             Ok(other) => {
-                eprintln!("vcuda: VCUDA_ARCH={other}: expected sm_80 or sm_90a; it is ignored");
+                say!("VCUDA_ARCH={other}: expected sm_80 or sm_90a; it is ignored");
                 (9, 0)
             }
         };
@@ -89,9 +89,7 @@ fn device() -> &'static Device {
                 "race" => checks.race = true,
                 "async" => checks.asynchrony = true,
                 "memory" => {}
-                _ => eprintln!(
-                    "vcuda: VCUDA_CHECK={check}: memory, init, race, async and all are known; it is ignored"
-                ),
+                _ => say!("VCUDA_CHECK={check}: memory, init, race, async and all are known; it is ignored"),
             }
         }
         let capacity = number("VCUDA_MEMORY_BYTES").unwrap_or_else(available_bytes);
@@ -130,22 +128,27 @@ type Outcome = Result<(), Status>;
 
 /// The body of an exported function: a panic ends here, and a device that has failed stays so.
 fn guarded(body: impl FnOnce() -> Outcome) -> i32 {
-    match device().fault.load(Ordering::Relaxed) {
-        0 => guarded_always(body),
+    caught(|| match device().fault.load(Ordering::Relaxed) {
+        0 => code(body()),
         fault => fault,
-    }
+    })
 }
 
 /// The same for functions that answer also after a fault.
 fn guarded_always(body: impl FnOnce() -> Outcome) -> i32 {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => 0,
-        Ok(Err(status)) => status as i32,
-        Err(_) => {
-            eprintln!("vcuda: this is a bug in the virtual driver; the call failed");
-            Status::Unknown as i32
-        }
-    }
+    caught(|| code(body()))
+}
+
+/// A `CUresult`.
+fn code(outcome: Outcome) -> i32 {
+    outcome.map_or_else(|status| status as i32, |()| 0)
+}
+
+fn caught(call: impl FnOnce() -> i32) -> i32 {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        say!("this is a bug in the virtual driver; the call failed");
+        Status::Unknown as i32
+    })
 }
 
 /// Writes an output parameter.

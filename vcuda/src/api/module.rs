@@ -1,6 +1,8 @@
 //! Modules of PTX text, their functions and variables.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
@@ -78,16 +80,25 @@ pub fn loaded<'a>(handle: Handle) -> Result<&'a Loaded, Status> {
     unsafe { handle.as_ref() }.ok_or(Status::InvalidHandle)
 }
 
-/// A client's C string.
-///
-/// # Errors
-/// None, or no UTF-8, which no name is.
-pub fn name<'a>(text: *const c_char) -> Result<&'a str, Status> {
+fn string<'a>(text: *const c_char) -> Result<&'a CStr, Status> {
     if text.is_null() {
         return Err(Status::InvalidValue);
     }
     // SAFETY: a C string of the caller's.
-    unsafe { CStr::from_ptr(text) }.to_str().map_err(|_| Status::NotFound)
+    Ok(unsafe { CStr::from_ptr(text) })
+}
+
+/// A client's name of something; one that is not UTF-8 names nothing.
+fn name<'a>(text: *const c_char) -> Result<&'a str, Status> {
+    string(text)?.to_str().map_err(|_| Status::NotFound)
+}
+
+/// A client's name of a file.
+///
+/// # Errors
+/// None.
+pub fn file<'a>(text: *const c_char) -> Result<&'a Path, Status> {
+    Ok(Path::new(OsStr::from_bytes(string(text)?.to_bytes())))
 }
 
 export! {
@@ -235,8 +246,7 @@ pub fn set_attribute(handle: FunctionHandle, attribute: i32, value: i32) -> Outc
 
 /// Loads the PTX text of a file.
 pub fn load_file(module: *mut Handle, path: *const c_char, jit: &mut Jit) -> Outcome {
-    let text = std::fs::read_to_string(name(path)?).map_err(|_| Status::FileNotFound)?;
-    load(module, &text, jit)
+    load(module, &std::fs::read(file(path)?).map_err(|_| Status::FileNotFound)?, jit)
 }
 
 /// Loads PTX text from memory.
@@ -244,23 +254,24 @@ pub fn load_image(module: *mut Handle, image: *const c_void, jit: &mut Jit) -> O
     if image.is_null() {
         return Err(Status::InvalidValue);
     }
-    // SAFETY: an image has at least four bytes, and PTX is a C string.
-    let text = unsafe {
-        let magic = *image.cast::<[u8; 4]>();
-        if magic == *b"\x7fELF" || magic == [0x50, 0xed, 0x55, 0xba] {
-            eprintln!("vcuda: a cubin cannot run here; load PTX (compile for compute_XX instead of sm_XX)");
-            return Err(Status::NoBinaryForGpu);
-        }
-        CStr::from_ptr(image.cast())
-    };
-    load(module, text.to_str().map_err(|_| Status::InvalidImage)?, jit)
+    // SAFETY: PTX is a C string, and other images have a NUL somewhere behind their first bytes.
+    load(module, unsafe { CStr::from_ptr(image.cast()) }.to_bytes(), jit)
 }
 
-fn load(out: *mut Handle, text: &str, jit: &mut Jit) -> Outcome {
+fn load(out: *mut Handle, image: &[u8], jit: &mut Jit) -> Outcome {
     context::require()?;
+    if out.is_null() {
+        return Err(Status::InvalidValue);
+    }
+    if image.starts_with(b"\x7fELF") || image.starts_with(&[0x50, 0xed, 0x55, 0xba]) {
+        say!("a cubin cannot run here; load PTX (compile for compute_XX instead of sm_XX)");
+        return Err(Status::NoBinaryForGpu);
+    }
+    let text =
+        std::str::from_utf8(image.strip_suffix(b"\0").unwrap_or(image)).map_err(|_| Status::InvalidImage)?;
     let start = Instant::now();
     let invalid = |message: &dyn std::fmt::Display| {
-        eprintln!("vcuda: loading a module: {message}");
+        say!("loading a module: {message}");
         jit.error.write(&message.to_string());
         Status::InvalidPtx
     };

@@ -59,7 +59,7 @@ fn open() -> Option<Mutex<Profile>> {
         match File::create(&path) {
             Ok(file) => Some(file),
             Err(error) => {
-                eprintln!("vcuda: VCUDA_PROFILE={path}: {error}; nothing is counted");
+                say!("VCUDA_PROFILE={path}: {error}; nothing is counted");
                 return None;
             }
         }
@@ -67,7 +67,7 @@ fn open() -> Option<Mutex<Profile>> {
     let gpu = match std::env::var("VCUDA_GPU") {
         Err(_) => gpu::H100,
         Ok(name) => Gpu::named(&name).unwrap_or_else(|| {
-            eprintln!("vcuda: VCUDA_GPU={name}: expected H100, H200, A100 or RTX4090; it is H100 here");
+            say!("VCUDA_GPU={name}: expected H100, H200, A100 or RTX4090; it is H100 here");
             gpu::H100
         }),
     };
@@ -128,7 +128,7 @@ pub fn record(kernel: &Kernel, launch: &Launch, counters: &Counters) {
 
 fn write(file: &mut File, line: &str) {
     if let Err(error) = file.write_all(line.as_bytes()) {
-        eprintln!("vcuda: VCUDA_PROFILE: {error}");
+        say!("VCUDA_PROFILE: {error}");
     }
 }
 

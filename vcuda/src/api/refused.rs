@@ -10,7 +10,7 @@ macro_rules! refuse {
         #[unsafe(no_mangle)]
         pub extern "C" fn $name() -> i32 {
             static NAMED: Once = Once::new();
-            NAMED.call_once(|| eprintln!(concat!("vcuda: ", stringify!($name), " is not supported")));
+            NAMED.call_once(|| say!("{} is not supported", stringify!($name)));
             Status::NotSupported as i32
         }
     )*};

@@ -1,21 +1,24 @@
 //! Streams: work is done when it is queued, so they hold nothing but their flags.
 
 use std::ffi::c_void;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use super::event::{self, EventHandle};
+use super::handles::{Handle, Handles};
 use super::work::{HostFunction, Work, submit};
-use super::{Status, capture, context, export, put};
+use super::{Outcome, Status, capture, context, export, put};
 
 /// A `CUstream` is null (the default stream), one of the two default streams' marks, or one of these.
-pub struct Stream {
+struct Stream {
     flags: u32,
     priority: AtomicI32,
     id: u64,
     context: usize,
 }
 
-pub type StreamHandle = *mut Stream;
+pub type StreamHandle = Handle;
+static ALL: Handles<Stream> = Handles::new();
 
 /// The legacy default stream, which waits for the others and they for it, unless they say no.
 pub const LEGACY: StreamHandle = std::ptr::null_mut();
@@ -30,13 +33,25 @@ fn is_default(stream: StreamHandle) -> bool {
     (stream as usize) <= PER_THREAD
 }
 
-/// Whether the legacy stream waits for this one.
-pub fn is_blocking(stream: StreamHandle) -> bool {
-    // SAFETY: not a mark, so made by `cuStreamCreate` and not destroyed, as the caller must see to.
-    is_default(stream) || unsafe { (*stream).flags & NON_BLOCKING == 0 }
+/// The stream, or `None` for a default one.
+fn live(stream: StreamHandle) -> Result<Option<Arc<Stream>>, Status> {
+    if is_default(stream) { Ok(None) } else { ALL.get(stream).map(Some) }
 }
 
-fn create(out: *mut StreamHandle, flags: u32, priority: i32) -> super::Outcome {
+/// Refuses a stream that is none, or none any more.
+///
+/// # Errors
+/// An invalid handle.
+pub fn check(stream: StreamHandle) -> Outcome {
+    live(stream).map(|_| ())
+}
+
+/// Whether the legacy stream waits for this one.
+pub fn is_blocking(stream: StreamHandle) -> bool {
+    live(stream).is_ok_and(|stream| stream.is_none_or(|stream| stream.flags & NON_BLOCKING == 0))
+}
+
+fn create(out: *mut StreamHandle, flags: u32, priority: i32) -> Outcome {
     static COUNT: AtomicU64 = AtomicU64::new(3);
     context::require()?;
     if flags > NON_BLOCKING {
@@ -44,15 +59,15 @@ fn create(out: *mut StreamHandle, flags: u32, priority: i32) -> super::Outcome {
     }
     let id = COUNT.fetch_add(1, Ordering::Relaxed);
     let context = context::current() as usize;
-    // SAFETY: the caller's.
-    unsafe {
-        put(out, Box::into_raw(Box::new(Stream { flags, priority: AtomicI32::new(priority), id, context })))
+    if out.is_null() {
+        return Err(Status::InvalidValue);
     }
+    // SAFETY: the caller's.
+    unsafe { put(out, ALL.add(Stream { flags, priority: AtomicI32::new(priority), id, context })) }
 }
 
-fn context_of(stream: StreamHandle) -> *mut c_void {
-    // SAFETY: not a mark, so a live stream, as the caller must see to.
-    if is_default(stream) { context::current() } else { unsafe { (*stream).context as *mut c_void } }
+fn context_of(stream: StreamHandle) -> Result<*mut c_void, Status> {
+    Ok(live(stream)?.map_or(context::current(), |stream| stream.context as *mut c_void))
 }
 
 /// `CUlaunchAttributeID`s that streams have.
@@ -73,9 +88,8 @@ export! {
         if is_default(stream) {
             return Err(Status::InvalidHandle);
         }
+        ALL.remove(stream)?;
         capture::abandon(stream);
-        // SAFETY: made by `cuStreamCreate`; the caller destroys it once.
-        drop(unsafe { Box::from_raw(stream) });
         Ok(())
     }
     cuStreamSynchronize(stream: StreamHandle) {
@@ -91,44 +105,44 @@ export! {
         event::wait(stream, event, flags)
     }
     cuStreamGetFlags(stream: StreamHandle, flags: *mut u32) {
-        // SAFETY: a live stream, and the caller's output.
-        unsafe { put(flags, if is_default(stream) { 0 } else { (*stream).flags }) }
+        // SAFETY: the caller's.
+        unsafe { put(flags, live(stream)?.map_or(0, |stream| stream.flags)) }
     }
     cuStreamGetPriority(stream: StreamHandle, priority: *mut i32) {
-        // SAFETY: a live stream, and the caller's output.
-        unsafe { put(priority, if is_default(stream) { 0 } else { (*stream).priority.load(Ordering::Relaxed) }) }
+        // SAFETY: the caller's.
+        unsafe { put(priority, live(stream)?.map_or(0, |stream| stream.priority.load(Ordering::Relaxed))) }
     }
     cuStreamGetId(stream: StreamHandle, id: *mut u64) {
-        // SAFETY: a live stream, and the caller's output.
-        unsafe { put(id, if is_default(stream) { (stream as u64).max(1) } else { (*stream).id }) }
+        // SAFETY: the caller's.
+        unsafe { put(id, live(stream)?.map_or((stream as u64).max(1), |stream| stream.id)) }
     }
     cuStreamGetCtx(stream: StreamHandle, context: *mut *mut c_void) {
         context::require()?;
         // SAFETY: the caller's.
-        unsafe { put(context, context_of(stream)) }
+        unsafe { put(context, context_of(stream)?) }
     }
     cuStreamGetCtx_v2(stream: StreamHandle, context: *mut *mut c_void, green: *mut *mut c_void) {
         context::require()?;
         // SAFETY: the caller's; there are no green contexts.
         unsafe {
-            put(context, context_of(stream))?;
+            put(context, context_of(stream)?)?;
             put(green, std::ptr::null_mut())
         }
     }
-    cuStreamGetDevice(_stream: StreamHandle, ordinal: *mut i32) {
+    cuStreamGetDevice(stream: StreamHandle, ordinal: *mut i32) {
         context::require()?;
+        check(stream)?;
         // SAFETY: the caller's.
         unsafe { put(ordinal, 0) }
     }
     cuStreamGetAttribute(stream: StreamHandle, attribute: u32, value: *mut [u8; ATTRIBUTE_BYTES]) {
         let mut bytes = [0; ATTRIBUTE_BYTES];
+        let stream = live(stream)?;
         match attribute {
-            PRIORITY if !is_default(stream) => {
-                // SAFETY: a live stream.
-                let priority = unsafe { (*stream).priority.load(Ordering::Relaxed) };
+            PRIORITY => {
+                let priority = stream.map_or(0, |stream| stream.priority.load(Ordering::Relaxed));
                 bytes[..4].copy_from_slice(&priority.to_ne_bytes());
             }
-            PRIORITY => {}
             SYNCHRONIZATION_POLICY => bytes[0] = 1, // automatic
             MEM_SYNC_DOMAIN_MAP => bytes[1] = 1,    // the remote domain
             ACCESS_POLICY_WINDOW | MEM_SYNC_DOMAIN => {}
@@ -140,20 +154,26 @@ export! {
     cuStreamSetAttribute(stream: StreamHandle, attribute: u32, value: *const [u8; ATTRIBUTE_BYTES]) {
         // SAFETY: the caller's.
         let bytes = unsafe { value.as_ref() }.ok_or(Status::InvalidValue)?;
+        let stream = live(stream)?;
         match attribute {
-            PRIORITY if !is_default(stream) => {
+            PRIORITY => {
                 let priority = i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                let priority = priority.clamp(context::GREATEST_PRIORITY, 0);
-                // SAFETY: a live stream.
-                unsafe { (*stream).priority.store(priority, Ordering::Relaxed) };
+                if let Some(stream) = stream {
+                    stream.priority.store(priority.clamp(context::GREATEST_PRIORITY, 0), Ordering::Relaxed);
+                }
                 Ok(())
             }
-            PRIORITY | SYNCHRONIZATION_POLICY | ACCESS_POLICY_WINDOW | MEM_SYNC_DOMAIN_MAP | MEM_SYNC_DOMAIN => Ok(()),
+            SYNCHRONIZATION_POLICY | ACCESS_POLICY_WINDOW | MEM_SYNC_DOMAIN_MAP | MEM_SYNC_DOMAIN => Ok(()),
             _ => Err(Status::InvalidValue),
         }
     }
-    cuStreamCopyAttributes(_to: StreamHandle, _from: StreamHandle) { Ok(()) }
-    cuStreamAttachMemAsync(_stream: StreamHandle, _address: u64, _bytes: usize, _flags: u32) { Ok(()) }
+    cuStreamCopyAttributes(to: StreamHandle, from: StreamHandle) {
+        if let (Some(to), Some(from)) = (live(to)?, live(from)?) {
+            to.priority.store(from.priority.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+    cuStreamAttachMemAsync(stream: StreamHandle, _address: u64, _bytes: usize, _flags: u32) { check(stream) }
     cuLaunchHostFunc(stream: StreamHandle, function: Option<HostFunction>, data: *mut c_void) {
         submit(stream, Work::Host(function.ok_or(Status::InvalidValue)?, data))
     }

@@ -20,12 +20,12 @@ fn map<'a>(handle: Handle) -> Result<&'a mut [u8; MAP_BYTES], Status> {
 }
 
 fn refuse(what: &str) -> Status {
-    eprintln!("vcuda: tensor map: {what}");
+    say!("tensor map: {what}");
     Status::InvalidValue
 }
 
 fn unsupported(what: &str) -> Outcome {
-    eprintln!("vcuda: tensor map: {what} is not supported");
+    say!("tensor map: {what} is not supported");
     Err(Status::NotSupported)
 }
 

@@ -10,7 +10,7 @@ use super::event::{self, EventHandle};
 use super::graph::Graph;
 use super::graph_memory::GraphMemory;
 use super::module::{FunctionHandle, function};
-use super::stream::StreamHandle;
+use super::stream::{self, StreamHandle};
 use super::{Outcome, Status, capture, context, device, memory, profile};
 use crate::exec::{FaultKind, Launch, Workspace, run_cooperative, run_counted};
 
@@ -69,6 +69,7 @@ pub struct KernelLaunch {
 /// Those of the work, or of the capture.
 pub fn submit(stream: StreamHandle, work: Work) -> Outcome {
     context::require()?;
+    stream::check(stream)?;
     if capture::any() && capture::keep(stream, &work)? {
         return Ok(());
     }
@@ -142,7 +143,7 @@ impl KernelLaunch {
             run_counted(kernel, &self.launch, &self.params, memory, options)
         };
         counted.map(|counters| profile::record(kernel, &self.launch, &counters)).map_err(|fault| {
-            eprintln!("vcuda: {}: {fault}", fault.kind.check());
+            say!("{}: {fault}", fault.kind.check());
             let status = match fault.kind {
                 FaultKind::IllegalAddress => Status::IllegalAddress,
                 FaultKind::MisalignedAddress => Status::MisalignedAddress,

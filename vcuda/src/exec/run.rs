@@ -193,8 +193,8 @@ fn run_groups(
     let threads_in_turn = (launch.threads() as usize).next_multiple_of(LANES) * ctas_in_turn;
     let mut checks = options.checks;
     if checks.race && threads_in_turn > MOST_THREADS {
-        eprintln!(
-            "vcuda: {}: no races are looked for in a cooperative grid of {threads_in_turn} threads; \
+        say!(
+            "{}: no races are looked for in a cooperative grid of {threads_in_turn} threads; \
              {MOST_THREADS} are the most",
             kernel.name
         );

@@ -8,6 +8,7 @@ mod external;
 mod graph;
 mod graph_memory;
 mod graph_nodes;
+mod handles;
 mod kernels;
 mod launch;
 mod memory;

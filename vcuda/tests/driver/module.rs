@@ -1,6 +1,6 @@
 //! Modules, libraries and what loading says.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 
 use cudarc::driver::sys::{self, CUfunction_attribute as Attribute, CUjit_option as Option_, CUresult};
 
@@ -63,9 +63,85 @@ fn bad_images_have_their_errors() {
 }
 
 #[test]
+fn files_are_loaded_and_bad_ones_refused() {
+    let _context = context();
+    let path = std::env::temp_dir().join(format!("vcuda-module-{}.ptx", std::process::id()));
+    let name = CString::new(path.to_str().unwrap()).unwrap();
+    let load = |contents: &[u8]| {
+        std::fs::write(&path, contents).unwrap();
+        let (mut module, mut library) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let (none, values) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: C strings, and pointers to live locals.
+        unsafe {
+            let loaded = sys::cuLibraryLoadFromFile(
+                &mut library,
+                name.as_ptr(),
+                none,
+                values,
+                0,
+                std::ptr::null_mut(),
+                values,
+                0,
+            );
+            assert_eq!(sys::cuModuleLoad(&mut module, name.as_ptr()), loaded);
+            if loaded == CUresult::CUDA_SUCCESS {
+                let mut count = 0;
+                sys::cuLibraryGetKernelCount(&mut count, library).result().unwrap();
+                assert_eq!(count, 5);
+                sys::cuLibraryUnload(library).result().unwrap();
+                sys::cuModuleUnload(module).result().unwrap();
+            }
+            loaded
+        }
+    };
+    let text = crate::kernels::ptx();
+    assert_eq!(load(text.as_bytes()), CUresult::CUDA_SUCCESS);
+    assert_eq!(load(format!("{text}\0").as_bytes()), CUresult::CUDA_SUCCESS, "with its NUL");
+    assert_eq!(load(b"\x7fELF\x02\x01"), CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU);
+    assert_eq!(load(b"\xff\xfe not text"), CUresult::CUDA_ERROR_INVALID_IMAGE);
+    assert_eq!(load(b""), CUresult::CUDA_ERROR_INVALID_PTX);
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn what_is_not_text_is_an_error() {
+    let _context = context();
+    let module = Module::load();
+    let (mut function, mut global, mut bytes) = (std::ptr::null_mut(), 0, 0);
+    let mut loaded = std::ptr::null_mut();
+    // SAFETY: C strings, and pointers to live locals.
+    unsafe {
+        for name in [c"\xff", c"add\x80", c"", c"\xc3\x28"] {
+            let missing = sys::cuModuleGetFunction(&mut function, module.0, name.as_ptr());
+            assert_eq!(missing, CUresult::CUDA_ERROR_NOT_FOUND, "{name:?}");
+            let missing = sys::cuModuleGetGlobal_v2(&mut global, &mut bytes, module.0, name.as_ptr());
+            assert_eq!(missing, CUresult::CUDA_ERROR_NOT_FOUND, "{name:?}");
+            let missing = sys::cuModuleLoad(&mut loaded, name.as_ptr());
+            assert_eq!(missing, CUresult::CUDA_ERROR_FILE_NOT_FOUND, "{name:?}");
+            let (mut found, mut status) = (std::ptr::null_mut(), std::mem::zeroed());
+            let result = sys::cuGetProcAddress_v2(name.as_ptr(), &mut found, 13_000, 0, &mut status);
+            assert!(found.is_null() && result != CUresult::CUDA_ERROR_UNKNOWN, "{name:?}: {result:?}");
+        }
+        for (image, expected) in [
+            (&b"\xff\xff\xff\xff\0"[..], CUresult::CUDA_ERROR_INVALID_IMAGE),
+            (b".version 8.0\n.target \xf0\x28\0", CUresult::CUDA_ERROR_INVALID_IMAGE),
+            (b"\0", CUresult::CUDA_ERROR_INVALID_PTX),
+            (b"\x50\xed\x55\xba\x01\0", CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU),
+        ] {
+            assert_eq!(sys::cuModuleLoadData(&mut loaded, image.as_ptr().cast()), expected, "{image:?}");
+        }
+        let null: *const std::ffi::c_char = std::ptr::null();
+        assert_eq!(sys::cuModuleLoadData(&mut loaded, null.cast()), CUresult::CUDA_ERROR_INVALID_VALUE);
+        assert_eq!(sys::cuModuleLoad(&mut loaded, null), CUresult::CUDA_ERROR_INVALID_VALUE);
+        let unnamed = sys::cuModuleGetFunction(&mut function, module.0, null);
+        assert_eq!(unnamed, CUresult::CUDA_ERROR_INVALID_VALUE);
+    }
+}
+
+#[test]
 fn a_library_is_a_module_with_kernels() {
     let _context = context();
-    let text = std::ffi::CString::new(crate::kernels::ptx()).unwrap();
+    let text = CString::new(crate::kernels::ptx()).unwrap();
     let (mut library, mut kernel) = (std::ptr::null_mut(), std::ptr::null_mut());
     let (mut function, mut name) = (std::ptr::null_mut(), std::ptr::null());
     let (mut kernel_count, mut address, mut bytes, mut value) = (0, 0, 0, 0u32);

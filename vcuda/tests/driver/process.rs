@@ -79,3 +79,30 @@ fn without_checks_leaks_are_the_clients_own_affair() {
     };
     assert!(!String::from_utf8_lossy(&child.stderr).contains("leak"));
 }
+
+#[test]
+fn nothing_is_said_where_nobody_listens() {
+    let name = "process::nothing_is_said_where_nobody_listens";
+    if in_child(name, &[("VCUDA_CHECK", "memory")]).is_some() {
+        return;
+    }
+    let _context = context();
+    let mut ends = [0; 2];
+    // SAFETY: descriptors of this process's own; stderr becomes a pipe that nobody reads.
+    unsafe {
+        assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+        libc::close(ends[0]);
+        assert_eq!(libc::dup2(ends[1], 2), 2);
+    }
+    let (mut module, mut address) = (std::ptr::null_mut(), 0);
+    // SAFETY: live locals, and calls that are refused.
+    unsafe {
+        assert_eq!(sys::cuTexRefDestroy(std::ptr::null_mut()), CUresult::CUDA_ERROR_NOT_SUPPORTED);
+        let bad = sys::cuModuleLoadData(&mut module, c"no PTX".as_ptr().cast());
+        assert_eq!(bad, CUresult::CUDA_ERROR_INVALID_PTX);
+        sys::cuMemAlloc_v2(&mut address, 16).result().unwrap(); // a leak, which nobody hears of
+    }
+    let (wild, mut nowhere) = (Module::load(), 16u64);
+    let fault = launch(wild.function("wild"), 1, 1, std::ptr::null_mut(), &mut [&mut nowhere]);
+    assert_eq!(fault, Err(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS));
+}
