@@ -40,19 +40,15 @@ pub struct Product {
     kind: u16,
     flags: u16,
     accumulates: bool,
-    a: A,
+    /// Descriptors; A is in the fragments where it has none.
+    a: Option<u64>,
+    fragments: [Fragment; 4],
     b: u64,
     /// Of the products that the warp has issued.
     number: u64,
     line_pc: usize,
     /// What D held when the first pending product on it was issued.
     held: Option<Vec<[u32; LANES]>>,
-}
-
-#[derive(Clone)]
-enum A {
-    Shared(u64),
-    Registers(Box<[Fragment; 4]>),
 }
 
 /// Products of a warp that have not been waited for.
@@ -171,11 +167,7 @@ impl Warp<'_> {
 
     #[inline(always)]
     fn multiply_of<T: Factor, const HALF: bool>(&mut self, product: &Product) -> Option<()> {
-        let Product { n, kind, flags, b, .. } = *product;
-        let in_memory = match product.a {
-            A::Shared(bits) => Some(bits),
-            A::Registers(_) => None,
-        };
+        let Product { n, kind, flags, a, b, .. } = *product;
         let a_transposed = flags & A_TRANSPOSED != 0;
         let group = self.index / 4;
         let mut panels = self.cta.panels.take();
@@ -184,7 +176,7 @@ impl Warp<'_> {
             panels.resize_with(place + 1, Panel::default);
         }
         let panel = &mut panels[place];
-        let key = ((group, product.number), (in_memory, b, n, kind, flags));
+        let key = ((group, product.number), (a, b, n, kind, flags));
         let late = self.cta.options.checks.asynchrony;
         if let Some((which, what)) = panel.key
             && which == key.0
@@ -196,7 +188,7 @@ impl Warp<'_> {
         }
         // Races are looked for in what each warp reads; the adversary's products land for all four at once.
         if panel.key != Some(key) || self.cta.memory.is_watched() && !late {
-            if let (Some(bits), true) = (in_memory, late) {
+            if let (Some(bits), true) = (a, late) {
                 for quarter in 0..4 {
                     panel.a[quarter as usize] = self.fragments_of_a(bits, a_transposed, quarter)?;
                 }
@@ -205,13 +197,13 @@ impl Warp<'_> {
             panel.key = Some(key);
         }
         let quarter = self.index % 4;
-        let a = match &product.a {
-            A::Registers(registers) => **registers,
-            A::Shared(_) if late => panel.a[quarter as usize],
-            A::Shared(bits) => self.fragments_of_a(*bits, a_transposed, quarter)?,
+        let fragments = match a {
+            None => product.fragments,
+            Some(_) if late => panel.a[quarter as usize],
+            Some(bits) => self.fragments_of_a(bits, a_transposed, quarter)?,
         };
         let mut rows = NO_ROWS;
-        for (i, fragment) in a.iter().enumerate() {
+        for (i, fragment) in fragments.iter().enumerate() {
             T::rows(fragment, i / 2 * 4 * T::PER_LANE, i % 2, &mut rows);
         }
         // The sign of one factor is as good as that of the other.
@@ -314,20 +306,35 @@ impl Body for Wgmma {
         let (list, registers) = (op.imm as u32 as usize, op.d as usize);
         // SAFETY: the decoder gave every operand a slot of its width, or a predicate.
         let product = unsafe {
-            let a = match op.c & A_REGISTERS {
-                0 => match warp.descriptor(op.a) {
-                    Some(bits) => A::Shared(bits),
-                    None => return Flow::Fault,
-                },
-                _ => A::Registers(Box::new(std::array::from_fn(|i| {
-                    warp.lanes(warp.cta.kernel.lists[list + registers + i])
-                }))),
-            };
+            let (mut a, mut fragments) = (None, [[0; LANES]; 4]);
+            if op.c & A_REGISTERS != 0 {
+                for (i, fragment) in fragments.iter_mut().enumerate() {
+                    *fragment = warp.lanes(warp.cta.kernel.lists[list + registers + i]);
+                }
+            } else {
+                a = warp.descriptor(op.a);
+                if a.is_none() {
+                    return Flow::Fault;
+                }
+            }
             let Some(b) = warp.descriptor(op.e) else { return Flow::Fault };
             let accumulates = warp.pred((op.imm >> 32) as u16) & 1 != 0;
             let n = if op.c & HALF_SUMS != 0 { 4 * registers } else { 2 * registers };
             let (kind, flags, line_pc, number) = (op.b, op.c, warp.pc, warp.products.issued);
-            Product { list, registers, n, kind, flags, accumulates, a, b, number, line_pc, held: None }
+            Product {
+                list,
+                registers,
+                n,
+                kind,
+                flags,
+                accumulates,
+                a,
+                fragments,
+                b,
+                number,
+                line_pc,
+                held: None,
+            }
         };
         warp.products.issued += 1;
         if warp.cta.options.checks.asynchrony {
