@@ -13,6 +13,11 @@ const MAGIC: u32 = 0x70_61_6d_74;
 const MAX_DIM: u64 = 1 << 32;
 const MAX_STRIDE: u64 = 1 << 40;
 
+/// `CUtensorMapDataType`s after those that are a [`Kind`] each.
+const F32_FTZ: u32 = 10;
+const TF32: u32 = 11;
+const TF32_FTZ: u32 = 12;
+
 /// An element's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataType {
@@ -25,31 +30,20 @@ impl DataType {
     /// From `CUtensorMapDataType`. The `_FTZ` types are as those without: copies move subnormals as they are, and
     /// reductions of float32 flush them in any case.
     pub fn from_driver(code: u32) -> Option<DataType> {
-        let kinds = [
-            Kind::U8,
-            Kind::U16,
-            Kind::U32,
-            Kind::S32,
-            Kind::U64,
-            Kind::S64,
-            Kind::F16,
-            Kind::F32,
-            Kind::F64,
-            Kind::Bf16,
-            Kind::F32,
-            Kind::F32,
-            Kind::F32,
-        ];
-        Some(DataType { kind: *kinds.get(code as usize)?, is_tf32: matches!(code, 11 | 12) })
+        let kind = match code {
+            F32_FTZ | TF32 | TF32_FTZ => Kind::F32,
+            _ => Kind::from_number(code as usize)?,
+        };
+        Some(DataType { kind, is_tf32: matches!(code, TF32 | TF32_FTZ) })
     }
 
     /// From the `elemtype` of `tensormap.replace`, which counts otherwise from 8 on.
     pub fn from_ptx(code: u32) -> Option<DataType> {
         DataType::from_driver(match code {
-            8 => 10,
+            8 => F32_FTZ,
             9 => 8,
             10 => 9,
-            0..8 | 11 | 12 => code,
+            0..8 | TF32 | TF32_FTZ => code,
             _ => return None,
         })
     }

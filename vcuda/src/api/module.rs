@@ -43,7 +43,11 @@ impl Function {
 
     /// Dynamic shared memory it may have, bytes.
     pub fn dynamic_shared_limit(&self) -> usize {
-        self.settings[0].load(Ordering::Relaxed) as usize
+        self.setting(DYNAMIC_SHARED_LIMIT).load(Ordering::Relaxed) as usize
+    }
+
+    fn setting(&self, attribute: i32) -> &AtomicI32 {
+        &self.settings[(attribute - DYNAMIC_SHARED_LIMIT) as usize]
     }
 
     pub fn name(&self) -> *const c_char {
@@ -219,7 +223,7 @@ pub fn get_attribute(value: *mut i32, attribute: i32, handle: FunctionHandle) ->
         CLUSTER_REQUIRED => i32::from(kernel.cluster.is_some()),
         11..=13 => kernel.cluster.map_or(0, |cluster| cluster[attribute as usize - 11] as i32),
         DYNAMIC_SHARED_LIMIT | CARVEOUT | NON_PORTABLE_CLUSTER | CLUSTER_POLICY => {
-            function.settings[attribute as usize - DYNAMIC_SHARED_LIMIT as usize].load(Ordering::Relaxed)
+            function.setting(attribute).load(Ordering::Relaxed)
         }
         _ => return Err(Status::InvalidValue),
     };
@@ -240,7 +244,7 @@ pub fn set_attribute(handle: FunctionHandle, attribute: i32, value: i32) -> Outc
     if !fits {
         return Err(Status::InvalidValue);
     }
-    function.settings[attribute as usize - DYNAMIC_SHARED_LIMIT as usize].store(value, Ordering::Relaxed);
+    function.setting(attribute).store(value, Ordering::Relaxed);
     Ok(())
 }
 

@@ -41,7 +41,8 @@ const REDUCES: [Reduce; 9] = [
     Reduce::Xor,
 ];
 
-/// An element of a reduction, or of a tensor. Bits are the unsigned integers of their size.
+/// An element of a reduction, or of a tensor, in the order of `CUtensorMapDataType`. Bits are the unsigned integers
+/// of their size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -52,9 +53,9 @@ pub enum Kind {
     U64,
     S64,
     F16,
-    Bf16,
     F32,
     F64,
+    Bf16,
 }
 
 const KINDS: [Kind; 10] = [
@@ -65,9 +66,9 @@ const KINDS: [Kind; 10] = [
     Kind::U64,
     Kind::S64,
     Kind::F16,
-    Kind::Bf16,
     Kind::F32,
     Kind::F64,
+    Kind::Bf16,
 ];
 
 /// Both in a number, for `Op::imm`.

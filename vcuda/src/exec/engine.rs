@@ -208,16 +208,9 @@ impl Engine {
         work: Work,
         job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
     ) -> Result<(), Fault> {
-        if cta.options.checks.asynchrony {
-            self.proxy.hold(work.reads.0, work.reads.1, work.origin.line);
-            for &(offset, bytes) in &work.writes {
-                self.proxy.expect(offset, bytes, work.origin.line);
-            }
-            self.loads.push(Pending { work, task: Task::Move(Box::new(job)), group: 0 });
-            return Ok(());
-        }
-        finish(cta, &work, job)?;
-        self.complete(cta, &work)
+        let pending = self.start(cta, work, job)?;
+        self.loads.extend(pending);
+        Ok(())
     }
 
     /// Starts work of the thread's current bulk group.
@@ -227,13 +220,30 @@ impl Engine {
         work: Work,
         job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
     ) -> Result<(), Fault> {
-        if cta.options.checks.asynchrony {
-            self.proxy.hold(work.reads.0, work.reads.1, work.origin.line);
-            let group = self.warp(work.warp()).groups[work.lane()].bulk;
-            self.stores.push(Pending { work, task: Task::Move(Box::new(job)), group });
-            return Ok(());
+        let group = self.warp(work.warp()).groups[work.lane()].bulk;
+        let pending = self.start(cta, work, job)?;
+        self.stores.extend(pending.map(|pending| Pending { group, ..pending }));
+        Ok(())
+    }
+
+    /// Does work at once, or, for the adversary, leaves it pending: until it lands nobody may write what it
+    /// reads, or touch what it writes.
+    fn start(
+        &mut self,
+        cta: &Cta,
+        work: Work,
+        job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
+    ) -> Result<Option<Pending>, Fault> {
+        if !cta.options.checks.asynchrony {
+            finish(cta, &work, job)?;
+            self.complete(cta, &work)?;
+            return Ok(None);
         }
-        finish(cta, &work, job)
+        self.proxy.hold(work.reads.0, work.reads.1, work.origin.line);
+        for &(offset, bytes) in &work.writes {
+            self.proxy.expect(offset, bytes, work.origin.line);
+        }
+        Ok(Some(Pending { work, task: Task::Move(Box::new(job)), group: 0 }))
     }
 
     /// Starts a `cp.async` of a warp's lane; `warp` counts through the cluster.
