@@ -1,13 +1,14 @@
 //! The counters against counts by hand, occupancy against NVIDIA's calculator, and the file that a process
 //! leaves.
 
-use vcuda::exec::profile::class::{Flops, classify};
+mod model;
+mod process;
+
 use vcuda::exec::profile::counters::Traffic;
-use vcuda::exec::profile::occupancy::Needs;
-use vcuda::exec::profile::roofline::RESOURCES;
-use vcuda::exec::profile::{Action, Class, Counters, Occupancy, Roofline, Space, Totals, Unit, gpu};
-use vcuda::exec::{Checks, Launch, Module, Options, run_counted};
+use vcuda::exec::profile::{Action, Class, Counters, Space, Totals, Unit};
+use vcuda::exec::{Checks, Launch, LoadError, Module, Options, run_counted};
 use vcuda::memory::Memory;
+use vcuda::ptx::ast;
 
 /// Bytes of the buffer that each kernel has; a power of two, and aligned to sectors.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -21,11 +22,14 @@ fn ptx(body: &str) -> String {
     )
 }
 
+/// [`Module::load_counted`], or [`Module::load`].
+type Load = fn(&ast::Module, &Memory, Checks) -> Result<Module, LoadError>;
+
 /// Runs a body on CTAs along x. `%rd1` is the buffer's address, `%r1` the thread.
-fn count_on(threads: usize, ctas: u32, block: u32, body: &str) -> (Counters, Totals) {
+fn run_on(load: Load, threads: usize, ctas: u32, block: u32, body: &str) -> (Counters, Totals) {
     let memory = Memory::new(8 << 20);
     let tree = vcuda::ptx::parse(&ptx(body)).unwrap();
-    let module = Module::load_counted(&tree, &memory, Checks::default()).unwrap();
+    let module = load(&tree, &memory, Checks::default()).unwrap();
     let kernel = module.kernel("k").unwrap();
     let address = memory.alloc(BUFFER_BYTES).unwrap();
     let launch =
@@ -34,6 +38,10 @@ fn count_on(threads: usize, ctas: u32, block: u32, body: &str) -> (Counters, Tot
     let counters = run_counted(kernel, &launch, &address.to_le_bytes(), &memory, &options).unwrap();
     let totals = counters.totals(kernel);
     (counters, totals)
+}
+
+fn count_on(threads: usize, ctas: u32, block: u32, body: &str) -> (Counters, Totals) {
+    run_on(Module::load_counted, threads, ctas, block, body)
 }
 
 fn count(body: &str) -> (Counters, Totals) {
@@ -232,239 +240,6 @@ fn the_same_counts_on_any_number_of_threads() {
 
 #[test]
 fn nothing_is_counted_unless_asked_for() {
-    let memory = Memory::new(1 << 20);
-    let tree = vcuda::ptx::parse(&ptx(FMA_LOOP)).unwrap();
-    let module = Module::load(&tree, &memory, Checks::default()).unwrap();
-    let kernel = module.kernel("k").unwrap();
-    let launch = Launch { grid: [1; 3], cluster: [1; 3], block: [32, 1, 1], dynamic_shared_bytes: 0 };
-    let options = Options { threads: 1, checks: Checks::default(), seed: 0 };
-    let counters = run_counted(kernel, &launch, &[0; 8], &memory, &options).unwrap();
-    assert_eq!(counters.totals(kernel), Totals::default());
-}
-
-#[test]
-fn operations_of_opcodes() {
-    type Operations = Option<(Unit, u64, bool)>;
-    let cases: [(&str, Class, Operations); 14] = [
-        ("fma.rn.ftz.f32", Class::Fp32, Some((Unit::Fp32, 2, false))),
-        ("add.f32", Class::Fp32, Some((Unit::Fp32, 1, false))),
-        ("max.f32", Class::Fp32, None),
-        ("fma.rn.f64", Class::Fp64, Some((Unit::Fp64, 2, false))),
-        ("fma.rn.f16x2", Class::Fp16, Some((Unit::Fp16, 4, false))),
-        ("mul.bf16", Class::Fp16, Some((Unit::Fp16, 1, false))),
-        ("mad.lo.s32", Class::Integer, None),
-        ("setp.lt.f32", Class::Fp32, None),
-        ("ex2.approx.ftz.f32", Class::Special, None),
-        ("cvt.rn.f16.f32", Class::Convert, None),
-        // 2 · 16 · 8 · 16, 2 · 16 · 8 · 8, and a quarter of 2 · 64 · 128 · 16
-        (
-            "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
-            Class::Tensor,
-            Some((Unit::TensorFp16, 4096, true)),
-        ),
-        (
-            "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32",
-            Class::Tensor,
-            Some((Unit::TensorTf32, 2048, true)),
-        ),
-        (
-            "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16",
-            Class::Tensor,
-            Some((Unit::TensorFp16, 65536, true)),
-        ),
-        ("wgmma.wait_group.sync.aligned", Class::Barrier, None),
-    ];
-    for (opcode, class, flops) in cases {
-        let parts: Vec<&str> = opcode.split('.').collect();
-        let flops = flops.map(|(unit, count, of_warp)| Flops { unit, count, of_warp });
-        assert_eq!(classify(&parts), (class, flops), "{opcode}");
-    }
-}
-
-#[test]
-fn occupancy_as_nvidias_calculator_has_it() {
-    // GPU, threads, registers, shared bytes: CTAs of a multiprocessor, its warps, the limit.
-    let cases = [
-        (gpu::H100, 256, 32, 0, 8, 64, "threads"),
-        (gpu::H100, 256, 37, 0, 6, 48, "registers"), // 1280 a warp: 51, and fours: 48
-        (gpu::H100, 256, 64, 0, 4, 32, "registers"),
-        (gpu::H100, 1024, 40, 0, 1, 32, "registers"),
-        (gpu::H100, 128, 168, 0, 3, 12, "registers"),
-        (gpu::H100, 384, 168, 200 << 10, 1, 12, "registers"),
-        (gpu::H100, 128, 32, 100 << 10, 2, 8, "shared memory"),
-        (gpu::H100, 32, 16, 0, 32, 32, "CTA slots"),
-        (gpu::H100, 33, 16, 0, 32, 64, "threads"),
-        (gpu::A100, 256, 32, 48 << 10, 3, 24, "shared memory"),
-        (gpu::RTX4090, 1024, 32, 0, 1, 32, "threads"),
-        (gpu::RTX4090, 32, 16, 0, 24, 24, "CTA slots"),
-        (gpu::RTX4090, 128, 32, 24 << 10, 4, 16, "shared memory"),
-    ];
-    for (gpu, threads, registers, shared_bytes, ctas, warps, limit) in cases {
-        let occupancy = Occupancy::new(&gpu, Needs { threads, registers, shared_bytes }, 1);
-        assert_eq!(
-            (occupancy.ctas_per_sm, occupancy.limit()),
-            (ctas, limit),
-            "{threads} {registers} {shared_bytes}"
-        );
-        assert_eq!(occupancy.theoretical, f64::from(warps) / f64::from(gpu.limits.warps));
-    }
-    let needs = Needs { threads: 1024, registers: 64, shared_bytes: 0 };
-    let occupancy = Occupancy::new(&gpu::H100, needs, 198);
-    assert_eq!((occupancy.ctas_per_sm, occupancy.waves, occupancy.tail), (1, 1.5, 0.5));
-    let occupancy = Occupancy::new(&gpu::H100, needs, 264);
-    assert_eq!((occupancy.waves, occupancy.tail), (2.0, 1.0));
-}
-
-fn time_us(roofline: &Roofline, resource: &str) -> f64 {
-    roofline.times_us[RESOURCES.iter().position(|&name| name == resource).unwrap()]
-}
-
-fn assert_close(value: f64, expected: f64) {
-    assert!((value - expected).abs() <= 1e-9 * expected.abs(), "{value} {expected}");
-}
-
-#[test]
-fn roofline_of_known_work() {
-    // One CTA of 128 threads on each of 132 multiprocessors: 30 multiply-adds a warp, 4 warps, 4 a clock.
-    let (counters, totals) = count_on(2, 132, 128, FMA_LOOP);
-    let roofline = Roofline::new(&gpu::H100, &totals, &counters, 132);
-    assert_eq!(roofline.coverage, 1.0);
-    assert_close(time_us(&roofline, "fp32"), 30.0 / 1980.0);
-    assert_close(time_us(&roofline, "integer"), 40.0 / 1980.0);
-    assert_close(time_us(&roofline, "issue"), 64.0 / 1980.0);
-    assert_eq!(time_us(&roofline, "DRAM"), 0.0);
-    // One CTA more, and one multiprocessor has two.
-    let (counters, totals) = count_on(2, 133, 128, FMA_LOOP);
-    let roofline = Roofline::new(&gpu::H100, &totals, &counters, 133);
-    assert_close(time_us(&roofline, "fp32"), 60.0 / 1980.0);
-
-    // 64 CTAs of 256 threads read 16 bytes each: 256 KiB.
-    let body = "mov.u32 %r2, %ctaid.x;\nmad.lo.u32 %r2, %r2, 256, %r1;\nmul.wide.u32 %rd2, %r2, 16;\n\
-                add.u64 %rd2, %rd1, %rd2;\nld.global.v4.f32 {%f1, %f2, %f3, %f4}, [%rd2];";
-    let (counters, totals) = count_on(2, 64, 256, body);
-    assert_eq!(counters.compulsory_bytes(), 262_144);
-    let roofline = Roofline::new(&gpu::A100, &totals, &counters, 64);
-    assert_close(time_us(&roofline, "DRAM"), 262_144.0 / 2_039_000.0);
-    assert_close(time_us(&roofline, "L2"), 262_144.0 / (5120.0 * 1410.0));
-    assert_close(time_us(&roofline, "L1 fill"), 4096.0 / (64.0 * 1410.0)); // 4 KiB a CTA
-    assert_eq!(roofline.limit, "launch");
-}
-
-mod process {
-    //! The file that a process leaves which launches through the driver's functions.
-
-    use std::ffi::c_void;
-    use std::process::Command;
-    use vcuda as _;
-
-    unsafe extern "C" {
-        fn cuInit(flags: u32) -> i32;
-        fn cuDevicePrimaryCtxRetain(context: *mut *mut c_void, device: i32) -> i32;
-        fn cuCtxSetCurrent(context: *mut c_void) -> i32;
-        fn cuModuleLoadData(module: *mut *mut c_void, image: *const c_void) -> i32;
-        fn cuModuleGetFunction(function: *mut *mut c_void, module: *mut c_void, name: *const u8) -> i32;
-        fn cuMemAlloc_v2(address: *mut u64, bytes: usize) -> i32;
-        fn cuLaunchKernel(
-            function: *mut c_void,
-            gx: u32,
-            gy: u32,
-            gz: u32,
-            bx: u32,
-            by: u32,
-            bz: u32,
-            shared_bytes: u32,
-            stream: *mut c_void,
-            params: *const *const c_void,
-            extra: *const *const c_void,
-        ) -> i32;
-    }
-
-    /// Does nothing but in the process that [`run`] starts.
-    #[test]
-    fn launch_twice() {
-        if std::env::var("VCUDA_PROFILE").is_err() {
-            return;
-        }
-        let text = super::ptx("ld.global.u32 %r2, [%rd1];") + "\0";
-        let (mut context, mut module, mut function) = [std::ptr::null_mut(); 3].into();
-        let (mut address, null) = (0u64, std::ptr::null_mut());
-        // SAFETY: as the driver API asks for: live pointers, C strings that end in NUL, one parameter.
-        unsafe {
-            assert_eq!(cuInit(0), 0);
-            assert_eq!(cuDevicePrimaryCtxRetain(&mut context, 0), 0);
-            assert_eq!(cuCtxSetCurrent(context), 0);
-            assert_eq!(cuModuleLoadData(&mut module, text.as_ptr().cast()), 0);
-            assert_eq!(cuModuleGetFunction(&mut function, module, c"k".as_ptr().cast()), 0);
-            assert_eq!(cuMemAlloc_v2(&mut address, 4096), 0);
-            let params = [(&raw const address).cast::<c_void>()];
-            for ctas in [3, 5] {
-                let done = cuLaunchKernel(
-                    function,
-                    ctas,
-                    1,
-                    1,
-                    64,
-                    1,
-                    1,
-                    0,
-                    null,
-                    params.as_ptr(),
-                    std::ptr::null(),
-                );
-                assert_eq!(done, 0);
-            }
-        }
-    }
-
-    /// This test again, as a process of its own.
-    fn run(profile: &str, gpu: &str) -> std::process::Output {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "process::launch_twice", "--nocapture"])
-            .envs([("VCUDA_PROFILE", profile), ("VCUDA_GPU", gpu), ("VCUDA_MEMORY_BYTES", "1048576")])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        output
-    }
-
-    #[test]
-    fn a_file_of_launches_and_kernels() {
-        let path = std::env::temp_dir().join(format!("vcuda-profile-{}.json", std::process::id()));
-        run(path.to_str().unwrap(), "A100");
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3, "{text}");
-        // 5 CTAs of 2 warps: ld.param, mov, ld, ret; 1 sector each.
-        assert!(lines[1].starts_with("{\"launch\":1,\"kernel\":\"k\",\"grid\":[5, 1, 1],"), "{text}");
-        for part in [
-            "\"warp_instructions\":40,",
-            "\"thread_instructions\":1280,",
-            "\"load\":{\"requests\":10,\"bytes\":1280,\"sectors\":10,\"ideal_sectors\":10}",
-            "\"unique_bytes_read\":32,",
-            "\"gpu\":\"A100\"",
-            "\"kind\":\"model, not a measurement\"",
-        ] {
-            assert!(lines[1].contains(part), "{part}: {text}");
-        }
-        assert!(
-            lines[2].starts_with("{\"summary\":\"k\",\"launches\":2,\"warp_instructions\":64,"),
-            "{text}"
-        );
-        for line in lines {
-            assert_eq!(line.matches('{').count(), line.matches('}').count());
-            assert_eq!(line.matches('[').count(), line.matches(']').count());
-        }
-    }
-
-    #[test]
-    fn a_table_on_stderr() {
-        let output = run("-", "h200");
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.contains("on the model of a H200: a lower bound, not a measurement"), "{text}");
-        assert!(
-            text.lines().any(|line| line.trim_start().starts_with("2 ") && line.ends_with(" k")),
-            "{text}"
-        );
-    }
+    let (_, totals) = run_on(Module::load, 1, 1, 32, FMA_LOOP);
+    assert_eq!(totals, Totals::default());
 }

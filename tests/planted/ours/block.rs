@@ -1,0 +1,251 @@
+//! Kernels of a transformer's block.
+
+use super::{Case, step};
+use crate::device::Arg;
+
+pub fn cases() -> Vec<Case> {
+    let (int, floats, fresh) = (Arg::int, Arg::floats, |floats: usize| Arg::Fresh(4 * floats));
+    vec![
+        Case {
+            stem: "reduce",
+            steps: vec![step(
+                "columns_partial",
+                [1, 2, 1],
+                128,
+                0,
+                vec![fresh(2 * 70), floats(100 * 70), int(100), int(70)],
+            )],
+            out: 0,
+            bugs: &[
+                ("memory", "one column too many", "if (n >= N) return;", "if (n > N) return;"),
+                (
+                    "memory",
+                    "the last chunk is taken for a whole one",
+                    "min((int)(blockIdx.y + 1) * CHUNK, M)",
+                    "(int)(blockIdx.y + 1) * CHUNK",
+                ),
+                (
+                    "race",
+                    "all chunks' sums to the first one's place",
+                    "partial[(size_t)blockIdx.y * N + n] = sum",
+                    "partial[n] = sum",
+                ),
+            ],
+        },
+        Case {
+            stem: "layernorm",
+            steps: vec![step(
+                "layernorm_forward",
+                [2, 1, 1],
+                128,
+                0,
+                vec![
+                    fresh(6 * 70),
+                    fresh(6),
+                    fresh(6),
+                    floats(6 * 70),
+                    floats(70),
+                    floats(70),
+                    int(6),
+                    int(70),
+                    Arg::float(1e-5),
+                ],
+            )],
+            out: 0,
+            bugs: &[
+                ("memory", "warps past the last row", "if (n >= N) return;", ""),
+                (
+                    "memory",
+                    "one column too many of the weights",
+                    "c < C; c += 32) out[",
+                    "c <= C; c += 32) out[",
+                ),
+                (
+                    "race",
+                    "neighbouring rows overlap by a column",
+                    "out[(size_t)n * C + c] = (x",
+                    "out[(size_t)n * (C - 1) + c] = (x",
+                ),
+            ],
+        },
+        Case {
+            stem: "layernorm",
+            steps: vec![step(
+                "layernorm_backward",
+                [2, 1, 1],
+                128,
+                0,
+                vec![
+                    fresh(6 * 70),
+                    floats(6 * 70),
+                    floats(6 * 70),
+                    floats(70),
+                    floats(6),
+                    floats(6),
+                    int(6),
+                    int(70),
+                    int(0),
+                ],
+            )],
+            out: 0,
+            bugs: &[(
+                "init",
+                "added to what nobody wrote",
+                "dx[c] = accumulate ? dx[c] + d : d;",
+                "dx[c] = dx[c] + d;",
+            )],
+        },
+        Case {
+            stem: "matmul",
+            steps: vec![step(
+                "matmul_nt_64",
+                [2, 2, 1],
+                128,
+                0,
+                vec![
+                    fresh(70 * 75),
+                    floats(70 * 41),
+                    floats(75 * 41),
+                    floats(75),
+                    floats(70 * 75),
+                    int(70),
+                    int(75),
+                    int(41),
+                    int(0),
+                ],
+            )],
+            out: 0,
+            bugs: &[
+                (
+                    "race",
+                    "nothing between storing a tile and reading it",
+                    "__syncthreads();  // one a tile",
+                    "// one a tile",
+                ),
+                ("race", "one buffer where two are needed", "a_tile[tile & 1]", "a_tile[0]"),
+                ("init", "a tile that is never stored", "b.store(b_now);", ""),
+                ("memory", "rows past the last", "r < rows ? K - kk : 0", "K - kk"),
+                (
+                    "memory",
+                    "a ragged row read as if it were whole",
+                    "if (i < valid) v.x[i] = p[i];",
+                    "v.x[i] = p[i];",
+                ),
+                (
+                    "memory",
+                    "a ragged row written as if it were whole",
+                    "if (i < valid) p[i] = v.x[i];",
+                    "p[i] = v.x[i];",
+                ),
+                ("memory", "rows written past the last", "if (m + i >= M) break;", ""),
+                ("memory", "vectors where rows are not aligned", "(vector & 1) != 0}", "true}"),
+            ],
+        },
+        Case {
+            stem: "attention",
+            steps: vec![step(
+                "attention_forward",
+                [2, 3, 1],
+                128,
+                0,
+                vec![
+                    fresh(70 * 32),
+                    fresh(2 * 70),
+                    floats(70 * 96),
+                    int(70),
+                    int(2),
+                    int(16),
+                    Arg::float(0.25),
+                    int(0),
+                ],
+            )],
+            out: 0,
+            bugs: &[
+                (
+                    "race",
+                    "scores: tiles are filled while others read the last ones",
+                    "            __syncthreads();\n            if (!idle) load",
+                    "            if (!idle) load",
+                ),
+                (
+                    "race",
+                    "scores: tiles are read before they are filled",
+                    "            __syncthreads();\n            multiply(acc, min",
+                    "            multiply(acc, min",
+                ),
+                (
+                    "race",
+                    "gather: the tile is filled while others read the last one",
+                    "        __syncthreads();\n        load(right",
+                    "        load(right",
+                ),
+                (
+                    "race",
+                    "gather: the tile is read before it is filled",
+                    "        __syncthreads();\n        multiply(acc, depth",
+                    "        multiply(acc, depth",
+                ),
+                ("memory", "tokens past the last", "if (t < from.T) {", "{"),
+                (
+                    "memory",
+                    "rows written past the last",
+                    "if (row + r < T && channel < HS) p[",
+                    "if (channel < HS) p[",
+                ),
+                ("race", "heads overlap", "+ h * HS, acc, row", "+ h * (HS - 1), acc, row"),
+            ],
+        },
+        Case {
+            stem: "attention",
+            steps: vec![step(
+                "attention_backward_kv",
+                [1, 2, 1],
+                128,
+                0,
+                vec![
+                    fresh(50 * 48),
+                    floats(50),
+                    floats(50 * 16),
+                    floats(50 * 48),
+                    floats(50),
+                    int(50),
+                    int(1),
+                    int(16),
+                    Arg::float(0.25),
+                    int(0),
+                ],
+            )],
+            out: 0,
+            bugs: &[(
+                "memory",
+                "statistics of queries past the last",
+                "query < T ? lse[(size_t)blockIdx.x * T + query] : 0.f",
+                "lse[(size_t)blockIdx.x * T + query]",
+            )],
+        },
+        Case {
+            stem: "activation",
+            steps: vec![step(
+                "quick_gelu_forward",
+                [2, 1, 1],
+                256,
+                0,
+                vec![fresh(300), floats(300), int(300)],
+            )],
+            out: 0,
+            bugs: &[("memory", "one element too many", "if (i < n) out[i]", "if (i <= n) out[i]")],
+        },
+        Case {
+            stem: "activation",
+            steps: vec![step(
+                "quick_gelu_backward",
+                [2, 1, 1],
+                256,
+                0,
+                vec![floats(300), floats(300), int(300)],
+            )],
+            out: 0,
+            bugs: &[("memory", "no bound", "if (i >= n) return;", "")],
+        },
+    ]
+}

@@ -1,0 +1,140 @@
+//! Kernels before and after the blocks: embeddings, the head, the loss, the step.
+
+use super::{Case, step};
+use crate::device::Arg;
+
+pub fn cases() -> Vec<Case> {
+    let (int, floats, fresh) = (Arg::int, Arg::floats, |floats: usize| Arg::Fresh(4 * floats));
+    vec![
+        Case {
+            stem: "patch_embed",
+            steps: vec![step(
+                "patch_embed_assemble",
+                [10, 1, 1],
+                128,
+                0,
+                vec![fresh(2 * 5 * 20), floats(2 * 4 * 20), floats(20), floats(5 * 20), int(5), int(20)],
+            )],
+            out: 0,
+            bugs: &[("memory", "patches counted from one", "(T - 1) + t - 1) * C", "(T - 1) + t) * C")],
+        },
+        Case {
+            stem: "patch_embed",
+            steps: vec![step(
+                "patch_embed_sum",
+                [1, 1, 1],
+                128,
+                0,
+                vec![fresh(5 * 20), fresh(20), floats(2 * 5 * 20), int(2), int(5), int(20)],
+            )],
+            out: 0,
+            bugs: &[
+                ("memory", "no bound", "if (i >= T * C) return;", ""),
+                (
+                    "race",
+                    "every token's sum to the class's place",
+                    "if (i < C) dclass[i] = sum;",
+                    "dclass[i % C] = sum;",
+                ),
+            ],
+        },
+        Case {
+            stem: "token_embed",
+            steps: vec![step(
+                "token_embed_forward",
+                [6, 1, 1],
+                128,
+                0,
+                vec![
+                    fresh(6 * 20),
+                    Arg::ints(&[3, 0, 9, 1, 2, 9]),
+                    floats(10 * 20),
+                    floats(3 * 20),
+                    int(3),
+                    int(20),
+                ],
+            )],
+            out: 0,
+            bugs: &[("memory", "positions that do not begin anew", "(blockIdx.x % T)", "blockIdx.x")],
+        },
+        Case {
+            stem: "head",
+            steps: vec![step(
+                "rows_gather",
+                [3, 1, 1],
+                128,
+                0,
+                vec![fresh(3 * 20), floats(3 * 5 * 20), Arg::ints(&[0, 4, 2]), int(5), int(20)],
+            )],
+            out: 0,
+            bugs: &[("memory", "rows counted from one", "row[b]) * C", "row[b] + 3) * C")],
+        },
+        Case {
+            stem: "entropy",
+            steps: vec![step(
+                "entropy_forward_backward",
+                [2, 1, 1],
+                256,
+                4 * (2 * 5 + 10),
+                vec![floats(2 * 5 * 10), fresh(2 * 5 * 10), fresh(2), int(5), int(10), Arg::float(1.0)],
+            )],
+            out: 1,
+            bugs: &[
+                (
+                    "race",
+                    "the rows' sums are read before they are all there",
+                    "    __syncthreads();\n\n    float h",
+                    "    float h",
+                ),
+                ("race", "no barrier after the average", "h = block_sum(h);", "h = warp_sum(h);"),
+                (
+                    "race",
+                    "the warps' sums are read before they are all there",
+                    "= x;\n    __syncthreads();",
+                    "= x;",
+                ),
+                (
+                    "init",
+                    "the first view is left out",
+                    "float* dx = dlogits + (size_t)blockIdx.x * N * K;\n\n    for (int i = warp_id();",
+                    "float* dx = dlogits + (size_t)blockIdx.x * N * K;\n\n    for (int i = 1 + warp_id();",
+                ),
+                (
+                    "memory",
+                    "the average begins four places too far",
+                    "shared + 2 * N;",
+                    "shared + 2 * N + 4;",
+                ),
+                ("race", "the average lies over the rows' sums", "shared + 2 * N;", "shared + N;"),
+                (
+                    "memory",
+                    "a class too many",
+                    "for (int j = threadIdx.x; j < K;",
+                    "for (int j = threadIdx.x; j <= K;",
+                ),
+                ("race", "the images' entropies share a place", "entropy[blockIdx.x] = h", "entropy[0] = h"),
+            ],
+        },
+        Case {
+            stem: "sgd",
+            steps: vec![step(
+                "sgd_step",
+                [1, 1, 1],
+                256,
+                0,
+                vec![floats(1000), floats(1000), int(1000), Arg::float(0.5)],
+            )],
+            out: 0,
+            bugs: &[
+                ("memory", "no bound", "if (i >= n) return;", ""),
+                ("memory", "two elements a thread, four at a time", "int i = 4 * (", "int i = 2 * ("),
+                (
+                    "race",
+                    "two threads write the same four",
+                    "store4(params + i, p)",
+                    "store4(params + (i & ~7), p)",
+                ),
+            ],
+        },
+    ]
+}
