@@ -195,6 +195,11 @@ impl Flat {
             return fail("a call of another form".to_string());
         };
         let Operand::Function(name) = callee else {
+            if functions.addressed.is_empty() {
+                return fail(
+                    "a call through an address, in a module that takes no function's address".to_string(),
+                );
+            }
             if !std::mem::replace(&mut self.calls_addresses, true) {
                 functions.addressed.iter().for_each(|name| self.called(name));
             }

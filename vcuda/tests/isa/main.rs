@@ -21,6 +21,7 @@ mod matrix;
 mod mbarrier;
 mod memory;
 mod mma;
+mod operands;
 mod print;
 mod rounding;
 mod tensor_copy;

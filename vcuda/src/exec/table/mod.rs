@@ -27,6 +27,7 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
     let parts: Vec<&str> = instruction.opcode.iter().map(String::as_str).collect();
     let at = Entry { parts: &parts, operands: &instruction.operands };
     let ty = at.ty();
+    at.check_count()?;
     if to.counts {
         at.count(to)?;
     }
@@ -209,6 +210,7 @@ mod half;
 mod matrix;
 mod memory;
 mod moves;
+mod operands;
 mod warp;
 
 pub(super) use half::{is_half, is_pair};
