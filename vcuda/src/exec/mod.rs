@@ -46,6 +46,7 @@ mod uncommon;
 mod video;
 mod wgmma;
 mod workspace;
+mod wmma;
 
 pub use bulk::Kind;
 pub use cluster::shape as cluster_shape;

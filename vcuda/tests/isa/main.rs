@@ -28,3 +28,4 @@ mod tensor_copy;
 mod video;
 mod warp;
 mod wgmma;
+mod wmma;

@@ -92,6 +92,7 @@ pub fn classify(parts: &[&str]) -> (Class, Option<Flops>) {
     let opcode = parts[0];
     match opcode {
         "mma" | "wgmma" => return tensor(parts),
+        "wmma" if has("mma") => return tensor(parts),
         "ld" | "ldu" if has("param") || has("param::entry") || has("param::func") => {
             return (Class::Move, None);
         }
@@ -102,7 +103,7 @@ pub fn classify(parts: &[&str]) -> (Class, Option<Flops>) {
         "ld" | "ldu" => Class::Load,
         "st" => Class::Store,
         "atom" | "red" => Class::Atomic,
-        "ldmatrix" | "stmatrix" => Class::Matrix,
+        "ldmatrix" | "stmatrix" | "wmma" => Class::Matrix,
         "cp" => Class::Copy,
         "bra" | "brx" | "ret" | "exit" | "trap" | "call" | "__assertfail" => Class::Control,
         "bar" | "barrier" | "mbarrier" | "membar" | "fence" => Class::Barrier,

@@ -123,6 +123,22 @@ impl Warp<'_> {
         }
     }
 
+    /// Counts the shared memory that a bulk or tensor copy reads or writes, side by side, as one request.
+    pub fn count_shared_stretch(&mut self, action: Action, bytes: u64) {
+        if self.is_counted() && bytes > 0 {
+            let units = bytes.div_ceil(WAVEFRONT_BYTES);
+            let one = Traffic { requests: 1, bytes, units, ideal: units };
+            self.cta.counters.borrow_mut().record(Space::Shared, action, one);
+        }
+    }
+
+    /// Counts an access of all lanes at generic addresses.
+    pub fn count_lanes(&mut self, action: Action, at: &[u64; LANES], bytes: u64) {
+        if self.is_counted() {
+            self.cta.counters.borrow_mut().generic(action, at, self.mask, bytes);
+        }
+    }
+
     /// Counts a stretch of global memory that a bulk or tensor copy reads or writes, as one request.
     pub fn count_stretch(&mut self, action: Action, address: u64, bytes: u64, writes: bool) {
         if !self.is_counted() || bytes == 0 {

@@ -42,6 +42,7 @@ impl Entry<'_> {
             (Class::Load, _) => (Action::Load, 1),
             (Class::Store, _) => (Action::Store, 0),
             (Class::Atomic, name) => (Action::Atomic, (name == "atom") as usize),
+            (Class::Matrix, "wmma") => return Ok(()), // counts its elements itself
             (Class::Matrix, name) => {
                 // A row of 16 bytes for each of the first lanes.
                 (lanes, bytes) = (

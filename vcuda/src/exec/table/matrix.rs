@@ -19,7 +19,7 @@ macro_rules! integer_mma {
 
 impl Entry<'_> {
     /// The part that names the shape, such as `m16n8k16`, as three numbers.
-    fn shape(&self) -> Result<[usize; 3], String> {
+    pub(super) fn shape(&self) -> Result<[usize; 3], String> {
         let shape = self.parts.iter().find_map(|part| {
             let (m, rest) = part.strip_prefix('m')?.split_once('n')?;
             let (n, k) = rest.split_once('k')?;
@@ -29,7 +29,7 @@ impl Entry<'_> {
     }
 
     /// The slots of a vector operand, all of one width.
-    fn vector_slots(&self, to: &mut Lower, index: usize, wide: bool) -> Result<Vec<u16>, String> {
+    pub(super) fn vector_slots(&self, to: &mut Lower, index: usize, wide: bool) -> Result<Vec<u16>, String> {
         let all = match self.operand(index)? {
             Operand::Vector(all) => &all[..],
             one => std::slice::from_ref(one),

@@ -132,6 +132,7 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
         ("ldmatrix" | "stmatrix" | "movmatrix", _) => at.matrix_move(to),
         ("mma", _) => at.mma(to),
         ("wgmma", _) => at.wgmma(to),
+        ("wmma", _) => at.wmma(to),
         _ => at.uncommon(to),
     }
 }
@@ -212,6 +213,7 @@ mod memory;
 mod moves;
 mod operands;
 mod warp;
+mod wmma;
 
 pub(super) use half::{is_half, is_pair};
 pub(super) use moves::{emit_compare, emit_select};
