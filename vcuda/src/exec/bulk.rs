@@ -238,6 +238,7 @@ impl Body for BulkLoad {
             if !is_global && warp.readable(lane, from, count as usize).is_none() {
                 return Flow::Fault;
             }
+            warp.count_shared_stretch(Action::Bulk, u64::from(count) * targets.pointers.len() as u64);
             let (reduce, kind) = decode(op.imm);
             if is_global && warp.touch(lane, from, count as usize, check::Kind::Read).is_none() {
                 return Flow::Fault;
@@ -280,6 +281,7 @@ impl Body for BulkStore {
                 return Flow::Fault;
             };
             warp.count_stretch(Action::Bulk, to as u64, count.into(), true);
+            warp.count_shared_stretch(Action::Bulk, count.into());
             let Some(from) = warp.shared_pointer(lane, from[lane], count.into(), 16) else {
                 return Flow::Fault;
             };

@@ -88,15 +88,18 @@ impl Tile {
         }
     }
 
-    /// Counts the box's rows in global memory.
-    fn count(&self, warp: &mut Warp, writes: bool) {
+    /// Counts the box's rows in global memory; their bytes.
+    fn count(&self, warp: &mut Warp, writes: bool) -> u64 {
+        let mut sum = 0;
         if warp.is_counted() {
             for row in self.rows() {
                 if let Ok(Some((at, bytes))) = self.global_row(&row, warp.cta.memory) {
                     warp.count_stretch(Action::Tensor, at as u64, bytes as u64, writes);
+                    sum += bytes as u64;
                 }
             }
         }
+        sum
     }
 
     /// Tells the checks of the part of the box that is inside the tensor; `None` after a finding.
@@ -225,6 +228,8 @@ impl Body for TensorLoad {
             let work = targets.work(warp, lane, Source::Taken(Vec::new()), writes);
             let tile = Tile { map, at, offset: to[lane] as usize & 0x3ff };
             tile.count(warp, false);
+            let filled = map.box_bytes() * targets.pointers.len();
+            warp.count_shared_stretch(Action::Tensor, filled as u64);
             if tile.touch(warp, lane, check::Kind::Read).is_none() {
                 return Flow::Fault;
             }
@@ -266,7 +271,8 @@ impl Body for TensorStore {
                 return Flow::Fault;
             }
             let work = warp.store_work(lane, pointer, bytes);
-            tile.count(warp, true);
+            let moved = tile.count(warp, true);
+            warp.count_shared_stretch(Action::Tensor, moved);
             let access = if reduce == Reduce::Store { check::Kind::Write } else { check::Kind::Atomic };
             if tile.touch(warp, lane, access).is_none() {
                 return Flow::Fault;

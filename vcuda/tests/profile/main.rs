@@ -169,6 +169,8 @@ fn copies_without_registers() {
     let (counters, _) = count(body);
     let expected = Traffic { requests: 1, bytes: 1024, units: 33, ideal: 32 };
     assert_eq!(counters.traffic(Space::Global, Action::Bulk), expected);
+    let expected = Traffic { requests: 1, bytes: 1024, units: 8, ideal: 8 };
+    assert_eq!(counters.traffic(Space::Shared, Action::Bulk), expected);
     assert_eq!((counters.read.count(), counters.written.count()), (0, 33));
 }
 
