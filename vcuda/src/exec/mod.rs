@@ -45,8 +45,8 @@ mod tensor_replace;
 mod uncommon;
 mod video;
 mod wgmma;
-mod workspace;
 mod wmma;
+mod workspace;
 
 pub use bulk::Kind;
 pub use cluster::shape as cluster_shape;
