@@ -161,7 +161,7 @@ fn visit(instruction: &Instruction, read: &mut impl FnMut(RegId), write: &mut im
 
 fn each(operand: &Operand, found: &mut impl FnMut(RegId)) {
     operand.visit(&mut |part| {
-        if let Operand::Reg(reg) | Operand::NotReg(reg) = part {
+        if let Operand::Reg(reg) | Operand::NotReg(reg) | Operand::Part(reg, _) = part {
             found(*reg);
         }
     });

@@ -268,7 +268,7 @@ fn operand_count(operand: &Operand) -> usize {
 
 fn rename(operand: &mut Operand, first_reg: RegId, names: &HashMap<String, String>) {
     match operand {
-        Operand::Reg(reg) | Operand::NotReg(reg) => *reg += first_reg,
+        Operand::Reg(reg) | Operand::NotReg(reg) | Operand::Part(reg, _) => *reg += first_reg,
         Operand::Symbol(name, _) => {
             if let Some(unique) = names.get(name) {
                 *name = unique.clone();

@@ -38,6 +38,7 @@ mod print;
 pub mod profile;
 mod proxy;
 mod run;
+mod scalar_video;
 mod schedule;
 mod table;
 mod tensor_copy;

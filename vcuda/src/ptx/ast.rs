@@ -182,6 +182,8 @@ pub enum Operand {
     Reg(RegId),
     /// `!p` as a source operand.
     NotReg(RegId),
+    /// `r.b1`, `-r`: a part of a register, or its negative, as of the scalar video instructions.
+    Part(RegId, Part),
     /// `p|q`: two destinations, as of `setp` and `shfl`.
     Pair(Box<Operand>, Box<Operand>),
     /// `_`
@@ -208,6 +210,32 @@ pub enum Operand {
     Function(String),
     /// `(a, b)`: the argument lists of `call`, and the targets of `brx.idx`.
     List(Vec<Operand>),
+}
+
+/// Which bits of a register, and whether their negative is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub first: u8,
+    pub bits: u8,
+    pub negated: bool,
+}
+
+impl Part {
+    pub const WHOLE: Part = Part { first: 0, bits: 32, negated: false };
+
+    /// From a selector: `b0` to `b3`, `h0` and `h1`.
+    pub fn from_name(name: &str) -> Option<Part> {
+        let (first, bits) = match name {
+            "b0" => (0, 8),
+            "b1" => (8, 8),
+            "b2" => (16, 8),
+            "b3" => (24, 8),
+            "h0" => (0, 16),
+            "h1" => (16, 16),
+            _ => return None,
+        };
+        Some(Part { first, bits, negated: false })
+    }
 }
 
 impl Operand {

@@ -29,6 +29,7 @@ impl std::fmt::Display for Token<'_> {
     }
 }
 
+#[derive(Clone)]
 pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,

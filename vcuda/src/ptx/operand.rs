@@ -1,7 +1,7 @@
 //! Instruction operands, PTX ISA chapter 6, with names resolved.
 
 use super::Result;
-use super::ast::{Operand, RegId, Type};
+use super::ast::{Operand, Part, RegId, Type};
 use super::body::Name;
 use super::constant::Constant;
 use super::lexer::Token;
@@ -29,6 +29,15 @@ impl<'a> Parser<'a> {
 
     /// A register, pair, sink, number, special register or symbol.
     fn scalar_operand(&mut self) -> Result<Operand> {
+        if self.token == Token::Punct('-') && matches!(self.peek(), Some(Token::Word(_))) {
+            self.next()?;
+            let word = self.word("a register")?;
+            return match self.named(word)? {
+                Operand::Reg(reg) => Ok(Operand::Part(reg, Part { negated: true, ..Part::WHOLE })),
+                Operand::Part(reg, part) => Ok(Operand::Part(reg, Part { negated: true, ..part })),
+                _ => self.error_taken(format!("`{word}` is not a register")),
+            };
+        }
         if self.at_constant() {
             return Ok(match self.constant()? {
                 Constant::Int(value) => Operand::Int(value),
@@ -128,6 +137,11 @@ impl<'a> Parser<'a> {
         }
         if let Token::Dot(component) = self.token {
             self.next()?;
+            if let Some(part) = Part::from_name(component)
+                && let Ok(Operand::Reg(reg)) = self.resolve(word)
+            {
+                return Ok(Operand::Part(reg, part));
+            }
             return self.resolve(&format!("{word}.{component}"));
         }
         self.resolve(word)

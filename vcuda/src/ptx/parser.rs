@@ -74,6 +74,11 @@ impl<'a> Parser<'a> {
         Ok(token)
     }
 
+    /// The token after the next one, if there is any.
+    pub fn peek(&self) -> Option<Token<'a>> {
+        self.lexer.clone().next().ok().map(|(token, _)| token)
+    }
+
     /// An error about the token last taken.
     pub fn error_taken<T>(&self, message: impl Into<String>) -> Result<T> {
         Err(ParseError { line: self.taken_line, message: message.into() })

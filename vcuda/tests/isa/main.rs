@@ -24,6 +24,7 @@ mod mma;
 mod operands;
 mod print;
 mod rounding;
+mod scalar_video;
 mod tensor_copy;
 mod video;
 mod warp;

@@ -62,6 +62,9 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
             _,
         ) => at.bits(to),
         ("dp2a", _) => at.dp2a(to),
+        ("vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vset" | "vmad", _) => {
+            at.scalar_video(to)
+        }
         ("vadd2" | "vsub2" | "vavrg2" | "vabsdiff2" | "vmin2" | "vmax2", _) => at.video(to, 2),
         ("vadd4" | "vsub4" | "vavrg4" | "vabsdiff4" | "vmin4" | "vmax4", _) => at.video(to, 4),
         ("setp", Some(ty)) => at.setp(to, ty),
