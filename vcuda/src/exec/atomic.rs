@@ -1,5 +1,5 @@
-//! Atomics on 16-bit values, on pairs of halves, and on vectors, PTX ISA 9.7.13.15 and 9.7.13.16. Each element
-//! is updated atomically for itself.
+//! Atomics on 16-bit values, on pairs of halves, on vectors, of which each element is updated atomically for itself, and
+//! on 128 bits, PTX ISA 9.7.13.15 and 9.7.13.16.
 
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 
@@ -114,4 +114,71 @@ impl<const SPACE: u8> Body for AtomicVector<SPACE> {
         }
         Flow::Next
     }
+}
+
+/// `atom.exch` (`a` 0) and `atom.cas` (1) of 128 bits: the list at `imm` has the slots of the address, and of both halves
+/// of the destination and of each operand.
+pub struct Atomic128<const SPACE: u8>;
+impl<const SPACE: u8> Body for Atomic128<SPACE> {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        let count = 5 + 2 * op.a as usize;
+        let list = &warp.cta.kernel.lists[op.imm as usize..][..count];
+        // SAFETY: the decoder made the list of slots of these widths, on a host that has the instruction; the pointers
+        // are checked and aligned.
+        unsafe {
+            let at: [u64; LANES] = warp.lanes(list[0]);
+            let pair = |warp: &Warp, i: usize| -> [u128; LANES] {
+                let (low, high): ([u64; LANES], [u64; LANES]) =
+                    (warp.lanes(list[i]), warp.lanes(list[i + 1]));
+                std::array::from_fn(|lane| u128::from(high[lane]) << 64 | u128::from(low[lane]))
+            };
+            let (b, c) = (pair(warp, 3), pair(warp, count - 2));
+            let (mut low, mut high) = ([0; LANES], [0; LANES]);
+            for lane in lanes_of(warp.mask) {
+                let Some(cell) = warp.pointer::<SPACE>(lane, at[lane], 16, 16) else { return Flow::Fault };
+                let cell = cell.cast::<u128>();
+                let mut old = if op.a == 1 { b[lane] } else { 0 };
+                loop {
+                    let found = compare_exchange(cell, old, c[lane]);
+                    if op.a == 1 || found == old {
+                        old = found;
+                        break;
+                    }
+                    old = found;
+                }
+                (low[lane], high[lane]) = (old as u64, (old >> 64) as u64);
+            }
+            let writable = std::mem::replace(&mut warp.writable, warp.mask);
+            warp.set_lanes(list[1], low);
+            warp.set_lanes(list[2], high);
+            warp.writable = writable;
+        }
+        Flow::Next
+    }
+}
+
+/// What was in the cell, into which `new` has gone if that was `old`. By hand: the standard library has no such atomic,
+/// and its intrinsic becomes a call of a library that is not there.
+///
+/// # Safety
+/// The host has the instruction; the cell is valid, aligned, and accessed atomically by others.
+#[inline]
+unsafe fn compare_exchange(cell: *mut u128, old: u128, new: u128) -> u128 {
+    let (mut low, mut high) = (old as u64, (old >> 64) as u64);
+    // SAFETY: the caller's; rbx, which is not ours to name, is put back.
+    unsafe {
+        std::arch::asm!(
+            "xchg rsi, rbx",
+            "lock cmpxchg16b [rdi]",
+            "mov rbx, rsi",
+            in("rdi") cell,
+            inout("rsi") new as u64 => _,
+            in("rcx") (new >> 64) as u64,
+            inout("rax") low,
+            inout("rdx") high,
+            options(nostack),
+        );
+    }
+    u128::from(high) << 64 | u128::from(low)
 }

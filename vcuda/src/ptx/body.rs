@@ -193,6 +193,12 @@ impl<'a> Parser<'a> {
                 _ => return self.error_taken(format!("unknown type .{part}")),
             }
         };
+        // 128 bits are a pair of registers wherever they stand, low half first.
+        let (ty, width) = match (ty, width) {
+            (Type::B128, 1) => (Type::B64, 2),
+            (Type::B128, _) => return self.error_taken("vectors of 128-bit registers are not supported"),
+            as_written => as_written,
+        };
         loop {
             let name = self.word("a register name")?;
             if self.accept('<')? {

@@ -29,4 +29,5 @@ mod tensor_copy;
 mod video;
 mod warp;
 mod wgmma;
+mod wide;
 mod wmma;

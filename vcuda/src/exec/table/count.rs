@@ -73,7 +73,7 @@ impl Entry<'_> {
             _ => None,
         });
         if bytes == 0 {
-            bytes = elements.unwrap_or(1) * self.ty().map_or(0, |ty| ty.size_bytes());
+            bytes = elements.unwrap_or(1) * self.ty().map_or(0, |ty| ty.size_bytes().min(8));
         }
         let (space, a, imm) = self.address(to, self.operand(operand)?)?;
         let number = to.kernel.marks.accesses.len();

@@ -53,7 +53,7 @@ impl Entry<'_> {
     }
 
     pub(super) fn load(&self, to: &mut Lower, ty: Type) -> Decoded {
-        let operands = vector(self.operand(0)?);
+        let (operands, ty) = (vector(self.operand(0)?), halves(ty));
         if let Operand::Address(base, offset) = self.operand(1)?
             && let Operand::Symbol(name, addend) = &**base
             && let Location::Param(at) = to.locate(name)?
@@ -127,7 +127,7 @@ impl Entry<'_> {
 
     pub(super) fn store(&self, to: &mut Lower, ty: Type) -> Decoded {
         let (space, a, imm) = self.address(to, self.operand(0)?)?;
-        let operands = vector(self.operand(1)?);
+        let (operands, ty) = (vector(self.operand(1)?), halves(ty));
         let wide = ty.size_bytes() == 8;
         let mut slots = [0; 4];
         for (i, (slot, operand)) in slots.iter_mut().zip(operands).enumerate() {
@@ -153,6 +153,9 @@ impl Entry<'_> {
     pub(super) fn atomic(&self, to: &mut Lower, ty: Type) -> Decoded {
         let red = self.parts[0] == "red";
         let at = !red as usize;
+        if ty == Type::B128 {
+            return self.atomic128(to);
+        }
         if is_half(ty) || ty.size_bytes() == 2 || matches!(self.operand(at + 1)?, Operand::Vector(_)) {
             return self.atomic_vector(to, ty, at);
         }
@@ -211,6 +214,47 @@ impl Entry<'_> {
         Ok(())
     }
 
+    /// `atom.exch.b128` and `atom.cas.b128`.
+    fn atomic128(&self, to: &mut Lower) -> Decoded {
+        let is_cas = self.has("cas");
+        if !is_cas && !self.has("exch") {
+            return Err(String::new());
+        }
+        if !std::arch::is_x86_feature_detected!("cmpxchg16b") {
+            return Err("this host has no compare-and-swap of 128 bits".to_string());
+        }
+        let (space, a, offset) = self.address(to, self.operand(1)?)?;
+        to.emit_check(Kind::Atomic, (space, a, offset), 16, OBSERVES | self.releases(), 0);
+        let mut list = vec![self.folded(to, space, a, offset)];
+        for (i, operand) in self.operands.iter().enumerate().filter(|(i, _)| *i != 1) {
+            let Operand::Vector(pair) = operand else { return Err("no 128-bit register".to_string()) };
+            let [low, high] = &pair[..] else { return Err("no 128-bit register".to_string()) };
+            for half in [low, high] {
+                list.push(if i == 0 { to.destination(half, true)? } else { to.source(half, true)? });
+            }
+        }
+        let slots = [0, is_cas as u16, 0, 0, 0];
+        let first = to.list(&list) as i64;
+        match space {
+            GLOBAL => to.emit::<Atomic128<GLOBAL>>(slots, first),
+            SHARED32 | SHARED64 => to.emit::<Atomic128<SHARED64>>(slots, first),
+            GENERIC => to.emit::<Atomic128<GENERIC>>(slots, first),
+            _ => return Err("an atomic in this space".to_string()),
+        }
+        Ok(())
+    }
+
+    /// A temporary with a 64-bit address and its offset added up.
+    fn folded(&self, to: &mut Lower, space: u8, a: u16, offset: i64) -> u16 {
+        let address = to.temp(2);
+        if space == SHARED32 {
+            to.emit::<convert::WidenU32>([address, a, 0, 0, 0], 0);
+        }
+        let offset = to.constant(offset as u64, true);
+        to.emit::<w64::Add>([address, if space == SHARED32 { address } else { a }, offset, 0, 0], 0);
+        address
+    }
+
     /// Atomics on halves, pairs of them, 16-bit integers and vectors; operand `at` is the address.
     fn atomic_vector(&self, to: &mut Lower, ty: Type, at: usize) -> Decoded {
         let element = match ty {
@@ -238,13 +282,7 @@ impl Entry<'_> {
         let (space, a, offset) = self.address(to, self.operand(at)?)?;
         let flags = self.releases() | if at > 0 { OBSERVES } else { 0 };
         to.emit_check(Kind::Atomic, (space, a, offset), count * ty.size_bytes(), flags, 0);
-        let address = to.temp(2);
-        if space == SHARED32 {
-            to.emit::<convert::WidenU32>([address, a, 0, 0, 0], 0);
-        }
-        let offset = to.constant(offset as u64, true);
-        to.emit::<w64::Add>([address, if space == SHARED32 { address } else { a }, offset, 0, 0], 0);
-        let mut list = vec![address];
+        let mut list = vec![self.folded(to, space, a, offset)];
         for i in 0..count {
             list.push(match (at, vector(self.operand(0)?).get(i)) {
                 (0, _) => to.temp(3),
@@ -270,6 +308,11 @@ impl Entry<'_> {
         }
         Ok(())
     }
+}
+
+/// The type of an access's elements: 128 bits are two.
+fn halves(ty: Type) -> Type {
+    if ty == Type::B128 { Type::B64 } else { ty }
 }
 
 fn vector(operand: &Operand) -> &[Operand] {

@@ -3,7 +3,7 @@
 
 use super::access::{Atomic, Atomic32, Atomic64, GENERIC, GLOBAL, LOCAL, Load, SHARED32, SHARED64, Store};
 use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
-use super::atomic::{AtomicVector, Element, Update};
+use super::atomic::{Atomic128, AtomicVector, Element, Update};
 use super::call::Return;
 use super::check::order::{Fence, WarpSync};
 use super::cluster::{ClusterBarrier, Mapa32, Mapa64, Rank32, Rank64};
@@ -31,8 +31,8 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
     if to.counts {
         at.count(to)?;
     }
-    if at.has("b128") {
-        return Err("128-bit registers are not supported".to_string());
+    if at.has("b128") && !matches!(parts[0], "mov" | "ld" | "st" | "atom") {
+        return Err("128-bit registers are not supported here".to_string());
     }
     match (parts[0], ty) {
         (

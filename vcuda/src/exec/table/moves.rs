@@ -60,6 +60,7 @@ impl Entry<'_> {
         }
         let wide = ty.size_bytes() == 8;
         match (d, a) {
+            _ if ty == Type::B128 => return self.mov128(to, d, a),
             (Operand::Vector(parts), _) => return self.unpack(to, parts, a, ty),
             (_, Operand::Vector(parts)) => return self.pack(to, d, parts, ty),
             (_, Operand::Special(name)) if name.starts_with("clock") || name.starts_with("globaltimer") => {
@@ -89,6 +90,22 @@ impl Entry<'_> {
             to.emit::<Copy32>(slots, 0)
         }
         Ok(())
+    }
+
+    /// `mov.b128`, between pairs of 64 bits.
+    fn mov128(&self, to: &mut Lower, d: &Operand, a: &Operand) -> Decoded {
+        let (Operand::Vector(d), Operand::Vector(a)) = (d, a) else {
+            return Err("no pair of 64-bit registers".to_string());
+        };
+        let ([d, e], [a, b]) = (&d[..], &a[..]) else { return Err("no pair of registers".to_string()) };
+        let (d, e) = (to.destination(d, true)?, to.destination(e, true)?);
+        // The halves may change places.
+        for (i, half) in [a, b].into_iter().enumerate() {
+            let half = to.source(half, true)?;
+            to.emit::<Copy64>([to.temp(i), half, 0, 0, 0], 0);
+        }
+        to.emit::<Copy64>([d, to.temp(0), 0, 0, 0], 0);
+        done(to.emit::<Copy64>([e, to.temp(1), 0, 0, 0], 0))
     }
 
     pub(super) fn unpack(&self, to: &mut Lower, parts: &[Operand], a: &Operand, ty: Type) -> Decoded {
