@@ -3,6 +3,8 @@
 use std::ffi::{CStr, c_char};
 
 use super::{Outcome, Status, device, export, put};
+use crate::exec::profile::occupancy::RESERVED_SHARED_BYTES;
+use crate::exec::profile::{Gpu, gpu};
 
 /// CUDA 13.0.
 const DRIVER_VERSION: i32 = 13_000;
@@ -113,39 +115,37 @@ fn name() -> String {
 pub const MAX_THREADS: u32 = 1024;
 /// Dynamic and static shared memory without an opt-in.
 pub const SHARED_BYTES: u32 = 48 * 1024;
-/// CTAs and threads of a multiprocessor, at most.
-pub const MAX_CTAS: u32 = 32;
-pub const MAX_SM_THREADS: u32 = 2048;
 
 /// Shared memory of a CTA with an opt-in.
 pub fn shared_opt_in_bytes() -> u32 {
     if device().capability.0 >= 9 { 227 * 1024 } else { 163 * 1024 }
 }
 
-/// Shared memory of a multiprocessor.
-pub fn shared_per_sm_bytes() -> u32 {
-    if device().capability.0 >= 9 { 228 * 1024 } else { 164 * 1024 }
+/// The GPU whose multiprocessors the device claims to have.
+pub fn gpu() -> &'static Gpu {
+    if device().capability.0 >= 9 { &gpu::H100 } else { &gpu::A100 }
 }
 
 pub fn multiprocessors() -> i32 {
-    if device().capability.0 >= 9 { 132 } else { 108 }
+    gpu().sms as i32
 }
 
 /// `CUdevice_attribute` by number; those of features that are not here are 0.
 fn attribute_value(attribute: i32) -> Option<i32> {
     let hopper = device().capability.0 >= 9;
+    let limits = gpu().limits;
     Some(match attribute {
         1..=3 => MAX_THREADS as i32,
         4 => 64,
         5 => i32::MAX,
         6 | 7 => 65_535,
         8 => SHARED_BYTES as i32,
-        9 => 65_536,       // constant memory
-        10 => 32,          // warp size
-        11 => i32::MAX,    // pitch
-        12 | 82 => 65_536, // registers
-        13 => 1_755_000,   // clock, kHz
-        14 => 512,         // texture alignment
+        9 => 65_536,    // constant memory
+        10 => 32,       // warp size
+        11 => i32::MAX, // pitch
+        12 | 82 => limits.registers as i32,
+        13 => 1_755_000, // clock, kHz
+        14 => 512,       // texture alignment
         16 => multiprocessors(),
         31 | 40 | 41 | 78 | 90 => 1, // concurrent kernels, copy engine, unified addresses, priorities, preemption
         33..=35 => 0,
@@ -158,16 +158,16 @@ fn attribute_value(attribute: i32) -> Option<i32> {
                 40 << 20
             }
         }
-        39 => MAX_SM_THREADS as i32,
+        39 => 32 * limits.warps as i32,
         75 => device().capability.0,
         76 => device().capability.1,
-        81 => shared_per_sm_bytes() as i32,
+        81 => limits.shared_bytes as i32,
         87 => 2,
         95 => 1, // cooperative launches
         97 => shared_opt_in_bytes() as i32,
-        106 => MAX_CTAS as i32,
-        111 => 1024, // reserved shared memory of a CTA
-        115 => 1,    // memory pools
+        106 => limits.ctas as i32,
+        111 => RESERVED_SHARED_BYTES as i32,
+        115 => 1, // memory pools
         17..=160 => 0,
         _ => return None,
     })

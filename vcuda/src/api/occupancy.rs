@@ -1,9 +1,11 @@
 //! Occupancy: how much of a kernel fits on a multiprocessor at once.
 
-use super::device::{MAX_CTAS, MAX_SM_THREADS, MAX_THREADS, multiprocessors, shared_per_sm_bytes};
+use super::device::{MAX_THREADS, gpu, multiprocessors};
 use super::launch::LaunchConfig;
 use super::module::{Function, FunctionHandle, function};
 use super::{Outcome, Status, export, put};
+use crate::exec::profile::Occupancy;
+use crate::exec::profile::occupancy::{Needs, RESERVED_SHARED_BYTES};
 use crate::exec::{Launch, cluster_shape};
 
 /// Shared memory of a CTA of so many threads.
@@ -25,10 +27,10 @@ export! {
         unsafe { put(count, occupancy(function(handle)?, threads, shared_bytes)) }
     }
     cuOccupancyAvailableDynamicSMemPerBlock(bytes: *mut usize, handle: FunctionHandle, ctas: i32, _threads: i32) {
-        let per_cta = shared_per_sm_bytes() as usize / ctas.max(1) as usize;
-        let available = per_cta.saturating_sub(1024 + function(handle)?.kernel().static_shared_bytes);
+        let per_cta = gpu().limits.shared_bytes as usize / ctas.max(1) as usize;
+        let taken = RESERVED_SHARED_BYTES as usize + function(handle)?.kernel().static_shared_bytes;
         // SAFETY: the caller's.
-        unsafe { put(bytes, available) }
+        unsafe { put(bytes, per_cta.saturating_sub(taken)) }
     }
     cuOccupancyMaxPotentialBlockSize(
         grid: *mut i32, block: *mut i32, handle: FunctionHandle, shared_of: Option<SharedOfThreads>, shared_bytes: usize,
@@ -113,18 +115,18 @@ fn best_block(
     }
 }
 
-/// CTAs of a multiprocessor: bounded by threads, registers, shared memory.
+/// CTAs of a multiprocessor; none where the kernel's bound on threads is passed.
 fn occupancy(function: &Function, threads: i32, shared_bytes: usize) -> i32 {
     let kernel = function.kernel();
-    let threads = threads.max(1) as u64;
-    if threads > u64::from(kernel.max_threads_per_block) {
+    let threads = threads.max(1) as u32;
+    if threads > kernel.max_threads_per_block {
         return 0;
     }
-    let threads = threads.next_multiple_of(32);
-    let registers = u64::from(kernel.registers_estimate.next_multiple_of(8)) * threads;
-    let shared = (kernel.static_shared_bytes as u64).saturating_add(shared_bytes as u64).saturating_add(1024);
-    let (ctas, most_threads) = (u64::from(MAX_CTAS), u64::from(MAX_SM_THREADS));
-    let by =
-        [ctas, most_threads / threads, 65_536 / registers.max(1), u64::from(shared_per_sm_bytes()) / shared];
-    by.into_iter().min().unwrap_or(0) as i32
+    let shared = kernel.static_shared_bytes.saturating_add(shared_bytes);
+    let needs = Needs {
+        threads,
+        registers: kernel.registers_estimate,
+        shared_bytes: u32::try_from(shared).unwrap_or(u32::MAX),
+    };
+    Occupancy::new(gpu(), needs, 1).ctas_per_sm as i32
 }

@@ -9,7 +9,7 @@ const REGISTER_UNIT: u32 = 256;
 const WARP_UNIT: u32 = 4;
 const SHARED_UNIT: u32 = 128;
 /// Shared memory that the system takes of each CTA.
-const RESERVED_SHARED_BYTES: u32 = 1024;
+pub const RESERVED_SHARED_BYTES: u32 = 1024;
 
 /// What a CTA needs.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +43,10 @@ impl Occupancy {
         let limits = gpu.limits;
         let warps = needs.threads.div_ceil(32).max(1);
         let per_warp = (needs.registers.max(1) * 32).next_multiple_of(REGISTER_UNIT);
-        let shared = (needs.shared_bytes + RESERVED_SHARED_BYTES).next_multiple_of(SHARED_UNIT);
+        let shared = needs.shared_bytes.saturating_add(RESERVED_SHARED_BYTES).div_ceil(SHARED_UNIT);
         let by_warps = limits.warps / warps;
         let by_registers = limits.registers / per_warp / WARP_UNIT * WARP_UNIT / warps;
-        let by_shared = limits.shared_bytes / shared;
+        let by_shared = limits.shared_bytes / SHARED_UNIT / shared;
         let ctas_per_sm = by_warps.min(by_registers).min(by_shared).min(limits.ctas);
         let room = u64::from(gpu.sms) * u64::from(ctas_per_sm);
         let waves = if room == 0 { 0.0 } else { ctas as f64 / room as f64 };
