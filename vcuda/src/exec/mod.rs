@@ -47,6 +47,7 @@ mod uncommon;
 mod video;
 mod wgmma;
 mod wmma;
+mod worker;
 mod workspace;
 
 pub use bulk::Kind;
