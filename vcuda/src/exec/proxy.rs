@@ -99,6 +99,15 @@ impl Proxy {
         }
     }
 
+    /// A thread's own access: what a copy under way has against it. A store is remembered.
+    fn access(&mut self, offset: usize, bytes: usize, kind: Kind, warp: usize, line: u32) -> Option<String> {
+        let objection = self.objection(offset, bytes, kind.writes());
+        if objection.is_none() && kind.writes() {
+            self.store(offset, bytes, warp, line);
+        }
+        objection
+    }
+
     /// What a copy under way has against bytes being read, or written.
     fn objection(&self, offset: usize, bytes: usize, writes: bool) -> Option<String> {
         let words = words(offset, bytes);
@@ -140,18 +149,20 @@ impl Warp<'_> {
     /// against it. Stores are remembered until a fence.
     #[inline(never)]
     pub fn meet_copies(&self, span: &Span, kind: Kind) -> Option<Finding> {
+        let (cluster, warp, line) = (self.cta.cluster, self.number(), self.cta.kernel.ops[self.pc].line);
+        let proxy = &mut cluster.engine.borrow_mut().proxy;
+        lanes_of(span.mask).find_map(|lane| {
+            let offset = cluster.offset(span.at[lane] as *const u8);
+            let what = proxy.access(offset, span.bytes, kind, warp, line)?;
+            Some(Finding { lane, kind: FaultKind::Asynchrony, what })
+        })
+    }
+
+    /// The same of one lane.
+    pub fn meet_copies_at(&self, host: *const u8, bytes: usize, kind: Kind) -> Option<String> {
         let (cluster, line) = (self.cta.cluster, self.cta.kernel.ops[self.pc].line);
         let proxy = &mut cluster.engine.borrow_mut().proxy;
-        for lane in lanes_of(span.mask) {
-            let offset = cluster.offset(span.at[lane] as *const u8);
-            if let Some(what) = proxy.objection(offset, span.bytes, kind.writes()) {
-                return Some(Finding { lane, kind: FaultKind::Asynchrony, what });
-            }
-            if kind.writes() {
-                proxy.store(offset, span.bytes, self.number(), line);
-            }
-        }
-        None
+        proxy.access(cluster.offset(host), bytes, kind, self.number(), line)
     }
 
     /// Checks that no copy has yet to write, or to read, any of `bytes` of shared memory at a host pointer; `None`
@@ -175,7 +186,8 @@ impl Warp<'_> {
         self.touch(lane, host, bytes, Kind::Read)
     }
 
-    fn unless(&mut self, lane: usize, objection: Option<String>) -> Option<()> {
+    /// A fault if there is an objection: then `None`.
+    pub fn unless(&mut self, lane: usize, objection: Option<String>) -> Option<()> {
         let Some(message) = objection else { return Some(()) };
         self.fail_lane(lane, FaultKind::Asynchrony, message);
         None

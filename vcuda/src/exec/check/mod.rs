@@ -210,7 +210,12 @@ impl<const SPACE: u8> Body for Check<SPACE> {
                 return apart(warp, &span, kind);
             }
         }
-        match examine_own(warp, &span, place, kind, op.e) {
+        let minded = if place == Place::Shared && warp.cta.options.checks.asynchrony {
+            warp.meet_copies(&span, kind)
+        } else {
+            None
+        };
+        match minded.or_else(|| examine(warp, &span, place, kind, op.e)) {
             None if kind.is_strong() => {
                 if let Some(clocks) = watch.borrow_mut().clocks() {
                     let is_shared = place == Place::Shared;
@@ -234,18 +239,6 @@ fn apart(warp: &mut Warp, span: &Span, kind: Kind) -> Flow {
         }
     }
     Flow::Next
-}
-
-/// What is wrong with accesses by the threads' own instructions, which copies under way mind as well.
-#[inline(always)]
-fn examine_own(warp: &Warp, span: &Span, place: Place, kind: Kind, elements: u16) -> Option<Finding> {
-    if place == Place::Shared && warp.cta.options.checks.asynchrony {
-        let finding = warp.meet_copies(span, kind);
-        if finding.is_some() {
-            return finding;
-        }
-    }
-    examine(warp, span, place, kind, elements)
 }
 
 /// What is wrong with accesses: bytes that nobody has written, and races.
@@ -284,10 +277,11 @@ impl Warp<'_> {
     /// like `ld` or `st`, whose access is the thread's own; `None` after a fault.
     #[inline(always)]
     pub fn access(&mut self, lane: usize, at: *const u8, bytes: usize, kind: Kind) -> Option<()> {
-        if !self.cta.memory.is_watched() && !self.cta.options.checks.asynchrony {
-            return Some(());
+        if self.cta.options.checks.asynchrony && self.place(at as usize) == Place::Shared {
+            let objection = self.meet_copies_at(at, bytes, kind);
+            self.unless(lane, objection)?;
         }
-        self.examine_lane(lane, at as usize, bytes, kind, examine_own)
+        self.touch(lane, at, bytes, kind)
     }
 
     /// The same of what an asynchronous copy or an mbarrier accesses, which looks itself at the copies under way.
@@ -296,18 +290,11 @@ impl Warp<'_> {
         if !self.cta.memory.is_watched() || bytes == 0 {
             return Some(());
         }
-        self.examine_lane(lane, at as usize, bytes, kind, examine)
+        self.touch_watched(lane, at as usize, bytes, kind)
     }
 
     #[inline(never)]
-    fn examine_lane(
-        &mut self,
-        lane: usize,
-        at: usize,
-        bytes: usize,
-        kind: Kind,
-        examine: impl Fn(&Warp, &Span, Place, Kind, u16) -> Option<Finding>,
-    ) -> Option<()> {
+    fn touch_watched(&mut self, lane: usize, at: usize, bytes: usize, kind: Kind) -> Option<()> {
         let span = Span { at: [at; LANES], bytes, mask: 1 << lane, contiguous: false, uniform: false };
         match examine(self, &span, self.place(at), kind, 0) {
             None => Some(()),
