@@ -57,13 +57,18 @@ pub struct Origin {
 }
 
 impl Kernel {
+    /// A PTX line, with the source's where it is known.
+    pub fn line(&self, line: u32) -> String {
+        let source = self.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
+        format!("PTX line {line}{source}")
+    }
+
     /// What went wrong, with the kernel, the PTX line, the source's where it is known, CTA and thread.
     #[cold]
     pub fn blame(&self, what: &str, block: [u32; 3], origin: Origin) -> String {
         let ([bx, by, _], Origin { cta, thread, line }) = (block, origin);
         let thread = [thread % bx, thread / bx % by, thread / bx / by];
-        let source = self.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
-        format!("{}: {what}; PTX line {line}{source}, CTA {cta:?}, thread {thread:?}", self.name)
+        format!("{}: {what}; {}, CTA {cta:?}, thread {thread:?}", self.name, self.line(line))
     }
 }
 

@@ -241,14 +241,14 @@ fn deadlock(warps: &[Warp], cluster: &Cluster) -> Fault {
         for (group, id) in &warp.blocked {
             let barrier =
                 if *id == CLUSTER { "the cluster's barrier".to_string() } else { format!("barrier {id}") };
-            let (mask, line) = (group.mask, kernel.ops[group.pc - 1].line);
-            message += &format!("\n  {name} lanes {mask:#010x} wait at {barrier}, PTX line {line}");
+            let (mask, line) = (group.mask, kernel.line(kernel.ops[group.pc - 1].line));
+            message += &format!("\n  {name} lanes {mask:#010x} wait at {barrier}, {line}");
         }
         if let Some(missed) = warp.missed.filter(|_| warp.active != 0 || !warp.waiting.is_empty()) {
             let lanes = warp.waiting.iter().fold(warp.active, |mask, group| mask | group.mask);
             let (line, state) =
-                (kernel.ops[missed.pc].line, cluster.engine.borrow().describe(missed.barrier));
-            message += &format!("\n  {name} lanes {lanes:#010x} wait for {state}, PTX line {line}");
+                (kernel.line(kernel.ops[missed.pc].line), cluster.engine.borrow().describe(missed.barrier));
+            message += &format!("\n  {name} lanes {lanes:#010x} wait for {state}, {line}");
         }
         if warp.dead == ALL {
             message += &format!("\n  {name} has exited");
