@@ -3,9 +3,11 @@
 //!
 //!     cargo test --release --test planted -- --nocapture      prints the score
 //!
-//! [`small`] are kernels written for this, in the files beside this one; [`ours`] are the project's own.
+//! [`small`] are kernels written for this, in the files beside this one; [`ours`] are the project's own; [`driver`] are
+//! programs that call the driver.
 
 mod device;
+mod driver;
 mod ours;
 mod small;
 
@@ -47,6 +49,9 @@ const SEEDS: [u64; 3] = [1, 2, 3];
 
 #[test]
 fn every_planted_bug_is_caught_and_every_twin_passes() {
+    if driver::is_program() {
+        return driver::run();
+    }
     let device = Device::new();
     let planted: Vec<Planted> = small::all(&device).into_iter().chain(ours::all()).collect();
     let (mut caught, mut missed) = (0, Vec::new());
@@ -74,6 +79,21 @@ fn every_planted_bug_is_caught_and_every_twin_passes() {
             }
         }
     }
-    println!("{caught} bugs caught, {} findings amiss, {} right kernels", missed.len(), planted.len());
+    let programs = driver::all();
+    for (name, found) in &programs {
+        match found {
+            Ok(text) => {
+                caught += 1;
+                println!("caught  {name}\n        {text}");
+            }
+            Err(instead) => missed.push(format!("{name}\n        {instead}")),
+        }
+    }
+    println!(
+        "{caught} bugs caught, {} findings amiss, {} right kernels and {} right programs",
+        missed.len(),
+        planted.len(),
+        programs.len()
+    );
     assert!(missed.is_empty(), "\n{}", missed.join("\n"));
 }

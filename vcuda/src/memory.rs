@@ -1,7 +1,7 @@
 //! Device memory: addresses are host addresses inside one reserved range, so that a checked access is
 //! a plain one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::RawFd;
 use std::sync::{PoisonError, RwLock};
 
@@ -13,6 +13,8 @@ const GUARD_BYTES: usize = 4096;
 /// As `cuMemAlloc` aligns.
 const ALIGN_BYTES: usize = 256;
 const PAGE_BYTES: usize = 4096;
+/// Freed allocations that are remembered.
+const MEMORIES: usize = 256;
 /// Address space to reserve; halved until the host grants it.
 const RESERVED_BYTES: usize = 1 << 42;
 /// The same where every byte has a shadow.
@@ -37,6 +39,8 @@ struct State {
     /// Launches that run, and what was freed since one did.
     launches: usize,
     freed: Vec<Freed>,
+    /// The last allocations that were freed, to name them: start and end.
+    remembered: VecDeque<(u64, u64)>,
 }
 
 /// A live allocation.
@@ -236,6 +240,10 @@ impl Memory {
     pub fn free(&self, address: u64) -> bool {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let Some(Block { end, source }) = state.live.remove(&address) else { return false };
+        if state.remembered.len() == MEMORIES {
+            state.remembered.pop_front();
+        }
+        state.remembered.push_back((address, end));
         let start = address as usize / PAGE_BYTES * PAGE_BYTES;
         let pages = (end as usize - start).next_multiple_of(PAGE_BYTES);
         if let Some(written) = &self.shadow.written {
@@ -297,6 +305,32 @@ impl Memory {
         (address < end).then_some((start, end))
     }
 
+    /// Where `bytes` at an address are, in words, for whoever may not go there.
+    #[cold]
+    pub fn whereabouts(&self, address: u64, bytes: u64) -> String {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let name =
+            |start: u64, end: u64| format!("the allocation {start:#x}..{end:#x} ({} bytes)", end - start);
+        let before = state.live.range(..=address).next_back().map(|(&start, block)| (start, block.end));
+        let freed = state.remembered.iter().rev().find(|(start, end)| (*start..*end).contains(&address));
+        match (before, freed) {
+            (Some((start, end)), _) if address < end => {
+                let beyond = if end - address < bytes { ", and past the end of it" } else { "" };
+                format!("at byte {} of {}{beyond}", address - start, name(start, end))
+            }
+            // Up to its guard's end nothing else is there now.
+            (Some((start, end)), _)
+                if address < end.next_multiple_of(PAGE_BYTES as u64) + GUARD_BYTES as u64 =>
+            {
+                format!("{} bytes past the end of {}", address - end, name(start, end))
+            }
+            (_, Some(&(start, end))) => {
+                format!("at byte {} of {}, which has been freed", address - start, name(start, end))
+            }
+            _ => "outside every allocation".to_string(),
+        }
+    }
+
     /// Free and total bytes.
     pub fn info(&self) -> (usize, usize) {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -354,6 +388,26 @@ mod tests {
         let again = memory.alloc(100).unwrap();
         // SAFETY: an allocation of this test's.
         assert_eq!((again, unsafe { *(again as *const u8) }), (place, 0));
+    }
+
+    #[test]
+    fn places_have_names() {
+        let memory = Memory::new(1 << 20);
+        let [first, second] = [100, 200].map(|bytes| memory.alloc(bytes).unwrap());
+        let inside = format!("at byte 90 of the allocation {first:#x}..{:#x} (100 bytes)", first + 100);
+        assert_eq!(memory.whereabouts(first + 90, 10), inside);
+        assert_eq!(memory.whereabouts(first + 90, 11), format!("{inside}, and past the end of it"));
+        assert!(memory.whereabouts(first + 104, 4).starts_with("4 bytes past the end of the allocation"));
+        assert_eq!(memory.whereabouts(second + (1 << 19), 1), "outside every allocation");
+        assert!(memory.free(second));
+        assert!(memory.whereabouts(second + 8, 1).ends_with("(200 bytes), which has been freed"));
+        let again = memory.alloc(8).unwrap();
+        assert_eq!(again, second);
+        assert!(memory.whereabouts(again, 1).ends_with("(8 bytes)"));
+        for _ in 0..2 * MEMORIES {
+            assert!(memory.free(memory.alloc(1).unwrap()));
+        }
+        assert_eq!(memory.state.read().unwrap().remembered.len(), MEMORIES);
     }
 
     #[test]

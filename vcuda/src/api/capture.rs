@@ -305,7 +305,10 @@ fn end(stream: StreamHandle) -> Result<GraphHandle, Status> {
     let graph = finish(&mut captures, at, broken || !joined);
     match (broken, joined) {
         (true, _) => Err(Status::StreamCaptureInvalidated),
-        (_, false) => Err(Status::StreamCaptureUnjoined),
+        (_, false) => {
+            say!("capture: work of another stream is not joined: wait for an event that it records last");
+            Err(Status::StreamCaptureUnjoined)
+        }
         _ => Ok(graph),
     }
 }

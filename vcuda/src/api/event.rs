@@ -28,7 +28,7 @@ enum Recorded {
 unsafe impl Send for Recorded {}
 
 pub type EventHandle = Handle;
-static ALL: Handles<Event> = Handles::new();
+static ALL: Handles<Event> = Handles::new("event");
 const DISABLE_TIMING: u32 = 2;
 /// Flags of recording and waiting: as a node of its own, where captured.
 const EXTERNAL: u32 = 1;

@@ -13,7 +13,7 @@ struct External {
     bytes: u64,
 }
 
-static ALL: Handles<External> = Handles::new();
+static ALL: Handles<External> = Handles::new("external memory");
 
 /// `CUDA_EXTERNAL_MEMORY_HANDLE_DESC`.
 #[repr(C)]

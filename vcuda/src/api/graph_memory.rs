@@ -98,7 +98,7 @@ pub fn make_way<'a>(all: impl Iterator<Item = &'a Arc<GraphMemory>>, auto_free: 
     for found in all.filter(|found| found.is_live()) {
         if !auto_free {
             let (at, bytes) = (found.address, found.bytes);
-            say!("cuGraphLaunch: the {bytes} bytes at {at:#x} that its last launch allocated are not freed");
+            say!("graph: the {bytes} bytes at {at:#x} that its last launch allocated are not freed");
             return Err(Status::InvalidValue);
         }
         memory::free(found.address)?;

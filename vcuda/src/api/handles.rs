@@ -11,11 +11,15 @@ use super::Status;
 pub type Handle = *mut c_void;
 
 /// The live objects of one kind, by their handles.
-pub struct Handles<T>(RwLock<BTreeMap<usize, Arc<T>>>);
+pub struct Handles<T> {
+    kind: &'static str,
+    live: RwLock<BTreeMap<usize, Arc<T>>>,
+}
 
 impl<T> Handles<T> {
-    pub const fn new() -> Handles<T> {
-        Handles(RwLock::new(BTreeMap::new()))
+    /// `kind`: what they are, in words.
+    pub const fn new(kind: &'static str) -> Handles<T> {
+        Handles { kind, live: RwLock::new(BTreeMap::new()) }
     }
 
     /// A new object's handle.
@@ -23,7 +27,7 @@ impl<T> Handles<T> {
         /// Above the marks that stand for default streams; even numbers, for clients that look.
         static NEXT: AtomicUsize = AtomicUsize::new(0x1000);
         let number = NEXT.fetch_add(16, Ordering::Relaxed);
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(number, Arc::new(object));
+        self.live.write().unwrap_or_else(PoisonError::into_inner).insert(number, Arc::new(object));
         number as Handle
     }
 
@@ -32,8 +36,8 @@ impl<T> Handles<T> {
     /// # Errors
     /// There is none, or none any more.
     pub fn get(&self, handle: Handle) -> Result<Arc<T>, Status> {
-        let live = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        live.get(&(handle as usize)).cloned().ok_or(Status::InvalidHandle)
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        live.get(&(handle as usize)).cloned().ok_or_else(|| self.unknown(handle))
     }
 
     /// Destroys the object, once nobody uses it any more.
@@ -41,7 +45,13 @@ impl<T> Handles<T> {
     /// # Errors
     /// There is none, or none any more.
     pub fn remove(&self, handle: Handle) -> Result<Arc<T>, Status> {
-        let mut live = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        live.remove(&(handle as usize)).ok_or(Status::InvalidHandle)
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        live.remove(&(handle as usize)).ok_or_else(|| self.unknown(handle))
+    }
+
+    #[cold]
+    fn unknown(&self, handle: Handle) -> Status {
+        say!("handle: {handle:?} is no {}, or one that has been destroyed", self.kind);
+        Status::InvalidHandle
     }
 }

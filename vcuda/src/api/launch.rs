@@ -88,7 +88,7 @@ impl KernelLaunch {
         let ctas = self.launch.grid.iter().map(|&n| u64::from(n)).product::<u64>();
         let most = resident_ctas(function, &self.launch)?;
         if ctas > most {
-            say!("{}: {ctas} CTAs in a cooperative launch; {most} fit", function.kernel().name);
+            say!("launch: {}: {ctas} CTAs in a cooperative launch; {most} fit", function.kernel().name);
             return Err(Status::CooperativeLaunchTooLarge);
         }
         Ok(())
@@ -154,6 +154,7 @@ pub fn gather(
             unsafe {
                 let from = *params.add(i);
                 if from.is_null() {
+                    say!("launch: {}: parameter {i} of {} is null", kernel.name, kernel.params.len());
                     return Err(Status::InvalidValue);
                 }
                 std::ptr::copy_nonoverlapping(from.cast(), buffer[param.offset..].as_mut_ptr(), param.size);
@@ -172,11 +173,13 @@ pub fn gather(
                 at = at.add(2);
             }
             if from.is_null() || size < buffer.len() {
+                say!("launch: {}: {size} bytes of parameters, where it has {}", kernel.name, buffer.len());
                 return Err(Status::InvalidValue);
             }
             std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), buffer.len());
         }
     } else if !kernel.params.is_empty() {
+        say!("launch: {}: no parameters; it has {}", kernel.name, kernel.params.len());
         return Err(Status::InvalidValue);
     }
     Ok(KernelLaunch {
@@ -202,22 +205,22 @@ fn validate(function: &Function, launch: &Launch) -> Outcome {
         (block[2], 64),
     ];
     if limits.iter().any(|&(value, limit)| value == 0 || value > limit) || threads > u64::from(MAX_THREADS) {
-        say!("{}: grid {grid:?} of CTAs {block:?} is not possible", kernel.name);
+        say!("launch: {}: grid {grid:?} of CTAs {block:?} is not possible", kernel.name);
         return Err(Status::InvalidValue);
     }
     if threads > u64::from(kernel.max_threads_per_block) {
-        say!("{}: {threads} threads; its bound is {}", kernel.name, kernel.max_threads_per_block);
+        say!("launch: {}: {threads} threads; its bound is {}", kernel.name, kernel.max_threads_per_block);
         return Err(Status::InvalidValue);
     }
     cluster_shape(kernel, launch).map_err(|what| {
-        say!("{what}");
+        say!("launch: {what}");
         Status::InvalidClusterSize
     })?;
     let dynamic_limit = function.dynamic_shared_limit();
     let (dynamic, fixed) = (launch.dynamic_shared_bytes as usize, kernel.static_shared_bytes);
     if dynamic > dynamic_limit || fixed > SHARED_BYTES as usize {
         say!(
-            "{}: {dynamic} dynamic and {fixed} static shared bytes; {dynamic_limit} dynamic are allowed",
+            "launch: {}: {dynamic} dynamic and {fixed} static shared bytes; {dynamic_limit} dynamic are allowed",
             kernel.name
         );
         return Err(Status::InvalidValue);

@@ -94,7 +94,13 @@ pub fn free(address: u64) -> Outcome {
     if address == 0 {
         return Ok(());
     }
-    let gone = allocation::remove(address, Kind::on_device).ok_or(Status::InvalidValue)?;
+    let gone = allocation::remove(address, Kind::on_device).ok_or_else(|| {
+        say!(
+            "memory: no allocation to free begins at {address:#x}: it is {}",
+            device().memory.whereabouts(address, 0)
+        );
+        Status::InvalidValue
+    })?;
     release(address, &gone);
     Ok(())
 }
@@ -130,7 +136,8 @@ fn inside(address: u64, bytes: usize, what: &str) -> Outcome {
     if address >= start && address < end && end - address >= bytes as u64 {
         return Ok(());
     }
-    say!("{what} of {bytes} bytes at {address:#x} is not inside a live allocation");
+    let place = device().memory.whereabouts(address, bytes as u64);
+    say!("memory: {what} of {bytes} bytes at {address:#x} is not inside a live allocation: it is {place}");
     Err(Status::InvalidValue)
 }
 
@@ -170,6 +177,7 @@ pub fn fill_row<T: Copy>(to: u64, value: T, count: usize) -> Outcome {
     let bytes = count.checked_mul(size_of::<T>()).ok_or(Status::InvalidValue)?;
     inside(to, bytes, "a fill")?;
     if !to.is_multiple_of(size_of::<T>() as u64) {
+        say!("memory: a fill at {to:#x} is not aligned to its elements of {} bytes", size_of::<T>());
         return Err(Status::InvalidValue);
     }
     // SAFETY: checked just now, in size and alignment.

@@ -18,7 +18,7 @@ struct Stream {
 }
 
 pub type StreamHandle = Handle;
-static ALL: Handles<Stream> = Handles::new();
+static ALL: Handles<Stream> = Handles::new("stream");
 
 /// The legacy default stream, which waits for the others and they for it, unless they say no.
 pub const LEGACY: StreamHandle = std::ptr::null_mut();

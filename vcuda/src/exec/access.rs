@@ -194,12 +194,7 @@ impl Warp<'_> {
         if address >= self.range.0 && address < self.range.1 && self.range.1 - address >= bytes {
             return Some(address as *mut u8);
         }
-        let place = match self.cta.memory.range_of(address) {
-            Some((start, end)) => {
-                format!("past the end of the allocation {start:#x}..{end:#x} ({} bytes)", end - start)
-            }
-            None => "outside every allocation".to_string(),
-        };
+        let place = self.cta.memory.whereabouts(address, bytes);
         let message = format!("a global access of {bytes} bytes at {address:#x} is {place}");
         self.fail_lane(lane, FaultKind::IllegalAddress, message);
         None

@@ -82,8 +82,9 @@ impl Tile {
         match memory.range_of(start) {
             Some((_, end)) if end - start >= bytes => Ok(Some((start as *mut u8, inside.len()))),
             _ => Err(format!(
-                "a tensor copy at {:?} reaches {bytes} bytes at {start:#x}, outside every allocation",
-                &self.at[..self.map.rank]
+                "a tensor copy at {:?} reaches {bytes} bytes at {start:#x}, which is {}",
+                &self.at[..self.map.rank],
+                memory.whereabouts(start, bytes)
             )),
         }
     }

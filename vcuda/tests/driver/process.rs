@@ -80,6 +80,56 @@ fn without_checks_leaks_are_the_clients_own_affair() {
     assert!(!String::from_utf8_lossy(&child.stderr).contains("leak"));
 }
 
+/// One warp waits at a barrier for two, the other for an mbarrier that nobody tells.
+const STUCK: &str = "\
+.version 8.0
+.target sm_80
+.address_size 64
+.file 1 \"stuck.cu\"
+.visible .entry stuck()
+{
+    .reg .pred %p;
+    .reg .b32 %t;
+    .reg .b64 %state;
+    .shared .align 8 .b64 signal;
+    mov.u32 %t, %tid.x;
+    setp.ge.u32 %p, %t, 32;
+    @%p bra SECOND;
+    .loc 1 7 5
+    bar.sync 1, 64;
+    ret;
+SECOND:
+    .loc 1 9 5
+    setp.ne.u32 %p, %t, 32;
+    @%p bra WAIT;
+    mbarrier.init.shared.b64 [signal], 1;
+WAIT:
+    bar.warp.sync 0xffffffff;
+    .loc 1 11 9
+AGAIN:
+    mbarrier.test_wait.parity.shared.b64 %p, [signal], 0;
+    @!%p bra AGAIN;
+    ret;
+}
+";
+
+#[test]
+fn a_deadlock_names_the_sources_lines() {
+    let Some(child) = in_child("process::a_deadlock_names_the_sources_lines", &[]) else {
+        let _context = context();
+        let stuck = Module::of(STUCK);
+        let deadlock = launch(stuck.function("stuck"), 1, 64, std::ptr::null_mut(), &mut []);
+        assert_eq!(deadlock, Err(CUresult::CUDA_ERROR_LAUNCH_TIMEOUT));
+        return;
+    };
+    let text = String::from_utf8_lossy(&child.stderr);
+    let waits: Vec<&str> = text.lines().filter(|line| line.starts_with("  warp")).collect();
+    assert_eq!(waits.len(), 2, "{text}");
+    assert!(text.contains("sync: stuck: deadlock"), "{text}");
+    assert!(waits[0].ends_with("wait at barrier 1, PTX line 15 (stuck.cu:7)"), "{text}");
+    assert!(waits[1].contains("the mbarrier at shared 0x0") && waits[1].ends_with("(stuck.cu:11)"), "{text}");
+}
+
 #[test]
 fn nothing_is_said_where_nobody_listens() {
     let name = "process::nothing_is_said_where_nobody_listens";

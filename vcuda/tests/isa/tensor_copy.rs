@@ -446,7 +446,7 @@ fn misuse_is_named() {
         (load.replace("cvta.param.u64 x, x", "add.u64 x, out, 0"), &good, "there is no tensor map"),
         (load_kernel(3, DUMP), &good, "3 coordinates for a tensor map of rank 2"),
         (load.replace("mov.u32 a, tile", "mov.u32 a, tile; add.u32 a, a, 16256"), &good, "is outside its"),
-        (load, &huge, "outside every allocation"),
+        (load, &huge, "a tensor copy at ["),
         (store.replace("fence.proxy.async.shared::cta;", ""), &good, "no fence.proxy.async comes between"),
         (reduce, &good, "a tensor reduction Inc of elements F16"),
     ];

@@ -16,7 +16,7 @@ fn misuse_is_named() {
             "cp.async of 4 bytes with 5",
         ),
         (false, "cp.async.cg.shared.global [a+8], [in], 16;".to_string(), "misaligned"),
-        (false, "cp.async.ca.shared.global [a], [in+8192], 4;".to_string(), "outside every"),
+        (false, "cp.async.ca.shared.global [a], [in+8192], 4;".to_string(), "past the end of the allocation"),
         (false, format!("{init} {load} [a], [in], 40, [bar]; {wait}"), "it must be a multiple of 16"),
         (false, format!("{init} {load} [a+8], [in], 64, [bar]; {wait}"), "misaligned"),
         (false, format!("{init} {load} [a], [in+8160], 64, [bar]; {wait}"), "past the end"),
