@@ -377,6 +377,10 @@ fn a_run_depends_on_nothing_but_its_settings() {
     );
     let common =
         ["eval", "--model", text(&place.model), "--data", text(&data), "--out", text(&killed), "--resume"];
+    let table = stdout(&[&common[..], &["--views", "3"]].concat());
+    assert!(table.contains("nothing was left to do") && !table.contains("images/s"), "{table}");
+    let (_, nothing) = eval(&killed, &["--resume"], "2");
+    assert_eq!(serde_json::from_str::<Value>(&nothing).unwrap()["images_per_s"], 0.0);
     refused(memo(&[&common[..], &["--views", "3", "--seed", "1"]].concat()), 1, &["seed 0, not 1"]);
 
     // The data is known by what it holds, not by where it lies.

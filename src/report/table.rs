@@ -14,6 +14,7 @@ pub struct Summary {
     pub memo_confidence: f64,
     pub clip_accuracy: f64,
     pub clip_confidence: f64,
+    /// Of the images that this run has adapted to: 0 where a resumed run had none left.
     pub images_per_s: f64,
     pub fixed: usize,
     pub broken: usize,
@@ -53,7 +54,10 @@ impl fmt::Display for Summary {
             self.images,
             p_value(self.mcnemar_p)
         )?;
-        writeln!(f, "{:.2} images/s", self.images_per_s)
+        match self.images_per_s > 0.0 {
+            true => writeln!(f, "{:.2} images/s", self.images_per_s),
+            false => writeln!(f, "nothing was left to do: every image was in the file"),
+        }
     }
 }
 
