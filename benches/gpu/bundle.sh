@@ -31,7 +31,7 @@ rm -r "$out/tests" "$out/benches"
 strip -o "$out/memo" target/release/memo
 strip -o "$out/libvcuda.so" target/release/deps/libvcuda.so
 cp -r assets "$out/assets"
-mkdir -p "$out/fixtures" && cp -r tests/fixtures/. "$out/fixtures/"
+mkdir -p "$out/fixtures" && cp -r tests/fixtures/. "$out/fixtures/" && cp -r vcuda/tests/fuzz "$out/fixtures/fuzz"
 cp benches/gpu/run.sh "$out/run.sh"
 bytes=$(du -sb "$out" | cut -f1)
 echo "$out: $((bytes / 1000000)) MB"

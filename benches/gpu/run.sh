@@ -45,15 +45,17 @@ export MEMO_TEST_DEVICE=$device
 for test in "$here"/tests/memo-*; do
   step "$(basename "$test")" 240 "$test" --test-threads=1
 done
-export MEMO_TEST_DEVICE=virtual
+export MEMO_TEST_DEVICE=virtual VCUDA_FUZZ_CASES=$here/fixtures/fuzz
 for test in "$here"/tests/vcuda-*; do
-  step "$(basename "$test")" 240 "$test"
+  # The instruction cases are kept, each in a file of its own.
+  step "$(basename "$test")" 240 env VCUDA_ISA_OUT="$here/isa" "$test"
 done
 
-if [ "$device" = gpu ]; then
-  # The instruction cases again, on the GPU's own driver.
-  step isa-on-the-gpu 300 env VCUDA_ISA_DRIVER=libcuda.so.1 "$here/tests/vcuda-isa" --test-threads=1
-fi
+# And run from there, by the GPU's own driver.
+[ "$device" = gpu ] && export VCUDA_ISA_DRIVER=libcuda.so.1
+step isa-on-the-$device 300 env VCUDA_ISA_FILES="$here/isa" "$here/tests/vcuda-isa" --nocapture files::a_folder_of_cases
+unset VCUDA_ISA_DRIVER
+rm -rf "$here/isa"
 
 step side-by-side-virtual 240 "$here/benches/memo-side_by_side" --device virtual --write "$logs/virtual.safetensors"
 step side-by-side-$device 120 "$here/benches/memo-side_by_side" --device "$device" --compare "$logs/virtual.safetensors"

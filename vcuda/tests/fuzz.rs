@@ -8,7 +8,7 @@ mod mutate;
 #[path = "../examples/fuzz/variants.rs"]
 mod variants;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use drive::Device;
@@ -19,11 +19,12 @@ use vcuda::exec::Checks;
 const HEADER: &str = ".version 9.0\n.target sm_90a\n.address_size 64\n";
 
 /// Each file of `fuzz/` once crashed or hung the loader or a launch, or might: its first line says what now comes
-/// of it, an error, a fault, or that it loads and runs.
+/// of it, an error, a fault, or that it loads and runs. `VCUDA_FUZZ_CASES` says where they are, if not here.
 #[test]
 fn kept_cases() {
     let device = Device::new(1 << 26, Checks::default());
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    let folder = std::env::var_os("VCUDA_FUZZ_CASES").map_or_else(here, PathBuf::from);
     let mut files: Vec<_> =
         folder.read_dir().expect("the folder").map(|file| file.expect("a file").path()).collect();
     files.sort();
