@@ -75,6 +75,8 @@ pub struct Kernel {
     /// `.reqnctapercluster`: the cluster that every launch has.
     pub cluster: Option<[u32; 3]>,
 
+    /// It has instructions that use shared memory later, or by the async proxy: what the others do there matters to them.
+    pub(super) is_asynchronous: bool,
     /// Of the smallest store, 4 at most; what the race check tells apart.
     pub(super) granule_bytes: usize,
     /// How its instructions are counted.

@@ -210,12 +210,17 @@ impl<const SPACE: u8> Body for Check<SPACE> {
                 return apart(warp, &span, kind);
             }
         }
-        let minded = if place == Place::Shared && warp.cta.options.checks.asynchrony {
+        let minded = if place == Place::Shared && warp.cta.kernel.is_asynchronous {
             warp.meet_copies(&span, kind)
         } else {
             None
         };
-        match minded.or_else(|| examine(warp, &span, place, kind, op.e)) {
+        // No closure: it would be compiled for the plainest host.
+        let finding = match minded {
+            None => examine(warp, &span, place, kind, op.e),
+            finding => finding,
+        };
+        match finding {
             None if kind.is_strong() => {
                 if let Some(clocks) = watch.borrow_mut().clocks() {
                     let is_shared = place == Place::Shared;
@@ -277,7 +282,7 @@ impl Warp<'_> {
     /// like `ld` or `st`, whose access is the thread's own; `None` after a fault.
     #[inline(always)]
     pub fn access(&mut self, lane: usize, at: *const u8, bytes: usize, kind: Kind) -> Option<()> {
-        if self.cta.options.checks.asynchrony && self.place(at as usize) == Place::Shared {
+        if self.cta.kernel.is_asynchronous && self.place(at as usize) == Place::Shared {
             let objection = self.meet_copies_at(at, bytes, kind);
             self.unless(lane, objection)?;
         }

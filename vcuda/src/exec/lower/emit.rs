@@ -31,7 +31,7 @@ impl Lower<'_> {
     /// as [`Check`] has them.
     pub fn emit_check(&mut self, kind: Kind, at: (u8, u16, i64), bytes: usize, flags: u16, elements: u16) {
         let (space, a, imm) = at;
-        let meets_copies = self.checks.asynchrony && !matches!(space, access::GLOBAL | access::LOCAL);
+        let meets_copies = self.kernel.is_asynchronous && !matches!(space, access::GLOBAL | access::LOCAL);
         if !self.is_watched() && !meets_copies {
             return;
         }
@@ -94,6 +94,12 @@ impl Lower<'_> {
             self.emit::<SumsAtRest>([count, 0, 0, 0, 0], list as i64);
         }
     }
+}
+
+/// Whether an instruction uses shared memory later, or by the async proxy, or says when others may.
+pub(super) fn is_asynchronous(instruction: &Instruction) -> bool {
+    let opcode = &instruction.opcode;
+    matches!(opcode[0].as_str(), "cp" | "wgmma" | "mbarrier") || opcode.iter().any(|part| part == "async")
 }
 
 /// Slots of the sums of asynchronous matrix products.

@@ -115,6 +115,7 @@ impl<'a> Lower<'a> {
             registers_estimate: (allocation.slots() + 8).min(255) as u32,
             max_threads_per_block: block.map_or(1024, |[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
             cluster: directives.cluster,
+            is_asynchronous: checks.asynchrony && flat.instructions.iter().any(emit::is_asynchronous),
             granule_bytes: 4,
             marks: Marks::default(),
             ops: Vec::new(),
