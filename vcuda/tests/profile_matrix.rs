@@ -107,72 +107,30 @@ fn operations_of_products() {
         let list: Vec<String> = (from..from + count).map(|i| format!("%r{i}")).collect();
         format!("{{{}}}", list.join(", "))
     };
-    // 2 m n k of each warp, of which there are three, five times.
-    let cases = [
-        (
-            format!(
-                "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {c}, {a}, {b}, {c};",
-                a = r(10, 4),
-                b = r(14, 2),
-                c = r(20, 4)
-            ),
-            Unit::TensorFp16,
-            2 * 16 * 8 * 16,
-        ),
-        (
-            format!(
-                "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {c}, {a}, {b}, {c};",
-                a = r(10, 2),
-                b = r(14, 1),
-                c = r(20, 4)
-            ),
-            Unit::TensorFp16,
-            2 * 16 * 8 * 8,
-        ),
-        (
-            format!(
-                "mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32 {c}, {a}, {b}, {c};",
-                a = r(10, 2),
-                b = r(14, 1),
-                c = r(20, 4)
-            ),
-            Unit::TensorTf32,
-            2 * 16 * 8 * 4,
-        ),
-        (
-            format!(
-                "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {c}, {a}, {b}, {c};",
-                a = r(10, 4),
-                b = r(14, 2),
-                c = r(20, 4)
-            ),
-            Unit::TensorInt8,
-            2 * 16 * 8 * 32,
-        ),
-        (
-            "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%d1, %d2}, {%d3}, {%d4}, {%d1, %d2};"
-                .to_string(),
-            Unit::TensorFp64,
-            2 * 8 * 8 * 4,
-        ),
-        (
-            format!(
-                "wmma.mma.sync.aligned.row.col.m16n16k16.f32.f32 {c}, {a}, {b}, {c};",
-                a = r(10, 8),
-                b = r(18, 8),
-                c = r(26, 8)
-            ),
-            Unit::TensorFp16,
-            2 * 16 * 16 * 16,
-        ),
+    // Form, registers of A, B and C; m, n, k.
+    let products = [
+        ("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", [4, 2, 4], Unit::TensorFp16, [16, 8, 16]),
+        ("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32", [2, 1, 4], Unit::TensorFp16, [16, 8, 8]),
+        ("mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32", [2, 1, 4], Unit::TensorTf32, [16, 8, 4]),
+        ("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32", [4, 2, 4], Unit::TensorInt8, [16, 8, 32]),
+        ("wmma.mma.sync.aligned.row.col.m16n16k16.f32.f32", [8, 8, 8], Unit::TensorFp16, [16, 16, 16]),
     ];
-    for (instruction, unit, operations) in cases {
+    let mut cases: Vec<_> = products
+        .map(|(form, [a, b, c], unit, shape)| {
+            let (a, b, c) = (r(4, a), r(12, b), r(20, c));
+            (format!("{form} {c}, {a}, {b}, {c};"), unit, shape)
+        })
+        .into();
+    let double = "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%d1, %d2}, {%d3}, {%d4}, {%d1, %d2};";
+    cases.push((double.to_string(), Unit::TensorFp64, [8, 8, 4]));
+    for (instruction, unit, [m, n, k]) in cases {
         let body = format!(
             "mov.u32 %r3, 0; again: {instruction} add.u32 %r3, %r3, 1; setp.lt.u32 %p2, %r3, 5; @%p2 bra again;"
         );
         let (_, totals) = count(96, &body);
         let mut expected = [0; Unit::COUNT];
-        expected[unit as usize] = 3 * 5 * operations;
+        // 2 m n k of each of three warps, five times.
+        expected[unit as usize] = 3 * 5 * 2 * m * n * k;
         assert_eq!(totals.flops, expected, "{instruction}");
     }
 }

@@ -9,7 +9,7 @@ use super::control::{ARRIVE, COUNT};
 use super::fault::{Fault, FaultKind, Origin};
 use super::op::{ALL, Flow, Group, LANES, Op, Warp};
 
-/// Why a warp stopped for now.
+/// Why a warp has stopped.
 enum Stop {
     Barrier,
     ClusterBarrier,

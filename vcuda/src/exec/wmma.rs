@@ -197,9 +197,10 @@ unsafe fn memory(warp: &Warp, op: &Op) -> (u64, u32, bool) {
     unsafe { (warp.lanes::<u64>(op.a)[0], warp.lanes::<u32>(op.b)[0], op.d == BY_COLUMN) }
 }
 
-/// `wmma.load` of fragment `e` from generic address `a`, stride `b`, to the registers listed at `imm`.
-pub struct WmmaLoad;
-impl Body for WmmaLoad {
+/// `wmma.load`, or `wmma.store` if it `STORES`, of fragment `e`: between generic address `a`, stride `b`, and the
+/// registers listed at `imm`.
+pub struct WmmaMove<const STORES: bool>;
+impl<const STORES: bool> Body for WmmaMove<STORES> {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {
@@ -211,50 +212,24 @@ impl Body for WmmaLoad {
         unsafe {
             let memory = memory(warp, op);
             for i in 0..fragment.registers() {
-                let mut register = [0; LANES];
+                let slot = warp.cta.kernel.lists[op.imm as usize + i];
+                let mut register: [u32; LANES] = if STORES { warp.lanes(slot) } else { [0; LANES] };
                 for part in 0..fragment.element.per_register() {
-                    let Some(from) = fragment.pointers(warp, memory, (i, part), false) else {
+                    let Some(at) = fragment.pointers(warp, memory, (i, part), STORES) else {
                         return Flow::Fault;
                     };
                     for lane in 0..LANES {
-                        register[lane] |= match bytes {
-                            2 => u32::from(*from[lane].cast::<u16>()) << (16 * part),
-                            _ => *from[lane].cast::<u32>(),
-                        };
-                    }
-                }
-                warp.set_lanes(warp.cta.kernel.lists[op.imm as usize + i], register);
-            }
-        }
-        Flow::Next
-    }
-}
-
-/// `wmma.store`, likewise.
-pub struct WmmaStore;
-impl Body for WmmaStore {
-    #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        if !warp.all_here() {
-            return Flow::Fault;
-        }
-        let fragment = Fragment::decode(op.e);
-        let bytes = fragment.element.bytes();
-        // SAFETY: as above.
-        unsafe {
-            let memory = memory(warp, op);
-            for i in 0..fragment.registers() {
-                let register: [u32; LANES] = warp.lanes(warp.cta.kernel.lists[op.imm as usize + i]);
-                for part in 0..fragment.element.per_register() {
-                    let Some(to) = fragment.pointers(warp, memory, (i, part), true) else {
-                        return Flow::Fault;
-                    };
-                    for lane in 0..LANES {
-                        match bytes {
-                            2 => *to[lane].cast::<u16>() = (register[lane] >> (16 * part)) as u16,
-                            _ => *to[lane].cast::<u32>() = register[lane],
+                        let (register, at) = (&mut register[lane], at[lane]);
+                        match (STORES, bytes) {
+                            (false, 2) => *register |= u32::from(*at.cast::<u16>()) << (16 * part),
+                            (false, _) => *register = *at.cast(),
+                            (true, 2) => *at.cast() = (*register >> (16 * part)) as u16,
+                            (true, _) => *at.cast() = *register,
                         }
                     }
+                }
+                if !STORES {
+                    warp.set_lanes(slot, register);
                 }
             }
         }

@@ -3,7 +3,8 @@
 use crate::lanes::{Lane, Table};
 use std::cmp::Ordering::{self, Equal, Greater, Less};
 
-const ORDERED: [(&str, &[Ordering]); 6] = [
+/// The comparisons of what has an order, and which orders they hold for.
+pub const ORDERED: [(&str, &[Ordering]); 6] = [
     ("eq", &[Equal]),
     ("ne", &[Less, Greater]),
     ("lt", &[Less]),

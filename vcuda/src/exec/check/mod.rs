@@ -3,8 +3,8 @@
 //! Before each load, store and atomic of a module that is loaded into watched memory stands a [`Check`] of
 //! the same address. It asks the [`proxy`](super::proxy) whether a copy under way minds, [`init`] whether somebody
 //! wrote what is read, and [`race`] whether anything orders the access with those of other threads; now and then it
-//! lets another warp go first. What threads
-//! do to be ordered (barriers, fences, atomics) is told to [`race`] too, by [`order`].
+//! lets another warp go first. What threads do to be ordered (barriers, fences, atomics) is told to [`race`] too, by
+//! [`order`].
 //!
 //! An operation that touches memory in a way of its own calls [`Warp::access`] (a matrix load) or [`Warp::touch`]
 //! (an asynchronous copy) for each of its accesses, with the host pointer that [`Warp::pointer`] gave it; a barrier

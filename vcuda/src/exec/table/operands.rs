@@ -37,8 +37,7 @@ impl Entry<'_> {
             | "mapa" => exactly(3),
             "mad" | "fma" | "madc" | "mad24" | "sad" | "selp" | "slct" | "shf" | "prmt" | "bfe" | "fns"
             | "dp4a" | "dp2a" | "mma" | "vadd2" | "vsub2" | "vavrg2" | "vabsdiff2" | "vmin2" | "vmax2"
-            | "vadd4" | "vsub4" | "vavrg4" | "vabsdiff4" | "vmin4" | "vmax4" => exactly(4),
-            "vmad" => exactly(4),
+            | "vadd4" | "vsub4" | "vavrg4" | "vabsdiff4" | "vmin4" | "vmax4" | "vmad" => exactly(4),
             "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vset" => {
                 let combined = ["add", "min", "max"].iter().any(|name| self.has(name));
                 let merged = matches!(self.operands.first(), Some(super::Operand::Part(..)));

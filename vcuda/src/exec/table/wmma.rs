@@ -1,7 +1,7 @@
 //! `wmma.load`, `wmma.mma` and `wmma.store`.
 
 use super::*;
-use crate::exec::wmma::{BY_COLUMN, Element, Fragment, Role, WmmaLoad, WmmaProduct, WmmaStore};
+use crate::exec::wmma::{BY_COLUMN, Element, Fragment, Role, WmmaMove, WmmaProduct};
 
 impl Entry<'_> {
     pub(super) fn wmma(&self, to: &mut Lower) -> Decoded {
@@ -48,9 +48,9 @@ impl Entry<'_> {
                 };
                 let (slots, list) = ([by_column, a, b, 0, fragment.encode()], to.list(&list) as i64);
                 done(if is_store {
-                    to.emit::<WmmaStore>(slots, list)
+                    to.emit::<WmmaMove<true>>(slots, list)
                 } else {
-                    to.emit::<WmmaLoad>(slots, list)
+                    to.emit::<WmmaMove<false>>(slots, list)
                 })
             }
             _ => Err("this combination of types is not supported".to_string()),

@@ -1,17 +1,9 @@
 //! `setp` and `set`.
 
 use super::{Brain, Float16, Half, One, Two};
+use crate::compare::ORDERED;
 use crate::lanes::Table;
 use std::cmp::Ordering::{self, Equal, Greater, Less};
-
-const ORDERED: [(&str, &[Ordering]); 6] = [
-    ("eq", &[Equal]),
-    ("ne", &[Less, Greater]),
-    ("lt", &[Less]),
-    ("le", &[Less, Equal]),
-    ("gt", &[Greater]),
-    ("ge", &[Greater, Equal]),
-];
 
 /// Every operator, with what it says of an order and of no order.
 fn operators() -> impl Iterator<Item = (String, &'static [Ordering], bool)> {
