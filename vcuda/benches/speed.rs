@@ -71,8 +71,9 @@ impl Bench {
     }
 
     fn load(&self, ptx: &str) -> Module {
-        let tree = vcuda::ptx::parse(ptx).expect("PTX that parses");
-        Module::load(&tree, &self.memory, Checks::default()).expect("kernels of known instructions")
+        let tree = vcuda::ptx::parse(ptx).unwrap_or_else(|error| stop(&format!("PTX: {error}")));
+        Module::load(&tree, &self.memory, Checks::default())
+            .unwrap_or_else(|error| stop(&format!("PTX: {error}")))
     }
 
     fn run(&self, kernel: &Kernel, [x, y]: [usize; 2], block: u32, shared_bytes: u32, params: &[u8]) {
@@ -116,7 +117,8 @@ impl Bench {
         let name = "module load, attention on sm_80";
         self.line(name, "ms", || drop(self.load(LARGEST)), |s| s * 1e3);
         if self.wanted.ends_with(".ptx") {
-            let ptx = std::fs::read_to_string(&self.wanted).expect("a file that can be read");
+            let read = std::fs::read_to_string(&self.wanted);
+            let ptx = read.unwrap_or_else(|error| stop(&format!("{}: {error}", self.wanted)));
             let name = format!("module load, {}", self.wanted);
             self.line(&name, "ms", || drop(self.load(&ptx)), |s| s * 1e3);
         }
@@ -162,6 +164,11 @@ impl Bench {
             }
         }
     }
+}
+
+fn stop(why: &str) -> ! {
+    eprintln!("error: {why}");
+    std::process::exit(1)
 }
 
 /// Prints the median and the span.

@@ -9,8 +9,8 @@ use crate::lane;
 /// The hardware's NaN of both formats.
 const NAN16: u32 = 0x7fff;
 /// What a tensor copy that fills with NaN puts in each 16 bits outside the tensor, and what makes an `fma.oob`
-/// zero as either factor, with any sign. The ISA names an "OOB NaN" and does not give its bits; these are what
-/// others have found on hardware.
+/// zero as either factor, with any sign. The ISA names an "OOB NaN" and does not give its bits; these are
+/// those of a public simulator that says it was checked on hardware.
 pub const OOB_NAN: u32 = 0x7ff7;
 
 /// A 16-bit floating-point format; values are in the low half of a word, whose upper half is zero.

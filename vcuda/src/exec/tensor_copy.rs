@@ -190,7 +190,7 @@ impl Tile {
 }
 
 /// A float32 to one of 10 bits of mantissa, to nearest even; NaN is that of tf32. That loads round is all that
-/// NVIDIA says; the mode and the NaN are what others have found on hardware.
+/// NVIDIA says; the mode and the NaN are those of a public simulator that says it was checked on hardware.
 fn round_to_tf32(element: &mut [u8]) {
     let bits = u32::from_le_bytes([element[0], element[1], element[2], element[3]]);
     let rounded = match bits & 0x7fff_ffff > 0x7f80_0000 {
