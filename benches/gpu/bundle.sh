@@ -26,10 +26,10 @@ for line in sys.stdin:
 ' | while read -r kind name path; do
   strip -o "$out/$kind/$name" "$path"
 done
-tar -C "$out" -czf "$out/programs.tar.gz" tests benches
-rm -r "$out/tests" "$out/benches"
 strip -o "$out/memo" target/release/memo
 strip -o "$out/libvcuda.so" target/release/deps/libvcuda.so
+tar -C "$out" -c tests benches memo libvcuda.so | gzip -9 >"$out/programs.tar.gz"
+rm -r "$out/tests" "$out/benches" "$out/memo" "$out/libvcuda.so"
 cp -r assets "$out/assets"
 mkdir -p "$out/fixtures" && cp -r tests/fixtures/. "$out/fixtures/" && cp -r vcuda/tests/fuzz "$out/fixtures/fuzz"
 cp benches/gpu/run.sh "$out/run.sh"

@@ -10,10 +10,16 @@ use cudarc::driver::{CudaContext, result};
 
 use crate::kernels::ptx;
 
-/// Where cargo leaves `libvcuda.so`: beside this program.
+/// Where cargo leaves `libvcuda.so`: beside this program. In the GPU bundle it is in the folder above.
 pub fn library_path() -> PathBuf {
     let program = std::env::current_exe().expect("a program has a path");
-    program.with_file_name("libvcuda.so")
+    let found = program
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("libvcuda.so"))
+        .find(|path| path.is_file());
+    found.expect("libvcuda.so is built beside the tests")
 }
 
 /// Opens the library once; `cudarc` finds it by its SONAME then.
@@ -21,7 +27,7 @@ pub fn open() -> &'static libloading::Library {
     static LIBRARY: OnceLock<libloading::Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         // SAFETY: opening it runs nothing of its own.
-        unsafe { libloading::Library::new(library_path()) }.expect("libvcuda.so is built beside the tests")
+        unsafe { libloading::Library::new(library_path()) }.expect("libvcuda.so opens")
     })
 }
 
