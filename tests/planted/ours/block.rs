@@ -96,6 +96,39 @@ pub fn cases() -> Vec<Case> {
             )],
         },
         Case {
+            stem: "layernorm",
+            steps: vec![step(
+                "layernorm_backward_params",
+                [1, 2, 1],
+                128,
+                0,
+                vec![
+                    fresh(2 * 2 * 70),
+                    floats(100 * 70),
+                    floats(100 * 70),
+                    floats(100),
+                    floats(100),
+                    int(100),
+                    int(70),
+                ],
+            )],
+            out: 0,
+            bugs: &[
+                (
+                    "memory",
+                    "the last chunk is taken for a whole one",
+                    "min((int)(blockIdx.y + 1) * CHUNK, N)",
+                    "(int)(blockIdx.y + 1) * CHUNK",
+                ),
+                (
+                    "race",
+                    "all chunks' sums to the first one's place",
+                    "partial[(size_t)blockIdx.y * 2 * C + c] = dw",
+                    "partial[c] = dw",
+                ),
+            ],
+        },
+        Case {
             stem: "matmul",
             steps: vec![step(
                 "matmul_nt_64",
@@ -193,6 +226,44 @@ pub fn cases() -> Vec<Case> {
                     "if (channel < HS) p[",
                 ),
                 ("race", "heads overlap", "+ h * HS, acc, row", "+ h * (HS - 1), acc, row"),
+            ],
+        },
+        Case {
+            stem: "attention",
+            steps: vec![step(
+                "attention_backward_q",
+                [2, 2, 1],
+                128,
+                0,
+                vec![
+                    fresh(2 * 51 * 48),
+                    fresh(2 * 51),
+                    floats(2 * 51 * 16),
+                    floats(2 * 51 * 16),
+                    floats(2 * 51 * 48),
+                    floats(2 * 51),
+                    int(51),
+                    int(1),
+                    int(16),
+                    Arg::float(0.25),
+                    int(0),
+                ],
+            )],
+            out: 1,
+            bugs: &[
+                ("memory", "rows past the last", "if (row + r >= T) continue;", ""),
+                (
+                    "race",
+                    "the images' deltas share a place",
+                    "delta[(size_t)blockIdx.x * T + row + r] = row_delta",
+                    "delta[row + r] = row_delta",
+                ),
+                (
+                    "race",
+                    "the images' rows overlap",
+                    "store_rows(dqkv + at3, acc",
+                    "store_rows(dqkv + at, acc",
+                ),
             ],
         },
         Case {
