@@ -1,7 +1,7 @@
 //! What lanes do together: shuffles, votes, matches, reductions (PTX ISA 9.7.9.6, 9.7.13), and the
 //! moves between predicates and registers.
 
-use super::op::{Body, Flow, LANES, NO_PRED, Op, Warp};
+use super::op::{Body, Flow, LANES, NO_PRED, Op, Warp, lanes_of};
 
 /// `shfl.sync`, mode in `imm`: 0 up, 1 down, 2 bfly, 3 idx. `a` value, `b` lane, `c` clamp and segment
 /// mask; predicate `e`: the source lane was in range.
@@ -42,6 +42,33 @@ impl Body for Shuffle {
     }
 }
 
+/// The member masks in register `slot`, each with the lanes that have it: one as a rule, but the tiles of a warp
+/// execute an instruction together with a mask each.
+///
+/// # Safety
+/// The register is a slot of the kernel's.
+#[inline(always)]
+pub unsafe fn groups(warp: &Warp, slot: u16) -> impl Iterator<Item = (u32, u32)> {
+    // SAFETY: the caller's.
+    let masks: [u32; LANES] = unsafe { warp.lanes(slot) };
+    let mut rest = warp.mask;
+    std::iter::from_fn(move || {
+        let mask = *masks.get(rest.trailing_zeros() as usize)?;
+        let same = (0..LANES).fold(0, |same, lane| same | ((masks[lane] == mask) as u32) << lane);
+        let lanes = same & rest;
+        rest &= !same;
+        Some((mask, lanes))
+    })
+}
+
+/// Writes `value` to the lanes of `mask`.
+#[inline(always)]
+fn fill(out: &mut [u32; LANES], mask: u32, value: u32) {
+    for (lane, out) in out.iter_mut().enumerate() {
+        *out = if mask >> lane & 1 != 0 { value } else { *out };
+    }
+}
+
 /// `vote.sync`, mode in `imm`: 0 all, 1 any, 2 uni, 3 ballot. `a` predicate, `b` member mask; the result
 /// goes to predicate `d`, a ballot to register `d`.
 pub struct Vote;
@@ -50,18 +77,22 @@ impl Body for Vote {
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot or a predicate.
         unsafe {
-            let members = warp.lanes::<u32>(op.b)[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
-            let yes = warp.pred(op.a) & members;
-            let holds = match op.imm {
-                0 => yes == members,
-                1 => yes != 0,
-                2 => yes == 0 || yes == members,
-                _ => {
-                    warp.set_lanes(op.d, [yes; LANES]);
-                    return Flow::Next;
-                }
-            };
-            warp.set_pred(op.d, if holds { u32::MAX } else { 0 });
+            let (mut ballots, mut holds) = ([0; LANES], 0);
+            for (members, lanes) in groups(warp, op.b) {
+                let members = members & warp.mask;
+                let yes = warp.pred(op.a) & members;
+                let vote = match op.imm {
+                    0 => yes == members,
+                    1 => yes != 0,
+                    _ => yes == 0 || yes == members,
+                };
+                fill(&mut ballots, lanes, yes);
+                holds |= if vote { lanes } else { 0 };
+            }
+            match op.imm {
+                3 => warp.set_lanes(op.d, ballots),
+                _ => warp.set_pred(op.d, holds),
+            }
         }
         Flow::Next
     }
@@ -78,23 +109,23 @@ impl Body for Match {
                 0 => warp.lanes::<u32>(op.a).map(u64::from),
                 _ => warp.lanes(op.a),
             };
-            let members = warp.lanes::<u32>(op.b)[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
             let equal = |lane: usize| {
-                let same = |other: &usize| members >> other & 1 != 0 && value[*other] == value[lane];
-                (0..LANES).filter(same).fold(0u32, |mask, other| mask | 1 << other)
+                (0..LANES).fold(0, |mask, other| mask | ((value[other] == value[lane]) as u32) << other)
             };
-            let mut out = [0; LANES];
-            for lane in 0..LANES {
-                out[lane] = equal(lane);
-            }
-            if op.imm & 2 != 0 {
-                let all = out[members.trailing_zeros() as usize & 31] == members;
-                out = [if all { members } else { 0 }; LANES];
-                if op.e != NO_PRED {
-                    warp.set_pred(op.e, if all { u32::MAX } else { 0 });
+            let (mut out, mut agree) = ([0; LANES], 0);
+            for (members, lanes) in groups(warp, op.b) {
+                let members = members & warp.mask;
+                if op.imm & 2 == 0 {
+                    lanes_of(lanes).for_each(|lane| out[lane] = equal(lane) & members);
+                } else if equal(members.trailing_zeros() as usize & 31) & members == members {
+                    fill(&mut out, lanes, members);
+                    agree |= lanes;
                 }
             }
             warp.set_lanes(op.d, out);
+            if op.e != NO_PRED {
+                warp.set_pred(op.e, agree);
+            }
         }
         Flow::Next
     }
@@ -108,8 +139,6 @@ impl Body for Redux {
         // SAFETY: the decoder gave every operand a slot of its width.
         unsafe {
             let value: [u32; LANES] = warp.lanes(op.a);
-            let members = warp.lanes::<u32>(op.b)[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
-            let values = (0..LANES).filter(|lane| members >> lane & 1 != 0).map(|lane| value[lane]);
             let combine = |a: u32, b: u32| match op.imm {
                 0 => a.wrapping_add(b),
                 1 => a & b,
@@ -120,7 +149,12 @@ impl Body for Redux {
                 6 => (a as i32).min(b as i32) as u32,
                 _ => (a as i32).max(b as i32) as u32,
             };
-            warp.set_lanes(op.d, [values.reduce(combine).unwrap_or(0); LANES]);
+            let mut out = [0; LANES];
+            for (members, lanes) in groups(warp, op.b) {
+                let values = lanes_of(members & warp.mask).map(|lane| value[lane]);
+                fill(&mut out, lanes, values.reduce(combine).unwrap_or(0));
+            }
+            warp.set_lanes(op.d, out);
         }
         Flow::Next
     }
@@ -144,10 +178,14 @@ impl Body for Elect {
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the operands slots and a predicate.
         unsafe {
-            let members = warp.lanes::<u32>(op.b)[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
-            let leader = members.trailing_zeros();
-            warp.set_lanes(op.d, [leader; LANES]);
-            warp.set_pred(op.e, 1u32.checked_shl(leader).unwrap_or(0));
+            let (mut leaders, mut elected) = ([0; LANES], 0);
+            for (members, lanes) in groups(warp, op.b) {
+                let leader = (members & warp.mask).trailing_zeros();
+                fill(&mut leaders, lanes, leader);
+                elected |= 1u32.checked_shl(leader).unwrap_or(0) & lanes;
+            }
+            warp.set_lanes(op.d, leaders);
+            warp.set_pred(op.e, elected);
         }
         Flow::Next
     }

@@ -49,15 +49,20 @@ fn lanes_of_one_warp() {
 
 #[test]
 fn half_a_warp_is_not_the_other_half() {
-    let body =
-        "st.shared.u32 [a], t; setp.lt.u32 p, lane, 16; @p bra low; bar.warp.sync 0xffff0000; bra.uni join;
-        low: bar.warp.sync 0x0000ffff; join:
-        xor.b32 b, a, DISTANCE; ld.shared.u32 b, [b]; st.global.u32 [to], b;";
-    let kernel = Kernel { threads: 32, ..ONE };
-    let text = body.replace("DISTANCE", "4");
-    Kernel { body: Box::leak(text.into_boxed_str()), ..kernel }.is_fine(|i| i ^ 1);
-    let text = body.replace("DISTANCE", "64");
-    Kernel { body: Box::leak(text.into_boxed_str()), ..kernel }.is_caught(&["a race", "at shared 0x"]);
+    // The halves on paths of their own, and with a mask each in one instruction, as tiles of a warp have.
+    let apart = "setp.lt.u32 p, lane, 16; @p bra low; bar.warp.sync 0xffff0000; bra.uni join;
+        low: bar.warp.sync 0x0000ffff; join:";
+    let together = "setp.lt.u32 p, lane, 16; selp.u32 b, 0x0000ffff, 0xffff0000, p; bar.warp.sync b;";
+    for sync in [apart, together] {
+        let kernel = |distance: u32| {
+            let body = format!(
+                "st.shared.u32 [a], t; {sync} xor.b32 b, a, {distance}; ld.shared.u32 b, [b]; st.global.u32 [to], b;"
+            );
+            Kernel { threads: 32, body: body.leak(), ..ONE }
+        };
+        kernel(4).is_fine(|i| i ^ 1);
+        kernel(64).is_caught(&["a race", "at shared 0x"]);
+    }
 }
 
 #[test]

@@ -134,6 +134,61 @@ fn lane_masks_and_identities() {
     t.kernel("", body, |i, _| [128, 2, i as u32 / 128, 1]);
 }
 
+/// What a lane with a mask gets, from its warp's words.
+type Expected = dyn Fn(usize, u32, &[Words]) -> [u32; 2];
+
+/// Tiles of a warp execute one instruction together, each lane with the mask of its own tile: 16 lanes, 8, and
+/// every other of the rest.
+#[test]
+fn a_mask_for_each_tile() {
+    fn mask(lane: usize) -> u32 {
+        match lane {
+            0..16 => 0xffff,
+            16..24 => 0xff << 16,
+            _ => 0x5500_0000 << (lane & 1),
+        }
+    }
+    fn ones(words: &[Words]) -> u32 {
+        ballot(words, |words| words[0] & 3 == 1)
+    }
+    let start = "setp.lt.u32 p, lane, 16; selp.u32 s, 0xffff, 0xff0000, p; and.b32 u, lane, 1;
+        shl.b32 u, 0x55000000, u; setp.lt.u32 p, lane, 24; selp.u32 s, s, u, p; and.b32 a, a, 3; setp.eq.u32 p, a, 1;";
+    let mut t = Table::default();
+    let mut check = |body: &str, expected: &Expected| {
+        let body = format!("{start} {body} st.global.v2.u32 [out], {{t, v}}; ret;");
+        t.kernel("", &body, |i, inp| {
+            let [t, v] = expected(i % 32, mask(i % 32), warp(i, inp));
+            [t, v, 0, 0]
+        });
+    };
+    check(
+        "vote.sync.ballot.b32 t, p, s; vote.sync.any.pred q, p, s; selp.u32 v, 1, 0, q;",
+        &|_, mask, words| [ones(words) & mask, (ones(words) & mask != 0) as u32],
+    );
+    check(
+        "vote.sync.all.pred q, p, s; selp.u32 t, 1, 0, q; vote.sync.uni.pred q, p, s; selp.u32 v, 1, 0, q;",
+        &|_, mask, words| {
+            let ones = ones(words) & mask;
+            [(ones == mask) as u32, (ones == mask || ones == 0) as u32]
+        },
+    );
+    check("match.any.sync.b32 t, a, s; match.all.sync.b32 v, a, s;", &|lane, mask, words| {
+        let same = ballot(words, |other| other[0] & 3 == words[lane][0] & 3) & mask;
+        [same, if same == mask { mask } else { 0 }]
+    });
+    // Both parts of the warp agree in themselves.
+    check("shr.u32 b, lane, 4; match.all.sync.b32 t|q, b, s; selp.u32 v, 1, 0, q;", &|_, mask, _| [mask, 1]);
+    check("redux.sync.add.u32 t, b, s; redux.sync.max.s32 v, b, s;", &|_, mask, words| {
+        let of =
+            || words.iter().enumerate().filter(|(lane, _)| mask >> lane & 1 != 0).map(|(_, words)| words[1]);
+        let most = of().map(|word| word as i32).max().unwrap_or(0);
+        [of().fold(0, u32::wrapping_add), most as u32]
+    });
+    check("elect.sync t|q, s; selp.u32 v, 1, 0, q;", &|lane, mask, _| {
+        [mask.trailing_zeros(), (mask.trailing_zeros() == lane as u32) as u32]
+    });
+}
+
 #[test]
 fn matches() {
     let mut t = Table::default();

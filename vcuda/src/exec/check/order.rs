@@ -6,6 +6,7 @@
 //! scope count only for words in shared memory. The reader needs no fence: the usual counter of finished CTAs
 //! has none there.
 
+use super::super::collective::groups;
 use super::super::fault::{Fault, FaultKind};
 use super::super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 use super::clock::Clocks;
@@ -16,14 +17,15 @@ pub struct WarpSync;
 impl Body for WarpSync {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        // SAFETY: the decoder gave the mask a slot.
-        let members: [u32; LANES] = unsafe { warp.lanes(op.a) };
-        let mask = members[warp.mask.trailing_zeros() as usize & 31] & warp.mask;
         let first = warp.first_thread();
-        if let Some(clocks) = warp.cta.watch.borrow_mut().clocks() {
-            clocks.publish(WARP, first, mask);
-            clocks.observe(WARP, first, mask);
-            clocks.forget(WARP);
+        // SAFETY: the decoder gave the mask a slot.
+        for (members, _) in unsafe { groups(warp, op.a) } {
+            if let Some(clocks) = warp.cta.watch.borrow_mut().clocks() {
+                let mask = members & warp.mask;
+                clocks.publish(WARP, first, mask);
+                clocks.observe(WARP, first, mask);
+                clocks.forget(WARP);
+            }
         }
         Flow::Next
     }
