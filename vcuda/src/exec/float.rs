@@ -71,9 +71,16 @@ lane!(Mul64, (a: u64, b: u64) -> u64 { bits64(g(a) * g(b)) });
 lane!(Fma64, (a: u64, b: u64, c: u64) -> u64 { bits64(g(a).mul_add(g(b), g(c))) });
 lane!(Div64, (a: u64, b: u64) -> u64 { bits64(g(a) / g(b)) });
 lane!(Rcp64, (a: u64) -> u64 { bits64(1.0 / g(a)) });
-// The upper 20 mantissa bits are promised; the rest is zero (ISA 9.7.3.13).
-lane!(RcpApprox64, (a: u64) -> u64 { bits64(1.0 / g(a)) & 0xffff_ffff_0000_0000 });
-lane!(RsqrtApprox64, (a: u64) -> u64 { bits64(1.0 / g(a).sqrt()) & 0xffff_ffff_0000_0000 });
+/// A subnormal as the zero of its sign.
+#[inline(always)]
+fn flush64(a: u64) -> u64 {
+    if g(a).is_subnormal() { a & 1 << 63 } else { a }
+}
+
+// With .ftz the upper 20 mantissa bits are promised; the rest is zero (ISA 9.7.3.13, 9.7.3.17).
+lane!(RcpApprox64, (a: u64) -> u64 { flush64(bits64(1.0 / g(flush64(a)))) & 0xffff_ffff_0000_0000 });
+lane!(RsqrtApprox64, (a: u64) -> u64 { bits64(1.0 / g(flush64(a)).sqrt()) & 0xffff_ffff_0000_0000 });
+lane!(Rsqrt64, (a: u64) -> u64 { bits64(1.0 / g(a).sqrt()) });
 lane!(Sqrt64, (a: u64) -> u64 { bits64(g(a).sqrt()) });
 lane!(Abs64, (a: u64) -> u64 { a & !(1 << 63) });
 lane!(Neg64, (a: u64) -> u64 { a ^ 1 << 63 });

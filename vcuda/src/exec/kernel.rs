@@ -55,6 +55,8 @@ pub enum Special {
     LaneMaskGt,
     LaneMaskGe,
     DynamicSharedBytes,
+    /// With what is reserved, or without.
+    AllSharedBytes,
     SharedBytes,
     /// 32 bits of the address of a cooperative grid's workspace, from this one on.
     Workspace(u32),
@@ -96,6 +98,8 @@ pub struct Kernel {
     pub(super) constants: Vec<Constant>,
     pub(super) param_slots: Vec<ParamSlot>,
     pub(super) specials: Vec<(Special, u16)>,
+    /// What the system keeps of shared memory, before its variables.
+    pub(super) reserved_shared_bytes: usize,
     /// Where dynamic shared memory begins.
     pub(super) dynamic_shared_offset: usize,
     /// `file:line` of a PTX line, where `.loc` tells.

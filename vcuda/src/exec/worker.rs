@@ -38,7 +38,7 @@ impl Worker {
         let all_warps = warps * ctas;
         // Without dynamic shared memory it ends where the last variable does, to the byte.
         let shared_bytes = match launch.dynamic_shared_bytes {
-            0 => kernel.static_shared_bytes,
+            0 => kernel.reserved_shared_bytes + kernel.static_shared_bytes,
             dynamic => kernel.dynamic_shared_offset + dynamic as usize,
         };
         let shared_slots_per_cta = shared_bytes.div_ceil(size_of::<Slot>());
@@ -151,6 +151,7 @@ impl Worker {
         let mut warps = Vec::with_capacity(ctas.len() * self.warps);
         for (place, cta) in ctas.iter().enumerate() {
             self.specials(kernel, cta, place);
+            watch.borrow_mut().reserve(cta.shared as usize, kernel.reserved_shared_bytes);
             for index in 0..self.warps {
                 let live = (threads - index * LANES).min(LANES);
                 let active = if live == LANES { ALL } else { (1 << live) - 1 };
@@ -198,7 +199,8 @@ impl Worker {
     fn specials(&mut self, kernel: &Kernel, cta: &Cta, place: usize) {
         let launch = cta.launch;
         let [bx, by, _] = launch.block;
-        let shared_bytes = self.shared_bytes as u64;
+        let all_shared_bytes = self.shared_bytes as u64;
+        let shared_bytes = all_shared_bytes - kernel.reserved_shared_bytes as u64;
         let cluster = launch.cluster;
         let is_explicit = cluster != [1; 3] || kernel.cluster.is_some();
         for warp in 0..self.warps {
@@ -229,6 +231,7 @@ impl Worker {
                         Special::LaneMaskGt => !(below | 1 << lane),
                         Special::LaneMaskGe => !below,
                         Special::DynamicSharedBytes => launch.dynamic_shared_bytes.into(),
+                        Special::AllSharedBytes => all_shared_bytes,
                         Special::SharedBytes => shared_bytes,
                         Special::Workspace(shift) => cta.common.workspace >> shift & 0xffff_ffff,
                         Special::Frame => 0,

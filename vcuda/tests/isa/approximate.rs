@@ -72,6 +72,35 @@ fn reciprocals_and_roots() {
     });
 }
 
+/// Of float64: whole without .ftz, the upper 32 bits with it. 1 - d²a, with the squares' errors, is twice the error.
+#[test]
+fn inverse_roots_of_float64() {
+    fn verdict(a: f64, d: f64, bound: f64) -> Result<(), String> {
+        let exact_cases = [(a == 0.0, f64::INFINITY.copysign(a)), (a == f64::INFINITY, 0.0)];
+        if let Some((_, expected)) = exact_cases.into_iter().find(|&(applies, _)| applies) {
+            return if d == expected { Ok(()) } else { Err(format!("{d}, not {expected}")) };
+        }
+        if a < 0.0 || a.is_nan() {
+            return if d.is_nan() { Ok(()) } else { Err(format!("{d}, not NaN")) };
+        }
+        // Powers of 4 make the products exact.
+        let (scale, root) =
+            if a < 1.0 { (2f64.powi(600), 2f64.powi(-300)) } else { (2f64.powi(-600), 2f64.powi(300)) };
+        let (a, d) = (a * scale, d * root);
+        let square = d * d;
+        let rest = d.mul_add(d, -square);
+        let error = (square.mul_add(a, -1.0) + rest * a) / 2.0;
+        if error.abs() <= bound { Ok(()) } else { Err(format!("relative error {error:e}")) }
+    }
+    let mut t = Table::default();
+    t.unary_by("rsqrt.approx.f64 d, a;", |a: f64, d| verdict(a, d, 2f64.powi(-52)));
+    let flush = |a: f64| if a.is_subnormal() { 0f64.copysign(a) } else { a };
+    t.unary_by("rsqrt.approx.ftz.f64 d, a;", |a: f64, d: f64| match d.to_bits() as u32 {
+        0 => verdict(flush(a), d, 2f64.powi(-20)),
+        low => Err(format!("{low:#x} in the lower half")),
+    });
+}
+
 #[test]
 fn exponentials_and_logarithms() {
     let mut t = Table::default();

@@ -265,6 +265,22 @@ fn threads_that_left_do_not_hold_a_barrier_up() {
     t.kernel(module, body, |i, inp| [if i % 128 < 64 { inp[i ^ 63][0] } else { 0 }, 0, 0, 0]);
 }
 
+/// The system's part of shared memory, used as cooperative groups do, is no variable's, and nobody need write it.
+#[test]
+fn reserved_shared_memory() {
+    let mut t = Table::default();
+    let module = ".shared .align 4 .b8 tile[512];";
+    let body = "mov.u64 at, tile; mad.wide.u32 x, tid, 4, at; st.shared.u32 [x], a; bar.sync 0;
+        mov.u32 b, %reserved_smem_offset_1; cvt.u64.u32 y, b; cvta.shared.u64 y, y; setp.eq.u32 p, tid, 0;
+        @p red.and.relaxed.cta.b32 [y], 0; bar.sync 0; setp.eq.u32 p, lane, 0; shr.u32 t, tid, 5; mov.u32 u, 1;
+        shl.b32 u, u, t; @p red.or.relaxed.cta.b32 [y], u; bar.sync 0; ld.relaxed.cta.u32 t, [y];
+        ld.shared.u32 u, [x]; mov.u32 c, %aggr_smem_size; mov.u32 d, %total_smem_size; sub.u32 c, c, d;
+        mov.u32 d, %reserved_smem_offset_end; mov.u32 v, %reserved_smem_offset_begin; sub.u32 d, d, v;
+        setp.eq.u32 p, c, d; selp.u32 c, 1, 0, p; mov.u32 d, %reserved_smem_offset_cap;
+        setp.le.u32 p, b, d; selp.u32 d, 1, 0, p; st.global.v4.u32 [out], {t, u, c, d}; ret;";
+    t.kernel(module, body, |i, inp| [0xf, inp[i][0], 1, 1]);
+}
+
 #[test]
 fn registers_of_the_device() {
     let mut t = Table::default();

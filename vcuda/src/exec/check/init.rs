@@ -28,6 +28,11 @@ impl Written {
         self.map.resize(bytes, 0);
     }
 
+    /// A part of it counts as written.
+    pub fn fill(&mut self, start: usize, bytes: usize) {
+        self.map[start - self.origin..][..bytes].fill(1);
+    }
+
     pub fn share(&self) -> Map {
         Map { origin: self.origin, first: self.map.as_ptr().cast_mut() }
     }

@@ -141,6 +141,13 @@ impl Watch {
         }
     }
 
+    /// Nobody need write the first bytes of a CTA's shared memory: they are the system's.
+    pub fn reserve(&mut self, start: usize, bytes: usize) {
+        if let Some(written) = &mut self.shared {
+            written.fill(start, bytes);
+        }
+    }
+
     /// The launch is over.
     pub fn end(&self, memory: &Memory) {
         if let Some(race) = &self.race {

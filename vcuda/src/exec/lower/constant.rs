@@ -4,6 +4,7 @@
 use super::super::kernel::{Constant, ParamSlot, Special};
 use super::super::op::NO_PRED;
 use super::Lower;
+use super::layout::RESERVED_SHARED_BYTES;
 
 impl Lower<'_> {
     fn new_slot(&mut self, wide: bool) -> u16 {
@@ -76,7 +77,8 @@ impl Lower<'_> {
             "dynamic_smem_size" => Special::DynamicSharedBytes,
             "envreg1" => Special::Workspace(32),
             "envreg2" => Special::Workspace(0),
-            "total_smem_size" | "aggr_smem_size" => Special::SharedBytes,
+            "total_smem_size" => Special::SharedBytes,
+            "aggr_smem_size" => Special::AllSharedBytes,
             _ => return Err(format!("special register %{name} is not supported")),
         };
         if wide {
@@ -98,13 +100,15 @@ impl Lower<'_> {
 }
 
 /// Special registers that are the same everywhere here: every CTA is on the one multiprocessor of the one
-/// grid, no shared memory is reserved, and nothing is counted or set from outside but a grid's workspace.
+/// grid, reserved shared memory is where Hopper has it, and nothing is counted or set from outside but a grid's workspace.
 fn fixed(name: &str) -> Option<u64> {
     match name {
         "envreg1" | "envreg2" => None,
         "nsmid" => Some(1),
         "smid" | "gridid" | "current_graph_exec" => Some(0),
-        _ if name.starts_with("reserved_smem_offset") => Some(0),
+        "reserved_smem_offset_end" | "reserved_smem_offset_cap" => Some(RESERVED_SHARED_BYTES as u64),
+        "reserved_smem_offset_1" => Some(RESERVED_SHARED_BYTES as u64 / 2),
+        "reserved_smem_offset_begin" | "reserved_smem_offset_0" => Some(0),
         _ if name.starts_with("envreg") || name.starts_with("pm") => Some(0),
         _ => None,
     }

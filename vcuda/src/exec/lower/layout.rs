@@ -7,13 +7,17 @@ use super::super::access::PARAM_WINDOW;
 use super::super::call::STACK_BYTES;
 use super::super::inline::Flat;
 use super::super::kernel::Param;
-use crate::ptx::ast::{Function, Space, Variable};
+use crate::ptx::ast::{Function, Operand, Space, Variable};
 
 /// What hardware allows: `.param` of kernels from sm_70 on, static `.shared`, and `.local` (CUDA C++
 /// Programming Guide, "Technical Specifications per Compute Capability").
 const MAX_PARAM_BYTES: usize = 32_764;
 const MAX_STATIC_SHARED_BYTES: usize = 48 << 10;
 const MAX_LOCAL_BYTES: usize = 512 << 10;
+
+/// Before the variables, in kernels that name `%reserved_smem_offset_*`: what the system keeps of a CTA's shared
+/// memory, where cooperative groups have the barriers of tiles of several warps.
+pub const RESERVED_SHARED_BYTES: usize = 1 << 10;
 
 /// Where a named variable is.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +40,7 @@ pub struct Layout<'a> {
     globals: &'a HashMap<String, Location>,
     pub params: Vec<Param>,
     pub param_bytes: usize,
+    pub reserved_shared_bytes: usize,
     pub static_shared_bytes: usize,
     /// Where dynamic shared memory begins.
     pub dynamic_shared_offset: usize,
@@ -60,6 +65,7 @@ impl<'a> Layout<'a> {
             globals,
             params: Vec::new(),
             param_bytes: 0,
+            reserved_shared_bytes: if names_reserved(flat) { RESERVED_SHARED_BYTES } else { 0 },
             static_shared_bytes: 0,
             dynamic_shared_offset: 0,
             frames: vec![0; 1 + flat.functions.len()],
@@ -103,13 +109,14 @@ impl<'a> Layout<'a> {
             let offset = bytes.next_multiple_of(variable.align.max(1));
             *bytes = offset + variable.size_bytes;
             let location = match variable.space {
-                Space::Shared => Location::Shared(offset as u64),
+                Space::Shared => Location::Shared((self.reserved_shared_bytes + offset) as u64),
                 _ if owner > 0 => Location::Frame(offset as u64),
                 _ => Location::Local(offset as u64),
             };
             self.variables.insert(&variable.name, (variable, location));
         }
-        self.dynamic_shared_offset = self.static_shared_bytes.next_multiple_of(dynamic_align);
+        let taken = self.reserved_shared_bytes + self.static_shared_bytes;
+        self.dynamic_shared_offset = taken.next_multiple_of(dynamic_align);
         for variable in dynamic {
             let location = Location::Shared(self.dynamic_shared_offset as u64);
             self.variables.insert(&variable.name, (variable, location));
@@ -139,4 +146,15 @@ impl<'a> Layout<'a> {
             Location::Frame(_) => Err(format!("the address of {name} of a called function")),
         }
     }
+}
+
+/// Whether instructions ask where reserved shared memory is.
+fn names_reserved(flat: &Flat) -> bool {
+    let mut found = false;
+    for operand in flat.instructions.iter().flat_map(|instruction| &instruction.operands) {
+        operand.visit(&mut |part| {
+            found |= matches!(part, Operand::Special(name) if name.starts_with("reserved_smem_offset"));
+        });
+    }
+    found
 }

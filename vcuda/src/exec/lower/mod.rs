@@ -109,6 +109,7 @@ impl<'a> Lower<'a> {
             name: function.name.clone(),
             params: std::mem::take(&mut layout.params),
             param_bytes: layout.param_bytes,
+            reserved_shared_bytes: layout.reserved_shared_bytes,
             static_shared_bytes: layout.static_shared_bytes,
             local_bytes_per_thread: layout.local_bytes,
             // A thread's registers on a GPU, roughly: what is live at once, and a few for addresses.

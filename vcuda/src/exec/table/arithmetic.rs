@@ -50,7 +50,8 @@ impl Entry<'_> {
             "div" => to.emit::<Div64>(slots, 0),
             "rcp" if self.has("approx") => to.emit::<RcpApprox64>(slots, 0),
             "rcp" => to.emit::<Rcp64>(slots, 0),
-            "rsqrt" => to.emit::<RsqrtApprox64>(slots, 0),
+            "rsqrt" if self.has("ftz") => to.emit::<RsqrtApprox64>(slots, 0),
+            "rsqrt" => to.emit::<Rsqrt64>(slots, 0),
             _ => to.emit::<Sqrt64>(slots, 0),
         }
         Ok(())
