@@ -168,7 +168,12 @@ unsafe fn call(warp: &mut Warp, op: &Op) -> Flow {
             // checked just now.
             unsafe {
                 let local = warp.local.add(lane * size);
-                local.add(caller + passed.caller).copy_to(local.add(callee + passed.callee), passed.bytes);
+                pass(
+                    warp,
+                    local.add(caller + passed.caller),
+                    local.add(callee + passed.callee),
+                    passed.bytes,
+                );
             }
         }
         let saved = save(warp, lane, next, op.imm as usize, frames[lane]);
@@ -209,7 +214,12 @@ unsafe fn come_back(warp: &mut Warp, _: &Op) -> Flow {
             // SAFETY: as for the call's arguments.
             unsafe {
                 let local = warp.local.add(lane * size);
-                local.add(callee + passed.callee).copy_to(local.add(caller + passed.caller), passed.bytes);
+                pass(
+                    warp,
+                    local.add(callee + passed.callee),
+                    local.add(caller + passed.caller),
+                    passed.bytes,
+                );
             }
         }
         restore(warp, lane, &saved);
@@ -217,6 +227,16 @@ unsafe fn come_back(warp: &mut Warp, _: &Op) -> Flow {
     }
     set_frames(warp, frames);
     part(warp, targets, stay, next)
+}
+
+/// Copies a parameter or a result, and what the checks know of it.
+///
+/// # Safety
+/// Both places have so many bytes, in the warp's local memory.
+unsafe fn pass(warp: &Warp, from: *const u8, to: *mut u8, bytes: usize) {
+    // SAFETY: the caller's.
+    unsafe { from.copy_to(to, bytes) };
+    warp.cta.watch.borrow_mut().carry(from, to, bytes);
 }
 
 fn set_frames(warp: &mut Warp, frames: [u32; LANES]) {

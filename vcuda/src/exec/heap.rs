@@ -2,6 +2,7 @@
 //! 10.36).
 
 use super::access::LOCAL;
+use super::check::Kind;
 use super::fault::FaultKind;
 use super::op::{Body, Flow, Op, Warp, lanes_of};
 use super::print::load;
@@ -18,6 +19,9 @@ impl Body for Malloc {
             let Some(bytes) = load::<LOCAL>(warp, lane, sizes[lane].into()) else { return Flow::Fault };
             let place = warp.pointer::<LOCAL>(lane, results[lane].into(), 8, 8);
             let Some(place) = place else { return Flow::Fault };
+            if warp.access(lane, place, 8, Kind::Write).is_none() {
+                return Flow::Fault;
+            }
             let memory = usize::try_from(bytes).ok().filter(|&bytes| bytes > 0);
             let address = memory.and_then(|bytes| warp.cta.memory.alloc(bytes)).unwrap_or(0);
             // SAFETY: checked just now.

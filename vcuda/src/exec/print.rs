@@ -6,6 +6,7 @@ use std::io::Write;
 use std::sync::Mutex;
 
 use super::access::{GENERIC, LOCAL};
+use super::check::Kind;
 use super::fault::FaultKind;
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 
@@ -59,6 +60,7 @@ fn print(warp: &mut Warp, lane: usize, format: u64, arguments: u64, result: u64)
     let text = arguments.format(&format)?;
     let count = arguments.count;
     let place = warp.pointer::<LOCAL>(lane, result, 4, 4)?;
+    warp.access(lane, place, 4, Kind::Write)?;
     // SAFETY: checked just now.
     unsafe { *place.cast::<u32>() = count };
     warp.cta.common.output.push(warp.cta.index, text);

@@ -29,6 +29,28 @@ fn the_padding_of_a_vector_load() {
 }
 
 #[test]
+fn arguments_and_results() {
+    let call = "mov.u64 at, identity; { .param .b32 x; .param .b32 r; st.param.b32 [x], t;
+        p: .callprototype (.param .b32 _) _ (.param .b32 _);
+        call (r), at, (x), p; ld.param.b32 b, [r]; } st.global.u32 [to], b;";
+    Kernel { body: call, ..ONE }.is_fine(|i| i);
+    let body = call.replace("st.param.b32 [x], t;", "").leak();
+    Kernel { body, ..ONE }.is_caught(&["a read of 4 bytes at local", "nobody has written", "PTX line 4"]);
+    let body = call.replace("identity", "nothing").leak();
+    Kernel { body, ..ONE }.is_caught(&["a read of 4 bytes at local", "nobody has written", "PTX line 16"]);
+}
+
+#[test]
+fn memory_from_malloc() {
+    let body = "{ .param .b64 n; .param .b64 r; st.param.b64 [n], 8; call.uni (r), malloc, (n);
+        ld.param.b64 at, [r]; } st.u32 [at], t; ld.u32 b, [at]; st.global.u32 [to], b;
+        { .param .b64 x; st.param.b64 [x], at; call.uni free, (x); }";
+    Kernel { body, ..ONE }.is_fine(|i| i);
+    let body = body.replace("ld.u32 b, [at]", "ld.u32 b, [at+4]").leak();
+    Kernel { body, ..ONE }.is_caught(&["a read of 4 bytes at global", "nobody has written", "line 15"]);
+}
+
+#[test]
 fn output_that_is_added_to() {
     let body = "ld.global.u32 b, [to]; add.u32 b, b, 1; st.global.u32 [to], b;";
     Kernel { body, ..ONE }.is_caught(&["a read of 4 bytes at global", "PTX line 14"]);

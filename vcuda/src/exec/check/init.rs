@@ -33,6 +33,12 @@ impl Written {
         self.map[start - self.origin..][..bytes].fill(1);
     }
 
+    /// What is known of one place goes to another, of as many bytes.
+    pub fn carry(&mut self, from: usize, to: usize, bytes: usize) {
+        let from = from - self.origin;
+        self.map.copy_within(from..from + bytes, to - self.origin);
+    }
+
     pub fn share(&self) -> Map {
         Map { origin: self.origin, first: self.map.as_ptr().cast_mut() }
     }

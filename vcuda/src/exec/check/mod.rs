@@ -148,6 +148,13 @@ impl Watch {
         }
     }
 
+    /// A call has copied a value from one place in local memory to another.
+    pub fn carry(&mut self, from: *const u8, to: *const u8, bytes: usize) {
+        if let Some(written) = &mut self.local {
+            written.carry(from as usize, to as usize, bytes);
+        }
+    }
+
     /// The launch is over.
     pub fn end(&self, memory: &Memory) {
         if let Some(race) = &self.race {
