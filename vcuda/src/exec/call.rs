@@ -29,6 +29,8 @@ pub struct Calls {
     registers: [usize; 2],
     /// Where the running function's variables begin in local memory.
     frame: u16,
+    /// Where the stack ends, if `alloca` moves that.
+    end: Option<u16>,
 }
 
 impl Calls {
@@ -68,6 +70,7 @@ pub struct Saved {
     pc: usize,
     site: usize,
     frame: u32,
+    end: u32,
     registers: Box<[u32]>,
     preds: Box<[bool]>,
 }
@@ -90,6 +93,7 @@ impl Lower<'_> {
             callee => (None, self.source(callee, true)?),
         };
         let frame = self.frame();
+        let end = self.has_alloca().then(|| self.special_slot(Special::StackEnd));
         let site = Site {
             function,
             caller_bytes: self.frame_bytes().max(FRAME_BYTES),
@@ -98,7 +102,7 @@ impl Lower<'_> {
             results,
         };
         let calls = self.calls();
-        calls.frame = frame;
+        (calls.frame, calls.end) = (frame, end);
         calls.sites.push(site);
         let site = calls.sites.len() - 1;
         self.emit::<Call>([0, a, 0, 0, 0], site as i64);
@@ -144,6 +148,7 @@ unsafe fn call(warp: &mut Warp, op: &Op) -> Flow {
     let (mut frames, addresses): ([u32; LANES], [u64; LANES]) = unsafe {
         (warp.lanes(calls.frame), if site.function.is_none() { warp.lanes(op.a) } else { [0; LANES] })
     };
+    let ends = ends(warp);
     let (mask, stay, next) = (warp.mask, warp.active & !warp.mask, warp.pc + 1);
     warp.calls.resize_with(LANES, Vec::new);
     let mut targets = [next; LANES];
@@ -158,7 +163,9 @@ unsafe fn call(warp: &mut Warp, op: &Op) -> Flow {
         };
         let (caller, callee) = (frames[lane] as usize, frames[lane] as usize + site.caller_bytes);
         let saved_bytes = warp.calls[lane].len() * 4 * (2 * calls.registers[0] + calls.registers[1]);
-        if callee + function.frame_bytes.max(site.callee_bytes) > size || saved_bytes > MAX_SAVED_BYTES {
+        if callee + function.frame_bytes.max(site.callee_bytes) > ends[lane] as usize
+            || saved_bytes > MAX_SAVED_BYTES
+        {
             let message =
                 format!("{} calls deep: the stack of {STACK_BYTES} bytes is full", warp.calls[lane].len());
             return warp.fail_lane(lane, FaultKind::IllegalAddress, message);
@@ -176,12 +183,22 @@ unsafe fn call(warp: &mut Warp, op: &Op) -> Flow {
                 );
             }
         }
-        let saved = save(warp, lane, next, op.imm as usize, frames[lane]);
+        let saved = save(warp, lane, next, op.imm as usize, (frames[lane], ends[lane]));
         warp.calls[lane].push(saved);
         (frames[lane], targets[lane]) = (callee as u32, function.pc);
     }
-    set_frames(warp, frames);
+    set_slot(warp, warp.cta.kernel.calls.frame, frames);
     part(warp, targets, stay, next)
+}
+
+/// Where each lane's stack ends.
+fn ends(warp: &Warp) -> [u32; LANES] {
+    let size = warp.cta.kernel.local_bytes_per_thread as u32;
+    match warp.cta.kernel.calls.end {
+        // SAFETY: the decoder gave it a narrow slot. A `stackrestore` may have left anything there.
+        Some(slot) => unsafe { warp.lanes::<u32>(slot) }.map(|end| end.min(size)),
+        None => [size; LANES],
+    }
 }
 
 /// The end of a called function.
@@ -202,6 +219,7 @@ unsafe fn come_back(warp: &mut Warp, _: &Op) -> Flow {
     let (calls, size) = (&kernel.calls, kernel.local_bytes_per_thread);
     // SAFETY: the caller's.
     let mut frames: [u32; LANES] = unsafe { warp.lanes(calls.frame) };
+    let mut ends = ends(warp);
     let (mask, stay, next) = (warp.mask, warp.active & !warp.mask, warp.pc + 1);
     let mut targets = [next; LANES];
     for lane in lanes_of(mask) {
@@ -223,9 +241,12 @@ unsafe fn come_back(warp: &mut Warp, _: &Op) -> Flow {
             }
         }
         restore(warp, lane, &saved);
-        (frames[lane], targets[lane]) = (saved.frame, saved.pc);
+        (frames[lane], ends[lane], targets[lane]) = (saved.frame, saved.end, saved.pc);
     }
-    set_frames(warp, frames);
+    set_slot(warp, calls.frame, frames);
+    if let Some(slot) = calls.end {
+        set_slot(warp, slot, ends);
+    }
     part(warp, targets, stay, next)
 }
 
@@ -239,10 +260,10 @@ unsafe fn pass(warp: &Warp, from: *const u8, to: *mut u8, bytes: usize) {
     warp.cta.watch.borrow_mut().carry(from, to, bytes);
 }
 
-fn set_frames(warp: &mut Warp, frames: [u32; LANES]) {
+fn set_slot(warp: &mut Warp, slot: u16, values: [u32; LANES]) {
     let writable = std::mem::replace(&mut warp.writable, warp.mask);
-    // SAFETY: the decoder gave the frame a narrow slot.
-    unsafe { warp.set_lanes(warp.cta.kernel.calls.frame, frames) };
+    // SAFETY: the decoder gave frames and ends a narrow slot.
+    unsafe { warp.set_lanes(slot, values) };
     warp.writable = writable;
 }
 
@@ -259,7 +280,7 @@ fn part(warp: &mut Warp, targets: [usize; LANES], stay: u32, next: usize) -> Flo
     Flow::Jump
 }
 
-fn save(warp: &Warp, lane: usize, pc: usize, site: usize, frame: u32) -> Saved {
+fn save(warp: &Warp, lane: usize, pc: usize, site: usize, (frame, end): (u32, u32)) -> Saved {
     let kernel = warp.cta.kernel;
     let [wide, narrow] = kernel.calls.registers;
     let places = (0..2 * wide).map(|i| i / 2 * 2 * LANES + 2 * lane + i % 2);
@@ -270,7 +291,7 @@ fn save(warp: &Warp, lane: usize, pc: usize, site: usize, frame: u32) -> Saved {
         let preds = (0..kernel.preds).map(|i| *warp.preds.add(i) >> lane & 1 != 0).collect();
         (places.map(|i| *warp.regs.add(i)).collect(), preds)
     };
-    Saved { pc, site, frame, registers, preds }
+    Saved { pc, site, frame, end, registers, preds }
 }
 
 fn restore(warp: &mut Warp, lane: usize, saved: &Saved) {

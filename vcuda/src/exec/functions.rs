@@ -8,7 +8,7 @@ use crate::ptx::ast::{Function, Module, Operand};
 /// Device functions that have bodies.
 pub struct Functions<'a> {
     pub bodies: HashMap<&'a str, &'a Function>,
-    /// Those that may call themselves, by way of others too, and what calls one of them.
+    /// Those that are called, not written out: that use `alloca`, or may call themselves, by way of others too, and what calls one of them.
     pub recursive: HashSet<&'a str>,
     /// Those whose address somebody has.
     pub addressed: Vec<&'a str>,
@@ -26,6 +26,9 @@ impl<'a> Functions<'a> {
         }
         for function in &module.functions {
             for instruction in function.body.iter().flat_map(|body| &body.instructions) {
+                if instruction.opcode[0] == "alloca" {
+                    callees.entry(&function.name).or_default().insert(&function.name);
+                }
                 for operand in &instruction.operands {
                     let Operand::Function(name) = operand else { continue };
                     match instruction.opcode[0].as_str() {

@@ -60,6 +60,8 @@ pub enum Special {
     SharedBytes,
     /// 32 bits of the address of a cooperative grid's workspace, from this one on.
     Workspace(u32),
+    /// Where the stack of what calls and `alloca` take ends in local memory.
+    StackEnd,
     /// Where the running function's variables begin in local memory: the kernel's at 0.
     Frame,
 }

@@ -40,6 +40,7 @@ mod proxy;
 mod run;
 mod scalar_video;
 mod schedule;
+mod stack;
 mod table;
 mod tensor_copy;
 mod tensor_replace;

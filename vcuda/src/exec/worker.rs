@@ -234,6 +234,7 @@ impl Worker {
                         Special::AllSharedBytes => all_shared_bytes,
                         Special::SharedBytes => shared_bytes,
                         Special::Workspace(shift) => cta.common.workspace >> shift & 0xffff_ffff,
+                        Special::StackEnd => kernel.local_bytes_per_thread as u64,
                         Special::Frame => 0,
                     }
                 });

@@ -111,6 +111,39 @@ fn addresses_of_functions() {
     t.kernel(TABLE, &body, |i, inp| [call(1, inp[i][1]), 1, 0, 0]);
 }
 
+/// A function that keeps `number + 1` words on its stack while it calls itself, each frame's words of their own.
+const PILE: &str = ".func (.param .b32 result) pile (.param .b32 number)
+{
+.reg .pred p; .reg .b32 n, i, s, x; .reg .b64 own, at, bytes;
+ld.param.u32 n, [number]; mad.lo.u32 i, n, 4, 4; cvt.u64.u32 bytes, i; alloca.u64 own, bytes, 16;
+mov.u32 i, 0; mov.u64 at, own; mov.u32 s, 0;
+fill: mad.lo.u32 x, n, 100, i; st.local.u32 [at], x; add.u64 at, at, 4; add.u32 i, i, 1; setp.le.u32 p, i, n; @p bra fill;
+setp.eq.u32 p, n, 0; @p bra sum; sub.u32 x, n, 1;
+{ .param .b32 a; .param .b32 r; st.param.b32 [a], x; call.uni (r), pile, (a); ld.param.b32 s, [r]; }
+sum: mov.u32 i, 0; mov.u64 at, own;
+next: ld.local.u32 x, [at]; add.u32 s, s, x; add.u64 at, at, 4; add.u32 i, i, 1; setp.le.u32 p, i, n; @p bra next;
+st.param.b32 [result], s; ret;
+}";
+
+#[test]
+fn memory_on_the_stack() {
+    let mut t = Table::default();
+    let pile = |n: u32| (0..=n).map(|n| (0..=n).map(|i| n * 100 + i).sum::<u32>()).sum::<u32>();
+    // Again and again: each return gives the frame back. The kernel's own words stay.
+    let body = "and.b32 a, a, 15; mov.u32 u, 0; mov.u32 d, 0; alloca.u64 y, 8; st.local.u32 [y+4], b;
+        again: { .param .b32 a1; .param .b32 r1; st.param.b32 [a1], a; call.uni (r1), pile, (a1); ld.param.b32 t, [r1]; }
+        add.u32 u, u, t; add.u32 d, d, 1; setp.lt.u32 p, d, 40; @p bra again;
+        ld.local.u32 t, [y+4]; st.global.v2.u32 [out], {u, t}; ret;";
+    t.kernel(PILE, body, |i, inp| [40 * pile(inp[i][0] & 15), inp[i][1], 0, 0]);
+    // Aligned, one apart from the other, through generic addresses; and given back by stackrestore.
+    let body = "and.b32 a, a, 31; add.u32 a, a, 1; cvt.u64.u32 x, a; stacksave.u64 y; alloca.u64 at, x, 64;
+        cvt.u32.u64 t, at; and.b32 t, t, 63; cvta.local.u64 at, at; st.u8 [at], b; alloca.u64 x, x, 1; cvta.local.u64 x, x;
+        st.u8 [x], c; sub.u64 x, at, x; cvt.u32.u64 u, x; setp.ge.u32 p, u, a; selp.u32 u, 1, 0, p; ld.u8 v, [at];
+        stackrestore.u64 y; cvt.u64.u32 x, a; alloca.u64 x, x, 64; cvta.local.u64 x, x; sub.u64 x, x, at; cvt.u32.u64 s, x;
+        st.global.v4.u32 [out], {t, u, v, s}; ret;";
+    t.kernel("", body, |i, inp| [0, 1, inp[i][1] & 255, 0]);
+}
+
 /// The message of a fault in the kernel `f`.
 fn message_of(module: &str, body: &str) -> Option<String> {
     let ptx = format!(

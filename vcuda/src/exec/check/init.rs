@@ -28,9 +28,9 @@ impl Written {
         self.map.resize(bytes, 0);
     }
 
-    /// A part of it counts as written.
-    pub fn fill(&mut self, start: usize, bytes: usize) {
-        self.map[start - self.origin..][..bytes].fill(1);
+    /// A part of it counts as written, or not.
+    pub fn fill(&mut self, start: usize, bytes: usize, is_written: bool) {
+        self.map[start - self.origin..][..bytes].fill(is_written as u8);
     }
 
     /// What is known of one place goes to another, of as many bytes.

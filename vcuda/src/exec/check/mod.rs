@@ -144,7 +144,14 @@ impl Watch {
     /// Nobody need write the first bytes of a CTA's shared memory: they are the system's.
     pub fn reserve(&mut self, start: usize, bytes: usize) {
         if let Some(written) = &mut self.shared {
-            written.fill(start, bytes);
+            written.fill(start, bytes, true);
+        }
+    }
+
+    /// A part of local memory is new.
+    pub fn renew(&mut self, start: *const u8, bytes: usize) {
+        if let Some(written) = &mut self.local {
+            written.fill(start as usize, bytes, false);
         }
     }
 

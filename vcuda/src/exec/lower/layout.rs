@@ -47,6 +47,8 @@ pub struct Layout<'a> {
     /// Bytes of the variables of the kernel, and of each function that it calls.
     pub frames: Vec<usize>,
     pub local_bytes: usize,
+    /// Whether anything takes from the stack but calls.
+    pub has_alloca: bool,
 }
 
 impl<'a> Layout<'a> {
@@ -70,6 +72,7 @@ impl<'a> Layout<'a> {
             dynamic_shared_offset: 0,
             frames: vec![0; 1 + flat.functions.len()],
             local_bytes: 0,
+            has_alloca: flat.instructions.iter().any(|instruction| instruction.opcode[0] == "alloca"),
         };
         layout.place_params(function);
         layout.place_variables(flat, shared);
@@ -124,7 +127,8 @@ impl<'a> Layout<'a> {
         // A frame begins where it is aligned for whatever is in it.
         let align = flat.variables.iter().map(|variable| variable.align).max().unwrap_or(1).max(16);
         self.frames.iter_mut().for_each(|bytes| *bytes = bytes.next_multiple_of(align));
-        self.local_bytes = self.frames[0] + if flat.functions.is_empty() { 0 } else { STACK_BYTES };
+        let has_stack = !flat.functions.is_empty() || self.has_alloca;
+        self.local_bytes = self.frames[0] + if has_stack { STACK_BYTES } else { 0 };
     }
 
     /// A variable of the kernel, or of a function that it calls.

@@ -223,6 +223,11 @@ impl<'a> Lower<'a> {
         self.layout.frames[self.owner]
     }
 
+    /// Whether anything takes from the stack but calls.
+    pub fn has_alloca(&self) -> bool {
+        self.layout.has_alloca
+    }
+
     pub fn calls(&mut self) -> &mut Calls {
         &mut self.kernel.calls
     }

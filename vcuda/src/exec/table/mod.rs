@@ -101,6 +101,7 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
         }
         ("call", _) => to.emit_call(at.operands),
         ("return", _) => done(to.emit::<Return>([0; 5], 0)),
+        ("alloca" | "stacksave" | "stackrestore", Some(Type::U32 | Type::U64)) => at.stack(to),
         ("ret" | "exit", _) => done(to.emit::<Exit>([0; 5], 0)),
         ("trap" | "brkpt", _) => done(to.emit::<Trap>([0; 5], 0)),
         ("__assertfail", _) => {

@@ -62,6 +62,8 @@ impl Entry<'_> {
             "createpolicy" if self.has("fractional") => 1..=2,
             "createpolicy" => exactly(if self.has("range") { 4 } else { 2 }),
             "wgmma" => self.wgmma_operands(),
+            "alloca" => 2..=3,
+            "stacksave" | "stackrestore" => exactly(1),
             "wmma" if self.has("mma") => exactly(4),
             "wmma" => 2..=3, // a stride
             _ => 0..=usize::MAX,
