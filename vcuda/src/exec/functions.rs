@@ -8,7 +8,8 @@ use crate::ptx::ast::{Function, Module, Operand};
 /// Device functions that have bodies.
 pub struct Functions<'a> {
     pub bodies: HashMap<&'a str, &'a Function>,
-    /// Those that are called, not written out: that use `alloca`, or may call themselves, by way of others too, and what calls one of them.
+    /// Those that are called, not written out: that use `alloca`, or may call themselves, by way of others too, and
+    /// what calls one of them.
     pub recursive: HashSet<&'a str>,
     /// Those whose address somebody has.
     pub addressed: Vec<&'a str>,

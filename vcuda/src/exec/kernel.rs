@@ -100,7 +100,8 @@ pub struct Kernel {
     pub(super) constants: Vec<Constant>,
     pub(super) param_slots: Vec<ParamSlot>,
     pub(super) specials: Vec<(Special, u16)>,
-    /// What the system keeps of shared memory, before its variables.
+    /// What the system keeps of shared memory, before its variables, if the kernel names `%reserved_smem_offset_*`:
+    /// cooperative groups have the barriers of tiles of several warps there.
     pub(super) reserved_shared_bytes: usize,
     /// Where dynamic shared memory begins.
     pub(super) dynamic_shared_offset: usize,

@@ -1,5 +1,6 @@
-//! `alloca`, `stacksave` and `stackrestore` (PTX ISA 9.7.18): what a function takes of its thread's stack while it runs,
-//! from the end of local memory down; calls take theirs from below, and give back what the callee took.
+//! `alloca`, `stacksave` and `stackrestore` (PTX ISA, "Stack Manipulation Instructions"): what a function takes of its
+//! thread's stack while it runs, from the end of local memory down; calls take theirs from below, and give back what
+//! the callee took.
 
 use super::convert::WidenU32;
 use super::fault::FaultKind;
@@ -9,6 +10,9 @@ use super::lower::Lower;
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 use super::table::{Decoded, Entry};
 use crate::ptx::ast::{Operand, Type};
+
+/// What `alloca` aligns to at least.
+const MIN_ALIGN: i64 = 8;
 
 /// `alloca` of `a` bytes, 64 bits, to `d`, an address in local memory; `b`: where the lane's stack ends, `c`: where its
 /// frame begins. `imm`: the alignment, and from bit 32 on the bytes of the frame.
@@ -69,10 +73,10 @@ impl Entry<'_> {
                     Ok(&Operand::Int(align))
                         if (1..=1 << 23).contains(&align) && align & (align - 1) == 0 =>
                     {
-                        align
+                        align.max(MIN_ALIGN)
                     }
                     Ok(_) => return Err("an alignment that is no power of two".to_string()),
-                    Err(_) => 8,
+                    Err(_) => MIN_ALIGN,
                 };
                 let (mut size, d) = (to.source(self.operand(1)?, wide)?, to.destination(operand, wide)?);
                 if !wide {

@@ -135,10 +135,10 @@ fn memory_on_the_stack() {
         add.u32 u, u, t; add.u32 d, d, 1; setp.lt.u32 p, d, 40; @p bra again;
         ld.local.u32 t, [y+4]; st.global.v2.u32 [out], {u, t}; ret;";
     t.kernel(PILE, body, |i, inp| [40 * pile(inp[i][0] & 15), inp[i][1], 0, 0]);
-    // Aligned, one apart from the other, through generic addresses; and given back by stackrestore.
+    // Aligned, to 8 at least, one apart from the other, through generic addresses; and given back by stackrestore.
     let body = "and.b32 a, a, 31; add.u32 a, a, 1; cvt.u64.u32 x, a; stacksave.u64 y; alloca.u64 at, x, 64;
-        cvt.u32.u64 t, at; and.b32 t, t, 63; cvta.local.u64 at, at; st.u8 [at], b; alloca.u64 x, x, 1; cvta.local.u64 x, x;
-        st.u8 [x], c; sub.u64 x, at, x; cvt.u32.u64 u, x; setp.ge.u32 p, u, a; selp.u32 u, 1, 0, p; ld.u8 v, [at];
+        cvt.u32.u64 t, at; and.b32 t, t, 63; cvta.local.u64 at, at; st.u8 [at], b; alloca.u64 x, x, 1; cvt.u32.u64 v, x;
+        and.b32 v, v, 7; or.b32 t, t, v; cvta.local.u64 x, x; st.u8 [x], c; sub.u64 x, at, x; cvt.u32.u64 u, x; setp.ge.u32 p, u, a; selp.u32 u, 1, 0, p; ld.u8 v, [at];
         stackrestore.u64 y; cvt.u64.u32 x, a; alloca.u64 x, x, 64; cvta.local.u64 x, x; sub.u64 x, x, at; cvt.u32.u64 s, x;
         st.global.v4.u32 [out], {t, u, v, s}; ret;";
     t.kernel("", body, |i, inp| [0, 1, inp[i][1] & 255, 0]);

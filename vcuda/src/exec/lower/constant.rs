@@ -3,8 +3,8 @@
 
 use super::super::kernel::{Constant, ParamSlot, Special};
 use super::super::op::NO_PRED;
+use super::super::profile::occupancy::RESERVED_SHARED_BYTES;
 use super::Lower;
-use super::layout::RESERVED_SHARED_BYTES;
 
 impl Lower<'_> {
     fn new_slot(&mut self, wide: bool) -> u16 {
@@ -100,7 +100,7 @@ impl Lower<'_> {
 }
 
 /// Special registers that are the same everywhere here: every CTA is on the one multiprocessor of the one
-/// grid, reserved shared memory is where Hopper has it, and nothing is counted or set from outside but a grid's workspace.
+/// grid, reserved shared memory comes first, and nothing is counted or set from outside but a grid's workspace.
 fn fixed(name: &str) -> Option<u64> {
     match name {
         "envreg1" | "envreg2" => None,

@@ -7,6 +7,7 @@ use super::super::access::PARAM_WINDOW;
 use super::super::call::STACK_BYTES;
 use super::super::inline::Flat;
 use super::super::kernel::Param;
+use super::super::profile::occupancy::RESERVED_SHARED_BYTES;
 use crate::ptx::ast::{Function, Operand, Space, Variable};
 
 /// What hardware allows: `.param` of kernels from sm_70 on, static `.shared`, and `.local` (CUDA C++
@@ -14,10 +15,6 @@ use crate::ptx::ast::{Function, Operand, Space, Variable};
 const MAX_PARAM_BYTES: usize = 32_764;
 const MAX_STATIC_SHARED_BYTES: usize = 48 << 10;
 const MAX_LOCAL_BYTES: usize = 512 << 10;
-
-/// Before the variables, in kernels that name `%reserved_smem_offset_*`: what the system keeps of a CTA's shared
-/// memory, where cooperative groups have the barriers of tiles of several warps.
-pub const RESERVED_SHARED_BYTES: usize = 1 << 10;
 
 /// Where a named variable is.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +64,7 @@ impl<'a> Layout<'a> {
             globals,
             params: Vec::new(),
             param_bytes: 0,
-            reserved_shared_bytes: if names_reserved(flat) { RESERVED_SHARED_BYTES } else { 0 },
+            reserved_shared_bytes: if names_reserved(flat) { RESERVED_SHARED_BYTES as usize } else { 0 },
             static_shared_bytes: 0,
             dynamic_shared_offset: 0,
             frames: vec![0; 1 + flat.functions.len()],
