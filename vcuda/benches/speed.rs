@@ -5,6 +5,7 @@
 use std::process::Command;
 use std::time::Instant;
 
+use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{Checks, Kernel, Launch, Module, Options, run};
 use vcuda::memory::Memory;
 
@@ -83,7 +84,7 @@ impl Bench {
             block: [block, 1, 1],
             dynamic_shared_bytes: shared_bytes,
         };
-        let options = Options { threads: self.threads, checks: Checks::default(), seed: 0 };
+        let options = Options { threads: self.threads, checks: Checks::default(), seed: 0, gpu: &H100 };
         run(kernel, &launch, params, &self.memory, &options).expect("a run without faults");
     }
 

@@ -1,5 +1,6 @@
 //! What is done with a text: it is loaded, and its kernels are run with parameters that mean little.
 
+use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{Checks, Kernel, Launch, Module, Options, run};
 use vcuda::memory::Memory;
 use vcuda::ptx;
@@ -52,7 +53,7 @@ impl Device {
             };
             word.copy_from_slice(&value.to_le_bytes()[..word.len()]);
         }
-        let options = Options { threads: 1, checks: self.checks, seed: rng.next() };
+        let options = Options { threads: 1, checks: self.checks, seed: rng.next(), gpu: &H100 };
         run(kernel, &launch, &params, &self.memory, &options).map_err(|fault| fault.to_string())
     }
 }

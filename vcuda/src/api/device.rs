@@ -3,8 +3,8 @@
 use std::ffi::{CStr, c_char};
 
 use super::{Outcome, Status, device, export, put};
+use crate::exec::profile::Gpu;
 use crate::exec::profile::occupancy::RESERVED_SHARED_BYTES;
-use crate::exec::profile::{Gpu, gpu};
 
 /// CUDA 13.0.
 const DRIVER_VERSION: i32 = 13_000;
@@ -123,7 +123,7 @@ pub fn shared_opt_in_bytes() -> u32 {
 
 /// The GPU whose multiprocessors the device claims to have.
 pub fn gpu() -> &'static Gpu {
-    if device().capability.0 >= 9 { &gpu::H100 } else { &gpu::A100 }
+    device().options.gpu
 }
 
 pub fn multiprocessors() -> i32 {

@@ -34,6 +34,7 @@ mod stream;
 mod tensor_map;
 mod work;
 
+use crate::exec::profile::gpu;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -107,6 +108,7 @@ fn device() -> &'static Device {
                 threads: number("VCUDA_THREADS").unwrap_or(cores),
                 checks,
                 seed: std::env::var("VCUDA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0),
+                gpu: if capability.0 >= 9 { &gpu::H100 } else { &gpu::A100 },
             },
             capability,
             fault: AtomicI32::new(0),

@@ -4,16 +4,13 @@ use super::device::{MAX_THREADS, gpu, multiprocessors};
 use super::launch::LaunchConfig;
 use super::module::{Function, FunctionHandle, function};
 use super::{Outcome, Status, export, put};
-use crate::exec::profile::Occupancy;
-use crate::exec::profile::occupancy::{Needs, RESERVED_SHARED_BYTES};
+use crate::exec::profile::occupancy::{self, RESERVED_SHARED_BYTES};
 use crate::exec::{Launch, cluster_shape};
 
 /// Shared memory of a CTA of so many threads.
 type SharedOfThreads = unsafe extern "C" fn(i32) -> usize;
 /// CTAs of a cluster, without and with the opt-in.
 const PORTABLE_CLUSTER: i32 = 8;
-/// Multiprocessors that a cluster is placed on together.
-const CLUSTER_SMS: i32 = 16;
 
 export! {
     cuOccupancyMaxActiveBlocksPerMultiprocessor(count: *mut i32, handle: FunctionHandle, threads: i32, shared_bytes: usize) {
@@ -71,11 +68,8 @@ fn active_clusters(function: &Function, launch: &Launch) -> Result<(u64, u64), S
         Status::InvalidClusterSize
     })?;
     let ctas = shape.iter().map(|&n| u64::from(n)).product();
-    let per_sm =
-        occupancy(function, threads_of(launch.block), launch.dynamic_shared_bytes as usize).max(0) as u64;
-    let (all, group) = (multiprocessors() as u64, CLUSTER_SMS as u64);
-    let clusters = if ctas == 1 { per_sm * all } else { per_sm * group / ctas * (all / group) };
-    Ok((clusters, ctas))
+    let launch = Launch { cluster: shape, ..*launch };
+    Ok((occupancy::clusters(gpu(), function.kernel(), &launch) as u64, ctas))
 }
 
 /// CTAs of a launch that are on the device at once.
@@ -117,16 +111,5 @@ fn best_block(
 
 /// CTAs of a multiprocessor; none where the kernel's bound on threads is passed.
 fn occupancy(function: &Function, threads: i32, shared_bytes: usize) -> i32 {
-    let kernel = function.kernel();
-    let threads = threads.max(1) as u32;
-    if threads > kernel.max_threads_per_block {
-        return 0;
-    }
-    let shared = kernel.static_shared_bytes.saturating_add(shared_bytes);
-    let needs = Needs {
-        threads,
-        registers: kernel.registers_estimate,
-        shared_bytes: u32::try_from(shared).unwrap_or(u32::MAX),
-    };
-    Occupancy::new(gpu(), needs, 1).ctas_per_sm as i32
+    occupancy::ctas_per_sm(gpu(), function.kernel(), threads.max(1) as u32, shared_bytes) as i32
 }

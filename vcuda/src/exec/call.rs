@@ -66,6 +66,7 @@ struct Passed {
 }
 
 /// What a lane comes back to.
+#[derive(Clone, PartialEq)]
 pub struct Saved {
     pc: usize,
     site: usize,

@@ -21,7 +21,7 @@ const OFFSET_MASK: u64 = (1 << RANK_SHIFT) - 1;
 
 /// What the CTAs of a cluster share.
 pub struct Cluster {
-    /// Among the clusters that take turns.
+    /// Among the clusters of a host thread, as CTAs are counted there.
     pub number: u32,
     pub ctas: u32,
     /// Shared memory of the CTA of rank 0, and from one to the next.
@@ -33,10 +33,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn new(launch: &Launch, number: u32, seed: u64, shared: *mut u8, stride_bytes: usize) -> Cluster {
+    pub fn new(launch: &Launch, number: u32, shared: *mut u8, stride_bytes: usize) -> Cluster {
         let ctas = launch.cluster.iter().product();
-        let engine = RefCell::new(Engine::new(seed));
+        let engine = RefCell::new(Engine::new(0));
         Cluster { number, ctas, shared, stride_bytes, exited: Cell::new(0), engine }
+    }
+
+    /// Its CTAs begin.
+    pub fn begin(&self, seed: u64) {
+        self.exited.set(0);
+        self.engine.replace(Engine::new(seed));
     }
 
     /// Where a host pointer is in the cluster's shared memory.

@@ -24,9 +24,8 @@ impl Body for Branch {
             warp.park(Group { pc: target, mask: taken });
         }
         if back {
-            warp.budget = warp.budget.wrapping_sub(1);
+            warp.budget -= 1;
             if warp.budget == 0 {
-                warp.budget = BUDGET;
                 return Flow::Yield;
             }
         }
@@ -136,6 +135,7 @@ macro_rules! clock {
         impl Body for $name {
             #[inline(always)]
             unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+                warp.probe_change();
                 let now = warp.cta.common.start.elapsed().as_nanos() as $lane;
                 // SAFETY: the decoder gave the destination a slot of its width.
                 unsafe { warp.set_lanes(op.d, [now; LANES]) };

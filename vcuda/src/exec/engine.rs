@@ -337,7 +337,7 @@ impl Engine {
             Some(origin) => {
                 let what = format!(
                     "CTA {:?} exits before this copy into its shared memory has been waited for",
-                    cta.index
+                    cta.index.get()
                 );
                 Err(fault(cta, FaultKind::Asynchrony, &what, origin))
             }

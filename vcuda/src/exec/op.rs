@@ -118,10 +118,14 @@ pub struct Warp<'a> {
     /// waited since they arrived.
     pub cluster_arrived: u32,
     pub cluster_owed: u32,
-    /// The last wait in vain.
+    /// The last wait in vain, and whether there has been one since the last yield.
     pub missed: Option<Missed>,
-    /// Backward branches until the next yield.
+    pub misses: bool,
+    /// What it has polled last while it was watched: the host address, and where.
+    pub polled: Option<(usize, usize)>,
+    /// Backward branches until the next yield, and whether it has polled memory, or may have, since the last one.
     pub budget: u32,
+    pub polls: bool,
     /// The allocation that the last global access hit.
     pub range: (u64, u64),
     pub local: *mut u8,

@@ -63,7 +63,7 @@ fn print(warp: &mut Warp, lane: usize, format: u64, arguments: u64, result: u64)
     warp.access(lane, place, 4, Kind::Write)?;
     // SAFETY: checked just now.
     unsafe { *place.cast::<u32>() = count };
-    warp.cta.common.output.push(warp.cta.index, text);
+    warp.cta.common.output.push(warp.cta.index.get(), text);
     Some(())
 }
 

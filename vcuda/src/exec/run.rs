@@ -1,8 +1,9 @@
 //! A launch: CTAs over the host's cores, each with its registers, shared and local memory.
 
-use std::cell::RefCell;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::array::from_fn;
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::check::{MOST_THREADS, Permutation, Watch};
@@ -13,9 +14,10 @@ use super::kernel::Kernel;
 use super::op::LANES;
 use super::pool;
 use super::print::Output;
-use super::profile::Counters;
+use super::profile::{Counters, Gpu, occupancy};
+use super::resident::{self, Queue};
+use super::room::at;
 use super::wgmma::Panel;
-use super::worker::Worker;
 use super::workspace::Workspace;
 use crate::memory::Memory;
 
@@ -52,6 +54,8 @@ pub struct Options {
     pub checks: Checks,
     /// Of the order of warps and CTAs, which is by number only for 0 and no [`Checks`].
     pub seed: u64,
+    /// Its room for CTAs at once is the most that wait for each other in an ordinary launch.
+    pub gpu: &'static Gpu,
 }
 
 impl Options {
@@ -86,10 +90,11 @@ pub struct Cta<'a> {
     pub shared_bytes: usize,
     pub launch: &'a Launch,
     pub options: &'a Options,
-    pub index: [u32; 3],
+    /// Which CTA of the grid is in this place now.
+    pub index: Cell<[u32; 3]>,
     /// Its place in its cluster.
     pub rank: u32,
-    /// Its place among the CTAs that take turns: its rank, unless the launch is cooperative.
+    /// Its place among the CTAs of a host thread.
     pub number: u32,
     pub cluster: &'a Cluster,
     pub watch: &'a RefCell<Watch>,
@@ -102,21 +107,63 @@ pub struct Cta<'a> {
     pub issued: RefCell<[u64; 32]>,
 }
 
+impl Cta<'_> {
+    /// The CTA of this index begins.
+    pub fn begin(&self, index: [u32; 3]) {
+        self.index.set(index);
+        self.kept.take();
+        self.panels.borrow_mut().clear();
+        self.issued.take();
+    }
+}
+
 /// What the CTAs of a launch share.
 pub struct Common<'a> {
+    pub kernel: &'a Kernel,
+    pub launch: &'a Launch,
+    pub params: &'a [u8],
+    /// The same, for vector loads.
+    pub aligned_params: &'a [u128],
     pub memory: &'a Memory,
     pub options: &'a Options,
+    /// Those of the options that this launch has.
+    pub checks: Checks,
     pub start: Instant,
     pub output: Output,
-    /// CTAs, along each axis, that take turns on a host thread: a cluster, or all of a cooperative grid.
+    /// CTAs, along each axis, that come together: a cluster, or all of a cooperative grid.
     pub in_turn: [u32; 3],
     /// Address of a cooperative grid's, or 0.
     pub workspace: u64,
+    /// Groups of CTAs that have yet to come, and those that the device has room for at once.
+    pub queue: Queue,
+    pub most_groups: usize,
+    /// Groups that are there, on all host threads; host threads that get on; whether any has failed.
+    pub groups: AtomicUsize,
+    pub at_work: AtomicUsize,
+    pub failed: AtomicBool,
 }
 
 impl Common<'_> {
     pub fn is_cooperative(&self) -> bool {
         self.workspace != 0
+    }
+
+    /// CTAs that come together.
+    pub fn ctas_in_turn(&self) -> usize {
+        self.in_turn.iter().map(|&n| n as usize).product()
+    }
+
+    /// Their threads, in whole warps.
+    pub fn threads_in_turn(&self) -> usize {
+        (self.launch.threads() as usize).next_multiple_of(LANES) * self.ctas_in_turn()
+    }
+
+    /// Where the CTA of this number, cluster by cluster, is among those that come together.
+    pub fn inside(&self, number: usize) -> [u32; 3] {
+        let (cluster, ctas) = (self.launch.cluster, self.launch.ctas_per_cluster());
+        let outside = at((number / ctas) as u32, from_fn(|axis| self.in_turn[axis] / cluster[axis]));
+        let inside = at((number % ctas) as u32, cluster);
+        from_fn(|axis| outside[axis] * cluster[axis] + inside[axis])
     }
 }
 
@@ -183,50 +230,64 @@ fn run_groups(
     let launch = &Launch { cluster, ..*launch };
     let in_turn = if workspace == 0 { cluster } else { launch.grid };
     let groups = if workspace == 0 { launch.clusters() } else { 1 };
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let fault: Mutex<Option<(usize, Fault)>> = Mutex::new(None);
-    let common =
-        Common { memory, options, start: Instant::now(), output: Output::default(), in_turn, workspace };
-    let ctas_in_turn = in_turn.iter().map(|&n| n as usize).product();
     let order = options.is_unkind().then(|| Permutation::new(groups, options.seed));
-    let threads_in_turn = (launch.threads() as usize).next_multiple_of(LANES) * ctas_in_turn;
-    let mut checks = options.checks;
-    if checks.race && threads_in_turn > MOST_THREADS {
+    let aligned_params: Vec<u128> = params
+        .chunks(size_of::<u128>())
+        .map(|chunk| {
+            let mut bytes = [POISON; size_of::<u128>()];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            u128::from_ne_bytes(bytes)
+        })
+        .collect();
+    let mut common = Common {
+        kernel,
+        launch,
+        params,
+        aligned_params: &aligned_params,
+        memory,
+        options,
+        checks: options.checks,
+        start: Instant::now(),
+        output: Output::default(),
+        in_turn,
+        workspace,
+        queue: Queue::new(groups, order),
+        most_groups: occupancy::clusters(options.gpu, kernel, launch).max(1),
+        groups: AtomicUsize::new(0),
+        at_work: AtomicUsize::new(0),
+        failed: AtomicBool::new(false),
+    };
+    let threads_in_turn = common.threads_in_turn();
+    if common.checks.race && threads_in_turn > MOST_THREADS {
         say!(
             "{}: no races are looked for in a cooperative grid of {threads_in_turn} threads; \
              {MOST_THREADS} are the most",
             kernel.name
         );
-        checks.race = false;
+        common.checks.race = false;
     }
+    let fault: Mutex<Option<(usize, Fault)>> = Mutex::new(None);
     let work = || {
-        let mut worker = Worker::new(kernel, launch, params, ctas_in_turn);
-        let watch = RefCell::new(Watch::new(memory, checks, threads_in_turn));
         let counters = RefCell::new(Counters::new(kernel));
-        while !failed.load(Ordering::Relaxed) {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= groups {
-                break;
-            }
-            let number = order.as_ref().map_or(number, |order| order.at(number));
-            if let Err(error) = worker.run_group(number, kernel, launch, (&watch, &counters), &common) {
-                failed.store(true, Ordering::Relaxed);
-                let mut first = fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                if first.as_ref().is_none_or(|(lowest, _)| number < *lowest) {
-                    *first = Some((number, error));
-                }
+        if let Err((number, error)) = resident::run(&common, &counters) {
+            let mut first = lock(&fault);
+            if first.as_ref().is_none_or(|(lowest, _)| number < *lowest) {
+                *first = Some((number, error));
             }
         }
-        watch.borrow().end(memory);
-        total.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&counters.into_inner());
+        lock(&total).add(&counters.into_inner());
     };
     // One CTA after the other where races are looked for: every finding is the same in every run.
     let serial = options.checks.race.then(|| memory.shadow.serial.lock());
     let threads = if serial.is_some() { 1 } else { options.threads };
     pool::run(threads.min(groups), &work);
     common.output.flush();
-    match fault.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+    match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some((_, fault)) => Err(fault),
-        None => Ok(total.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())),
+        None => Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner)),
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,13 +1,14 @@
 //! Runs the warps of a cluster's CTAs in turn until all have exited: barriers, deadlocks, and the time
-//! when the engine's pending work lands. The clusters of a cooperative grid take turns too.
+//! when the engine's pending work lands.
 
 use std::mem::take;
 
 use super::check::{Random, order};
 use super::cluster::Cluster;
-use super::control::{ARRIVE, COUNT};
+use super::control::{ARRIVE, BUDGET, COUNT};
 use super::fault::{Fault, FaultKind, Origin};
 use super::op::{ALL, Flow, Group, LANES, Op, Warp};
+use super::standstill::Laps;
 
 /// Why a warp has stopped.
 enum Stop {
@@ -29,7 +30,14 @@ const PATIENCE: u32 = 16;
 const DEADLOCK: u32 = 10_000;
 
 /// Backward branches of a turn where a loop may wait for another CTA.
-pub const SPINS: u32 = 256;
+const SPINS: u32 = 256;
+
+/// A cluster lingers when its loops have been this long: what a round counts in which one has yielded that polls
+/// memory, and one that does not; and rounds without any, after which all is forgotten.
+const LINGERS: u32 = 4096;
+const POLLING: u32 = 64;
+const WORKING: u32 = 1;
+const FORGOTTEN: u32 = 1024;
 
 /// A CTA's barriers and its threads that have not exited.
 struct Barriers {
@@ -40,54 +48,40 @@ struct Barriers {
 }
 
 /// The warps of a cluster, and how far they are.
-pub struct Schedule<'a, 'c> {
-    warps: &'a mut [Warp<'c>],
-    cluster: &'c Cluster,
+pub struct Schedule<'a> {
+    warps: Vec<Warp<'a>>,
+    cluster: &'a Cluster,
     /// Of each CTA.
     barriers: Vec<Barriers>,
     cluster_arrived: u32,
     vain_rounds: u32,
     lost_rounds: u32,
+    /// How long its warps have been in loops, up to [`LINGERS`], and rounds since the last one.
+    loops: u32,
+    rounds_without: u32,
+    /// Of each warp, while it is asked whether they ever get out of them; and whether the round has seen work land.
+    laps: Vec<Laps>,
+    has_landed: bool,
     /// Whose turn comes when, and what shuffles it.
     turns: Vec<usize>,
     random: Option<Random>,
 }
 
-/// Runs clusters to their end, a round of each in turn. `order`: the seed of their turns, which are theirs by number
-/// otherwise.
-pub fn run_in_turn(mut clusters: Vec<Schedule>, order: Option<u64>) -> Result<(), Fault> {
-    let mut random = order.map(Random::new);
-    while !clusters.is_empty() {
-        if let Some(random) = &mut random {
-            random.shuffle(&mut clusters);
-        }
-        let mut i = 0;
-        while i < clusters.len() {
-            match clusters[i].round()? {
-                true => drop(clusters.remove(i)),
-                false => i += 1,
-            }
-        }
-    }
-    Ok(())
-}
-
-impl<'a, 'c> Schedule<'a, 'c> {
+impl<'a> Schedule<'a> {
     /// For the warps of a cluster's CTAs, `threads` each. Threads are counted at barriers, so that lanes of one warp
     /// may reach it on different paths, as on Volta and later. `order`: the seed of the warps' turns, which are
     /// theirs by number otherwise.
-    pub fn new(
-        warps: &'a mut [Warp<'c>],
-        cluster: &'c Cluster,
-        threads: u32,
-        order: Option<u64>,
-    ) -> Schedule<'a, 'c> {
+    pub fn new(warps: Vec<Warp<'a>>, cluster: &'a Cluster, threads: u32, order: Option<u64>) -> Schedule<'a> {
         let new = || Barriers { arrived: [0; 16], wanted: [0; 16], votes: [0; 16], live: threads };
         Schedule {
             barriers: (0..cluster.ctas).map(|_| new()).collect(),
             cluster_arrived: 0,
             vain_rounds: 0,
             lost_rounds: 0,
+            loops: 0,
+            rounds_without: 0,
+            laps: Vec::new(),
+            has_landed: false,
             turns: (0..warps.len()).collect(),
             random: order.map(Random::new),
             warps,
@@ -95,11 +89,37 @@ impl<'a, 'c> Schedule<'a, 'c> {
         }
     }
 
+    /// Whether its warps have been in loops for so long that they may wait for other clusters.
+    pub fn lingers(&self) -> bool {
+        self.loops >= LINGERS
+    }
+
+    /// Begins to ask anew whether its warps go round for ever, or asks no more.
+    pub fn watch_laps(&mut self, wanted: bool) {
+        self.laps.clear();
+        if wanted {
+            self.laps.resize_with(self.warps.len(), Laps::default);
+        }
+    }
+
+    /// Whether each warp has exited, waits, or has come back to a state that it was in since it was first asked.
+    pub fn is_stuck(&self) -> bool {
+        let idle = |warp: &Warp| warp.active == 0 && warp.waiting.is_empty();
+        !self.has_landed
+            && !self.laps.is_empty()
+            && self.warps.iter().zip(&self.laps).all(|(warp, laps)| idle(warp) || laps.is_closed())
+    }
+
+    /// Changes of what asynchronous work waits for.
+    pub fn changes(&self) -> u64 {
+        self.cluster.engine.borrow().changes()
+    }
+
     /// A turn of each warp, until it waits; whether all have exited.
-    fn round(&mut self) -> Result<bool, Fault> {
-        let Schedule { warps, cluster, barriers, cluster_arrived, turns, random, .. } = self;
+    pub fn round(&mut self) -> Result<bool, Fault> {
+        let Schedule { warps, cluster, barriers, cluster_arrived, turns, random, laps, .. } = self;
         let warps_per_cta = warps.len() / barriers.len();
-        let (mut ran, mut in_vain, mut loops, mut pauses) = (false, true, false, false);
+        let (mut ran, mut in_vain, mut loops, mut polls, mut pauses) = (false, true, false, false, false);
         let before = cluster.engine.borrow().changes();
         if let Some(random) = random {
             random.shuffle(turns);
@@ -127,15 +147,28 @@ impl<'a, 'c> Schedule<'a, 'c> {
                         warp.pass(!arrives, CLUSTER);
                     }
                     Stop::Exited => {}
-                    Stop::Miss => break,
+                    Stop::Miss => {
+                        warps[i].misses = true;
+                        if let Some(laps) = laps.get_mut(i) {
+                            laps.count(&warps[i]);
+                        }
+                        break;
+                    }
                     Stop::Pause => {
                         pauses = true;
                         break;
                     }
                     Stop::Yield => {
-                        loops = true;
-                        if warps[i].cta.common.is_cooperative() {
-                            warps[i].budget = SPINS;
+                        // A loop round nothing but waits in vain is one of them.
+                        let only_waits = take(&mut warps[i].misses)
+                            && !(warps[i].polls && warps[i].cta.memory.is_watched());
+                        if !only_waits {
+                            (loops, warps[i].missed) = (true, None);
+                            polls |= warps[i].polls;
+                        }
+                        warps[i].renew_budget();
+                        if let Some(laps) = laps.get_mut(i) {
+                            laps.count(&warps[i]);
                         }
                         break;
                     }
@@ -168,20 +201,81 @@ impl<'a, 'c> Schedule<'a, 'c> {
         if warps.iter().all(|warp| warp.dead == ALL) {
             return Ok(true);
         }
+        self.has_landed = false;
+        if loops {
+            self.loops = LINGERS.min(self.loops + if polls { POLLING } else { WORKING });
+            self.rounds_without = 0;
+        } else {
+            self.rounds_without += 1;
+            if self.rounds_without >= FORGOTTEN {
+                (self.loops, self.rounds_without) = (0, 0);
+            }
+        }
         if in_vain && pauses && !loops {
             return Ok(false); // a warp's turn has ended before it has shown whether it gets anywhere
         }
         let vain = in_vain && cluster.engine.borrow().changes() == before;
         self.vain_rounds = if vain { self.vain_rounds + 1 } else { 0 };
         self.lost_rounds = if vain && !loops { self.lost_rounds + 1 } else { 0 };
-        if !ran || self.vain_rounds >= PATIENCE {
-            if cluster.engine.borrow_mut().land_one(warps[0].cta)? {
-                (self.vain_rounds, self.lost_rounds) = (0, 0);
+        if !ran || self.vain_rounds >= PATIENCE || self.lingers() {
+            if self.cluster.engine.borrow_mut().land_one(self.warps[0].cta)? {
+                (self.vain_rounds, self.lost_rounds, self.has_landed) = (0, 0, true);
             } else if !ran || self.lost_rounds >= DEADLOCK {
-                return Err(deadlock(warps, cluster));
+                return Err(self.deadlock());
             }
         }
         Ok(false)
+    }
+
+    #[cold]
+    fn deadlock(&self) -> Fault {
+        let cta = self.warps[0].cta;
+        let mut message = format!("{}: deadlock in CTA {:?}", cta.kernel.name, cta.index.get());
+        if self.cluster.ctas > 1 {
+            message += &format!(" and the others of its cluster of {}", self.cluster.ctas);
+        }
+        message += ":";
+        for line in self.describe() {
+            message += &format!("\n  {line}");
+        }
+        Fault { kind: FaultKind::Deadlock, message }
+    }
+
+    /// Where each warp is.
+    #[cold]
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for warp in &self.warps {
+            let kernel = warp.cta.kernel;
+            let line_of = |pc: usize| kernel.line(kernel.ops[pc].line);
+            let name = match self.cluster.ctas {
+                1 => format!("warp {}", warp.index),
+                _ => format!("CTA {} warp {}", warp.cta.rank, warp.index),
+            };
+            for (group, id) in &warp.blocked {
+                let barrier = if *id == CLUSTER {
+                    "the cluster's barrier".to_string()
+                } else {
+                    format!("barrier {id}")
+                };
+                let (mask, line) = (group.mask, line_of(group.pc - 1));
+                lines.push(format!("{name} lanes {mask:#010x} wait at {barrier}, {line}"));
+            }
+            let lanes = warp.waiting.iter().fold(warp.active, |mask, group| mask | group.mask);
+            if let (Some(missed), true) = (warp.missed, lanes != 0) {
+                let state = self.cluster.engine.borrow().describe(missed.barrier);
+                lines.push(format!("{name} lanes {lanes:#010x} wait for {state}, {}", line_of(missed.pc)));
+            } else if let (Some((at, pc)), true) = (warp.polled, lanes != 0) {
+                let at = warp.name_of(at);
+                lines.push(format!("{name} lanes {lanes:#010x} read {at} again and again, {}", line_of(pc)));
+            } else if lanes != 0 {
+                lines.push(format!("{name} lanes {lanes:#010x} go round a loop, {}", line_of(warp.pc)));
+            }
+            if warp.dead == ALL {
+                lines.push(format!("{name} has exited"));
+            }
+        }
+        lines
     }
 }
 
@@ -222,39 +316,6 @@ impl Barriers {
         }
         any
     }
-}
-
-#[cold]
-fn deadlock(warps: &[Warp], cluster: &Cluster) -> Fault {
-    let cta = warps[0].cta;
-    let kernel = cta.kernel;
-    let mut message = format!("{}: deadlock in CTA {:?}", kernel.name, cta.index);
-    if cluster.ctas > 1 {
-        message += &format!(" and the others of its cluster of {}", cluster.ctas);
-    }
-    message += ":";
-    for warp in warps {
-        let name = match cluster.ctas {
-            1 => format!("warp {}", warp.index),
-            _ => format!("CTA {} warp {}", warp.cta.rank, warp.index),
-        };
-        for (group, id) in &warp.blocked {
-            let barrier =
-                if *id == CLUSTER { "the cluster's barrier".to_string() } else { format!("barrier {id}") };
-            let (mask, line) = (group.mask, kernel.line(kernel.ops[group.pc - 1].line));
-            message += &format!("\n  {name} lanes {mask:#010x} wait at {barrier}, {line}");
-        }
-        if let Some(missed) = warp.missed.filter(|_| warp.active != 0 || !warp.waiting.is_empty()) {
-            let lanes = warp.waiting.iter().fold(warp.active, |mask, group| mask | group.mask);
-            let (line, state) =
-                (kernel.line(kernel.ops[missed.pc].line), cluster.engine.borrow().describe(missed.barrier));
-            message += &format!("\n  {name} lanes {lanes:#010x} wait for {state}, {line}");
-        }
-        if warp.dead == ALL {
-            message += &format!("\n  {name} has exited");
-        }
-    }
-    Fault { kind: FaultKind::Deadlock, message }
 }
 
 impl Warp<'_> {
@@ -309,6 +370,14 @@ impl Warp<'_> {
         }
     }
 
+    /// Backward branches until it yields again.
+    pub fn renew_budget(&mut self) {
+        let cta = self.cta;
+        let is_short = self.polls || cta.common.is_cooperative() || cta.options.is_unkind();
+        self.budget = if is_short { SPINS } else { BUDGET };
+        self.polls = cta.kernel.polls && !cta.memory.is_watched();
+    }
+
     /// The lanes of the mask go on from a barrier, or wait for it; those that the guard left out go on.
     fn pass(&mut self, waits: bool, id: u32) {
         if waits {
@@ -336,7 +405,7 @@ impl Warp<'_> {
     /// The current instruction of a lane.
     pub fn origin(&self, lane: usize) -> Origin {
         let thread = self.index * LANES as u32 + lane as u32;
-        Origin { cta: self.cta.index, thread, line: self.cta.kernel.ops[self.pc].line }
+        Origin { cta: self.cta.index.get(), thread, line: self.cta.kernel.ops[self.pc].line }
     }
 
     /// A fault of one lane, with where it happened.

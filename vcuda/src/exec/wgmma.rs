@@ -57,7 +57,7 @@ pub struct Pending {
     /// With the number of their group.
     products: Vec<(Product, u32)>,
     groups: u32,
-    issued: u64,
+    pub(super) issued: u64,
     /// A fence has ordered the registers' last accesses before the next product.
     fenced: bool,
 }

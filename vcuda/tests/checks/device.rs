@@ -1,5 +1,6 @@
 //! Runs a kernel's body with all checks on.
 
+use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Checks, Launch, Module, Options};
 use vcuda::memory::Memory;
 use vcuda::tensor_map::TensorMap;
@@ -57,7 +58,7 @@ impl Kernel {
             block: [self.threads, 1, 1],
             dynamic_shared_bytes: 0,
         };
-        let options = Options { threads: 2, checks: Checks::ALL, seed };
+        let options = Options { threads: 2, checks: Checks::ALL, seed, gpu: &H100 };
         let done = exec::run(kernel, &launch, &params, &memory, &options);
         // SAFETY: as above; the launch is over.
         let words = unsafe { std::slice::from_raw_parts(out as *const u32, 256) }.to_vec();

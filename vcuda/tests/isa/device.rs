@@ -3,6 +3,7 @@
 use crate::files::{Case, Ran};
 use std::sync::OnceLock;
 pub use vcuda::exec::Checks;
+use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Launch, Module, Options};
 use vcuda::memory::Memory;
 use vcuda::tensor_map::{MAP_BYTES, TensorMap};
@@ -117,7 +118,7 @@ fn in_process(
         block: [shape.threads, 1, 1],
         dynamic_shared_bytes: shape.shared_bytes,
     };
-    let options = Options { threads: 2, checks: setup.checks, seed: setup.seed };
+    let options = Options { threads: 2, checks: setup.checks, seed: setup.seed, gpu: &H100 };
     let done = exec::run(kernel, &launch, &params, memory, &options);
     for (buffer, address) in buffers.iter_mut().zip(addresses) {
         // SAFETY: as above; the launch is over.

@@ -2,10 +2,13 @@
 //!
 //! Threads of a launch run one at a time, so one clock serves them all; it advances where a thread publishes what it
 //! has done. A thread has seen all of the cluster up to its last common barrier (`base`), and of each other thread what
-//! it has published to it (`seen`). Clusters run one after another when races are looked for: a stamp before the
-//! cluster's own start is another cluster's, which only [`Clocks::observe`] orders.
+//! it has published to it (`seen`). A stamp before the cluster's own start, or of a thread that is not its own, is
+//! another cluster's, which only [`Clocks::observe`] orders. Clusters that take turns have clocks of their own, and hand
+//! on what they share ([`Clocks::follow`]).
 
 use std::collections::HashMap;
+use std::mem::swap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::super::op::{LANES, lanes_of};
@@ -14,8 +17,9 @@ use super::cell::Record;
 /// What threads of a cluster have published, thread by thread: all their accesses up to a stamp.
 #[derive(Clone)]
 struct Published {
-    /// When the cluster began.
+    /// When the cluster began, and its first thread's number.
     start: u32,
+    first_thread: usize,
     seen: Vec<u32>,
 }
 
@@ -33,13 +37,17 @@ struct Fenced {
     seen: Seen,
 }
 
-/// Who has seen what of a launch.
+/// Who has seen what of a launch. The cluster's threads have numbers from `first_thread` on.
 pub struct Clocks {
     /// The time, when the launch and the cluster began, and the cluster's last common barrier.
     pub now: u32,
     launch: u32,
     start: u32,
     base: u32,
+    first_thread: usize,
+    /// Whether other clusters take turns with this one, and its last common barrier before they did.
+    has_company: bool,
+    base_alone: u32,
     seen: Vec<Seen>,
     /// Each thread's last fence of any scope, and of one wider than the cluster.
     fenced: [Vec<Option<Fenced>>; 2],
@@ -53,18 +61,18 @@ pub struct Clocks {
     foreign: Clock,
 }
 
-/// Keys below this are barriers of the cluster; the others are addresses.
-const FIRST_ADDRESS: usize = 1 << 20;
-
 impl Clocks {
     /// For a launch at time `now` with so many threads a cluster.
-    pub fn new(now: u32, threads: usize) -> Clocks {
+    pub fn new(now: u32, first_thread: usize, threads: usize) -> Clocks {
         let nothing = Rc::new(vec![0; threads]);
         Clocks {
             now,
             launch: now,
             start: now,
             base: now,
+            first_thread,
+            has_company: false,
+            base_alone: now,
             seen: vec![nothing; threads],
             fenced: [vec![None; threads], vec![None; threads]],
             has_fences: false,
@@ -75,9 +83,17 @@ impl Clocks {
         }
     }
 
-    /// A new cluster, and its shared memory: start and bytes.
-    pub fn begin(&mut self, (origin, bytes): (usize, usize)) {
-        (self.start, self.base) = (self.now, self.now);
+    /// Goes on from where another cluster's clocks are, which has had its turn.
+    pub fn follow(&mut self, other: &mut Clocks) {
+        self.now = other.now;
+        swap(&mut self.published, &mut other.published);
+        (self.has_company, other.has_company) = (true, true);
+    }
+
+    /// A new cluster with barriers of these keys, and its shared memory: start and bytes.
+    pub fn begin(&mut self, barriers: Range<usize>, (origin, bytes): (usize, usize), has_company: bool) {
+        (self.start, self.base, self.base_alone) = (self.now, self.now, self.now);
+        self.has_company = has_company;
         self.now += 1;
         self.is_partial = false;
         self.foreign = Clock::default();
@@ -87,21 +103,23 @@ impl Clocks {
             self.has_fences = false;
         }
         if !self.published.is_empty() {
-            self.published.retain(|&key, _| key.wrapping_sub(origin) >= bytes.max(1) && key >= FIRST_ADDRESS);
+            let is_own = |key: usize| key.wrapping_sub(origin) < bytes.max(1) || barriers.contains(&key);
+            self.published.retain(|&key, _| !is_own(key));
         }
     }
 
-    /// Whether an access is before this launch, or before the cluster's last common barrier.
+    /// Whether an access is known at a glance to be before this launch, or before the cluster's last common barrier.
     #[inline(always)]
     pub fn is_ordered(&self, record: Record) -> bool {
         let stamp = record.stamp();
-        stamp <= self.launch || stamp.wrapping_sub(self.start + 1) < self.base - self.start
+        stamp <= self.launch || stamp.wrapping_sub(self.start + 1) < self.base_alone - self.start
     }
 
-    /// Whether an access is an earlier cluster's of this launch.
+    /// Whether an access is another cluster's of this launch.
     #[inline(always)]
     pub fn is_foreign(&self, record: Record) -> bool {
-        record.stamp() <= self.start && record.stamp() > self.launch
+        let is_other = self.has_company && record.thread().wrapping_sub(self.first_thread) >= self.seen.len();
+        record.stamp() > self.launch && (record.stamp() <= self.start || is_other)
     }
 
     /// Whether nothing needs to be asked about an access: it is ordered, or the thread's own.
@@ -118,7 +136,7 @@ impl Clocks {
 
     /// Whether a thread's warp has observed nothing since an access.
     pub fn is_unaware(&self, thread: usize, record: Record) -> bool {
-        self.observed[thread / LANES] < record.stamp()
+        self.observed[(thread - self.first_thread) / LANES] < record.stamp()
     }
 
     /// Whether an access is ordered before what the thread does now.
@@ -126,42 +144,51 @@ impl Clocks {
         if self.is_free(record, thread) {
             return true;
         }
+        let (stamp, first) = (record.stamp(), self.first_thread);
         if !self.is_foreign(record) {
-            return self.seen[thread][record.thread()] >= record.stamp();
+            return stamp <= self.base || self.seen[thread - first][record.thread() - first] >= stamp;
         }
-        let next = self.foreign.partition_point(|published| published.start < record.stamp());
-        next > 0 && self.foreign[next - 1].seen[record.thread()] >= record.stamp()
+        // Of the clusters that had begun, the last one with this thread.
+        let next = self.foreign.partition_point(|published| published.start < stamp);
+        let own = |published: &&Rc<Published>| published.of(record.thread()).is_some();
+        self.foreign[..next].iter().rev().find(own).and_then(|all| all.of(record.thread())) >= Some(stamp)
     }
 
     /// Every thread that is left has come to one barrier: all is ordered.
     pub fn join_all(&mut self) {
         self.base = self.now;
+        if !self.has_company {
+            self.base_alone = self.base;
+        }
         self.now += 1;
     }
 
     /// The lanes of a warp publish all they have done and seen at `key`.
     pub fn publish(&mut self, key: usize, first_thread: usize, mask: u32) {
         for lane in lanes_of(mask) {
-            let thread = first_thread + lane;
+            let thread = first_thread + lane - self.first_thread;
             let seen = self.seen[thread].clone();
             self.publish_as(key, thread, &Fenced { base: self.base, own: self.now, seen });
         }
         self.now += 1;
     }
 
+    /// The same of one thread, by its place in the cluster.
     fn publish_as(&mut self, key: usize, thread: usize, known: &Fenced) {
         let clock = self.published.entry(key).or_default();
-        if clock.last().is_none_or(|last| last.start != self.start) {
+        let place = |clock: &Clock| clock.binary_search_by_key(&self.start, |published| published.start);
+        let at = place(clock).unwrap_or_else(|_| {
             // All that the cluster has seen of others goes with it.
             if !Rc::ptr_eq(clock, &self.foreign) {
                 *clock = merged(clock, &self.foreign);
             }
-            let own = Published { start: self.start, seen: vec![0; self.seen.len()] };
-            Rc::make_mut(clock).push(Rc::new(own));
-        }
-        let all = Rc::make_mut(clock);
-        let Some(own) = all.last_mut() else { return };
-        let own = Rc::make_mut(own);
+            let at = place(clock).unwrap_or_else(|at| at);
+            let seen = vec![0; self.seen.len()];
+            let own = Published { start: self.start, first_thread: self.first_thread, seen };
+            Rc::make_mut(clock).insert(at, Rc::new(own));
+            at
+        });
+        let own = Rc::make_mut(&mut Rc::make_mut(clock)[at]);
         for (published, seen) in own.seen.iter_mut().zip(known.seen.iter()) {
             *published = (*published).max(*seen).max(known.base);
         }
@@ -171,16 +198,19 @@ impl Clocks {
     /// The lanes of a warp see what has been published at `key`.
     pub fn observe(&mut self, key: usize, first_thread: usize, mask: u32) {
         let Some(clock) = self.published.get(&key).cloned() else { return };
-        let own = clock.last().filter(|last| last.start == self.start);
-        let others = clock.len() - own.is_some() as usize;
-        if others > 0 && !Rc::ptr_eq(&clock, &self.foreign) {
-            let others = if own.is_none() { clock.clone() } else { Rc::new(clock[..others].to_vec()) };
+        let own = clock.binary_search_by_key(&self.start, |published| published.start).ok();
+        if clock.len() > own.is_some() as usize && !Rc::ptr_eq(&clock, &self.foreign) {
+            let mut others = clock.clone();
+            if let Some(own) = own {
+                Rc::make_mut(&mut others).remove(own);
+            }
             self.foreign = if self.foreign.is_empty() { others } else { merged(&self.foreign, &others) };
         }
-        let Some(own) = own else { return };
+        let Some(own) = own.map(|own| &clock[own]) else { return };
         let mut last: Option<(Seen, Seen)> = None;
+        let first = first_thread - self.first_thread;
         for lane in lanes_of(mask) {
-            let seen = &mut self.seen[first_thread + lane];
+            let seen = &mut self.seen[first + lane];
             if last.as_ref().is_none_or(|(before, _)| !Rc::ptr_eq(before, seen)) {
                 let joined = seen.iter().zip(&own.seen).map(|(a, b)| *a.max(b)).collect();
                 last = Some((seen.clone(), Rc::new(joined)));
@@ -189,7 +219,7 @@ impl Clocks {
                 *seen = after.clone();
             }
         }
-        (self.observed[first_thread / LANES], self.is_partial) = (self.now, true);
+        (self.observed[first / LANES], self.is_partial) = (self.now, true);
         self.now += 1;
     }
 
@@ -206,7 +236,7 @@ impl Clocks {
     /// `fence` of a warp's lanes: what they have seen so far is what their atomics publish.
     pub fn fence(&mut self, first_thread: usize, mask: u32, is_wide: bool) {
         for lane in lanes_of(mask) {
-            let thread = first_thread + lane;
+            let thread = first_thread + lane - self.first_thread;
             let fenced = Fenced { base: self.base, own: self.now, seen: self.seen[thread].clone() };
             if is_wide {
                 self.fenced[1][thread] = Some(fenced.clone());
@@ -223,6 +253,7 @@ impl Clocks {
         if !self.has_fences {
             return;
         }
+        let thread = thread - self.first_thread;
         let fenced = &self.fenced[is_wide as usize];
         let (base, seen) = (self.base, self.seen[thread].clone());
         let known = |other: usize| if other == thread { self.now } else { base.max(seen[other]) };
@@ -243,6 +274,13 @@ impl Clocks {
             let own = published[thread];
             self.publish_as(key, thread, &Fenced { base: 0, own, seen: Rc::new(published) });
         }
+    }
+}
+
+impl Published {
+    /// Up to where a thread's accesses are published, by its number, if it is the cluster's.
+    fn of(&self, thread: usize) -> Option<u32> {
+        self.seen.get(thread.wrapping_sub(self.first_thread)).copied()
     }
 }
 

@@ -16,21 +16,25 @@ mod clock;
 mod init;
 pub mod order;
 mod place;
+mod probe;
 mod race;
 mod random;
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::access::{GENERIC, GLOBAL, LOCAL, SHARED32, SHARED64, pointers};
 use super::fault::FaultKind;
 use super::op::{ALL, Body, Flow, LANES, Op, Warp};
+use super::run::Checks;
 use crate::memory::Memory;
 use cell::Cells;
 pub use cell::MOST_THREADS;
 use clock::Clocks;
 use init::Written;
 use place::Place;
+pub use probe::Probe;
 use race::Race;
 pub use random::{Permutation, Random};
 
@@ -94,7 +98,23 @@ impl Span {
     }
 }
 
-/// What the checks know of a cluster; a host thread has one, and uses it for one cluster after another.
+/// A group of CTAs that take turns, as it begins.
+pub struct Beginning {
+    pub seed: u64,
+    /// Which of the groups it is.
+    pub place: [u32; 3],
+    /// Numbers of its CTAs.
+    pub ctas: Range<usize>,
+    /// Host addresses of its shared and local memory: start and bytes.
+    pub shared: (usize, usize),
+    pub local: (usize, usize),
+    /// Bytes of the kernel's smallest store.
+    pub granule_bytes: usize,
+    /// Other groups of the host thread are under way.
+    pub has_company: bool,
+}
+
+/// What the checks know of a group of CTAs that take turns; a host thread uses it for one group after another.
 #[derive(Default)]
 pub struct Watch {
     /// Of shared and of local memory.
@@ -104,32 +124,29 @@ pub struct Watch {
     random: Random,
     /// Accesses until another warp's turn.
     credit: u32,
+    /// Of warps that seem to go round for ever.
+    pub probe: Option<Probe>,
 }
 
 impl Watch {
-    /// Watches nothing yet.
-    pub fn new(memory: &Memory, checks: super::run::Checks, threads: usize) -> Watch {
+    /// Watches nothing yet. The group will have `threads`, with numbers from `first_thread` on.
+    pub fn new(memory: &Memory, checks: Checks, first_thread: usize, threads: usize) -> Watch {
         let mut watch = Watch::default();
         if checks.init && memory.is_watched() {
             (watch.shared, watch.local) = (Some(Written::default()), Some(Written::default()));
         }
         if checks.race && memory.is_watched() {
-            watch.race = Some(Race::new(memory, threads));
+            watch.race = Some(Race::new(memory, first_thread, threads));
         }
         watch
     }
 
-    /// A new cluster, whose shared and local memory are these ranges of host addresses.
-    pub fn begin(
-        &mut self,
-        seed: u64,
-        place: [u32; 3],
-        shared: (usize, usize),
-        local: (usize, usize),
-        granule: usize,
-    ) {
+    /// A new group.
+    pub fn begin(&mut self, group: Beginning) {
+        let Beginning { seed, place, ctas, shared, local, granule_bytes, has_company } = group;
         self.random = Random::new(seed);
         self.credit = 1 + self.random.below(MOST_CREDIT);
+        self.probe = None;
         if let Some(written) = &mut self.shared {
             written.begin(shared);
         }
@@ -137,8 +154,21 @@ impl Watch {
             written.begin(local);
         }
         if let Some(race) = &mut self.race {
-            race.begin(place, shared, granule);
+            race.begin(place, ctas, shared, granule_bytes, has_company);
         }
+    }
+
+    /// Goes on from where another group has come to, whose turn it was.
+    pub fn follow(&mut self, other: &mut Watch) {
+        if let (Some(race), Some(other)) = (&mut self.race, &mut other.race) {
+            race.follow(other);
+        }
+    }
+
+    /// No races are looked for any more; whether they were.
+    pub fn ignore_races(&mut self, memory: &Memory) -> bool {
+        self.end(memory);
+        self.race.take().is_some()
     }
 
     /// Nobody need write the first bytes of a CTA's shared memory: they are the system's.
@@ -208,14 +238,23 @@ impl<const SPACE: u8> Body for Check<SPACE> {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let watch: &RefCell<Watch> = warp.cta.watch;
-        if warp.cta.memory.is_watched() && watch.borrow_mut().pauses() {
-            return Flow::Pause;
+        let mut is_probed = false;
+        if warp.cta.memory.is_watched() {
+            let mut watch = watch.borrow_mut();
+            if watch.pauses() {
+                return Flow::Pause;
+            }
+            is_probed = watch.probe.is_some();
         }
         // SAFETY: the decoder gave the address a slot.
         let Some(at) = (unsafe { pointers::<SPACE>(warp, op, op.b.into()) }) else { return Flow::Fault };
         let at = at.map(|at| at as usize);
         let span = Span::new(at, op.b.into(), warp.mask);
         let kind = KINDS[(op.c & 0xff) as usize];
+        warp.polls |= kind.is_strong();
+        if is_probed {
+            warp.probe(&span, kind);
+        }
         let place = match SPACE {
             GLOBAL => Place::Global,
             SHARED32 | SHARED64 => Place::Shared,
@@ -321,6 +360,9 @@ impl Warp<'_> {
 
     #[inline(never)]
     fn touch_watched(&mut self, lane: usize, at: usize, bytes: usize, kind: Kind) -> Option<()> {
+        if kind.writes() {
+            self.probe_change();
+        }
         let span = Span { at: [at; LANES], bytes, mask: 1 << lane, contiguous: false, uniform: false };
         match examine(self, &span, self.place(at), kind, 0) {
             None => Some(()),

@@ -6,6 +6,8 @@
 //! scope count only for words in shared memory. The reader needs no fence: the usual counter of finished CTAs
 //! has none there.
 
+use std::ops::Range;
+
 use super::super::collective::groups;
 use super::super::fault::{Fault, FaultKind};
 use super::super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
@@ -49,6 +51,11 @@ const WARP: usize = 1;
 const BARRIERS: usize = 16;
 /// A CTA has 16 of them, and a cluster one.
 const PER_CTA: u32 = 17;
+
+/// The keys of the barriers of CTAs with these numbers.
+pub fn barriers(ctas: &Range<usize>) -> Range<usize> {
+    BARRIERS + ctas.start * PER_CTA as usize..BARRIERS + ctas.end * PER_CTA as usize
+}
 
 /// What a strong access orders.
 #[cold]

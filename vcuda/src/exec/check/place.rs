@@ -25,6 +25,12 @@ impl Warp<'_> {
         }
     }
 
+    /// A host address as the kernel knows it, with the memory that it is in.
+    #[cold]
+    pub fn name_of(&self, at: usize) -> String {
+        self.name(at, self.place(at))
+    }
+
     /// An address as the kernel knows it, with the memory that it is in.
     #[cold]
     pub(super) fn name(&self, at: usize, place: Place) -> String {

@@ -4,13 +4,14 @@
 //! Each access is held against the last write and the last read of its granules ([`super::cell`]; no store of
 //! the kernel is smaller than a granule) and takes their place; [`super::clock`] knows what is ordered.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::fault::FaultKind;
 use super::super::op::{LANES, Warp, lanes_of};
 use super::cell::{Cells, Record, SharedCells};
 use super::clock::Clocks;
-use super::{Finding, Kind, Place, Span};
+use super::{Finding, Kind, Place, Span, order};
 use crate::memory::Memory;
 
 /// Two accesses that nothing orders: whose is the present one, where, and the other.
@@ -27,30 +28,45 @@ pub struct Race {
     shared: SharedCells,
     /// log2 of a granule's bytes.
     shift: u32,
-    /// When each cluster began, and which it was.
-    clusters: Vec<(u32, [u32; 3])>,
+    /// When each group of CTAs that take turns began, the number of its first CTA, and which group it was.
+    groups: Vec<(u32, usize, [u32; 3])>,
 }
 
 /// Stamps beyond this are too near the end of their 32 bits to begin a launch with.
 const LATEST: u32 = 1 << 30;
 
 impl Race {
-    /// For launches of `threads` a cluster.
-    pub fn new(memory: &Memory, threads: usize) -> Race {
+    /// For launches of `threads` a group, with numbers from `first_thread` on.
+    pub fn new(memory: &Memory, first_thread: usize, threads: usize) -> Race {
         let mut now = memory.shadow.now.load(Relaxed).max(1);
         if let Some(cells) = memory.shadow.cells.as_ref().filter(|_| now > LATEST) {
             // Stamps would run out: begin anew.
             cells.clear(0, cells.bytes());
             now = 1;
+            memory.shadow.now.store(now, Relaxed);
         }
-        let clocks = Clocks::new(now, threads);
-        Race { clocks, shared: SharedCells::default(), shift: 0, clusters: Vec::new() }
+        let clocks = Clocks::new(now, first_thread, threads);
+        Race { clocks, shared: SharedCells::default(), shift: 0, groups: Vec::new() }
     }
 
-    /// A new cluster, its shared memory (start and bytes), and the bytes of the smallest store.
-    pub fn begin(&mut self, place: [u32; 3], shared: (usize, usize), granule: usize) {
-        self.clocks.begin(shared);
-        self.clusters.push((self.clocks.now, place));
+    /// Goes on from where another group has come to.
+    pub fn follow(&mut self, other: &mut Race) {
+        self.clocks.follow(&mut other.clocks);
+        std::mem::swap(&mut self.groups, &mut other.groups);
+    }
+
+    /// A new group at its place, its CTAs' numbers, its shared memory (start and bytes), and the bytes of the smallest
+    /// store. `has_company`: it takes turns with other groups.
+    pub fn begin(
+        &mut self,
+        place: [u32; 3],
+        ctas: Range<usize>,
+        shared: (usize, usize),
+        granule: usize,
+        has_company: bool,
+    ) {
+        self.clocks.begin(order::barriers(&ctas), shared, has_company);
+        self.groups.push((self.clocks.now, ctas.start, place));
         self.shared.begin(shared, granule);
         self.shift = granule.trailing_zeros();
     }
@@ -253,9 +269,11 @@ impl Race {
 
     /// The CTA of an access.
     fn cta(&self, record: Record, number: usize, [cx, cy, cz]: [u32; 3]) -> [u32; 3] {
-        let next = self.clusters.partition_point(|&(start, _)| start <= record.stamp());
-        let place = self.clusters.get(next.wrapping_sub(1)).map_or([0; 3], |&(_, place)| place);
-        let number = number as u32;
+        let next = self.groups.partition_point(|&(start, ..)| start <= record.stamp());
+        let ctas = (cx * cy * cz) as usize;
+        let own = self.groups[..next].iter().rev().find(|&&(_, first, _)| number.wrapping_sub(first) < ctas);
+        let (first, place) = own.map_or((number, [0; 3]), |&(_, first, place)| (first, place));
+        let number = (number - first) as u32;
         [place[0] * cx + number % cx, place[1] * cy + number / cx % cy, place[2] * cz + number / cx / cy]
     }
 }

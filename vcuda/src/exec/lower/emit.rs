@@ -31,6 +31,7 @@ impl Lower<'_> {
     /// as [`Check`] has them.
     pub fn emit_check(&mut self, kind: Kind, at: (u8, u16, i64), bytes: usize, flags: u16, elements: u16) {
         let (space, a, imm) = at;
+        self.kernel.polls |= matches!(kind, Kind::StrongRead | Kind::Atomic);
         let meets_copies = self.kernel.is_asynchronous && !matches!(space, access::GLOBAL | access::LOCAL);
         if !self.is_watched() && !meets_copies {
             return;

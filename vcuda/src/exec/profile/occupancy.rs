@@ -1,6 +1,8 @@
 //! How many CTAs a multiprocessor holds at once, and how many waves a grid takes: the rules of NVIDIA's
 //! occupancy calculator.
 
+use super::super::kernel::Kernel;
+use super::super::run::Launch;
 use super::gpu::Gpu;
 
 /// Registers are given to a warp in units of this.
@@ -72,4 +74,31 @@ impl Occupancy {
         ];
         by.into_iter().find(|&(ctas, _)| ctas == self.ctas_per_sm).map_or("", |(_, name)| name)
     }
+}
+
+/// Multiprocessors that a cluster is placed on together.
+const CLUSTER_SMS: u32 = 16;
+
+/// CTAs of a kernel on a multiprocessor at once; none where its bound on threads is passed.
+pub fn ctas_per_sm(gpu: &Gpu, kernel: &Kernel, threads: u32, dynamic_shared_bytes: usize) -> u32 {
+    if threads > kernel.max_threads_per_block {
+        return 0;
+    }
+    let shared = kernel.static_shared_bytes.saturating_add(dynamic_shared_bytes);
+    let needs = Needs {
+        threads,
+        registers: kernel.registers_estimate,
+        shared_bytes: u32::try_from(shared).unwrap_or(u32::MAX),
+    };
+    Occupancy::new(gpu, needs, 1).ctas_per_sm
+}
+
+/// Clusters of a launch on the device at once.
+pub fn clusters(gpu: &Gpu, kernel: &Kernel, launch: &Launch) -> usize {
+    let per_sm = ctas_per_sm(gpu, kernel, launch.threads(), launch.dynamic_shared_bytes as usize);
+    let clusters = match launch.ctas_per_cluster() as u32 {
+        1 => per_sm * gpu.sms,
+        ctas => per_sm * CLUSTER_SMS / ctas * (gpu.sms / CLUSTER_SMS),
+    };
+    clusters as usize
 }
