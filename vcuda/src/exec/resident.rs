@@ -118,7 +118,7 @@ struct Standstill {
 }
 
 /// For so long nobody gets on before it is a deadlock: the host may change memory too.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Warps that a deadlock names at most.
 const MOST_NAMED: usize = 64;

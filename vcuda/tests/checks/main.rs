@@ -3,5 +3,6 @@
 mod device;
 mod init;
 mod race;
+mod spin;
 mod sync;
 mod tensor;

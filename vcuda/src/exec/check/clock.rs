@@ -115,6 +115,11 @@ impl Clocks {
         stamp <= self.launch || stamp.wrapping_sub(self.start + 1) < self.base_alone - self.start
     }
 
+    /// Whether it is before this launch, or before the cluster's last common barrier.
+    pub fn is_before_barrier(&self, record: Record) -> bool {
+        self.is_ordered(record) || !self.is_foreign(record) && record.stamp() <= self.base
+    }
+
     /// Whether an access is another cluster's of this launch.
     #[inline(always)]
     pub fn is_foreign(&self, record: Record) -> bool {

@@ -219,7 +219,7 @@ impl Race {
         // Of several readers only the last is known: the others read as late, unless this warp has
         // observed something since.
         let others = read.flag()
-            && !clocks.is_ordered(read)
+            && !clocks.is_before_barrier(read)
             && !clocks.is_foreign(read)
             && read.thread() == thread
             && clocks.is_unaware(thread, read);
