@@ -230,7 +230,7 @@ impl<'a> Room<'a> {
                     fault: None,
                     products: Pending::default(),
                 };
-                warp.renew_budget();
+                warp.renew_budget(false);
                 warp
             })
             .collect()

@@ -29,12 +29,13 @@ const PATIENCE: u32 = 16;
 /// Rounds in which every warp only waited in vain, with no work to land: nobody will ever come.
 const DEADLOCK: u32 = 10_000;
 
-/// Backward branches of a turn where a loop may wait for another CTA.
+/// Backward branches of a turn where a loop may wait for another CTA, and where it most probably does.
 const SPINS: u32 = 256;
+const LINGERING_SPINS: u32 = 32;
 
 /// A cluster lingers when its loops have been this long: what a round counts in which one has yielded that polls
 /// memory, and one that does not; and rounds without any, after which all is forgotten.
-const LINGERS: u32 = 4096;
+const LINGERS: u32 = 1024;
 const POLLING: u32 = 64;
 const WORKING: u32 = 1;
 const FORGOTTEN: u32 = 1024;
@@ -117,6 +118,7 @@ impl<'a> Schedule<'a> {
 
     /// A turn of each warp, until it waits; whether all have exited.
     pub fn round(&mut self) -> Result<bool, Fault> {
+        let lingers = self.lingers();
         let Schedule { warps, cluster, barriers, cluster_arrived, turns, random, laps, .. } = self;
         let warps_per_cta = warps.len() / barriers.len();
         let (mut ran, mut in_vain, mut loops, mut polls, mut pauses) = (false, true, false, false, false);
@@ -166,7 +168,7 @@ impl<'a> Schedule<'a> {
                             (loops, warps[i].missed) = (true, None);
                             polls |= warps[i].polls;
                         }
-                        warps[i].renew_budget();
+                        warps[i].renew_budget(lingers);
                         if let Some(laps) = laps.get_mut(i) {
                             laps.count(&warps[i]);
                         }
@@ -371,10 +373,14 @@ impl Warp<'_> {
     }
 
     /// Backward branches until it yields again.
-    pub fn renew_budget(&mut self) {
+    pub fn renew_budget(&mut self, lingers: bool) {
         let cta = self.cta;
         let is_short = self.polls || cta.common.is_cooperative() || cta.options.is_unkind();
-        self.budget = if is_short { SPINS } else { BUDGET };
+        self.budget = match is_short {
+            true if lingers => LINGERING_SPINS,
+            true => SPINS,
+            false => BUDGET,
+        };
         self.polls = cta.kernel.polls && !cta.memory.is_watched();
     }
 

@@ -1,4 +1,4 @@
-//! Cooperative launches: CTAs that wait for each other.
+//! CTAs that wait for each other, in cooperative launches and in ordinary ones.
 
 use cudarc::driver::sys::{self, CUresult};
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
@@ -190,4 +190,41 @@ fn a_plain_launch_has_no_grid_to_wait_for() {
         return;
     };
     assert!(String::from_utf8_lossy(&child.stderr).contains("rotate: trap"));
+}
+
+/// Without checks, and on several host threads.
+#[test]
+fn a_plain_launch_may_have_a_barrier_of_its_own() {
+    let context = context();
+    let (module, stream) = (meet(), context.new_stream().unwrap());
+    for n in [2, 37, 500] {
+        let (words, mut address) = words(&stream, n);
+        let params: &mut [&mut dyn Param] = &mut [&mut address, &mut n.clone()];
+        crate::client::launch(module.function("meet"), n, 64, stream.cu_stream(), params).unwrap();
+        assert!(met(&stream, &words, n), "{n}");
+    }
+}
+
+#[test]
+fn a_plain_launch_that_does_not_fit_cannot_wait_for_all() {
+    let name = "cooperative::a_plain_launch_that_does_not_fit_cannot_wait_for_all";
+    let settings = [("VCUDA_CHECK", "init"), ("VCUDA_THREADS", "2")];
+    let Some(child) = in_child(name, &settings) else {
+        let context = context();
+        let (module, stream) = (meet(), context.new_stream().unwrap());
+        // Two CTAs of 1024 threads are the most on each of 132 multiprocessors.
+        for (n, done) in [(264, Ok(())), (265, Err(CUresult::CUDA_ERROR_LAUNCH_TIMEOUT))] {
+            let (_words, mut address) = words(&stream, n);
+            let params: &mut [&mut dyn Param] = &mut [&mut address, &mut n.clone()];
+            let found = crate::client::launch(module.function("meet"), n, 1024, stream.cu_stream(), params);
+            assert_eq!(found, done, "{n}");
+        }
+        return;
+    };
+    let text = String::from_utf8_lossy(&child.stderr);
+    for words in
+        ["meet: deadlock", "lanes 0x00000001 read global", "1 CTAs have not begun: there is room for 264"]
+    {
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
 }
