@@ -6,6 +6,7 @@ mod gemm;
 
 use half::f16;
 use memo::gpu::{Nvrtc, Target};
+use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Checks, Launch, Module, Options};
 use vcuda::memory::Memory;
 
@@ -54,7 +55,7 @@ impl Device {
         for (arg, param) in args.iter().zip(&kernel.params) {
             params[param.offset..][..param.size].copy_from_slice(arg);
         }
-        let options = Options { threads: 2, checks: Checks::ALL, seed };
+        let options = Options { threads: 2, checks: Checks::ALL, seed, gpu: &H100 };
         exec::run(kernel, &launch, &params, &self.memory, &options).unwrap_or_else(|fault| panic!("{fault}"));
     }
 }

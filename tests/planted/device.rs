@@ -1,6 +1,7 @@
 //! Launches, with all checks on, of kernels that are compiled from source.
 
 use memo::gpu::{Nvrtc, Target};
+use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Checks, Fault, Launch, Module, Options};
 use vcuda::memory::Memory;
 
@@ -85,7 +86,13 @@ impl Device {
         let mut done = Ok(());
         for (i, step) in run.steps.iter().enumerate() {
             done = done.and_then(|()| {
-                self.launch(module, step, Options { threads: 2, checks, seed }, &mut buffers, i == 0)
+                self.launch(
+                    module,
+                    step,
+                    Options { threads: 2, checks, seed, gpu: &H100 },
+                    &mut buffers,
+                    i == 0,
+                )
             });
         }
         let (address, len) = buffers[run.out];
