@@ -42,6 +42,7 @@ impl Body for AsyncCopy {
         }
         let reads = (0..LANES).fold(0, |mask, lane| mask | u32::from(taken[lane] > 0) << lane);
         warp.count_copies(&to, &from, op.imm as u64, reads);
+        let mut copies = [(std::ptr::null_mut(), std::ptr::null(), 0); LANES];
         for lane in lanes_of(warp.mask) {
             let taken = taken[lane] as usize;
             if taken > bytes {
@@ -58,15 +59,19 @@ impl Body for AsyncCopy {
                 };
                 at = from.cast_const();
             }
-            if warp.touch(lane, at, taken, Kind::Read).is_none()
-                || warp.touch(lane, to, bytes, Kind::Write).is_none()
-            {
+            if warp.touch(lane, at, taken, Kind::Read).is_none() {
+                return Flow::Fault;
+            }
+            // Lanes that copy the same to the same place do no harm.
+            let is_first = !copies.contains(&(to, at, taken));
+            copies[lane] = (to, at, taken);
+            if is_first && warp.touch(lane, to, bytes, Kind::Write).is_none() {
                 return Flow::Fault;
             }
             let (offset, origin) = (warp.cta.cluster.offset(to), warp.origin(lane));
             let copy = Copy { to, offset, from: at, taken, bytes, lane: lane as u32, origin };
             if warp.cta.options.checks.asynchrony {
-                if warp.free(lane, to, bytes).is_none() {
+                if is_first && warp.free(lane, to, bytes).is_none() {
                     return Flow::Fault;
                 }
                 // SAFETY: the pointer is checked for as many bytes.

@@ -139,7 +139,8 @@ impl Body for Mbarrier {
         for lane in lanes_of(warp.mask) {
             let Some(barrier) = warp.barrier(lane, at[lane]) else { return Flow::Fault };
             let (count, bytes) = (count[lane], i64::from(bytes[lane]));
-            let access = if matches!(op.imm & KIND, INIT | INVALIDATE) { Kind::Write } else { Kind::Atomic };
+            // Who arrives at a barrier that is no more is told so; the words are anybody's afterwards.
+            let access = if op.imm & KIND == INIT { Kind::Write } else { Kind::Atomic };
             if warp.touch(lane, barrier.host, size_of::<u64>(), access).is_none() {
                 return Flow::Fault;
             }

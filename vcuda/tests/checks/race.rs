@@ -208,3 +208,27 @@ fn an_mbarrier_orders_arrivals_before_waits() {
     let text = format!("st.shared.u32 [a], 1; {text}");
     Kernel { body: Box::leak(text.into_boxed_str()), ..ONE }.is_caught(&["a race", "line 17", "line 18"]);
 }
+
+/// As the copies of cooperative groups by tiles do, whose last lanes copy one element together.
+#[test]
+fn lanes_that_copy_the_same_to_the_same_place() {
+    let body = "ld.param.u64 inp, [inp_address]; and.b32 c, t, 15; mul.wide.u32 at, c, 4; add.u64 at, inp, at;
+        mov.u32 b, tile; mad.lo.u32 a, c, 4, b; OTHER
+        cp.async.ca.shared.global [a], [at], 4; cp.async.wait_all; bar.warp.sync -1; ld.shared.u32 c, [a]; st.global.u32 [to], c;";
+    let warp = Kernel { blocks: 1, threads: 32, ..ONE };
+    Kernel { body: Box::leak(body.replace("OTHER", "").into_boxed_str()), ..warp }.is_fine(|i| 1000 + i % 16);
+    let text = body.replace("OTHER", "and.b32 c, t, 16; cvt.u64.u32 out, c; add.u64 at, at, out;");
+    Kernel { body: Box::leak(text.into_boxed_str()), ..warp }.is_caught(&["a race", "at shared 0x"]);
+}
+
+/// As pipelines of the standard library do when the last thread leaves.
+#[test]
+fn a_barrier_that_others_have_arrived_at_is_invalidated() {
+    let body = "mov.u32 b, bar; setp.eq.u32 p, t, 0; @p mbarrier.init.shared.b64 [b], 32; bar.warp.sync -1;
+        setp.ne.u32 q, t, 1; @q mbarrier.arrive.shared.b64 at, [b]; match.any.sync.b32 c, b, -1;
+        @p mbarrier.inval.shared.b64 [b]; LATE st.global.u32 [to], t;";
+    let warp = Kernel { blocks: 1, threads: 32, ..ONE };
+    Kernel { body: Box::leak(body.replace("LATE", "").into_boxed_str()), ..warp }.is_fine(|i| i);
+    let text = body.replace("LATE", "@!q mbarrier.arrive.shared.b64 at, [b];");
+    Kernel { body: Box::leak(text.into_boxed_str()), ..warp }.is_caught(&["no mbarrier", "line 16"]);
+}

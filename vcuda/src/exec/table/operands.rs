@@ -7,6 +7,15 @@ use super::Entry;
 impl Entry<'_> {
     /// Refuses operands that are missing, or that nothing would read.
     pub(super) fn check_count(&self) -> Result<(), String> {
+        // These have operands of their own.
+        if matches!(self.parts[0], "mma" | "wgmma") {
+            let bytes = ["e4m3", "e5m2", "e3m2", "e2m3", "e2m1", "s8", "u8"].iter().any(|ty| self.has(ty));
+            if self.has("sp") || self.parts.iter().any(|part| part.starts_with("sp::")) {
+                return Err("products of sparse matrices are not supported".to_string());
+            } else if self.parts[0] == "wgmma" && (bytes || self.has("b1")) {
+                return Err("products of 16- and 32-bit floats only are supported".to_string());
+            }
+        }
         let (found, expected) = (self.operands.len(), self.operand_count());
         if expected.contains(&found) {
             return Ok(());
