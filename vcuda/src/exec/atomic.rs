@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 
 use super::access::add32;
-use super::half::{Bf16, F16, Format, add, largest, least};
+use super::arithmetic::half::{Bf16, F16, Format, add, largest, least};
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 
 /// What happens to an element, and what an element is.

@@ -6,9 +6,9 @@ use super::fault::LoadError;
 use super::functions::Functions;
 use super::inline::{Flat, inline};
 use super::kernel::Kernel;
+use super::launch::run::Checks;
 use super::lower::{Location, lower};
 use super::op::Host;
-use super::run::Checks;
 use crate::memory::Memory;
 use crate::ptx::ast::{self, Operand, Space, Variable};
 

@@ -6,8 +6,8 @@
 
 use super::call::Saved;
 use super::fault::FaultKind;
-use super::run::Cta;
-use super::wgmma::Pending;
+use super::launch::run::Cta;
+use super::matrix::wgmma::Pending;
 
 /// Lanes of a warp.
 pub const LANES: usize = 32;
@@ -216,7 +216,7 @@ pub fn bits(values: [f32; LANES]) -> [u32; LANES] {
     out
 }
 
-/// What an operation does, compiled once for each kind of host by [`versions`].
+/// What an operation does, compiled once for each kind of host by `versions`.
 pub trait Body {
     /// # Safety
     /// As [`OpFn`].

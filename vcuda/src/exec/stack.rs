@@ -2,9 +2,9 @@
 //! thread's stack while it runs, from the end of local memory down; calls take theirs from below, and give back what
 //! the callee took.
 
-use super::convert::WidenU32;
+use super::arithmetic::convert::WidenU32;
+use super::arithmetic::integer::{Copy32, Unpack64};
 use super::fault::FaultKind;
-use super::integer::{Copy32, Unpack64};
 use super::kernel::Special;
 use super::lower::Lower;
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};

@@ -11,8 +11,8 @@ use std::mem::swap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::super::op::{LANES, lanes_of};
 use super::cell::Record;
+use crate::exec::op::{LANES, lanes_of};
 
 /// What threads of a cluster have published, thread by thread: all their accesses up to a stamp.
 #[derive(Clone)]

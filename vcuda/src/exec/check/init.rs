@@ -1,9 +1,9 @@
 //! Which bytes have been written: a byte beside each byte of device, shared and local memory. Only what a
 //! kernel reads is asked for; copies from device to device carry it along.
 
-use super::super::fault::FaultKind;
-use super::super::op::{LANES, Warp, lanes_of};
 use super::{Finding, Place, Span};
+use crate::exec::fault::FaultKind;
+use crate::exec::op::{LANES, Warp, lanes_of};
 use crate::memory::Memory;
 
 /// A map of the memory that begins at host address `origin`.

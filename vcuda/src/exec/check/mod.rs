@@ -1,7 +1,7 @@
 //! `VCUDA_CHECK`: what a kernel may not do and yet gets away with.
 //!
 //! Before each load, store and atomic of a module that is loaded into watched memory stands a [`Check`] of
-//! the same address. It asks the [`proxy`](super::proxy) whether a copy under way minds, [`init`] whether somebody
+//! the same address. It asks the [`proxy`](super::asynchronous::proxy) whether a copy under way minds, [`init`] whether somebody
 //! wrote what is read, and [`race`] whether anything orders the access with those of other threads; now and then it
 //! lets another warp go first. What threads do to be ordered (barriers, fences, atomics) is told to [`race`] too, by
 //! [`order`].
@@ -26,8 +26,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::access::{GENERIC, GLOBAL, LOCAL, SHARED32, SHARED64, pointers};
 use super::fault::FaultKind;
+use super::launch::run::Checks;
 use super::op::{ALL, Body, Flow, LANES, Op, Warp};
-use super::run::Checks;
 use crate::memory::Memory;
 use cell::Cells;
 pub use cell::MOST_THREADS;

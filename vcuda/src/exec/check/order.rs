@@ -8,11 +8,11 @@
 
 use std::ops::Range;
 
-use super::super::collective::groups;
-use super::super::fault::{Fault, FaultKind};
-use super::super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 use super::clock::Clocks;
 use super::{Kind, Span};
+use crate::exec::collective::groups;
+use crate::exec::fault::{Fault, FaultKind};
+use crate::exec::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 
 /// `bar.warp.sync` of the lanes in register `a`: orders them.
 pub struct WarpSync;

@@ -1,6 +1,6 @@
 //! Which memory an address is in.
 
-use super::super::op::{LANES, Warp};
+use crate::exec::op::{LANES, Warp};
 
 /// Where a pointer leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Whether warps that go round in loops change any memory: if they do not, and come back to the state that they were
-//! in, they go round for ever ([`super::super::standstill`]).
+//! in, they go round for ever ([`crate::exec::launch::standstill`]).
 
-use super::super::op::{Warp, lanes_of};
 use super::{Kind, Span};
+use crate::exec::op::{Warp, lanes_of};
 
 /// The bytes of a vector of the most elements.
 const MOST_BYTES: usize = 32;

@@ -7,11 +7,11 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::super::fault::FaultKind;
-use super::super::op::{LANES, Warp, lanes_of};
 use super::cell::{Cells, Record, SharedCells};
 use super::clock::Clocks;
 use super::{Finding, Kind, Place, Span, order};
+use crate::exec::fault::FaultKind;
+use crate::exec::op::{LANES, Warp, lanes_of};
 use crate::memory::Memory;
 
 /// Two accesses that nothing orders: whose is the present one, where, and the other.

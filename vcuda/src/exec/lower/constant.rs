@@ -1,10 +1,10 @@
 //! Slots that hold the same in every operation, and are filled before a warp's first: constants, bytes of kernel
 //! parameters, special registers (PTX ISA 10).
 
-use super::super::kernel::{Constant, ParamSlot, Special};
-use super::super::op::NO_PRED;
-use super::super::profile::occupancy::RESERVED_SHARED_BYTES;
 use super::Lower;
+use crate::exec::kernel::{Constant, ParamSlot, Special};
+use crate::exec::op::NO_PRED;
+use crate::exec::profile::occupancy::RESERVED_SHARED_BYTES;
 
 impl Lower<'_> {
     fn new_slot(&mut self, wide: bool) -> u16 {

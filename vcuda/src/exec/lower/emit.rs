@@ -3,15 +3,15 @@
 
 use std::collections::HashSet;
 
-use super::super::access;
-use super::super::allocate::Allocation;
-use super::super::check::{Check, Kind};
-use super::super::control::Branch;
-use super::super::float::{Fma32, FmaRun, SLOT_BYTES};
-use super::super::inline::Flat;
-use super::super::op::{Body, Op};
-use super::super::wgmma::SumsAtRest;
 use super::Lower;
+use crate::exec::access;
+use crate::exec::allocate::Allocation;
+use crate::exec::arithmetic::float::{Fma32, FmaRun, SLOT_BYTES};
+use crate::exec::check::{Check, Kind};
+use crate::exec::control::Branch;
+use crate::exec::inline::Flat;
+use crate::exec::matrix::wgmma::SumsAtRest;
+use crate::exec::op::{Body, Op};
 use crate::ptx::ast::{Instruction, Operand};
 
 impl Lower<'_> {
@@ -78,7 +78,7 @@ impl Lower<'_> {
         (self.kernel.targets.len() - targets.len()) as i64
     }
 
-    /// A list of slots for an operation that has more than five; its place in [`Kernel::lists`].
+    /// A list of slots for an operation that has more than five; its place in the kernel's lists.
     pub fn list(&mut self, slots: &[u16]) -> usize {
         self.kernel.lists.extend_from_slice(slots);
         self.kernel.lists.len() - slots.len()

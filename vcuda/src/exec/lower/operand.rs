@@ -1,10 +1,10 @@
 //! Operands to slots: those of registers come from the allocation, what is constant has its own from [`super::constant`].
 
-use super::super::allocate::Place;
-use super::super::convert::WidenU32;
-use super::super::integer::w32;
-use super::super::kernel::Special;
 use super::{Location, Lower};
+use crate::exec::allocate::Place;
+use crate::exec::arithmetic::convert::WidenU32;
+use crate::exec::arithmetic::integer::w32;
+use crate::exec::kernel::Special;
 use crate::ptx::ast::{Operand, Type};
 
 impl Lower<'_> {

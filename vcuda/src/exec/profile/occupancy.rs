@@ -1,9 +1,9 @@
 //! How many CTAs a multiprocessor holds at once, and how many waves a grid takes: the rules of NVIDIA's
 //! occupancy calculator.
 
-use super::super::kernel::Kernel;
-use super::super::run::Launch;
 use super::gpu::Gpu;
+use crate::exec::kernel::Kernel;
+use crate::exec::launch::run::Launch;
 
 /// Registers are given to a warp in units of this.
 const REGISTER_UNIT: u32 = 256;

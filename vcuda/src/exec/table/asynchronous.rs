@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::exec::access::PARAM_WINDOW;
-use crate::exec::async_copy::{self, ArriveAfterCopies, AsyncCopy, CommitGroup, WaitCopies};
-use crate::exec::bulk::{self, BulkLoad, BulkStore, BulkWait, Kind, NO_MASK, Reduce, StoreAsync};
-use crate::exec::mbarrier::{self, Mbarrier, PendingCount, Wait};
-use crate::exec::tensor_copy::{self, TensorLoad, TensorStore};
-use crate::exec::tensor_replace::{FIELDS, TensormapCopy, TensormapReplace};
+use crate::exec::asynchronous::async_copy::{self, ArriveAfterCopies, AsyncCopy, CommitGroup, WaitCopies};
+use crate::exec::asynchronous::bulk::{
+    self, BulkLoad, BulkStore, BulkWait, Kind, NO_MASK, Reduce, StoreAsync,
+};
+use crate::exec::asynchronous::mbarrier::{self, Mbarrier, PendingCount, Wait};
+use crate::exec::asynchronous::tensor_copy::{self, TensorLoad, TensorStore};
+use crate::exec::asynchronous::tensor_replace::{FIELDS, TensormapCopy, TensormapReplace};
 
 const REDUCES: [(&str, Reduce); 8] = [
     ("add", Reduce::Add),

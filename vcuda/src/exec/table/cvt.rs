@@ -1,8 +1,8 @@
 //! `cvt`: which forms have an operation of their own.
 
 use super::*;
-use crate::exec::convert::Conversion;
-use crate::exec::half::{self, Bf16, F16};
+use crate::exec::arithmetic::convert::Conversion;
+use crate::exec::arithmetic::half::{self, Bf16, F16};
 
 impl Entry<'_> {
     pub(super) fn cvt(&self, to: &mut Lower) -> Decoded {

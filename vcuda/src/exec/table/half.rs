@@ -1,7 +1,7 @@
 //! float16 and bfloat16, alone and in pairs, and pairs of 16-bit integers.
 
 use super::*;
-use crate::exec::half::{self, Bf16, F16};
+use crate::exec::arithmetic::half::{self, Bf16, F16};
 
 /// Emits `half::$name` of the format that `$ty` has.
 macro_rules! by_format {

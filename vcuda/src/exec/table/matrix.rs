@@ -1,9 +1,9 @@
 //! Matrix instructions: `ldmatrix`, `stmatrix`, `movmatrix`, `mma.sync`, `wgmma`.
 
 use super::*;
-use crate::exec::ldmatrix::{LoadMatrix, MoveMatrix, StoreMatrix};
-use crate::exec::mma::{Bf16Mma, Bytes, Double, F16Mma, MmaSummed, Tf32Mma};
-use crate::exec::wgmma::{self, Wgmma, WgmmaCommit, WgmmaFence, WgmmaWait};
+use crate::exec::matrix::ldmatrix::{LoadMatrix, MoveMatrix, StoreMatrix};
+use crate::exec::matrix::mma::{Bf16Mma, Bytes, Double, F16Mma, MmaSummed, Tf32Mma};
+use crate::exec::matrix::wgmma::{self, Wgmma, WgmmaCommit, WgmmaFence, WgmmaWait};
 
 /// Emits `MmaSummed` of bytes whose signs are known only now.
 macro_rules! integer_mma {

@@ -3,21 +3,21 @@
 
 use super::access::{Atomic, Atomic32, Atomic64, GENERIC, GLOBAL, LOCAL, Load, SHARED32, SHARED64, Store};
 use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
+use super::arithmetic::convert::{self, Convert, Rounding};
+use super::arithmetic::directed::Directed64;
+use super::arithmetic::float::{self, *};
+use super::arithmetic::integer::*;
+use super::asynchronous::proxy::ProxyFence;
 use super::atomic::{Atomic128, AtomicVector, Element, Update};
 use super::call::Return;
 use super::check::order::{Fence, WarpSync};
-use super::cluster::{ClusterBarrier, Mapa32, Mapa64, Rank32, Rank64};
 use super::collective::*;
 use super::control::*;
-use super::convert::{self, Convert, Rounding};
-use super::directed::Directed64;
-use super::float::{self, *};
 use super::heap::{Free, Malloc};
-use super::integer::*;
+use super::launch::cluster::{ClusterBarrier, Mapa32, Mapa64, Rank32, Rank64};
 use super::lower::{Location, Lower};
 use super::op::NO_PRED;
 use super::print::{AssertFail, Print};
-use super::proxy::ProxyFence;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
 pub(super) type Decoded = Result<(), String>;

@@ -1,7 +1,7 @@
 //! `wmma.load`, `wmma.mma` and `wmma.store`.
 
 use super::*;
-use crate::exec::wmma::{BY_COLUMN, Element, Fragment, Role, WmmaMove, WmmaProduct};
+use crate::exec::matrix::wmma::{BY_COLUMN, Element, Fragment, Role, WmmaMove, WmmaProduct};
 
 impl Entry<'_> {
     pub(super) fn wmma(&self, to: &mut Lower) -> Decoded {

@@ -1,4 +1,4 @@
-//! Two things about shared memory, where [`Checks::asynchrony`](super::run::Checks) asks for them.
+//! Two things about shared memory, where [`Checks::asynchrony`](crate::exec::launch::run::Checks) asks for them.
 //!
 //! What ordinary stores have left there that bulk copies may not see yet: they read through the async
 //! proxy, and only a `fence.proxy.async` orders the two (PTX ISA 8.6). A fence covers the stores of its
@@ -9,9 +9,9 @@
 
 use std::ops::Range;
 
-use super::check::{Finding, Kind, Span};
-use super::fault::FaultKind;
-use super::op::{Body, Flow, Op, Warp, lanes_of};
+use crate::exec::check::{Finding, Kind, Span};
+use crate::exec::fault::FaultKind;
+use crate::exec::op::{Body, Flow, Op, Warp, lanes_of};
 
 /// What a bulk copy reads is made of these, and what copies write of words.
 const GRANULE_BYTES: usize = 16;

@@ -1,7 +1,7 @@
 //! Floating point arithmetic, PTX ISA 9.7.3. A NaN result is the canonical one, as on hardware, so
 //! bits never depend on the order in which a host takes its operands.
 
-use super::op::{ALL, Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{ALL, Body, Flow, LANES, Op, Warp};
 use crate::{compare, lane};
 
 /// `0x7fffffff`, the hardware's NaN.

@@ -9,8 +9,8 @@
 
 use std::marker::PhantomData;
 
-use super::half::{F16, Format};
-use super::op::LANES;
+use crate::exec::arithmetic::half::{F16, Format};
+use crate::exec::op::LANES;
 
 /// A register's lanes.
 pub type Fragment = [u32; LANES];

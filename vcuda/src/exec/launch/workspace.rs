@@ -9,7 +9,7 @@ type Words = [u32; 2];
 /// One grid's, for one launch.
 pub struct Workspace<'a> {
     memory: &'a Memory,
-    pub(super) address: u64,
+    pub(in crate::exec) address: u64,
 }
 
 impl Workspace<'_> {

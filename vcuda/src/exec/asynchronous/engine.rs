@@ -1,7 +1,7 @@
 //! What a cluster has under way besides its warps: the mbarriers it has initialised, and asynchronous
 //! copies.
 //!
-//! Work is done when it is issued, unless [`Checks::asynchrony`](super::run::Checks) asks for the
+//! Work is done when it is issued, unless [`Checks::asynchrony`](crate::exec::launch::run::Checks) asks for the
 //! adversary: then it lands at the latest moment that the ISA allows, so that whoever does not wait for it
 //! reads what was there before, which is poison. A thread's `cp.async` land when the thread waits for
 //! their group; work that an mbarrier announces lands when no warp gets any further without it, one piece
@@ -9,11 +9,11 @@
 
 use std::mem::take;
 
-use super::fault::{Fault, FaultKind, Origin};
 use super::mbarrier::State;
-use super::op::Barrier;
 use super::proxy::Proxy;
-use super::run::Cta;
+use crate::exec::fault::{Fault, FaultKind, Origin};
+use crate::exec::launch::run::Cta;
+use crate::exec::op::Barrier;
 use crate::memory::Memory;
 
 /// Moves the bytes, given where they come from.

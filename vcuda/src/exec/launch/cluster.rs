@@ -5,13 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::access::SHARED_WINDOW;
-use super::control::ARRIVE;
-use super::engine::Engine;
-use super::fault::FaultKind;
-use super::kernel::Kernel;
-use super::op::{Body, Flow, LANES, Op, Warp};
 use super::run::{Cta, Launch};
+use crate::exec::access::SHARED_WINDOW;
+use crate::exec::asynchronous::engine::Engine;
+use crate::exec::control::ARRIVE;
+use crate::exec::fault::FaultKind;
+use crate::exec::kernel::Kernel;
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
 
 /// CTAs of a cluster at most, of which more than 8 are not portable.
 pub const MAX_CTAS: u32 = 16;

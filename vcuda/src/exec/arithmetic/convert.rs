@@ -2,7 +2,7 @@
 
 use super::float::{NAN32, NAN64};
 use super::half::{Bf16, F16, Format};
-use super::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
 use crate::lane;
 
 lane!(WidenU32, (a: u32) -> u64 { a as u64 });

@@ -9,11 +9,11 @@
 //! float16 has eight registers for A and B in every shape: where fewer would do, the rest repeats them. Sums are
 //! float32 fused multiply-adds in the order of k.
 
-use super::access::GENERIC;
-use super::check::Kind;
-use super::half::{Bf16, F16, Format};
-use super::op::{Body, Flow, LANES, Op, Warp};
-use super::profile::Action;
+use crate::exec::access::GENERIC;
+use crate::exec::arithmetic::half::{Bf16, F16, Format};
+use crate::exec::check::Kind;
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::profile::Action;
 
 /// What an element is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Tensor maps changed on the device, PTX ISA 9.7.9.28: `tensormap.replace` and `tensormap.cp_fenceproxy`.
 
-use super::access::{GENERIC, GLOBAL};
-use super::fault::FaultKind;
-use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use crate::exec::access::{GENERIC, GLOBAL};
+use crate::exec::fault::FaultKind;
+use crate::exec::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 use crate::tensor_map::{DataType, MAP_ALIGN, MAP_BYTES, TensorMap};
 
 /// A map's fields, as `tensormap.replace` names them; `Op::imm`.

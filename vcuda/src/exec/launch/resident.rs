@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::check::{MOST_THREADS, Permutation, Random};
-use super::fault::{Fault, FaultKind};
-use super::profile::Counters;
 use super::room::{Room, Site};
 use super::run::Common;
+use crate::exec::check::{MOST_THREADS, Permutation, Random};
+use crate::exec::fault::{Fault, FaultKind};
+use crate::exec::profile::Counters;
 
 /// The groups of a launch, each of which is taken once.
 pub struct Queue {

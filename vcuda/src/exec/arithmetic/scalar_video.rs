@@ -1,16 +1,16 @@
 //! Scalar video instructions, PTX ISA 9.7.20.1: arithmetic on bytes, halves and whole words of any signs, the result
 //! clamped, combined with a third operand, or put in a part of it.
 
-use super::lower::Lower;
-use super::op::{Body, Flow, LANES, Op, Warp};
-use super::table::{Decoded, Entry};
+use crate::exec::lower::Lower;
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::table::{Decoded, Entry};
 use crate::ptx::ast::{Operand, Part};
 
 const NAMES: [&str; 9] = ["vadd", "vsub", "vabsdiff", "vmin", "vmax", "vshl", "vshr", "vset", "vmad"];
 const COMPARISONS: [&str; 6] = ["eq", "ne", "lt", "le", "gt", "ge"];
 const SECONDS: [&str; 4] = ["", "add", "min", "max"];
 
-/// One instruction, as numbers of [`Kernel::lists`](super::kernel::Kernel).
+/// One instruction, as numbers of [`Kernel::lists`](crate::exec::kernel::Kernel).
 #[derive(Clone, Copy)]
 struct Form {
     /// Places in [`NAMES`], [`COMPARISONS`] and [`SECONDS`].
@@ -151,7 +151,7 @@ fn split(operand: &Operand) -> (Operand, Part) {
 }
 
 impl Entry<'_> {
-    pub(super) fn scalar_video(&self, to: &mut Lower) -> Decoded {
+    pub(in crate::exec) fn scalar_video(&self, to: &mut Lower) -> Decoded {
         let operation = NAMES.iter().position(|name| *name == self.parts[0]).ok_or_else(String::new)?;
         let is_set = self.parts[0] == "vset";
         let is_product = self.parts[0] == "vmad";

@@ -1,7 +1,7 @@
 //! Integer arithmetic, PTX ISA 9.7.1, and logic and shifts, 9.7.8. 16-bit values live in 32-bit lanes,
 //! zero-extended.
 
-use super::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
 use crate::{compare, lane};
 
 /// One type's operations: `$s` and `$u` are its signed and unsigned Rust types, `$lane` its register.

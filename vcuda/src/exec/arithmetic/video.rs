@@ -1,8 +1,8 @@
 //! Numbers side by side in a word: SIMD video instructions (PTX ISA 9.7.20) and `dp2a` (9.7.1.24).
 
-use super::lower::Lower;
-use super::op::{Body, Flow, LANES, Op, Warp};
-use super::table::{Decoded, Entry};
+use crate::exec::lower::Lower;
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::table::{Decoded, Entry};
 
 /// What a video instruction does with the numbers at one place in `a` and `b`.
 const NAMES: [&str; 6] = ["vadd", "vsub", "vavrg", "vabsdiff", "vmin", "vmax"];
@@ -92,7 +92,7 @@ impl Body for Dp2a {
 }
 
 impl Entry<'_> {
-    pub(super) fn video(&self, to: &mut Lower, count: i64) -> Decoded {
+    pub(in crate::exec) fn video(&self, to: &mut Lower, count: i64) -> Decoded {
         let name = self.parts[0].trim_end_matches(['2', '4']);
         let operation = NAMES.iter().position(|known| *known == name).ok_or_else(String::new)? as i64;
         let signed = |i: usize, flag: i64| if self.parts.get(i) == Some(&"s32") { flag } else { 0 };
@@ -110,7 +110,7 @@ impl Entry<'_> {
         Ok(())
     }
 
-    pub(super) fn dp2a(&self, to: &mut Lower) -> Decoded {
+    pub(in crate::exec) fn dp2a(&self, to: &mut Lower) -> Decoded {
         let signed = |i: usize, flag: i64| if self.parts.get(i) == Some(&"s32") { flag } else { 0 };
         let slots = self.slots(to, false)?;
         to.emit::<Dp2a>(slots, self.has("hi") as i64 | signed(2, A_SIGNED) | signed(3, B_SIGNED));

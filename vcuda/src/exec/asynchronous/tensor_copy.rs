@@ -4,15 +4,15 @@
 //! bits 4 to 6 of a byte's shared address are XORed with bits 7 to 9, with 64 bytes bits 4 and 5 with 7 and
 //! 8, with 32 bytes bit 4 with bit 7.
 
-use super::access::GENERIC;
 use super::bulk::{Kind, Reduce, apply, decode};
-use super::check;
 use super::engine::Source;
-use super::fault::FaultKind;
-use super::half::OOB_NAN;
-use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
-use super::profile::Action;
-use super::run::Checks;
+use crate::exec::access::GENERIC;
+use crate::exec::arithmetic::half::OOB_NAN;
+use crate::exec::check;
+use crate::exec::fault::FaultKind;
+use crate::exec::launch::run::Checks;
+use crate::exec::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use crate::exec::profile::Action;
 use crate::memory::Memory;
 use crate::tensor_map::{MAP_ALIGN, MAP_BYTES, TensorMap};
 

@@ -1,13 +1,13 @@
 //! Instructions that compilers write seldom: `set`, `slct`, `testp`, saturating and 24-bit integer
 //! arithmetic, byte dot products, the special modes of `prmt`, `isspacep`.
 
-use super::access::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
+use crate::exec::access::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 
 use super::float::{Flush32, compare32};
 use super::integer::{Prmt, w32};
-use super::lower::Lower;
-use super::op::{Body, Flow, LANES, NO_PRED, Op, Warp};
-use super::table::{Decoded, Entry, emit_compare, emit_select, is_half, is_pair};
+use crate::exec::lower::Lower;
+use crate::exec::op::{Body, Flow, LANES, NO_PRED, Op, Warp};
+use crate::exec::table::{Decoded, Entry, emit_compare, emit_select, is_half, is_pair};
 use crate::ptx::ast::Type;
 use crate::{compare, lane};
 
@@ -106,7 +106,7 @@ impl Body for InConst {
 
 impl Entry<'_> {
     /// Decodes the instructions of this file; an empty error for any other.
-    pub(super) fn uncommon(&self, to: &mut Lower) -> Decoded {
+    pub(in crate::exec) fn uncommon(&self, to: &mut Lower) -> Decoded {
         match (self.parts[0], self.ty()) {
             ("set", Some(ty)) => self.set(to, ty),
             ("slct", Some(ty)) => self.slct(to, ty),

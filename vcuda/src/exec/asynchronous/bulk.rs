@@ -3,13 +3,13 @@
 
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::access::GLOBAL;
-use super::check;
 use super::engine::{Source, Work};
-use super::fault::{Fault, FaultKind};
-use super::op::{Barrier, Body, Flow, LANES, Op, Warp, lanes_of};
-use super::profile::Action;
-use super::run::POISON;
+use crate::exec::access::GLOBAL;
+use crate::exec::check;
+use crate::exec::fault::{Fault, FaultKind};
+use crate::exec::launch::run::POISON;
+use crate::exec::op::{Barrier, Body, Flow, LANES, Op, Warp, lanes_of};
+use crate::exec::profile::Action;
 
 /// "To one CTA": there is no mask of CTAs.
 pub const NO_MASK: u16 = u16::MAX;

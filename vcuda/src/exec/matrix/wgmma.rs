@@ -3,16 +3,16 @@
 //!
 //! A fragment of D is that of `mma` for each eight columns. Sums are float32 fused multiply-adds in the order of k,
 //! rounded to float16 after each instruction where D is. Products are done when they are issued, unless
-//! [`Checks::asynchrony`](super::run::Checks) asks for the adversary: then at the wait that retires their group, D
+//! [`Checks::asynchrony`](crate::exec::launch::run::Checks) asks for the adversary: then at the wait that retires their group, D
 //! holding NaN until then, and an instruction that touches D before it is a fault.
 
-use super::fault::FaultKind;
+use super::descriptor::{CHUNK, Descriptor};
 use super::fragment::{
     Columns, Factor, Fragment, Halves, NO_COLUMNS, NO_ROWS, NO_SUMS, Tf32, accumulate, transpose,
 };
-use super::half::{Bf16, F16};
-use super::matrix_descriptor::{CHUNK, Descriptor};
-use super::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::arithmetic::half::{Bf16, F16};
+use crate::exec::fault::FaultKind;
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
 
 /// Elements of A and B, in `Op::b`.
 pub const FLOAT16: u16 = 0;
@@ -57,7 +57,7 @@ pub struct Pending {
     /// With the number of their group.
     products: Vec<(Product, u32)>,
     groups: u32,
-    pub(super) issued: u64,
+    pub(in crate::exec) issued: u64,
     /// A fence has ordered the registers' last accesses before the next product.
     fenced: bool,
 }

@@ -1,9 +1,9 @@
 //! Barriers in shared memory, PTX ISA 9.7.13.15: their state and the instructions on them.
 
-use super::access::{GENERIC, SHARED_WINDOW};
-use super::check::Kind;
-use super::fault::FaultKind;
-use super::op::{Barrier, Body, Flow, LANES, Missed, Op, Warp, lanes_of};
+use crate::exec::access::{GENERIC, SHARED_WINDOW};
+use crate::exec::check::Kind;
+use crate::exec::fault::FaultKind;
+use crate::exec::op::{Barrier, Body, Flow, LANES, Missed, Op, Warp, lanes_of};
 
 /// Arrivals, and transactions, that a barrier can count.
 const MAX_COUNT: u32 = (1 << 20) - 1;

@@ -3,7 +3,7 @@
 
 use std::marker::PhantomData;
 
-use super::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
 use crate::lane;
 
 /// The hardware's NaN of both formats.

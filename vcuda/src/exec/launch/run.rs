@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::check::{MOST_THREADS, Permutation, Watch};
 use super::cluster::{self, Cluster};
-use super::fault::{Fault, FaultKind};
-use super::fragment::Kept;
-use super::kernel::Kernel;
-use super::op::LANES;
 use super::pool;
-use super::print::Output;
-use super::profile::{Counters, Gpu, occupancy};
 use super::resident::{self, Queue};
 use super::room::at;
-use super::wgmma::Panel;
 use super::workspace::Workspace;
+use crate::exec::check::{MOST_THREADS, Permutation, Watch};
+use crate::exec::fault::{Fault, FaultKind};
+use crate::exec::kernel::Kernel;
+use crate::exec::matrix::fragment::Kept;
+use crate::exec::matrix::wgmma::Panel;
+use crate::exec::op::LANES;
+use crate::exec::print::Output;
+use crate::exec::profile::{Counters, Gpu, occupancy};
 use crate::memory::Memory;
 
 /// Grid, cluster, block and dynamic shared memory of a launch.
@@ -32,7 +32,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    pub(super) fn threads(&self) -> u32 {
+    pub(in crate::exec) fn threads(&self) -> u32 {
         self.block.iter().product()
     }
 

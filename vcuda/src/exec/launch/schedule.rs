@@ -3,12 +3,12 @@
 
 use std::mem::take;
 
-use super::check::{Random, order};
 use super::cluster::Cluster;
-use super::control::{ARRIVE, BUDGET, COUNT};
-use super::fault::{Fault, FaultKind, Origin};
-use super::op::{ALL, Flow, Group, LANES, Op, Warp};
 use super::standstill::Laps;
+use crate::exec::check::{Random, order};
+use crate::exec::control::{ARRIVE, BUDGET, COUNT};
+use crate::exec::fault::{Fault, FaultKind, Origin};
+use crate::exec::op::{ALL, Flow, Group, LANES, Op, Warp};
 
 /// Why a warp has stopped.
 enum Stop {

@@ -1,8 +1,8 @@
 //! Warps that go round for ever: each has come back to a state that it was in before, and no memory has changed
 //! meanwhile, nor has a clock been read. Each then does the same again, whatever the others' turns are.
 
-use super::call::Saved;
-use super::op::{LANES, Warp};
+use crate::exec::call::Saved;
+use crate::exec::op::{LANES, Warp};
 
 /// All that decides what a warp does next, but for memory.
 #[derive(PartialEq)]

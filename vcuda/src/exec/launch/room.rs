@@ -4,15 +4,15 @@ use std::cell::{Cell, RefCell};
 
 use typed_arena::Arena;
 
-use super::check::{Beginning, Probe, Random, Watch};
 use super::cluster::Cluster;
-use super::fault::Fault;
-use super::kernel::{Kernel, Special};
-use super::op::{ALL, LANES, Warp};
-use super::profile::Counters;
 use super::run::{Common, Cta, Launch, POISON};
 use super::schedule::Schedule;
-use super::wgmma::Pending;
+use crate::exec::check::{Beginning, Probe, Random, Watch};
+use crate::exec::fault::Fault;
+use crate::exec::kernel::{Kernel, Special};
+use crate::exec::matrix::wgmma::Pending;
+use crate::exec::op::{ALL, LANES, Warp};
+use crate::exec::profile::Counters;
 
 /// One 128-byte slot: a register of 32 lanes.
 #[derive(Clone, Copy)]

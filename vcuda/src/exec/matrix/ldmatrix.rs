@@ -1,11 +1,11 @@
 //! 8x8 matrices of 16-bit elements between shared memory and a warp's registers: `ldmatrix`, `stmatrix`,
 //! `movmatrix`, PTX ISA 9.7.14.5. A matrix's row is a row of a [`Fragment`].
 
-use super::access::SHARED_WINDOW;
-use super::check::Kind;
-use super::fault::FaultKind;
 use super::fragment::{Fragment, transpose};
-use super::op::{ALL, Body, Flow, LANES, Op, Warp};
+use crate::exec::access::SHARED_WINDOW;
+use crate::exec::check::Kind;
+use crate::exec::fault::FaultKind;
+use crate::exec::op::{ALL, Body, Flow, LANES, Op, Warp};
 
 /// Bytes of a matrix's row.
 const ROW_BYTES: u64 = 16;

@@ -1,12 +1,12 @@
 //! `cp.async`: copies of 4 to 16 bytes by single threads, PTX ISA 9.7.9.25.3.
 
-use super::access::{GENERIC, GLOBAL, SHARED_WINDOW};
-use super::check::Kind;
 use super::engine::{Copy, Source, Work};
-use super::fault::FaultKind;
 use super::mbarrier::State;
-use super::op::{ALL, Body, Flow, LANES, Op, Warp, lanes_of};
-use super::run::POISON;
+use crate::exec::access::{GENERIC, GLOBAL, SHARED_WINDOW};
+use crate::exec::check::Kind;
+use crate::exec::fault::FaultKind;
+use crate::exec::launch::run::POISON;
+use crate::exec::op::{ALL, Body, Flow, LANES, Op, Warp, lanes_of};
 
 /// How many of [`AsyncCopy`]'s bytes come from memory, `Op::e`: all; as many as register `c` says; none
 /// where predicate `c` holds.

@@ -10,8 +10,8 @@
 use std::marker::PhantomData;
 
 use super::fragment::{Factor, Halves, NO_SUMS, Sums, Tf32, accumulate};
-use super::half::{Bf16, F16, Format};
-use super::op::{Body, Flow, LANES, Op, Warp, Word};
+use crate::exec::arithmetic::half::{Bf16, F16, Format};
+use crate::exec::op::{Body, Flow, LANES, Op, Warp, Word};
 
 /// 16 rows of A by `K` = `4 · KR · PER_REGISTER` columns, 8 columns of B; float32 or (`HALF`) float16 sums. The list
 /// at `imm` has the slots of D, A, B, C.

@@ -3,7 +3,7 @@
 
 use super::convert::{Rounding, round_float64};
 use super::float::NAN64;
-use super::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
 
 /// A finite value that is not zero: `magnitude · 2^exponent`.
 #[derive(Clone, Copy)]

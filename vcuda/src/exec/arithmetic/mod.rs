@@ -1,0 +1,10 @@
+//! Operations on numbers: one type, one width or one rounding a file.
+
+pub mod convert;
+pub mod directed;
+pub mod float;
+pub mod half;
+pub mod integer;
+pub mod scalar_video;
+pub mod uncommon;
+pub mod video;

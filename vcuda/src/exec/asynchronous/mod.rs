@@ -1,0 +1,9 @@
+//! Copies that land later, the barriers that say when, and the fences between.
+
+pub mod async_copy;
+pub mod bulk;
+pub mod engine;
+pub mod mbarrier;
+pub mod proxy;
+pub mod tensor_copy;
+pub mod tensor_replace;

@@ -1,0 +1,8 @@
+//! Tensor-core instructions: fragments, and the products of `mma`, `wmma` and `wgmma`.
+
+pub mod descriptor;
+pub mod fragment;
+pub mod ldmatrix;
+pub mod mma;
+pub mod wgmma;
+pub mod wmma;
