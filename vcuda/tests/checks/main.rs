@@ -3,6 +3,7 @@
 mod device;
 mod init;
 mod race;
+mod readers;
 mod spin;
 mod sync;
 mod tensor;

@@ -52,13 +52,12 @@ pub struct Clocks {
     /// Each thread's last fence of any scope, and of one wider than the cluster.
     fenced: [Vec<Option<Fenced>>; 2],
     has_fences: bool,
-    /// When each warp last observed something, and whether any has in this cluster.
-    observed: Vec<u32>,
-    is_partial: bool,
     /// Barriers and atomic words, by their key.
     published: HashMap<usize, Clock>,
     /// What other clusters have published to this one.
     foreign: Clock,
+    /// When anything was last published in a way that another cluster may observe.
+    last_published: u32,
 }
 
 impl Clocks {
@@ -76,16 +75,15 @@ impl Clocks {
             seen: vec![nothing; threads],
             fenced: [vec![None; threads], vec![None; threads]],
             has_fences: false,
-            observed: vec![0; threads.div_ceil(LANES)],
-            is_partial: false,
             published: HashMap::new(),
             foreign: Clock::default(),
+            last_published: 0,
         }
     }
 
     /// Goes on from where another cluster's clocks are, which has had its turn.
     pub fn follow(&mut self, other: &mut Clocks) {
-        self.now = other.now;
+        (self.now, self.last_published) = (other.now, other.last_published);
         swap(&mut self.published, &mut other.published);
         (self.has_company, other.has_company) = (true, true);
     }
@@ -95,7 +93,6 @@ impl Clocks {
         (self.start, self.base, self.base_alone) = (self.now, self.now, self.now);
         self.has_company = has_company;
         self.now += 1;
-        self.is_partial = false;
         self.foreign = Clock::default();
         // What a cluster's own threads know of each other ends with it; what they published stays.
         if self.has_fences {
@@ -133,15 +130,28 @@ impl Clocks {
         self.is_ordered(record) | (record.stamp() > self.start) & (record.thread() == thread)
     }
 
-    /// Whether a barrier or an atomic has told the thread of another's access.
+    /// Whether nobody will ever be ordered after an access: its cluster has ended, and has published nothing since.
     #[inline(always)]
-    pub fn has_observed(&self, thread: usize, record: Record) -> bool {
-        self.is_partial && !self.is_free(record, thread) && self.has_seen(thread, record)
+    pub fn is_secret(&self, record: Record) -> bool {
+        let stamp = record.stamp();
+        !self.has_company & (stamp > self.launch) & (stamp <= self.start) & (stamp >= self.last_published)
     }
 
-    /// Whether a thread's warp has observed nothing since an access.
-    pub fn is_unaware(&self, thread: usize, record: Record) -> bool {
-        self.observed[(thread - self.first_thread) / LANES] < record.stamp()
+    /// The number of the cluster's first thread.
+    pub fn first_thread(&self) -> usize {
+        self.first_thread
+    }
+
+    /// The cluster's last common barrier before it had company.
+    #[inline(always)]
+    pub fn base_alone(&self) -> u32 {
+        self.base_alone
+    }
+
+    /// Whether an access is before this launch.
+    #[inline(always)]
+    pub fn is_of_earlier_launch(&self, record: Record) -> bool {
+        record.stamp() <= self.launch
     }
 
     /// Whether an access is ordered before what the thread does now.
@@ -157,6 +167,36 @@ impl Clocks {
         let next = self.foreign.partition_point(|published| published.start < stamp);
         let own = |published: &&Rc<Published>| published.of(record.thread()).is_some();
         self.foreign[..next].iter().rev().find(own).and_then(|all| all.of(record.thread())) >= Some(stamp)
+    }
+
+    /// Of the lanes of a warp that made an access together, those whose access nothing orders before what the thread does now.
+    #[inline(always)]
+    pub fn unseen(&self, thread: usize, record: Record, lanes: u32) -> u32 {
+        let (stamp, first) = (record.stamp(), self.first_thread);
+        if lanes == 0 || self.is_ordered(record) {
+            return 0;
+        }
+        if self.is_foreign(record) {
+            let is_unseen = |&lane: &usize| !self.has_seen(thread, record.of_lane(lane));
+            return lanes_of(lanes).filter(is_unseen).fold(0, |mask, lane| mask | 1 << lane);
+        }
+        if stamp <= self.base {
+            return 0;
+        }
+        let start = record.of_lane(0).thread() - first;
+        let Some(seen) = self.seen[thread - first].get(start..start + LANES) else { return 0 };
+        if seen.iter().fold(true, |all, &seen| all & (seen >= stamp)) {
+            return 0;
+        }
+        let own = (thread - first).wrapping_sub(start);
+        let own = if own < LANES { 1 << own } else { 0 };
+        let (mut left, mut unseen) = (lanes & !own, 0);
+        while left != 0 {
+            let lane = left.trailing_zeros() as usize & 31;
+            unseen |= u32::from(seen[lane] < stamp) << lane;
+            left &= left - 1;
+        }
+        unseen
     }
 
     /// Every thread that is left has come to one barrier: all is ordered.
@@ -224,7 +264,6 @@ impl Clocks {
                 *seen = after.clone();
             }
         }
-        (self.observed[first / LANES], self.is_partial) = (self.now, true);
         self.now += 1;
     }
 
@@ -277,6 +316,7 @@ impl Clocks {
         }
         if any {
             let own = published[thread];
+            self.last_published = self.now;
             self.publish_as(key, thread, &Fenced { base: 0, own, seen: Rc::new(published) });
         }
     }

@@ -13,7 +13,9 @@
 
 mod cell;
 mod clock;
+mod groups;
 mod init;
+mod members;
 pub mod order;
 mod place;
 mod probe;

@@ -163,8 +163,8 @@ impl Warp<'_> {
     }
 }
 
-/// All have come to barrier `id` of a CTA with these warps.
-pub fn barrier_done(warps: &[Warp], id: u32, live: u32) {
+/// All have come to barrier `id` of a CTA with these warps; `is_common`: it was for all threads that have not exited.
+pub fn barrier_done(warps: &[Warp], id: u32, is_common: bool) {
     let cta = warps[0].cta;
     let mut watch = cta.watch.borrow_mut();
     let Some(clocks) = watch.clocks() else { return };
@@ -172,8 +172,7 @@ pub fn barrier_done(warps: &[Warp], id: u32, live: u32) {
     let waiting = |warp: &Warp| {
         warp.blocked.iter().filter(|&&(_, at)| at == id).fold(0, |mask, (group, _)| mask | group.mask)
     };
-    let count: u32 = warps.iter().map(|warp| waiting(warp).count_ones()).sum();
-    if cta.common.in_turn == [1; 3] && count == live && !clocks.knows(key) {
+    if cta.common.in_turn == [1; 3] && is_common && !clocks.knows(key) {
         return clocks.join_all();
     }
     for warp in warps.iter().filter(|warp| waiting(warp) != 0) {

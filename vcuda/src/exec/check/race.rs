@@ -1,35 +1,39 @@
 //! Races: two accesses of the same bytes by different threads, at least one of them a write and not both
 //! atomic, that nothing orders (PTX ISA 8, the memory consistency model).
 //!
-//! Each access is held against the last write and the last read of its granules ([`super::cell`]; no store of
-//! the kernel is smaller than a granule) and takes their place; [`super::clock`] knows what is ordered.
+//! Each access is held against the last plain write of its granules ([`super::cell`]; no store of the kernel is smaller
+//! than a granule) and against what came since: reads and strong accesses, all of them that are ordered before no later
+//! one ([`super::members`]). [`super::clock`] knows what is ordered.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::cell::{Cells, Record, SharedCells};
+use super::cell::{Cells, Class, Record, SharedCells};
 use super::clock::Clocks;
+use super::groups::Groups;
+use super::members::{Entry, Members};
 use super::{Finding, Kind, Place, Span, order};
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{LANES, Warp, lanes_of};
 use crate::memory::Memory;
 
-/// Two accesses that nothing orders: whose is the present one, where, and the other.
+/// Two accesses that nothing orders: whose is the present one, where, and the other with what it was.
 pub struct Conflict {
     lane: usize,
     at: usize,
     other: Record,
-    is_write: bool,
+    name: &'static str,
 }
 
 /// What is known of a launch, and of its present cluster.
 pub struct Race {
     pub clocks: Clocks,
     shared: SharedCells,
+    /// What came since writes of global memory, and of shared memory.
+    members: [Members; 2],
     /// log2 of a granule's bytes.
     shift: u32,
-    /// When each group of CTAs that take turns began, the number of its first CTA, and which group it was.
-    groups: Vec<(u32, usize, [u32; 3])>,
+    groups: Groups,
 }
 
 /// Stamps beyond this are too near the end of their 32 bits to begin a launch with.
@@ -46,13 +50,20 @@ impl Race {
             memory.shadow.now.store(now, Relaxed);
         }
         let clocks = Clocks::new(now, first_thread, threads);
-        Race { clocks, shared: SharedCells::default(), shift: 0, groups: Vec::new() }
+        Race {
+            clocks,
+            shared: SharedCells::default(),
+            members: Default::default(),
+            shift: 0,
+            groups: Groups::new(threads),
+        }
     }
 
     /// Goes on from where another group has come to.
     pub fn follow(&mut self, other: &mut Race) {
         self.clocks.follow(&mut other.clocks);
         std::mem::swap(&mut self.groups, &mut other.groups);
+        std::mem::swap(&mut self.members[0], &mut other.members[0]);
     }
 
     /// A new group at its place, its CTAs' numbers, its shared memory (start and bytes), and the bytes of the smallest
@@ -66,7 +77,7 @@ impl Race {
         has_company: bool,
     ) {
         self.clocks.begin(order::barriers(&ctas), shared, has_company);
-        self.groups.push((self.clocks.now, ctas.start, place));
+        self.groups.begin(self.clocks.now, self.clocks.first_thread(), place);
         self.shared.begin(shared, granule);
         self.shift = granule.trailing_zeros();
     }
@@ -80,28 +91,15 @@ impl Race {
         self.shared.share()
     }
 
-    /// Whether something may conflict with the last write and read of a cell.
+    /// Whether all that came since a write is known at a glance to be over. Several accesses of global memory may be those
+    /// of many clusters: only the next launch is after all of them.
     #[inline(always)]
-    fn is_suspect(&self, write: Record, read: Record, thread: usize, kind: Kind) -> bool {
-        let clocks = &self.clocks;
-        let write_is_free = clocks.is_free(write, thread) | kind.is_strong() & write.flag();
-        let read_is_free = clocks.is_ordered(read) | clocks.is_free(read, thread) & !read.flag();
-        !write_is_free | kind.writes() & !read_is_free
-    }
-
-    /// What a cell's last read is after one more.
-    #[inline(always)]
-    fn read_after(&self, old: Record, new: Record, thread: usize) -> Record {
-        let clocks = &self.clocks;
-        let alone = clocks.is_ordered(old)
-            | clocks.is_free(old, thread) & !old.flag()
-            | clocks.has_observed(thread, old);
-        if alone {
-            new
-        } else if clocks.is_foreign(old) {
-            old
-        } else {
-            new.flagged(true)
+    fn is_over(&self, since: Record, is_shared: bool) -> bool {
+        match is_shared {
+            true => self.clocks.is_ordered(since),
+            false => {
+                self.clocks.is_of_earlier_launch(since) | !since.is_several() & self.clocks.is_ordered(since)
+            }
         }
     }
 
@@ -119,18 +117,27 @@ impl Race {
         if self.access_at_once(cells, span, first_thread, pc, kind) {
             return None;
         }
-        let granule_of = |at: usize| (at - cells.origin) >> self.shift;
-        let strong = kind.is_strong();
-        let uniform_read = span.uniform && !kind.writes();
-        let lanes = if uniform_read { 1 } else { span.mask };
+        let (origin, shift) = (cells.origin, self.shift);
+        let granule_of = |at: usize| (at - origin) >> shift;
+        let granules = |at: usize| granule_of(at)..granule_of(at + span.bytes - 1) + 1;
+        let class = Class::of(kind);
+        // One lane reads for all where they are equally far from the last write.
+        let is_one = span.uniform && kind == Kind::Read && {
+            // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
+            granules(span.at[0]).all(|cell| self.clocks.is_ordered(unsafe { *cells.writes.add(cell) }))
+        };
+        let lanes = if is_one { 1 } else { span.mask };
         for lane in lanes_of(lanes) {
             let at = span.at[lane];
             let thread = first_thread + lane;
             let new = Record::new(self.clocks.now, thread, pc);
-            for cell in granule_of(at)..granule_of(at + span.bytes - 1) + 1 {
-                // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
-                let (write, read) = unsafe { (&mut *cells.writes.add(cell), &mut *cells.reads.add(cell)) };
-                if self.is_suspect(*write, *read, thread, kind) {
+            let by = if is_one { span.mask } else { 1 << lane };
+            for cell in granules(at) {
+                // SAFETY: as above.
+                let (write, since) = unsafe { (&mut *cells.writes.add(cell), &mut *cells.since.add(cell)) };
+                let is_over = self.is_over(*since, cells.is_shared);
+                let is_at_peace = is_over || self.is_at_peace(*since, thread, kind);
+                if !self.clocks.is_free(*write, thread) || !is_at_peace {
                     let in_span = |other: Record| {
                         let lane = other.thread().wrapping_sub(first_thread);
                         other.stamp() == self.clocks.now
@@ -144,17 +151,24 @@ impl Race {
                         && in_span(*write)
                         && span.at[write.thread() - first_thread] == at
                         && same(write.thread() - first_thread, lane);
-                    if let Some((other, is_write)) =
-                        self.conflict(*write, *read, thread, kind).filter(|_| !harmless)
+                    let since = if is_at_peace { Record::NONE } else { *since };
+                    if let Some((other, name)) =
+                        self.conflict(*write, since, thread, kind, cells.is_shared).filter(|_| !harmless)
                     {
-                        let at = at.max(cells.origin + (cell << self.shift));
-                        return Some(Conflict { lane, at, other, is_write });
+                        let at = at.max(origin + (cell << shift));
+                        return Some(Conflict { lane, at, other, name });
                     }
                 }
-                if kind.writes() {
-                    *write = new.flagged(strong);
-                } else if kind == Kind::Read {
-                    *read = self.read_after(*read, new, thread).flagged(uniform_read);
+                match class {
+                    Some(class) => {
+                        *since = self.after(*since, Entry::new(new, by, class), is_over, cells.is_shared);
+                    }
+                    None => {
+                        if let (Some(place), false) = (since.place(), is_over) {
+                            self.members[cells.is_shared as usize].end(place);
+                        }
+                        (*write, *since) = (new, Record::NONE);
+                    }
                 }
             }
         }
@@ -179,51 +193,97 @@ impl Race {
         let first = (span.at[0] - cells.origin) >> self.shift;
         let per_lane = span.bytes.trailing_zeros() - self.shift;
         // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
-        let (writes, reads) = unsafe {
+        let (writes, since) = unsafe {
             let count = LANES << per_lane;
             let writes = std::slice::from_raw_parts_mut(cells.writes.add(first), count);
-            (writes, std::slice::from_raw_parts_mut(cells.reads.add(first), count))
+            (writes, std::slice::from_raw_parts_mut(cells.since.add(first), count))
         };
+        let clocks = &self.clocks;
+        let is_own = |old: Record, thread: usize| old.is_plain() & clocks.is_free(old, thread);
+        let is_kept = |old: Record| old.is_read() & clocks.is_secret(old);
         let mut suspect = false;
-        for (k, (write, read)) in writes.iter().zip(reads.iter()).enumerate() {
-            suspect |= self.is_suspect(*write, *read, first_thread + (k >> per_lane), kind);
+        for (k, (write, since)) in writes.iter().zip(since.iter()).enumerate() {
+            let thread = first_thread + (k >> per_lane);
+            let is_quiet = self.is_over(*since, cells.is_shared)
+                | match kind {
+                    Kind::Read => is_own(*since, thread) | is_kept(*since),
+                    Kind::Write => is_own(*since, thread),
+                    _ => false,
+                };
+            suspect |= !(clocks.is_free(*write, thread) & is_quiet);
         }
-        if suspect {
+        if suspect || kind == Kind::StrongRead {
             return false;
         }
-        let new = |thread: usize| Record::new(self.clocks.now, thread, pc);
-        if kind.writes() {
-            for (k, write) in writes.iter_mut().enumerate() {
-                *write = new(first_thread + (k >> per_lane)).flagged(kind.is_strong());
+        let new = |k: usize| Record::new(clocks.now, first_thread + (k >> per_lane), pc);
+        match kind {
+            Kind::Write => writes.iter_mut().enumerate().for_each(|(k, write)| *write = new(k)),
+            Kind::Read => {
+                for (k, since) in since.iter_mut().enumerate() {
+                    *since = if is_kept(*since) { *since } else { new(k) };
+                }
             }
-        } else if kind == Kind::Read {
-            for (k, read) in reads.iter_mut().enumerate() {
-                let thread = first_thread + (k >> per_lane);
-                *read = self.read_after(*read, new(thread), thread);
-            }
+            _ => since.iter_mut().enumerate().for_each(|(k, since)| *since = new(k).strong()),
         }
         true
     }
 
-    /// The access that really conflicts, and whether it is a write.
+    /// Whether nothing need be asked about what came since the last write, though it is not over: reads before a read, and
+    /// what comes before a strong one.
+    #[inline(always)]
+    fn is_at_peace(&self, since: Record, thread: usize, kind: Kind) -> bool {
+        match kind {
+            Kind::Read => since.is_reads(),
+            Kind::StrongRead => true,
+            _ => since.is_plain() & self.clocks.is_free(since, thread),
+        }
+    }
+
+    /// What came since the last write, after one more access that does not conflict with it.
+    #[inline(always)]
+    fn after(&mut self, old: Record, new: Entry, is_over: bool, is_shared: bool) -> Record {
+        let members = &mut self.members[is_shared as usize];
+        if is_shared {
+            members.begin_after(self.clocks.base_alone());
+        }
+        if is_over {
+            return members.alone(new, old);
+        }
+        if self.clocks.is_secret(old) {
+            let class = old.place().map_or(old.class().0, |place| members.first_class(place));
+            // Whoever conflicts with the new one does with that.
+            if class != Class::StrongRead {
+                return old;
+            }
+        }
+        members.join(old, new, &self.clocks, &self.groups)
+    }
+
+    /// The access that really conflicts, and what it is.
     #[cold]
     #[inline(never)]
-    fn conflict(&self, write: Record, read: Record, thread: usize, kind: Kind) -> Option<(Record, bool)> {
-        let clocks = &self.clocks;
-        if !(kind.is_strong() && write.flag()) && !clocks.has_seen(thread, write) {
-            return Some((write, true));
+    fn conflict(
+        &self,
+        write: Record,
+        since: Record,
+        thread: usize,
+        kind: Kind,
+        is_shared: bool,
+    ) -> Option<(Record, &'static str)> {
+        let is_seen = |record: &Record| self.clocks.has_seen(thread, *record);
+        if !is_seen(&write) {
+            return Some((write, "write"));
         }
-        if !kind.writes() {
-            return None;
+        let find = |entry: &Entry| {
+            let lanes = if entry.class.minds(kind) { entry.lanes } else { 0 };
+            let unseen = self.clocks.unseen(thread, entry.record, lanes);
+            let lane = unseen.trailing_zeros() as usize;
+            (unseen != 0).then(|| (entry.record.of_lane(lane), entry.class.name()))
+        };
+        match since.place() {
+            Some(place) => self.members[is_shared as usize].list(place).find_map(find),
+            None => find(&Entry::of(since)),
         }
-        // Of several readers only the last is known: the others read as late, unless this warp has
-        // observed something since.
-        let others = read.flag()
-            && !clocks.is_before_barrier(read)
-            && !clocks.is_foreign(read)
-            && read.thread() == thread
-            && clocks.is_unaware(thread, read);
-        (others || !clocks.has_seen(thread, read)).then_some((read, false))
     }
 
     /// What to say of a conflict.
@@ -236,7 +296,7 @@ impl Race {
         kind: Kind,
         is_shared: bool,
     ) -> Finding {
-        let Conflict { lane, at, other, is_write } = *conflict;
+        let Conflict { lane, at, other, name: what } = *conflict;
         let (kernel, launch) = (warp.cta.kernel, warp.cta.launch);
         let place = if is_shared { Place::Shared } else { Place::Global };
         let per_cta = (launch.threads() as usize).next_multiple_of(LANES);
@@ -245,35 +305,18 @@ impl Race {
         let name = format!("[{}, {}, {}]", thread % bx, thread / bx % by, thread / bx / by);
         let line = kernel.ops.get(other.pc()).map_or(0, |op| op.line);
         let source = kernel.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
-        let own = other.thread() == warp.first_thread() + lane && !self.clocks.is_foreign(other);
         let who = match () {
-            () if own => "another thread".to_string(),
             () if self.clocks.is_foreign(other) || number != warp.cta.number as usize => {
-                format!("thread {name} of CTA {:?}", self.cta(other, number, warp.cta.common.in_turn))
+                format!("thread {name} of CTA {:?}", self.groups.cta(other, per_cta, warp.cta.common.in_turn))
             }
             () => format!("thread {name}"),
         };
         let what = format!(
-            "a race: nothing orders this {} of {} bytes at {} and the {} by {who} at PTX line {line}{source}",
+            "a race: nothing orders this {} of {} bytes at {} and the {what} by {who} at PTX line {line}{source}",
             kind.name(),
             span.bytes,
             warp.name(at, place),
-            match (is_write, other.flag()) {
-                (true, true) => "atomic write",
-                (true, false) => "write",
-                _ => "read",
-            },
         );
         Finding { lane, kind: FaultKind::Race, what }
-    }
-
-    /// The CTA of an access.
-    fn cta(&self, record: Record, number: usize, [cx, cy, cz]: [u32; 3]) -> [u32; 3] {
-        let next = self.groups.partition_point(|&(start, ..)| start <= record.stamp());
-        let ctas = (cx * cy * cz) as usize;
-        let own = self.groups[..next].iter().rev().find(|&&(_, first, _)| number.wrapping_sub(first) < ctas);
-        let (first, place) = own.map_or((number, [0; 3]), |&(_, first, place)| (first, place));
-        let number = (number - first) as u32;
-        [place[0] * cx + number % cx, place[1] * cy + number / cx % cy, place[2] * cz + number / cx / cy]
     }
 }

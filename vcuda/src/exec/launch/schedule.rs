@@ -310,7 +310,8 @@ impl Barriers {
         for id in 0..16 {
             let need = if self.wanted[id] == 0 { self.live } else { self.wanted[id] };
             if self.arrived[id] > 0 && self.arrived[id] >= need {
-                order::barrier_done(warps, id as u32, self.live);
+                let is_all = [0, warps[0].cta.launch.threads()].contains(&self.wanted[id]);
+                order::barrier_done(warps, id as u32, is_all);
                 let (threads, votes) = (take(&mut self.arrived[id]), take(&mut self.votes[id]));
                 warps.iter_mut().for_each(|warp| warp.release(id as u32, votes, threads));
                 any = true;
