@@ -15,6 +15,7 @@ fn say(message: std::fmt::Arguments) {
 pub mod api;
 pub mod exec;
 pub mod memory;
+pub mod order;
 pub mod ptx;
 mod shadow;
 pub mod tensor_map;

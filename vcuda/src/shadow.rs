@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
+use crate::exec::check::pieces::Pieces;
+
 /// A private mapping that costs memory only where it has been written, and is zero elsewhere.
 pub struct Region {
     base: usize,
@@ -55,6 +57,8 @@ pub struct Shadow {
     pub cells: Option<Region>,
     /// The race check's time, which goes on from launch to launch.
     pub now: AtomicU32,
+    /// What other pieces of work have touched: the race check's, where streams do several.
+    pub pieces: Pieces,
     /// Held by a launch whose races are looked for: one at a time.
     pub serial: Mutex<()>,
 }

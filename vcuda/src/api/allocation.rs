@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::{context, device, lock, memory};
+use super::device::Device;
+use super::{context, lock, memory, settings};
 
 /// How memory was had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Allocation {
     pub kind: Kind,
     /// The `CUcontext` that was current.
     pub context: usize,
+    /// Whose it is, or by whose context it was had.
+    pub device: usize,
     /// In the order of allocations.
     pub number: u64,
 }
@@ -50,10 +53,11 @@ struct State {
 
 static STATE: Mutex<State> = Mutex::new(State { live: BTreeMap::new(), count: 0 });
 
-pub fn add(address: u64, bytes: usize, kind: Kind) {
+pub fn add(address: u64, bytes: usize, kind: Kind, device: &Device) {
     let mut state = lock(&STATE);
     state.count += 1;
-    let allocation = Allocation { bytes, kind, context: context::current() as usize, number: state.count };
+    let (context, device, number) = (context::current_handle() as usize, device.ordinal, state.count);
+    let allocation = Allocation { bytes, kind, context, device, number };
     state.live.insert(address, allocation);
 }
 
@@ -69,6 +73,16 @@ pub fn find(address: u64) -> Option<(u64, Allocation)> {
     let state = lock(&STATE);
     let (&start, &allocation) = state.live.range(..=address).next_back()?;
     (address - start < allocation.bytes as u64).then_some((start, allocation))
+}
+
+/// Whether an address is one of page-locked host memory.
+pub fn is_pinned(address: u64) -> bool {
+    find(address).is_some_and(|(_, allocation)| !allocation.kind.on_device())
+}
+
+/// The allocations of a pool.
+pub fn of_pool(pool: usize) -> Vec<u64> {
+    lock(&STATE).live.iter().filter(|(_, a)| a.kind == Kind::Pool(pool)).map(|(&at, _)| at).collect()
 }
 
 /// Frees what a context has left on the device, and says so where checks are on.
@@ -91,7 +105,7 @@ pub extern "C" fn end_process() {
 
 fn report(left: &[(u64, Allocation)]) {
     let mut left: Vec<_> = left.iter().filter(|(_, a)| a.kind != Kind::Registered).collect();
-    if !device().leaks || left.is_empty() {
+    if !settings().leaks || left.is_empty() {
         return;
     }
     left.sort_by_key(|(_, allocation)| allocation.number);

@@ -2,10 +2,12 @@
 
 use std::ffi::c_void;
 
-use super::memory::{copy_row, fill_row};
-use super::stream::{LEGACY, StreamHandle};
+use super::memory::{aligned, copy_row, fill_row, inside};
+use super::stream::{self, LEGACY, StreamHandle};
+use super::touch::Touch;
 use super::work::{Work, submit};
-use super::{Outcome, Status, capture, device, export};
+use super::{Outcome, Status, allocation, capture, device, export, peer, queue, settings};
+use crate::order::When;
 
 /// One side of a copy: its first byte, and the bytes from row to row and from layer to layer.
 #[derive(Clone, Copy, Debug)]
@@ -34,19 +36,74 @@ impl Copy {
         Copy { to, from, width: bytes, height: 1, depth: 1 }
     }
 
-    /// Copies row by row.
+    /// The rows' first bytes: where to, and where from.
+    pub fn rows(&self) -> impl Iterator<Item = (u64, u64)> {
+        let rows = (0..self.depth).flat_map(|layer| (0..self.height).map(move |row| (layer, row)));
+        let at = |side: Side, (layer, row)| side.address + (layer * side.layer + row * side.pitch) as u64;
+        rows.map(move |place| (at(self.to, place), at(self.from, place)))
+    }
+
+    fn name(&self) -> &'static str {
+        match [self.to.on_device, self.from.on_device] {
+            [true, false] => "a copy to the device",
+            [false, true] => "a copy to the host",
+            [true, true] => "a copy on the device",
+            [false, false] => "a copy on the host",
+        }
+    }
+
+    /// Refuses rows that are not inside live allocations.
     ///
     /// # Errors
-    /// A row outside every live allocation.
-    pub fn run(&self) -> Outcome {
-        let on_device = [self.to.on_device, self.from.on_device];
-        for layer in 0..self.depth {
-            for row in 0..self.height {
-                let at = |side: &Side| side.address + (layer * side.layer + row * side.pitch) as u64;
-                copy_row(at(&self.to), at(&self.from), self.width, on_device)?;
+    /// There is one.
+    pub fn check(&self) -> Outcome {
+        for (to, from) in self.rows().filter(|_| self.width > 0) {
+            if to == 0 || from == 0 {
+                return Err(Status::InvalidValue);
+            }
+            if self.to.on_device {
+                inside(to, self.width, "a copy to device memory")?;
+            }
+            if self.from.on_device {
+                inside(from, self.width, "a copy from device memory")?;
             }
         }
         Ok(())
+    }
+
+    /// Copies row by row.
+    ///
+    /// # Errors
+    /// A row outside every live allocation; what was queued when there was one, and races with others.
+    pub fn run(&self, when: Option<&When>) -> Outcome {
+        let mut touch = Touch::new(when, self.name());
+        // What is the client's alone is only used while it waits, or has been staged.
+        let is_common = |side: &Side| side.on_device || allocation::is_pinned(side.address);
+        let [to_common, from_common] = [&self.to, &self.from].map(is_common);
+        for (to, from) in self.rows() {
+            if from_common {
+                touch.range(from, self.width, false)?;
+            }
+            if to_common {
+                touch.range(to, self.width, true)?;
+            }
+            let done = copy_row(to, from, self.width, [self.to.on_device, self.from.on_device]);
+            done.map_err(|status| if when.is_some() { Status::IllegalAddress } else { status })?;
+        }
+        Ok(())
+    }
+}
+
+impl Side {
+    /// Bytes from a copy's first to its last on this side.
+    pub fn extent(&self, copy: &Copy) -> usize {
+        (copy.depth.max(1) - 1) * self.layer + (copy.height.max(1) - 1) * self.pitch + copy.width
+    }
+
+    /// Whether it is the host's memory, and has bytes in this range.
+    pub fn overlaps(&self, copy: &Copy, start: u64, bytes: usize) -> bool {
+        let end = self.address + self.extent(copy) as u64;
+        !self.on_device && self.address < start + bytes as u64 && start < end
     }
 }
 
@@ -62,19 +119,41 @@ pub struct Fill {
 }
 
 impl Fill {
+    fn rows(&self) -> impl Iterator<Item = u64> {
+        (0..self.height).map(|row| self.to + (row * self.pitch) as u64)
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.width.saturating_mul(self.element_bytes as usize)
+    }
+
+    /// Refuses rows that are not inside live allocations, or not aligned to their elements.
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn check(&self) -> Outcome {
+        self.rows().filter(|_| self.width > 0).try_for_each(|to| {
+            inside(to, self.row_bytes(), "a fill")?;
+            aligned(to, self.element_bytes as usize)
+        })
+    }
+
     /// Fills row by row.
     ///
     /// # Errors
-    /// A row outside every live allocation, or not aligned to its elements.
-    pub fn run(&self) -> Outcome {
-        for row in 0..self.height {
-            let to = self.to + (row * self.pitch) as u64;
-            match self.element_bytes {
-                1 => fill_row(to, self.value as u8, self.width)?,
-                2 => fill_row(to, self.value as u16, self.width)?,
-                4 => fill_row(to, self.value, self.width)?,
+    /// A row outside every live allocation, or not aligned to its elements; what was queued when there was one, and
+    /// races with others.
+    pub fn run(&self, when: Option<&When>) -> Outcome {
+        let mut touch = Touch::new(when, "a fill");
+        for to in self.rows() {
+            touch.range(to, self.row_bytes(), true)?;
+            let done = match self.element_bytes {
+                1 => fill_row(to, self.value as u8, self.width),
+                2 => fill_row(to, self.value as u16, self.width),
+                4 => fill_row(to, self.value, self.width),
                 _ => return Err(Status::InvalidValue),
-            }
+            };
+            done.map_err(|status| if when.is_some() { Status::IllegalAddress } else { status })?;
         }
         Ok(())
     }
@@ -200,7 +279,12 @@ impl Memcpy2D {
 /// Copies that return when they are done: they may not run into a capture.
 pub fn now(copy: Copy) -> Outcome {
     capture::forbid()?;
-    submit(LEGACY, Work::Copy(copy))
+    submit(LEGACY, Work::Copy(copy))?;
+    // The host waits where its memory takes part.
+    if settings().defers && !(copy.to.on_device && copy.from.on_device) {
+        return queue::wait_for_stream(&stream::place(LEGACY)?);
+    }
+    Ok(())
 }
 
 fn given<'a, T>(params: *const T) -> Result<&'a T, Status> {
@@ -229,7 +313,9 @@ export! {
     cuMemcpyDtoH_v2(to: *mut c_void, from: u64, bytes: usize) { now(Copy::linear(to as u64, from, bytes, [false, true])) }
     cuMemcpyDtoD_v2(to: u64, from: u64, bytes: usize) { now(Copy::linear(to, from, bytes, [true, true])) }
     cuMemcpy(to: u64, from: u64, bytes: usize) { now(Copy::linear(to, from, bytes, [to, from].map(|at| device().memory.owns(at)))) }
-    cuMemcpyPeer(to: u64, _to_context: *mut c_void, from: u64, _from_context: *mut c_void, bytes: usize) {
+    cuMemcpyPeer(to: u64, to_context: *mut c_void, from: u64, from_context: *mut c_void, bytes: usize) {
+        peer::check_side(to_context, to)?;
+        peer::check_side(from_context, from)?;
         now(Copy::linear(to, from, bytes, [true, true]))
     }
     cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, bytes: usize, stream: StreamHandle) {
@@ -245,8 +331,10 @@ export! {
         submit(stream, Work::Copy(Copy::linear(to, from, bytes, [to, from].map(|at| device().memory.owns(at)))))
     }
     cuMemcpyPeerAsync(
-        to: u64, _to_context: *mut c_void, from: u64, _from_context: *mut c_void, bytes: usize, stream: StreamHandle,
+        to: u64, to_context: *mut c_void, from: u64, from_context: *mut c_void, bytes: usize, stream: StreamHandle,
     ) {
+        peer::check_side(to_context, to)?;
+        peer::check_side(from_context, from)?;
         submit(stream, Work::Copy(Copy::linear(to, from, bytes, [true, true])))
     }
     cuMemcpy2D_v2(params: *const Memcpy2D) { now(given(params)?.resolve()?) }

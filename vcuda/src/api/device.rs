@@ -1,15 +1,72 @@
-//! Initialisation and the device's properties: an H100's limits, or an A100's.
+//! Initialisation, and the devices and their properties: an H100's limits, or an A100's.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, CString, c_char};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
 
-use super::{Outcome, Status, device, export, put};
+use super::context::{self, Context};
+use super::pool::Pool;
+use super::{Outcome, Status, export, put, settings};
 use crate::exec::profile::Gpu;
 use crate::exec::profile::occupancy::RESERVED_SHARED_BYTES;
+use crate::memory::Memory;
 
-/// CUDA 13.0.
-const DRIVER_VERSION: i32 = 13_000;
-/// Where the device would be.
-const BUS_ID: &[u8] = b"0000:00:00.0\0";
+/// One of the process's devices, which are all of a kind.
+pub struct Device {
+    pub ordinal: usize,
+    pub memory: Memory,
+    pub default_pool: Pool,
+    /// The current memory pool's handle, or 0 for the default one.
+    pub pool: AtomicUsize,
+    pub primary: OnceLock<&'static Context>,
+}
+
+/// All devices.
+pub fn devices() -> &'static [Device] {
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+    DEVICES.get_or_init(|| {
+        let (checks, bytes) = (settings().options.checks, settings().memory_bytes);
+        let is_watched = checks.init || checks.race;
+        let first = if is_watched { Memory::watched(bytes, checks) } else { Memory::new(bytes) };
+        let mut memories = vec![first];
+        memories.extend(
+            (1..settings().devices).map(|ordinal| memories[0].of_device(ordinal)).collect::<Vec<_>>(),
+        );
+        let device = |(ordinal, memory)| Device {
+            ordinal,
+            memory,
+            default_pool: Pool::new(ordinal),
+            pool: AtomicUsize::new(0),
+            primary: OnceLock::new(),
+        };
+        memories.into_iter().enumerate().map(device).collect()
+    })
+}
+
+/// The device of the thread's context; the first one where it has none.
+pub fn device() -> &'static Device {
+    context::current().map_or(&devices()[0], |context| context.device)
+}
+
+/// The device of this ordinal.
+///
+/// # Errors
+/// There is none.
+pub fn device_of(ordinal: i32) -> Result<&'static Device, Status> {
+    usize::try_from(ordinal).ok().and_then(|ordinal| devices().get(ordinal)).ok_or(Status::InvalidDevice)
+}
+
+/// Where a device would be.
+fn bus_id(ordinal: usize) -> CString {
+    CString::new(format!("0000:{ordinal:02x}:00.0")).unwrap_or_default()
+}
+
+/// `vcuda-virtual-00` and so on.
+fn uuid(ordinal: usize) -> [u8; 16] {
+    let mut uuid = *b"vcuda-virtual-00";
+    (uuid[14], uuid[15]) = (b'0' + (ordinal / 10) as u8, b'0' + (ordinal % 10) as u8);
+    uuid
+}
 
 export! {
     cuInit(flags: u32) {
@@ -17,16 +74,16 @@ export! {
     }
     cuDriverGetVersion(version: *mut i32) {
         // SAFETY: the caller's.
-        unsafe { put(version, DRIVER_VERSION) }
+        unsafe { put(version, settings().driver_version) }
     }
     cuDeviceGetCount(count: *mut i32) {
         // SAFETY: the caller's.
-        unsafe { put(count, 1) }
+        unsafe { put(count, devices().len() as i32) }
     }
     cuDeviceGet(out: *mut i32, ordinal: i32) {
         check(ordinal)?;
         // SAFETY: the caller's.
-        unsafe { put(out, 0) }
+        unsafe { put(out, ordinal) }
     }
     cuDeviceGetName(name: *mut c_char, len: i32, ordinal: i32) {
         check(ordinal)?;
@@ -43,71 +100,69 @@ export! {
         Ok(())
     }
     cuDeviceTotalMem_v2(bytes: *mut usize, ordinal: i32) {
-        check(ordinal)?;
         // SAFETY: the caller's.
-        unsafe { put(bytes, device().memory.info().1) }
+        unsafe { put(bytes, device_of(ordinal)?.memory.info().1) }
     }
-    cuDeviceGetUuid(uuid: *mut [u8; 16], ordinal: i32) {
-        check(ordinal)?;
+    cuDeviceGetUuid(out: *mut [u8; 16], ordinal: i32) {
         // SAFETY: the caller's.
-        unsafe { put(uuid, *b"vcuda-virtual-00") }
+        unsafe { put(out, uuid(device_of(ordinal)?.ordinal)) }
     }
-    cuDeviceGetUuid_v2(uuid: *mut [u8; 16], ordinal: i32) {
-        check(ordinal)?;
+    cuDeviceGetUuid_v2(out: *mut [u8; 16], ordinal: i32) {
         // SAFETY: the caller's.
-        unsafe { put(uuid, *b"vcuda-virtual-00") }
+        unsafe { put(out, uuid(device_of(ordinal)?.ordinal)) }
     }
     cuDeviceComputeCapability(major: *mut i32, minor: *mut i32, ordinal: i32) {
         check(ordinal)?;
         // SAFETY: the caller's.
         unsafe {
-            put(major, device().capability.0)?;
-            put(minor, device().capability.1)
+            put(major, settings().capability.0)?;
+            put(minor, settings().capability.1)
         }
     }
     cuDeviceGetAttribute(value: *mut i32, attribute: i32, ordinal: i32) {
         check(ordinal)?;
         // SAFETY: the caller's.
-        unsafe { put(value, attribute_value(attribute).ok_or(Status::InvalidValue)?) }
+        unsafe { put(value, attribute_value(attribute, ordinal).ok_or(Status::InvalidValue)?) }
     }
     cuDeviceGetProperties(properties: *mut [i32; 14], ordinal: i32) {
         check(ordinal)?;
         // The members of a CUdevprop are the first attributes, in their order.
-        let all = std::array::from_fn(|i| attribute_value(i as i32 + 1).unwrap_or(0));
+        let all = std::array::from_fn(|i| attribute_value(i as i32 + 1, ordinal).unwrap_or(0));
         // SAFETY: the caller's.
         unsafe { put(properties, all) }
     }
-    cuDeviceCanAccessPeer(can: *mut i32, ordinal: i32, peer: i32) {
-        check(ordinal)?;
-        check(peer)?;
-        // SAFETY: the caller's.
-        unsafe { put(can, 0) }
-    }
     cuDeviceGetPCIBusId(text: *mut c_char, len: i32, ordinal: i32) {
-        check(ordinal)?;
-        if text.is_null() || len < BUS_ID.len() as i32 {
+        let id = bus_id(device_of(ordinal)?.ordinal);
+        let bytes = id.as_bytes_with_nul();
+        if text.is_null() || len < bytes.len() as i32 {
             return Err(Status::InvalidValue);
         }
         // SAFETY: the caller's `len` bytes, which are enough.
-        unsafe { std::ptr::copy_nonoverlapping(BUS_ID.as_ptr().cast(), text, BUS_ID.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr().cast(), text, bytes.len()) };
         Ok(())
     }
     cuDeviceGetByPCIBusId(ordinal: *mut i32, text: *const c_char) {
-        // SAFETY: null, or a C string of the caller's.
-        if text.is_null() || unsafe { CStr::from_ptr(text) }.to_bytes_with_nul() != BUS_ID {
+        if text.is_null() {
             return Err(Status::InvalidValue);
         }
+        // SAFETY: a C string of the caller's.
+        let text = unsafe { CStr::from_ptr(text) };
+        let found = devices().iter().find(|device| bus_id(device.ordinal).as_c_str() == text);
         // SAFETY: the caller's.
-        unsafe { put(ordinal, 0) }
+        unsafe { put(ordinal, found.ok_or(Status::InvalidValue)?.ordinal as i32) }
     }
 }
 
+/// Refuses an ordinal of no device.
+///
+/// # Errors
+/// There is none.
 pub fn check(ordinal: i32) -> Outcome {
-    if ordinal == 0 { Ok(()) } else { Err(Status::InvalidDevice) }
+    device_of(ordinal).map(|_| ())
 }
 
 fn name() -> String {
-    let (major, minor) = device().capability;
+    let (major, minor) = settings().capability;
     format!("vcuda virtual GPU (sm_{major}{minor}{})", if major == 9 { "a" } else { "" })
 }
 
@@ -118,12 +173,12 @@ pub const SHARED_BYTES: u32 = 48 * 1024;
 
 /// Shared memory of a CTA with an opt-in.
 pub fn shared_opt_in_bytes() -> u32 {
-    if device().capability.0 >= 9 { 227 * 1024 } else { 163 * 1024 }
+    if settings().capability.0 >= 9 { 227 * 1024 } else { 163 * 1024 }
 }
 
 /// The GPU whose multiprocessors the device claims to have.
 pub fn gpu() -> &'static Gpu {
-    device().options.gpu
+    settings().options.gpu
 }
 
 pub fn multiprocessors() -> i32 {
@@ -131,8 +186,8 @@ pub fn multiprocessors() -> i32 {
 }
 
 /// `CUdevice_attribute` by number; those of features that are not here are 0.
-fn attribute_value(attribute: i32) -> Option<i32> {
-    let hopper = device().capability.0 >= 9;
+fn attribute_value(attribute: i32, ordinal: i32) -> Option<i32> {
+    let hopper = settings().capability.0 >= 9;
     let limits = gpu().limits;
     Some(match attribute {
         1..=3 => MAX_THREADS as i32,
@@ -148,7 +203,8 @@ fn attribute_value(attribute: i32) -> Option<i32> {
         14 => 512,       // texture alignment
         16 => multiprocessors(),
         31 | 40 | 41 | 78 | 90 => 1, // concurrent kernels, copy engine, unified addresses, priorities, preemption
-        33..=35 => 0,
+        33 => ordinal,               // PCI bus
+        34 | 35 => 0,
         36 => 2_619_000, // memory clock, kHz
         37 => 5120,      // memory bus, bits
         38 => {
@@ -159,8 +215,8 @@ fn attribute_value(attribute: i32) -> Option<i32> {
             }
         }
         39 => 32 * limits.warps as i32,
-        75 => device().capability.0,
-        76 => device().capability.1,
+        75 => settings().capability.0,
+        76 => settings().capability.1,
         81 => limits.shared_bytes as i32,
         87 => 2,
         95 => 1, // cooperative launches

@@ -106,7 +106,7 @@ export! {
             return Err(Status::InvalidValue);
         }
         let mapped = device().memory.map(external.fd.as_raw_fd(), offset, bytes as usize).ok_or(Status::OutOfMemory)?;
-        allocation::add(mapped, bytes as usize, Kind::External);
+        allocation::add(mapped, bytes as usize, Kind::External, device());
         // SAFETY: the caller's.
         unsafe { put(address, mapped) }
     }

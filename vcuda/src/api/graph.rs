@@ -145,12 +145,18 @@ impl Graph {
         clone
     }
 
-    /// Does all its work, in order.
+    /// All its work in order, and the places of what each comes after.
     ///
     /// # Errors
-    /// Those of the work; it goes in a circle.
-    pub fn run(&self) -> Outcome {
-        self.order()?.into_iter().try_for_each(|handle| node(handle)?.work.run())
+    /// It goes in a circle.
+    pub fn steps(&self) -> Result<Vec<(Work, Vec<usize>)>, Status> {
+        let order = self.order()?;
+        let place: BTreeMap<NodeHandle, usize> = order.iter().enumerate().map(|(i, &n)| (n, i)).collect();
+        let step = |&handle: &NodeHandle| {
+            let Node { work, dependencies, .. } = node(handle)?;
+            Ok((work.clone(), dependencies.iter().map(|other| place[other]).collect()))
+        };
+        order.iter().map(step).collect()
     }
 
     fn push(&mut self, node: Node) -> NodeHandle {

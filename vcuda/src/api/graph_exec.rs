@@ -9,7 +9,7 @@ use super::graph::{Graph, GraphHandle, NodeHandle, live as live_graph, node};
 use super::graph_node::{HostParams, KernelParams, MemsetParams, child_of, work_of};
 use super::stream::StreamHandle;
 use super::work::{Child, Work, submit};
-use super::{Outcome, Status, capture, context, export, graph_memory, put};
+use super::{Outcome, Status, capture, context, event, export, graph_memory, put, queue, settings, stream};
 
 /// A node's work at its place in the order.
 #[derive(Clone)]
@@ -133,12 +133,33 @@ impl Exec {
         if capture::holds(stream)? {
             return submit(stream, Work::Child(self.child()?));
         }
-        let allocated = self.steps.iter().filter_map(|step| match &step.work {
-            Work::Alloc(memory) => Some(memory),
-            _ => None,
-        });
-        graph_memory::make_way(allocated, self.flags & AUTO_FREE_ON_LAUNCH != 0)?;
-        self.steps.iter().filter(|step| step.enabled).try_for_each(|step| step.work.run())
+        let place = stream::place(stream)?;
+        let allocated: Vec<_> = (self.steps.iter())
+            .filter_map(|step| match &step.work {
+                Work::Alloc(memory) => Some(memory),
+                _ => None,
+            })
+            .collect();
+        if !allocated.is_empty() {
+            // Its last launch may have yet to free it.
+            queue::wait_for_stream(&place)?;
+        }
+        graph_memory::make_way(allocated.into_iter(), self.flags & AUTO_FREE_ON_LAUNCH != 0)?;
+        let work = |step: &Step| if step.enabled { step.work.clone() } else { Work::Empty };
+        if settings().defers {
+            for step in &self.steps {
+                if let Work::Record(event) | Work::Wait(event) = &step.work {
+                    event::live(*event)?;
+                }
+            }
+            queue::push_graph(
+                &place,
+                self.steps.iter().map(|step| (work(step), step.after.clone())).collect(),
+            );
+            return Ok(());
+        }
+        let enabled = self.steps.iter().filter(|step| step.enabled);
+        place.context.within(|| enabled.map(|step| &step.work).try_for_each(|work| work.run(None)))
     }
 
     /// The enabled steps as a graph.

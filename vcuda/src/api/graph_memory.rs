@@ -7,15 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::allocation::{self, Kind};
+use super::device::{Device, device_of};
 use super::graph::{GraphHandle, NodeHandle, node};
 use super::graph_node::add;
 use super::work::Work;
-use super::{Outcome, Status, device, export, lock, memory, put};
+use super::{Outcome, Status, export, lock, memory, put};
 
 /// Addresses of one allocation node, reserved while any graph, instance or live allocation has them.
 pub struct GraphMemory {
     pub address: u64,
     bytes: usize,
+    device: &'static Device,
 }
 
 /// What is known by address.
@@ -34,12 +36,12 @@ impl GraphMemory {
     ///
     /// # Errors
     /// No bytes, or no room.
-    pub fn new(bytes: usize) -> Result<Arc<GraphMemory>, Status> {
+    pub fn new(bytes: usize, device: &'static Device) -> Result<Arc<GraphMemory>, Status> {
         if bytes == 0 {
             return Err(Status::InvalidValue);
         }
-        let address = device().memory.reserve_addresses(bytes).ok_or(Status::OutOfMemory)?;
-        let memory = Arc::new(GraphMemory { address, bytes });
+        let address = device.memory.reserve_addresses(bytes).ok_or(Status::OutOfMemory)?;
+        let memory = Arc::new(GraphMemory { address, bytes, device });
         lock(&KNOWN).insert(address, Known { memory: Arc::downgrade(&memory), live: None });
         Ok(memory)
     }
@@ -64,11 +66,11 @@ impl GraphMemory {
         let mut all = lock(&KNOWN);
         let known = all.get_mut(&self.address).filter(|known| known.live.is_none());
         let known = known.ok_or(Status::InvalidValue)?;
-        if !device().memory.alloc_at(self.address, self.bytes) {
+        if !self.device.memory.alloc_at(self.address, self.bytes) {
             return Err(Status::OutOfMemory);
         }
         known.live = Some(self.clone());
-        allocation::add(self.address, self.bytes, Kind::Graph);
+        allocation::add(self.address, self.bytes, Kind::Graph, self.device);
         let used = USED_BYTES.fetch_add(self.bytes as u64, Ordering::Relaxed) + self.bytes as u64;
         USED_HIGH_BYTES.fetch_max(used, Ordering::Relaxed);
         Ok(())
@@ -78,7 +80,7 @@ impl GraphMemory {
 impl Drop for GraphMemory {
     fn drop(&mut self) {
         lock(&KNOWN).remove(&self.address);
-        device().memory.release_addresses(self.address, self.bytes);
+        self.device.memory.release_addresses(self.address, self.bytes);
     }
 }
 
@@ -109,11 +111,11 @@ pub fn make_way<'a>(all: impl Iterator<Item = &'a Arc<GraphMemory>>, auto_free: 
 /// `CUmemPoolProps`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct PoolProps {
+pub struct PoolProps {
     kind: u32,
     handles: u32,
     location: u32,
-    ordinal: i32,
+    pub ordinal: i32,
     rest: [u64; 9],
 }
 
@@ -142,16 +144,17 @@ export! {
         // SAFETY: the caller's.
         let params = unsafe { params.as_mut() }.ok_or(Status::InvalidValue)?;
         let PoolProps { kind, handles, location, ordinal, .. } = params.pool;
-        if (kind, handles, location, ordinal) != (PINNED, 0, DEVICE, 0) {
+        if (kind, handles, location) != (PINNED, 0, DEVICE) {
             return Err(Status::InvalidValue);
         }
-        let memory = GraphMemory::new(params.bytes)?;
+        let memory = GraphMemory::new(params.bytes, device_of(ordinal).map_err(|_| Status::InvalidValue)?)?;
         params.address = memory.address;
         add(out, graph, after, count, Work::Alloc(memory))
     }
     cuGraphMemAllocNodeGetParams(handle: NodeHandle, out: *mut AllocParams) {
         let Work::Alloc(memory) = &node(handle)?.work else { return Err(Status::InvalidValue) };
-        let pool = PoolProps { kind: PINNED, handles: 0, location: DEVICE, ordinal: 0, rest: [0; 9] };
+        let ordinal = memory.device.ordinal as i32;
+        let pool = PoolProps { kind: PINNED, handles: 0, location: DEVICE, ordinal, rest: [0; 9] };
         let (access, access_count) = (std::ptr::null(), 0);
         // SAFETY: the caller's.
         unsafe { put(out, AllocParams { pool, access, access_count, bytes: memory.bytes, address: memory.address }) }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 
 use super::device::{MAX_THREADS, SHARED_BYTES};
+use super::library::function_here;
 use super::module::{Function, FunctionHandle, function};
 use super::occupancy::resident_ctas;
 use super::stream::StreamHandle;
 use super::work::{AttributeValue, KernelLaunch, Work, submit};
-use super::{Outcome, Status, context, export, list};
+use super::{Outcome, Status, export, list};
 use crate::exec::{Launch, cluster_shape};
 
 /// `CUlaunchConfig`.
@@ -143,7 +144,7 @@ pub fn gather(
     params: *const *const c_void,
     extra: *const *const c_void,
 ) -> Result<KernelLaunch, Status> {
-    context::require()?;
+    let handle = function_here(handle)?;
     let function = function(handle)?;
     let kernel = function.kernel();
     validate(function, &launch)?;

@@ -1,29 +1,92 @@
-//! Libraries and their kernels: modules and functions under other names, for there is one device.
+//! Libraries and their kernels: modules and functions that belong to no context. They are loaded into each that uses them.
 
 use std::ffi::{c_char, c_void};
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use super::jit::Jit;
 use super::module::{self, FunctionHandle, Handle, function, loaded};
-use super::{export, put};
+use super::{Outcome, Status, context, export, lock, put};
+
+/// What it takes to have a library in other contexts than its first.
+pub struct Library {
+    text: String,
+    /// By context: the modules there, which are this library's own.
+    twins: Mutex<BTreeMap<usize, Handle>>,
+}
+
+// SAFETY: modules that belong to no thread.
+unsafe impl Send for Library {}
+// SAFETY: as above.
+unsafe impl Sync for Library {}
+
+impl Library {
+    pub fn new(text: &str) -> Library {
+        Library { text: text.to_string(), twins: Mutex::default() }
+    }
+
+    pub fn unload(self) -> Outcome {
+        let twins = std::mem::take(&mut *lock(&self.twins));
+        twins.into_values().try_for_each(module::unload)
+    }
+}
+
+/// A module in the thread's context.
+///
+/// # Errors
+/// It belongs to another, and is no library.
+fn module_here(handle: Handle) -> Result<Handle, Status> {
+    let (found, context) = (loaded(handle)?, context::require()?);
+    if std::ptr::eq(found.context, context) {
+        return Ok(handle);
+    }
+    let Some(library) = &found.library else {
+        say!("handle: {handle:?} is a module of another context");
+        return Err(Status::InvalidHandle);
+    };
+    let mut twins = lock(&library.twins);
+    if let Some(&twin) = twins.get(&context.handle()) {
+        return Ok(twin);
+    }
+    let mut twin = std::ptr::null_mut();
+    module::load(&mut twin, library.text.as_bytes(), &mut Jit::default(), false)?;
+    // SAFETY: loaded just now, and known to nobody else.
+    let functions = unsafe { &mut (*twin).functions };
+    functions.iter_mut().zip(&found.functions).for_each(|(new, old)| new.share_settings(old));
+    twins.insert(context.handle(), twin);
+    Ok(twin)
+}
+
+/// A function in the thread's context.
+///
+/// # Errors
+/// It belongs to another, and is no library's kernel.
+pub fn function_here(handle: FunctionHandle) -> Result<FunctionHandle, Status> {
+    let found = function(handle)?;
+    match module_here(found.module())? {
+        own if own == found.module() => Ok(handle),
+        twin => Ok(std::ptr::from_ref(&loaded(twin)?.functions[found.index()]).cast_mut()),
+    }
+}
 
 export! {
     cuLibraryLoadData(
         library: *mut Handle, image: *const c_void, options: *const u32, values: *mut *mut c_void, count: u32,
         _library_options: *const u32, _library_values: *mut *mut c_void, _library_count: u32,
     ) {
-        module::load_image(library, image, &mut Jit::new(options, values, count)?)
+        module::load_image(library, image, &mut Jit::new(options, values, count)?, true)
     }
     cuLibraryLoadFromFile(
         library: *mut Handle, path: *const c_char, options: *const u32, values: *mut *mut c_void, count: u32,
         _library_options: *const u32, _library_values: *mut *mut c_void, _library_count: u32,
     ) {
-        module::load_file(library, path, &mut Jit::new(options, values, count)?)
+        module::load_file(library, path, &mut Jit::new(options, values, count)?, true)
     }
     cuLibraryUnload(library: Handle) { module::unload(library) }
     cuLibraryGetModule(out: *mut Handle, library: Handle) {
-        loaded(library)?;
         // SAFETY: the caller's.
-        unsafe { put(out, library) }
+        unsafe { put(out, module_here(library)?) }
     }
     cuLibraryGetKernel(out: *mut FunctionHandle, library: Handle, name: *const c_char) {
         module::get_function(out, library, name)
@@ -36,12 +99,11 @@ export! {
         module::enumerate(out, count, library)
     }
     cuLibraryGetGlobal(address: *mut u64, bytes: *mut usize, library: Handle, name: *const c_char) {
-        module::get_global(address, bytes, library, name)
+        module::get_global(address, bytes, module_here(library)?, name)
     }
     cuKernelGetFunction(out: *mut FunctionHandle, kernel: FunctionHandle) {
-        function(kernel)?;
         // SAFETY: the caller's.
-        unsafe { put(out, kernel) }
+        unsafe { put(out, function_here(kernel)?) }
     }
     cuKernelGetLibrary(out: *mut Handle, kernel: FunctionHandle) {
         // SAFETY: the caller's.

@@ -3,8 +3,10 @@
 use std::ffi::c_void;
 
 use super::allocation::{self, Allocation, Kind};
+use super::device::{Device, devices};
 use super::stream::{self, StreamHandle};
-use super::{Outcome, Status, capture, context, device, export, graph_memory, pool, put};
+use super::{Outcome, Status, capture, context, device, export, graph_memory, pool, put, queue};
+use crate::memory::Reach;
 
 export! {
     cuMemAlloc_v2(address: *mut u64, bytes: usize) { alloc(address, bytes, Kind::Device) }
@@ -17,6 +19,8 @@ export! {
     }
     cuMemFree_v2(address: u64) {
         capture::forbid()?;
+        queue::wait_for_all(); // as the API does where memory may be in use
+        context::current().map_or(Ok(()), queue::outcome_of)?;
         free(address)
     }
     cuMemGetInfo_v2(free: *mut usize, total: *mut usize) {
@@ -31,6 +35,7 @@ export! {
     cuMemAllocHost_v2(pointer: *mut *mut c_void, bytes: usize) { alloc_host(pointer, bytes) }
     cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, _flags: u32) { alloc_host(pointer, bytes) }
     cuMemFreeHost(pointer: *mut c_void) {
+        queue::wait_for_all();
         allocation::remove(pointer as u64, |kind| kind == Kind::Host).ok_or(Status::InvalidValue)?;
         // SAFETY: from `alloc_host`, and forgotten just now.
         unsafe { libc::free(pointer) };
@@ -44,10 +49,11 @@ export! {
         if allocation::find(pointer as u64).is_some() {
             return Err(Status::HostMemoryAlreadyRegistered);
         }
-        allocation::add(pointer as u64, bytes, Kind::Registered);
+        allocation::add(pointer as u64, bytes, Kind::Registered, device());
         Ok(())
     }
     cuMemHostUnregister(pointer: *mut c_void) {
+        queue::wait_for_all();
         let gone = allocation::remove(pointer as u64, |kind| kind == Kind::Registered);
         gone.map(|_| ()).ok_or(Status::HostMemoryNotRegistered)
     }
@@ -73,16 +79,19 @@ fn alloc(address: *mut u64, bytes: usize, kind: Kind) -> Outcome {
         return Err(Status::InvalidValue);
     }
     // SAFETY: the caller's.
-    unsafe { put(address, allocate(bytes, kind)?) }
+    unsafe { put(address, allocate(bytes, kind, device())?) }
 }
 
 /// A new allocation of this kind.
 ///
 /// # Errors
 /// Out of memory.
-pub fn allocate(bytes: usize, kind: Kind) -> Result<u64, Status> {
-    let new = device().memory.alloc(bytes).ok_or(Status::OutOfMemory)?;
-    allocation::add(new, bytes, kind);
+pub fn allocate(bytes: usize, kind: Kind, device: &Device) -> Result<u64, Status> {
+    let new = device.memory.alloc(bytes).ok_or(Status::OutOfMemory)?;
+    if kind == Kind::Managed {
+        device.memory.set_reach(new, Reach::Devices(u32::MAX));
+    }
+    allocation::add(new, bytes, kind, device);
     Ok(new)
 }
 
@@ -91,18 +100,24 @@ pub fn allocate(bytes: usize, kind: Kind) -> Result<u64, Status> {
 /// # Errors
 /// None begins there.
 pub fn free(address: u64) -> Outcome {
-    if address == 0 {
-        return Ok(());
+    if address != 0 {
+        release(address, &forget(address)?);
     }
-    let gone = allocation::remove(address, Kind::on_device).ok_or_else(|| {
+    Ok(())
+}
+
+/// An allocation of device memory is the client's no more.
+///
+/// # Errors
+/// None begins there.
+pub fn forget(address: u64) -> Result<Allocation, Status> {
+    allocation::remove(address, Kind::on_device).ok_or_else(|| {
         say!(
             "memory: no allocation to free begins at {address:#x}: it is {}",
             device().memory.whereabouts(address, 0)
         );
         Status::InvalidValue
-    })?;
-    release(address, &gone);
-    Ok(())
+    })
 }
 
 /// Gives device memory back that is no allocation of the client's any more.
@@ -125,18 +140,22 @@ fn alloc_host(pointer: *mut *mut c_void, bytes: usize) -> Outcome {
     if memory.is_null() {
         return Err(Status::OutOfMemory);
     }
-    allocation::add(memory as u64, bytes, Kind::Host);
+    allocation::add(memory as u64, bytes, Kind::Host, device());
     // SAFETY: the caller's.
     unsafe { put(pointer, memory) }
 }
 
 /// Refuses a range that is not inside one live allocation.
-fn inside(address: u64, bytes: usize, what: &str) -> Outcome {
-    let (start, end) = device().memory.range_of(address).unwrap_or((0, 0));
+///
+/// # Errors
+/// It is not.
+pub fn inside(address: u64, bytes: usize, what: &str) -> Outcome {
+    let found = device().memory.range_anywhere(address);
+    let (start, end, owner) = found.unwrap_or((0, 0, device().ordinal));
     if address >= start && address < end && end - address >= bytes as u64 {
         return Ok(());
     }
-    let place = device().memory.whereabouts(address, bytes as u64);
+    let place = devices()[owner].memory.whereabouts(address, bytes as u64);
     say!("memory: {what} of {bytes} bytes at {address:#x} is not inside a live allocation: it is {place}");
     Err(Status::InvalidValue)
 }
@@ -169,6 +188,16 @@ pub fn copy_row(to: u64, from: u64, bytes: usize, on_device: [bool; 2]) -> Outco
 }
 
 /// # Errors
+/// A fill is not aligned to its elements.
+pub fn aligned(to: u64, bytes: usize) -> Outcome {
+    if to.is_multiple_of(bytes as u64) {
+        return Ok(());
+    }
+    say!("memory: a fill at {to:#x} is not aligned to its elements of {bytes} bytes");
+    Err(Status::InvalidValue)
+}
+
+/// # Errors
 /// A range that is not inside one live allocation, or not aligned.
 pub fn fill_row<T: Copy>(to: u64, value: T, count: usize) -> Outcome {
     if count == 0 {
@@ -176,10 +205,7 @@ pub fn fill_row<T: Copy>(to: u64, value: T, count: usize) -> Outcome {
     }
     let bytes = count.checked_mul(size_of::<T>()).ok_or(Status::InvalidValue)?;
     inside(to, bytes, "a fill")?;
-    if !to.is_multiple_of(size_of::<T>() as u64) {
-        say!("memory: a fill at {to:#x} is not aligned to its elements of {} bytes", size_of::<T>());
-        return Err(Status::InvalidValue);
-    }
+    aligned(to, size_of::<T>())?;
     // SAFETY: checked just now, in size and alignment.
     unsafe { std::slice::from_raw_parts_mut(to as *mut T, count) }.fill(value);
     device().memory.mark_written(to, bytes);

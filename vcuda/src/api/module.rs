@@ -3,12 +3,15 @@
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
+use super::context::{self, Context};
 use super::device::{SHARED_BYTES, shared_opt_in_bytes};
 use super::jit::Jit;
-use super::{Outcome, Status, context, device, export, profile, put};
+use super::library::Library;
+use super::{Outcome, Status, device, export, profile, put, queue, settings, version};
 use crate::exec::{Kernel, Module};
 use crate::ptx;
 
@@ -16,6 +19,9 @@ use crate::ptx;
 pub struct Loaded {
     module: Module,
     pub functions: Vec<Function>,
+    pub context: &'static Context,
+    /// What it takes to have it in other contexts, if it is a library.
+    pub library: Option<Library>,
 }
 
 /// A `CUfunction`.
@@ -23,9 +29,12 @@ pub struct Function {
     module: *const Loaded,
     index: usize,
     name: CString,
-    /// Attributes from [`DYNAMIC_SHARED_LIMIT`] on, as they were set.
-    settings: [AtomicI32; 8],
+    /// Attributes from [`DYNAMIC_SHARED_LIMIT`] on, as they were set: a library's in all contexts.
+    settings: Arc<[AtomicI32; 8]>,
 }
+
+/// OS ABI and its version in the ELF headers of CUDA 13's cubins; 0x33 and 7 before.
+const CUDA_13_ABI: [u8; 2] = [0x41, 8];
 
 /// `CUfunction_attribute`s that can be set, and one that cannot.
 const DYNAMIC_SHARED_LIMIT: i32 = 8;
@@ -36,7 +45,7 @@ const CLUSTER_POLICY: i32 = 15;
 
 impl Function {
     fn new(module: *const Loaded, index: usize, name: &str) -> Function {
-        let settings = [SHARED_BYTES as i32, -1, 0, 0, 0, 0, 0, 0].map(AtomicI32::new);
+        let settings = Arc::new([SHARED_BYTES as i32, -1, 0, 0, 0, 0, 0, 0].map(AtomicI32::new));
         // A name of PTX has no NUL; were there one, the name would have no end to give.
         Function { module, index, name: CString::new(name).unwrap_or_default(), settings }
     }
@@ -48,6 +57,16 @@ impl Function {
 
     fn setting(&self, attribute: i32) -> &AtomicI32 {
         &self.settings[(attribute - DYNAMIC_SHARED_LIMIT) as usize]
+    }
+
+    /// From now on it has the other's attributes.
+    pub fn share_settings(&mut self, other: &Function) {
+        self.settings = other.settings.clone();
+    }
+
+    /// Which of its module's functions it is.
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     pub fn name(&self) -> *const c_char {
@@ -106,14 +125,14 @@ pub fn file<'a>(text: *const c_char) -> Result<&'a Path, Status> {
 }
 
 export! {
-    cuModuleLoadData(module: *mut Handle, image: *const c_void) { load_image(module, image, &mut Jit::default()) }
+    cuModuleLoadData(module: *mut Handle, image: *const c_void) { load_image(module, image, &mut Jit::default(), false) }
     cuModuleLoadDataEx(module: *mut Handle, image: *const c_void, count: u32, options: *const u32, values: *mut *mut c_void) {
-        load_image(module, image, &mut Jit::new(options, values, count)?)
+        load_image(module, image, &mut Jit::new(options, values, count)?, false)
     }
     cuModuleLoadFatBinary(module: *mut Handle, image: *const c_void) {
-        load_image(module, image, &mut Jit::default())
+        load_image(module, image, &mut Jit::default(), false)
     }
-    cuModuleLoad(module: *mut Handle, path: *const c_char) { load_file(module, path, &mut Jit::default()) }
+    cuModuleLoad(module: *mut Handle, path: *const c_char) { load_file(module, path, &mut Jit::default(), false) }
     cuModuleUnload(module: Handle) { unload(module) }
     cuModuleGetFunction(out: *mut FunctionHandle, module: Handle, text: *const c_char) {
         get_function(out, module, text)
@@ -159,10 +178,11 @@ export! {
 
 pub fn unload(module: Handle) -> Outcome {
     loaded(module)?;
+    queue::wait_for_all();
     // SAFETY: from `load`; the caller unloads it once, and runs none of its kernels any more.
     let mut gone = unsafe { Box::from_raw(module) };
     gone.module.free_variables(&device().memory);
-    Ok(())
+    gone.library.map_or(Ok(()), Library::unload)
 }
 
 pub fn get_function(out: *mut FunctionHandle, module: Handle, text: *const c_char) -> Outcome {
@@ -212,7 +232,7 @@ pub fn param_info(handle: FunctionHandle, index: usize, offset: *mut usize, size
 pub fn get_attribute(value: *mut i32, attribute: i32, handle: FunctionHandle) -> Outcome {
     let function = function(handle)?;
     let kernel = function.kernel();
-    let (major, minor) = device().capability;
+    let (major, minor) = settings().capability;
     let found = match attribute {
         0 => kernel.max_threads_per_block as i32,
         1 => kernel.static_shared_bytes as i32,
@@ -249,23 +269,37 @@ pub fn set_attribute(handle: FunctionHandle, attribute: i32, value: i32) -> Outc
 }
 
 /// Loads the PTX text of a file.
-pub fn load_file(module: *mut Handle, path: *const c_char, jit: &mut Jit) -> Outcome {
-    load(module, &std::fs::read(file(path)?).map_err(|_| Status::FileNotFound)?, jit)
+pub fn load_file(module: *mut Handle, path: *const c_char, jit: &mut Jit, is_library: bool) -> Outcome {
+    load(module, &std::fs::read(file(path)?).map_err(|_| Status::FileNotFound)?, jit, is_library)
 }
 
 /// Loads PTX text from memory.
-pub fn load_image(module: *mut Handle, image: *const c_void, jit: &mut Jit) -> Outcome {
+pub fn load_image(module: *mut Handle, image: *const c_void, jit: &mut Jit, is_library: bool) -> Outcome {
     if image.is_null() {
         return Err(Status::InvalidValue);
     }
     // SAFETY: PTX is a C string, and other images have a NUL somewhere behind their first bytes.
-    load(module, unsafe { CStr::from_ptr(image.cast()) }.to_bytes(), jit)
+    load(module, unsafe { CStr::from_ptr(image.cast()) }.to_bytes(), jit, is_library)
 }
 
-fn load(out: *mut Handle, image: &[u8], jit: &mut Jit) -> Outcome {
-    context::require()?;
+/// Loads PTX text into the thread's context; a library can be had in others too.
+///
+/// # Errors
+/// Whatever is wrong with it.
+pub fn load(out: *mut Handle, image: &[u8], jit: &mut Jit, is_library: bool) -> Outcome {
+    let context = context::require()?;
     if out.is_null() {
         return Err(Status::InvalidValue);
+    }
+    if image.starts_with(b"\x7fELF")
+        && image.get(7..9) == Some(&CUDA_13_ABI)
+        && settings().driver_version < 13_000
+    {
+        say!(
+            "a cubin of CUDA 13; a driver of {} does not know its form",
+            version::name(settings().driver_version)
+        );
+        return Err(Status::InvalidImage);
     }
     if image.starts_with(b"\x7fELF") || image.starts_with(&[0x50, 0xed, 0x55, 0xba]) {
         say!("a cubin cannot run here; load PTX (compile for compute_XX instead of sm_XX)");
@@ -273,6 +307,18 @@ fn load(out: *mut Handle, image: &[u8], jit: &mut Jit) -> Outcome {
     }
     let text =
         std::str::from_utf8(image.strip_suffix(b"\0").unwrap_or(image)).map_err(|_| Status::InvalidImage)?;
+    let (driver, known) = (settings().driver_version, version::newest_ptx(settings().driver_version));
+    if let Some((major, minor)) = version::ptx_version(text).filter(|&version| version > known) {
+        let what = format!(
+            "PTX of version {major}.{minor}; a driver of {} knows {}.{}",
+            version::name(driver),
+            known.0,
+            known.1
+        );
+        say!("loading a module: {what}");
+        jit.error.write(&what);
+        return Err(Status::UnsupportedPtxVersion);
+    }
     let start = Instant::now();
     let invalid = |message: &dyn std::fmt::Display| {
         say!("loading a module: {message}");
@@ -281,11 +327,12 @@ fn load(out: *mut Handle, image: &[u8], jit: &mut Jit) -> Outcome {
     };
     let tree = ptx::parse(text).map_err(|error| invalid(&error))?;
     let load = if profile::is_on() { Module::load_counted } else { Module::load };
-    let module = load(&tree, &device().memory, device().options.checks).map_err(|error| invalid(&error))?;
+    let module = load(&tree, &device().memory, settings().options.checks).map_err(|error| invalid(&error))?;
     let names: Vec<&str> = module.kernels().iter().map(|kernel| kernel.name.as_str()).collect();
     jit.info.write(&format!("kernels: {}", names.join(", ")));
     jit.time(start.elapsed());
-    let loaded = Box::into_raw(Box::new(Loaded { module, functions: Vec::new() }));
+    let library = is_library.then(|| Library::new(text));
+    let loaded = Box::into_raw(Box::new(Loaded { module, functions: Vec::new(), context, library }));
     // SAFETY: boxed just now, and known to nobody else; the functions stay where they are from here on.
     unsafe {
         let kernels = (*loaded).module.kernels().iter().enumerate();

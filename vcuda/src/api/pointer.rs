@@ -27,16 +27,16 @@ const DEVICE: u32 = 2;
 /// What is known of an address: of the client's allocations, and of modules' variables.
 fn find(address: u64) -> Option<(u64, Allocation)> {
     allocation::find(address).or_else(|| {
-        let (start, end) = device().memory.range_of(address)?;
+        let (start, end, device) = device().memory.range_anywhere(address)?;
         let bytes = (end - start) as usize;
-        Some((start, Allocation { bytes, kind: Kind::Device, context: 0, number: 0 }))
+        Some((start, Allocation { bytes, kind: Kind::Device, context: 0, device, number: 0 }))
     })
 }
 
 /// # Safety
 /// `out` may be written, as much as the attribute has.
 unsafe fn write(out: *mut c_void, attribute: u32, address: u64, found: (u64, Allocation)) -> Outcome {
-    let (start, Allocation { bytes, kind, context, number }) = found;
+    let (start, Allocation { bytes, kind, context, device, number }) = found;
     let on_device = kind.on_device();
     // SAFETY: the caller's.
     unsafe {
@@ -48,7 +48,7 @@ unsafe fn write(out: *mut c_void, attribute: u32, address: u64, found: (u64, All
             SYNC_MEMOPS => put(out.cast(), 0u32),
             BUFFER_ID => put(out.cast(), number),
             IS_MANAGED => put(out.cast(), u8::from(kind == Kind::Managed)),
-            DEVICE_ORDINAL => put(out.cast(), 0i32),
+            DEVICE_ORDINAL => put(out.cast(), device as i32),
             RANGE_START => put(out.cast(), start),
             RANGE_SIZE => put(out.cast(), bytes),
             MAPPED => put(out.cast(), 1u8),
@@ -96,7 +96,7 @@ export! {
         find(address).filter(|_| attribute == SYNC_MEMOPS).map(|_| ()).ok_or(Status::InvalidValue)
     }
     cuMemGetAddressRange_v2(base: *mut u64, bytes: *mut usize, address: u64) {
-        let (start, end) = device().memory.range_of(address).ok_or(Status::NotFound)?;
+        let (start, end, _) = device().memory.range_anywhere(address).ok_or(Status::NotFound)?;
         // SAFETY: the caller's; either may be null.
         unsafe {
             if !base.is_null() {

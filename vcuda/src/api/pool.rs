@@ -1,18 +1,25 @@
 //! Memory pools. What is freed goes back at once, so that a pool holds nothing but counts.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::allocation::Kind;
-use super::graph_memory::GraphMemory;
-use super::memory::{allocate, free};
-use super::stream::StreamHandle;
+use super::device::{Device, device_of, devices};
+use super::graph_memory::{GraphMemory, PoolProps};
+use super::memory::{allocate, forget, free, release};
+use super::queue::{self, Task};
+use super::stream::{self, StreamHandle};
+use super::touch::Touch;
 use super::work::{Work, submit};
-use super::{Outcome, Status, capture, context, device, export, put};
+use super::{Outcome, Status, allocation, capture, context, export, list, put, settings};
+use crate::memory::Reach;
+use crate::order::When;
 
 /// A `CUmemoryPool`.
-#[derive(Default)]
 pub struct Pool {
+    /// The device that it is of, and those that may access its memory: a bit each.
+    ordinal: usize,
+    access: AtomicU32,
     release_threshold_bytes: AtomicU64,
     used_bytes: AtomicU64,
     used_high_bytes: AtomicU64,
@@ -22,21 +29,35 @@ pub struct Pool {
 
 type Handle = *mut Pool;
 
-static DEFAULT: Pool = Pool {
-    release_threshold_bytes: AtomicU64::new(0),
-    used_bytes: AtomicU64::new(0),
-    used_high_bytes: AtomicU64::new(0),
-    reuse: [const { AtomicU64::new(1) }; 3],
-};
+impl Pool {
+    pub fn new(ordinal: usize) -> Pool {
+        Pool {
+            ordinal,
+            access: AtomicU32::new(1 << ordinal),
+            release_threshold_bytes: AtomicU64::new(0),
+            used_bytes: AtomicU64::new(0),
+            used_high_bytes: AtomicU64::new(0),
+            reuse: [const { AtomicU64::new(1) }; 3],
+        }
+    }
 
-fn default_pool() -> Handle {
-    (&raw const DEFAULT).cast_mut()
+    fn device(&self) -> &'static Device {
+        &devices()[self.ordinal]
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::Devices(self.access.load(Ordering::Relaxed))
+    }
+}
+
+fn default_pool(device: &Device) -> Handle {
+    (&raw const device.default_pool).cast_mut()
 }
 
 /// The device's pool, which plain asynchronous allocations come from.
-fn current_pool() -> Handle {
-    let set = device().pool.load(Ordering::Relaxed) as Handle;
-    if set.is_null() { default_pool() } else { set }
+fn current_pool(device: &Device) -> Handle {
+    let set = device.pool.load(Ordering::Relaxed) as Handle;
+    if set.is_null() { default_pool(device) } else { set }
 }
 
 fn live<'a>(pool: Handle) -> Result<&'a Pool, Status> {
@@ -59,18 +80,52 @@ fn alloc(address: *mut u64, bytes: usize, handle: Handle, stream: StreamHandle) 
     }
     let pool = live(handle)?;
     if capture::holds(stream)? {
-        let memory = GraphMemory::new(bytes)?;
+        let memory = GraphMemory::new(bytes, pool.device())?;
         let new = memory.address;
         submit(stream, Work::Alloc(memory))?;
         // SAFETY: the caller's.
         return unsafe { put(address, new) };
     }
-    let new = allocate(bytes, Kind::Pool(handle as usize))?;
+    let new = allocate(bytes, Kind::Pool(handle as usize), pool.device())?;
+    pool.device().memory.set_reach(new, pool.reach());
+    touch(stream, new, bytes, "an allocation", || ())?;
     let used = pool.used_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
     pool.used_high_bytes.fetch_max(used, Ordering::Relaxed);
     // SAFETY: the caller's.
     unsafe { put(address, new) }
 }
+
+/// What comes before in a stream is done, then this, if it is queued: a race with who touches the memory out of order.
+fn touch(
+    stream: StreamHandle,
+    address: u64,
+    bytes: usize,
+    what: &'static str,
+    action: impl FnOnce() + Send + 'static,
+) -> Outcome {
+    if settings().defers {
+        let task = move |when: &When| {
+            let touched = Touch::new(Some(when), what).range(address, bytes, true);
+            action();
+            touched
+        };
+        queue::push(&stream::place(stream)?, Task::Call(Box::new(task)), &[]);
+    } else {
+        action();
+    }
+    Ok(())
+}
+
+/// `CUmemAccessDesc`.
+#[repr(C)]
+pub struct AccessDescription {
+    kind: u32,
+    ordinal: i32,
+    flags: u32,
+}
+
+/// `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
+const READ_WRITE: u32 = 3;
 
 /// `CUmemPool_attribute`: reuse 1 to 3 are 32-bit, the others 64-bit.
 const RELEASE_THRESHOLD: i32 = 4;
@@ -81,7 +136,7 @@ const USED_HIGH: i32 = 8;
 
 export! {
     cuMemAllocAsync(address: *mut u64, bytes: usize, stream: StreamHandle) {
-        alloc(address, bytes, current_pool(), stream)
+        alloc(address, bytes, current_pool(stream::place(stream)?.context.device), stream)
     }
     cuMemAllocFromPoolAsync(address: *mut u64, bytes: usize, pool: Handle, stream: StreamHandle) {
         alloc(address, bytes, pool, stream)
@@ -90,24 +145,30 @@ export! {
         context::require()?;
         match capture::holds(stream)? {
             true => submit(stream, Work::Free(GraphMemory::at(address)?)),
+            false if settings().defers && address != 0 => {
+                let gone = forget(address)?;
+                touch(stream, address, gone.bytes, "a free", move || release(address, &gone))
+            }
             false => free(address),
         }
     }
-    cuMemPoolCreate(pool: *mut Handle, props: *const c_void) {
-        if pool.is_null() || props.is_null() {
+    cuMemPoolCreate(pool: *mut Handle, props: *const PoolProps) {
+        // SAFETY: the caller's.
+        let props = unsafe { props.as_ref() }.ok_or(Status::InvalidValue)?;
+        if pool.is_null() {
             return Err(Status::InvalidValue);
         }
-        let new = Pool { reuse: [const { AtomicU64::new(1) }; 3], ..Pool::default() };
+        let new = Pool::new(device_of(props.ordinal).map_err(|_| Status::InvalidValue)?.ordinal);
         // SAFETY: the caller's.
         unsafe { put(pool, Box::into_raw(Box::new(new))) }
     }
     cuMemPoolDestroy(pool: Handle) {
-        let used = live(pool)?.used_bytes.load(Ordering::Relaxed);
-        if pool == default_pool() {
+        let (used, device) = (live(pool)?.used_bytes.load(Ordering::Relaxed), live(pool)?.device());
+        if pool == default_pool(device) {
             return Err(Status::InvalidValue);
         }
-        if current_pool() == pool {
-            device().pool.store(0, Ordering::Relaxed);
+        if current_pool(device) == pool {
+            device.pool.store(0, Ordering::Relaxed);
         }
         if used == 0 {
             // SAFETY: made by `cuMemPoolCreate`; the caller destroys it once, and nothing refers to it.
@@ -155,26 +216,40 @@ export! {
         }
         Ok(())
     }
-    cuMemPoolSetAccess(pool: Handle, _descriptions: *const c_void, _count: usize) { live(pool).map(|_| ()) }
-    cuMemPoolGetAccess(flags: *mut u32, pool: Handle, _location: *const c_void) {
-        live(pool)?;
-        // SAFETY: the caller's; 3 is read and write.
-        unsafe { put(flags, 3) }
+    cuMemPoolSetAccess(handle: Handle, descriptions: *const AccessDescription, count: usize) {
+        let pool = live(handle)?;
+        for AccessDescription { ordinal, flags, .. } in list(descriptions, count)? {
+            let other = device_of(*ordinal)?.ordinal;
+            match *flags {
+                READ_WRITE => pool.access.fetch_or(1 << other, Ordering::Relaxed),
+                // A device always has access to its own.
+                0 if other != pool.ordinal => pool.access.fetch_and(!(1 << other), Ordering::Relaxed),
+                _ => return Err(Status::InvalidValue),
+            };
+        }
+        let memory = &pool.device().memory;
+        allocation::of_pool(handle as usize).into_iter().for_each(|at| memory.set_reach(at, pool.reach()));
+        Ok(())
+    }
+    cuMemPoolGetAccess(flags: *mut u32, pool: Handle, location: *const [i32; 2]) {
+        // SAFETY: the caller's.
+        let [_, ordinal] = *unsafe { location.as_ref() }.ok_or(Status::InvalidValue)?;
+        let may = live(pool)?.access.load(Ordering::Relaxed) >> device_of(ordinal)?.ordinal & 1;
+        // SAFETY: the caller's.
+        unsafe { put(flags, may * READ_WRITE) }
     }
     cuDeviceGetDefaultMemPool(pool: *mut Handle, ordinal: i32) {
-        super::device::check(ordinal)?;
         // SAFETY: the caller's.
-        unsafe { put(pool, default_pool()) }
+        unsafe { put(pool, default_pool(device_of(ordinal)?)) }
     }
     cuDeviceGetMemPool(pool: *mut Handle, ordinal: i32) {
-        super::device::check(ordinal)?;
         // SAFETY: the caller's.
-        unsafe { put(pool, current_pool()) }
+        unsafe { put(pool, current_pool(device_of(ordinal)?)) }
     }
     cuDeviceSetMemPool(ordinal: i32, pool: Handle) {
-        super::device::check(ordinal)?;
+        let device = device_of(ordinal)?;
         live(pool)?;
-        device().pool.store(pool as usize, Ordering::Relaxed);
+        device.pool.store(pool as usize, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -3,54 +3,8 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::OnceLock;
 
-use super::{Outcome, Status, export, put};
+use super::{Outcome, Status, export, put, settings, version};
 
-/// The CUDA version of which a function's second and later variants are: those that are not here came
-/// with 64-bit addresses, in 3.2 or 4.0.
-const SINCE: &[(&str, i32)] = &[
-    ("cuCtxCreate_v3", 11_040),
-    ("cuCtxCreate_v4", 12_050),
-    ("cuCtxGetDevice_v2", 13_000),
-    ("cuCtxSynchronize_v2", 13_000),
-    ("cuDeviceGetUuid_v2", 11_040),
-    ("cuDevicePrimaryCtxRelease_v2", 11_000),
-    ("cuDevicePrimaryCtxReset_v2", 11_000),
-    ("cuDevicePrimaryCtxSetFlags_v2", 11_000),
-    ("cuEventElapsedTime_v2", 12_080),
-    ("cuGetProcAddress_v2", 12_000),
-    ("cuGraphAddDependencies_v2", 12_030),
-    ("cuGraphAddKernelNode_v2", 12_000),
-    ("cuGraphAddNode_v2", 12_030),
-    ("cuGraphExecKernelNodeSetParams_v2", 12_000),
-    ("cuGraphExecUpdate_v2", 12_000),
-    ("cuGraphGetEdges_v2", 12_030),
-    ("cuGraphKernelNodeGetParams_v2", 12_000),
-    ("cuGraphKernelNodeSetParams_v2", 12_000),
-    ("cuGraphNodeGetDependencies_v2", 12_030),
-    ("cuGraphNodeGetDependentNodes_v2", 12_030),
-    ("cuGraphRemoveDependencies_v2", 12_030),
-    ("cuGraphicsResourceSetMapFlags_v2", 6_050),
-    ("cuIpcOpenMemHandle_v2", 11_000),
-    ("cuLinkAddData_v2", 6_050),
-    ("cuLinkAddFile_v2", 6_050),
-    ("cuLinkCreate_v2", 6_050),
-    ("cuMemAdvise_v2", 12_020),
-    ("cuMemHostRegister_v2", 6_050),
-    ("cuMemPrefetchAsync_v2", 12_020),
-    ("cuMemcpy3DBatchAsync_v2", 13_000),
-    ("cuMemcpyBatchAsync_v2", 13_000),
-    ("cuStreamBatchMemOp_v2", 11_070),
-    ("cuStreamBeginCapture_v2", 10_010),
-    ("cuStreamGetCaptureInfo_v2", 11_030),
-    ("cuStreamGetCaptureInfo_v3", 12_030),
-    ("cuStreamGetCtx_v2", 12_050),
-    ("cuStreamUpdateCaptureDependencies_v2", 12_030),
-    ("cuStreamWaitValue32_v2", 11_070),
-    ("cuStreamWaitValue64_v2", 11_070),
-    ("cuStreamWriteValue32_v2", 11_070),
-    ("cuStreamWriteValue64_v2", 11_070),
-];
-const SINCE_BY_DEFAULT: i32 = 4_000;
 /// The highest suffix that there is.
 const VARIANTS: u32 = 4;
 
@@ -83,24 +37,27 @@ fn exported(name: &str) -> Option<*mut c_void> {
 }
 
 /// The newest variant of a function that a client of this CUDA version knows.
-fn lookup(name: &str, version: i32) -> Result<*mut c_void, u32> {
+fn lookup(name: &str, asked: i32) -> Result<*mut c_void, u32> {
     let mut newer = false;
     for variant in (2..=VARIANTS).rev() {
         let full = format!("{name}_v{variant}");
         if let Some(found) = exported(&full) {
-            let since =
-                SINCE.iter().find(|(name, _)| *name == full).map_or(SINCE_BY_DEFAULT, |&(_, since)| since);
-            if since <= version {
+            if version::since(&full) <= asked {
                 return Ok(found);
             }
-            newer = true;
+            newer |= version::since(&full) <= settings().driver_version;
         }
     }
-    exported(name).ok_or(if newer { VERSION_NOT_SUFFICIENT } else { NOT_FOUND })
+    let since = version::since(name);
+    match exported(name).filter(|_| since <= settings().driver_version) {
+        Some(found) if since <= asked => Ok(found),
+        None if !newer => Err(NOT_FOUND),
+        _ => Err(VERSION_NOT_SUFFICIENT),
+    }
 }
 
 fn answer(name: *const c_char, out: *mut *mut c_void, version: i32, status: *mut u32) -> Outcome {
-    if name.is_null() || out.is_null() {
+    if name.is_null() || out.is_null() || version > settings().driver_version {
         return Err(Status::InvalidValue);
     }
     // SAFETY: a C string of the caller's.

@@ -1,20 +1,21 @@
-//! Streams: work is done when it is queued, so they hold nothing but their flags.
+//! Streams, by handle: whose they are, and their flags. What they are asked for is in [`queue`](super::queue), if it waits.
 
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+use super::context::Context;
 use super::event::{self, EventHandle};
 use super::handles::{Handle, Handles};
 use super::work::{HostFunction, Work, submit};
-use super::{Outcome, Status, capture, context, export, put};
+use super::{Outcome, Status, capture, context, export, put, queue, settings};
 
 /// A `CUstream` is null (the default stream), one of the two default streams' marks, or one of these.
 struct Stream {
     flags: u32,
     priority: AtomicI32,
     id: u64,
-    context: usize,
+    context: &'static Context,
 }
 
 pub type StreamHandle = Handle;
@@ -53,12 +54,11 @@ pub fn is_blocking(stream: StreamHandle) -> bool {
 
 fn create(out: *mut StreamHandle, flags: u32, priority: i32) -> Outcome {
     static COUNT: AtomicU64 = AtomicU64::new(3);
-    context::require()?;
     if flags > NON_BLOCKING {
         return Err(Status::InvalidValue);
     }
     let id = COUNT.fetch_add(1, Ordering::Relaxed);
-    let context = context::current() as usize;
+    let context = context::require()?;
     if out.is_null() {
         return Err(Status::InvalidValue);
     }
@@ -67,7 +67,91 @@ fn create(out: *mut StreamHandle, flags: u32, priority: i32) -> Outcome {
 }
 
 fn context_of(stream: StreamHandle) -> Result<*mut c_void, Status> {
-    Ok(live(stream)?.map_or(context::current(), |stream| stream.context as *mut c_void))
+    Ok(place(stream)?.context.handle() as *mut c_void)
+}
+
+/// What tells streams apart: the context's handle, the stream's, and the thread's number where each has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    context: usize,
+    stream: usize,
+    thread: u64,
+}
+
+impl Key {
+    pub fn legacy(context: &Context) -> Key {
+        Key { context: context.handle(), stream: 0, thread: 0 }
+    }
+
+    /// The keys of all streams of a context.
+    pub fn all_of(context: &Context) -> std::ops::RangeInclusive<Key> {
+        let last = Key { stream: usize::MAX, thread: u64::MAX, ..Key::legacy(context) };
+        Key::legacy(context)..=last
+    }
+}
+
+/// A stream, as far as the order of work is concerned.
+#[derive(Clone)]
+pub struct Place {
+    pub context: &'static Context,
+    pub key: Key,
+    /// Whether the legacy stream waits for it, and it for that.
+    pub is_blocking: bool,
+}
+
+impl Place {
+    pub fn is_legacy(&self) -> bool {
+        self.key.stream == 0
+    }
+
+    pub fn name(&self) -> String {
+        match self.key.stream {
+            0 => "the default stream".to_string(),
+            PER_THREAD => format!("thread {}'s default stream", self.key.thread),
+            stream => format!("stream {stream:#x}"),
+        }
+    }
+}
+
+/// A stream's place.
+///
+/// # Errors
+/// No stream, or no context for a default one.
+pub fn place(stream: StreamHandle) -> Result<Place, Status> {
+    if let Some(found) = live(stream)? {
+        let key = Key { context: found.context.handle(), stream: stream as usize, thread: 0 };
+        return Ok(Place { context: found.context, key, is_blocking: found.flags & NON_BLOCKING == 0 });
+    }
+    let context = context::require()?;
+    let legacy = Key::legacy(context);
+    let key = if is_legacy(stream) { legacy } else { Key { stream: PER_THREAD, thread: thread(), ..legacy } };
+    Ok(Place { context, key, is_blocking: true })
+}
+
+/// The calling thread's number, from 1 on.
+fn thread() -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static NUMBER: u64 = COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|&number| number)
+}
+
+/// A `CUstreamCallback`.
+type StreamCallback = unsafe extern "C" fn(StreamHandle, i32, *mut c_void);
+
+/// One that is to be called once.
+struct Callback {
+    function: StreamCallback,
+    stream: StreamHandle,
+    data: *mut c_void,
+}
+
+unsafe extern "C" fn call_back(data: *mut c_void) {
+    // SAFETY: boxed by `cuStreamAddCallback`, for one call.
+    let Callback { function, stream, data } = *unsafe { Box::from_raw(data.cast()) };
+    // SAFETY: the client's function and data; all that was queued before it is done.
+    unsafe { function(stream, 0, data) };
 }
 
 /// `CUlaunchAttributeID`s that streams have.
@@ -88,17 +172,25 @@ export! {
         if is_default(stream) {
             return Err(Status::InvalidHandle);
         }
+        let place = place(stream)?;
         ALL.remove(stream)?;
         capture::abandon(stream);
+        queue::leave(&place);
         Ok(())
     }
     cuStreamSynchronize(stream: StreamHandle) {
         context::require()?;
-        capture::wait_for(stream)
+        capture::wait_for(stream)?;
+        queue::wait_for_stream(&place(stream)?)
     }
     cuStreamQuery(stream: StreamHandle) {
         context::require()?;
-        capture::wait_for(stream)
+        capture::wait_for(stream)?;
+        let place = place(stream)?;
+        match queue::tips_of(&place).iter().all(queue::has_come) {
+            true => queue::outcome_of(place.context),
+            false => Err(Status::NotReady),
+        }
     }
     cuStreamWaitEvent(stream: StreamHandle, event: EventHandle, flags: u32) {
         context::require()?;
@@ -131,9 +223,8 @@ export! {
     }
     cuStreamGetDevice(stream: StreamHandle, ordinal: *mut i32) {
         context::require()?;
-        check(stream)?;
         // SAFETY: the caller's.
-        unsafe { put(ordinal, 0) }
+        unsafe { put(ordinal, place(stream)?.context.device.ordinal as i32) }
     }
     cuStreamGetAttribute(stream: StreamHandle, attribute: u32, value: *mut [u8; ATTRIBUTE_BYTES]) {
         let mut bytes = [0; ATTRIBUTE_BYTES];
@@ -179,12 +270,16 @@ export! {
     }
     cuStreamAddCallback(
         stream: StreamHandle,
-        function: Option<unsafe extern "C" fn(StreamHandle, i32, *mut c_void)>,
+        function: Option<StreamCallback>,
         data: *mut c_void,
         _flags: u32,
     ) {
         let function = function.ok_or(Status::InvalidValue)?;
         capture::wait_for(stream)?;
+        if settings().defers {
+            let callback = Box::into_raw(Box::new(Callback { function, stream, data }));
+            return submit(stream, Work::Host(call_back, callback.cast()));
+        }
         // SAFETY: the client's function and data; all that was queued before it is done.
         unsafe { function(stream, 0, data) };
         Ok(())

@@ -1,18 +1,19 @@
-//! What a stream is asked to do: done at once, or kept in a graph and done at its launch.
+//! What a stream is asked to do: done at once or queued, or kept in a graph and done at its launch.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::copy::{Copy, Fill};
 use super::event::{self, EventHandle};
 use super::graph::Graph;
 use super::graph_memory::GraphMemory;
 use super::module::{FunctionHandle, function};
+use super::queue::{self, Task};
 use super::stream::{self, StreamHandle};
-use super::{Outcome, Status, capture, context, device, memory, profile};
+use super::{Outcome, Status, capture, context, memory, profile, settings};
 use crate::exec::{FaultKind, Launch, Workspace, run_cooperative, run_counted};
+use crate::order::When;
 
 /// A `CUlaunchAttributeValue`.
 pub type AttributeValue = [u32; 16];
@@ -43,6 +44,16 @@ unsafe impl Sync for Work {}
 /// A graph as a node of another one, which is the node's own.
 pub struct Child(pub Box<Graph>);
 
+impl Child {
+    /// Its work in order, and what each comes after.
+    ///
+    /// # Errors
+    /// It goes in a circle.
+    pub fn steps(&self) -> Result<Vec<(Work, Vec<usize>)>, Status> {
+        self.0.steps()
+    }
+}
+
 impl Clone for Child {
     fn clone(&self) -> Child {
         Child(self.0.twin())
@@ -68,34 +79,63 @@ pub struct KernelLaunch {
 /// # Errors
 /// Those of the work, or of the capture.
 pub fn submit(stream: StreamHandle, work: Work) -> Outcome {
-    context::require()?;
-    stream::check(stream)?;
+    let (context, place) = (context::require()?, stream::place(stream)?);
+    let is_own = std::ptr::eq(context, place.context);
+    if let Work::Kernel(_) = work
+        && !is_own
+    {
+        say!("handle: {stream:?} is a stream of another context than the kernel's that is launched in it");
+        return Err(Status::InvalidHandle);
+    }
     if capture::any() && capture::keep(stream, &work)? {
         return Ok(());
     }
-    work.run()
+    if !settings().defers {
+        return if is_own { work.run(None) } else { place.context.within(|| work.run(None)) };
+    }
+    match work {
+        Work::Copy(copy) => copy.queue(&place),
+        Work::Fill(fill) => fill.queue(&place),
+        Work::Child(_) | Work::Record(_) | Work::Wait(_) => {
+            queue::push_graph(&place, vec![(work, Vec::new())]);
+            Ok(())
+        }
+        work => {
+            queue::push(&place, Task::Work(work), &[]);
+            Ok(())
+        }
+    }
 }
 
 impl Work {
-    /// Does it, to its end.
+    /// Does it, to its end; `when`, if it was queued.
     ///
     /// # Errors
     /// A bad range, or a kernel's fault.
-    pub fn run(&self) -> Outcome {
+    pub fn run(&self, when: Option<&When>) -> Outcome {
         match self {
             Work::Empty | Work::Wait(_) => Ok(()),
-            Work::Kernel(launch) => launch.run(),
-            Work::Copy(copy) => copy.run(),
-            Work::Fill(fill) => fill.run(),
+            Work::Kernel(launch) => launch.run(when),
+            Work::Copy(copy) => copy.run(when),
+            Work::Fill(fill) => fill.run(when),
             Work::Host(function, data) => {
                 // SAFETY: the client's function and data; all that was queued before it is done.
                 unsafe { function(*data) };
                 Ok(())
             }
             Work::Record(event) => event::record_now(*event),
-            Work::Child(Child(graph)) => graph.run(),
+            Work::Child(child) => child.steps()?.into_iter().try_for_each(|(work, _)| work.run(when)),
             Work::Alloc(memory) => memory.alloc(),
             Work::Free(memory) => memory::free(memory.address),
+        }
+    }
+
+    /// Whether it may write to the host's memory there.
+    pub fn may_write(&self, start: u64, bytes: usize) -> bool {
+        match self {
+            Work::Host(..) | Work::Child(_) => true,
+            Work::Copy(copy) => copy.to.overlaps(copy, start, bytes),
+            _ => false,
         }
     }
 
@@ -133,9 +173,12 @@ impl Work {
 }
 
 impl KernelLaunch {
-    fn run(&self) -> Outcome {
+    fn run(&self, when: Option<&When>) -> Outcome {
         let kernel = function(self.function)?.kernel();
-        let (memory, options) = (&device().memory, &device().options);
+        let context = context::require()?;
+        let (memory, options) = (&context.device.memory, &settings().options);
+        let when = when.filter(|when| options.checks.race && when.has_company);
+        let _piece = when.map(|when| memory.shadow.pieces.begin(when, format!("kernel {}", kernel.name)));
         let counted = if self.cooperative {
             let workspace = Workspace::new(memory).ok_or(Status::OutOfMemory)?;
             run_cooperative(kernel, &self.launch, &self.params, memory, options, &workspace)
@@ -154,7 +197,7 @@ impl KernelLaunch {
                     Status::LaunchFailed
                 }
             };
-            device().fault.store(status as i32, Ordering::Relaxed);
+            context.fail(status);
             status
         })
     }

@@ -166,7 +166,8 @@ fn the_checks_know_what_orders_a_grid() {
         assert!(met(&stream, &words, n));
         let broken = Module::of(&MEET.replace("FENCE", ""));
         let found = launch(broken.function("meet"), [n, 64], &stream, &mut [&mut address, &mut n]);
-        assert_eq!(found, CUresult::CUDA_ERROR_LAUNCH_FAILED);
+        assert_eq!(found, CUresult::CUDA_SUCCESS);
+        assert_eq!(stream.synchronize().unwrap_err().0, CUresult::CUDA_ERROR_LAUNCH_FAILED);
         return;
     }
     for seed in seeds {
@@ -216,7 +217,8 @@ fn a_plain_launch_that_does_not_fit_cannot_wait_for_all() {
         for (n, done) in [(264, Ok(())), (265, Err(CUresult::CUDA_ERROR_LAUNCH_TIMEOUT))] {
             let (_words, mut address) = words(&stream, n);
             let params: &mut [&mut dyn Param] = &mut [&mut address, &mut n.clone()];
-            let found = crate::client::launch(module.function("meet"), n, 1024, stream.cu_stream(), params);
+            let queued = crate::client::launch(module.function("meet"), n, 1024, stream.cu_stream(), params);
+            let found = queued.and_then(|()| stream.synchronize().map_err(|error| error.0));
             assert_eq!(found, done, "{n}");
         }
         return;

@@ -300,6 +300,7 @@ fn addresses_and_counts_come_back() {
         let exec = instantiate(graph, 0).unwrap();
         assert_eq!((get(now), context.mem_get_info().unwrap().0), (0, free_bytes));
         run(exec, &stream).result().unwrap();
+        stream.synchronize().unwrap();
         assert_eq!((get(now), get(high)), (10_000, 10_000));
         assert!(context.mem_get_info().unwrap().0 < free_bytes);
         destroy(graph, exec);

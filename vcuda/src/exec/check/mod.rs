@@ -13,10 +13,12 @@
 
 mod cell;
 mod clock;
+mod footprint;
 mod groups;
 mod init;
 mod members;
 pub mod order;
+pub mod pieces;
 mod place;
 mod probe;
 mod race;
@@ -35,6 +37,7 @@ use cell::Cells;
 pub use cell::MOST_THREADS;
 use clock::Clocks;
 use init::Written;
+use pieces::Present;
 use place::Place;
 pub use probe::Probe;
 use race::Race;
@@ -123,6 +126,8 @@ pub struct Watch {
     shared: Option<Written>,
     local: Option<Written>,
     race: Option<Race>,
+    /// What the launch touches, where other work may be unordered with it.
+    present: Option<Box<Present>>,
     random: Random,
     /// Accesses until another warp's turn.
     credit: u32,
@@ -139,6 +144,7 @@ impl Watch {
         }
         if checks.race && memory.is_watched() {
             watch.race = Some(Race::new(memory, first_thread, threads));
+            watch.present = memory.shadow.pieces.take();
         }
         watch
     }
@@ -162,6 +168,7 @@ impl Watch {
 
     /// Goes on from where another group has come to, whose turn it was.
     pub fn follow(&mut self, other: &mut Watch) {
+        std::mem::swap(&mut self.present, &mut other.present);
         if let (Some(race), Some(other)) = (&mut self.race, &mut other.race) {
             race.follow(other);
         }
@@ -195,7 +202,10 @@ impl Watch {
     }
 
     /// The launch is over.
-    pub fn end(&self, memory: &Memory) {
+    pub fn end(&mut self, memory: &Memory) {
+        if let Some(present) = self.present.take() {
+            memory.shadow.pieces.give(present);
+        }
         if let Some(race) = &self.race {
             memory.shadow.now.store(race.time(), Relaxed);
         }
@@ -327,6 +337,12 @@ fn examine(warp: &Warp, span: &Span, place: Place, kind: Kind, elements: u16) ->
         if kind.writes() {
             written.mark(span);
         }
+    }
+    if place == Place::Global
+        && let Some(present) = &mut watch.present
+        && let Some(finding) = present.access(warp, span, kind)
+    {
+        return Some(finding);
     }
     let race = watch.race.as_mut()?;
     let cells = match place {

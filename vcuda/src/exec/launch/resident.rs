@@ -94,7 +94,7 @@ pub fn run(common: &Common, counters: &RefCell<Counters>) -> Result<(), (usize, 
     residents.watch_laps(false);
     common.at_work.fetch_sub(1, Relaxed);
     common.groups.fetch_sub(residents.busy.len(), Relaxed);
-    residents.rooms[residents.last].watch.borrow().end(common.memory);
+    residents.rooms[residents.last].watch.borrow_mut().end(common.memory);
     result
 }
 
