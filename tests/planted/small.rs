@@ -16,7 +16,8 @@ macro_rules! files {
 }
 
 pub fn all(device: &Device) -> Vec<Planted> {
-    let files = files!("copies" "fragments" "histogram" "last_block" "peers" "pipeline" "product" "ring" "scan" "sum" "transpose" "vectors");
+    let files = files!("copies" "fragments" "histogram" "last_block" "peers" "pipeline" "product" "ring" "scan" "scheduler" "sum"
+        "transpose" "vectors");
     files.iter().map(|(name, text)| planted(name, text, device)).collect()
 }
 

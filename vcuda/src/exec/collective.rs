@@ -1,9 +1,11 @@
 //! What lanes do together: shuffles, votes, matches, reductions (PTX ISA 9.7.9.6, 9.7.13), and the
 //! moves between predicates and registers.
 
+use super::meeting::Role::{Predicate, Register, Unused, Wide};
+use super::meeting::{Collective, Form, groups, mode};
 use super::op::{Body, Flow, LANES, NO_PRED, Op, Warp, lanes_of};
 
-/// `shfl.sync`, mode in `imm`: 0 up, 1 down, 2 bfly, 3 idx. `a` value, `b` lane, `c` clamp and segment
+/// `shfl.sync`, mode: 0 up, 1 down, 2 bfly, 3 idx. `a` value, `b` lane, `c` clamp and segment
 /// mask; predicate `e`: the source lane was in range.
 pub struct Shuffle;
 impl Body for Shuffle {
@@ -18,7 +20,7 @@ impl Body for Shuffle {
                 let (by, clamp, segment) =
                     (b[lane as usize] & 31, c[lane as usize] & 31, c[lane as usize] >> 8 & 31);
                 let max_lane = lane & segment | clamp & !segment;
-                let (source, valid) = match op.imm {
+                let (source, valid) = match mode(op) {
                     0 => {
                         let source = lane.wrapping_sub(by);
                         (source, source as i32 >= max_lane as i32)
@@ -41,24 +43,9 @@ impl Body for Shuffle {
         Flow::Next
     }
 }
-
-/// The member masks in register `slot`, each with the lanes that have it: one as a rule, but the tiles of a warp
-/// execute an instruction together with a mask each.
-///
-/// # Safety
-/// The register is a slot of the kernel's.
-#[inline(always)]
-pub unsafe fn groups(warp: &Warp, slot: u16) -> impl Iterator<Item = (u32, u32)> {
-    // SAFETY: the caller's.
-    let masks: [u32; LANES] = unsafe { warp.lanes(slot) };
-    let mut rest = warp.mask;
-    std::iter::from_fn(move || {
-        let mask = *masks.get(rest.trailing_zeros() as usize)?;
-        let same = (0..LANES).fold(0, |same, lane| same | ((masks[lane] == mask) as u32) << lane);
-        let lanes = same & rest;
-        rest &= !same;
-        Some((mask, lanes))
-    })
+impl Collective for Shuffle {
+    const FORM: Form =
+        Form { name: "shfl.sync", roles: |_| [Register, Register, Register, Register, Predicate] };
 }
 
 /// Writes `value` to the lanes of `mask`.
@@ -69,8 +56,8 @@ fn fill(out: &mut [u32; LANES], mask: u32, value: u32) {
     }
 }
 
-/// `vote.sync`, mode in `imm`: 0 all, 1 any, 2 uni, 3 ballot. `a` predicate, `b` member mask; the result
-/// goes to predicate `d`, a ballot to register `d`.
+/// `vote.sync`, mode: 0 all, 1 any, 2 uni, 3 ballot. `a` predicate; the result goes to predicate `d`, a ballot to
+/// register `d`.
 pub struct Vote;
 impl Body for Vote {
     #[inline(always)]
@@ -78,10 +65,10 @@ impl Body for Vote {
         // SAFETY: the decoder gave every operand a slot or a predicate.
         unsafe {
             let (mut ballots, mut holds) = ([0; LANES], 0);
-            for (members, lanes) in groups(warp, op.b) {
+            for (members, lanes) in groups(warp, op) {
                 let members = members & warp.mask;
                 let yes = warp.pred(op.a) & members;
-                let vote = match op.imm {
+                let vote = match mode(op) {
                     0 => yes == members,
                     1 => yes != 0,
                     _ => yes == 0 || yes == members,
@@ -89,7 +76,7 @@ impl Body for Vote {
                 fill(&mut ballots, lanes, yes);
                 holds |= if vote { lanes } else { 0 };
             }
-            match op.imm {
+            match mode(op) {
                 3 => warp.set_lanes(op.d, ballots),
                 _ => warp.set_pred(op.d, holds),
             }
@@ -97,15 +84,21 @@ impl Body for Vote {
         Flow::Next
     }
 }
+impl Collective for Vote {
+    const FORM: Form = Form {
+        name: "vote.sync",
+        roles: |mode| [if mode == 3 { Register } else { Predicate }, Predicate, Unused, Unused, Unused],
+    };
+}
 
-/// `match.sync`: 32- or 64-bit values (`imm` bit 0 wide), any or all (`imm` bit 1); predicate `e` for all.
+/// `match.sync`: 32- or 64-bit values (mode bit 0 wide), any or all (bit 1); predicate `e` for all.
 pub struct Match;
 impl Body for Match {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.
         unsafe {
-            let value: [u64; LANES] = match op.imm & 1 {
+            let value: [u64; LANES] = match mode(op) & 1 {
                 0 => warp.lanes::<u32>(op.a).map(u64::from),
                 _ => warp.lanes(op.a),
             };
@@ -113,9 +106,9 @@ impl Body for Match {
                 (0..LANES).fold(0, |mask, other| mask | ((value[other] == value[lane]) as u32) << other)
             };
             let (mut out, mut agree) = ([0; LANES], 0);
-            for (members, lanes) in groups(warp, op.b) {
+            for (members, lanes) in groups(warp, op) {
                 let members = members & warp.mask;
-                if op.imm & 2 == 0 {
+                if mode(op) & 2 == 0 {
                     lanes_of(lanes).for_each(|lane| out[lane] = equal(lane) & members);
                 } else if equal(members.trailing_zeros() as usize & 31) & members == members {
                     fill(&mut out, lanes, members);
@@ -130,8 +123,14 @@ impl Body for Match {
         Flow::Next
     }
 }
+impl Collective for Match {
+    const FORM: Form = Form {
+        name: "match.sync",
+        roles: |mode| [Register, if mode & 1 != 0 { Wide } else { Register }, Unused, Unused, Predicate],
+    };
+}
 
-/// `redux.sync`, in `imm`: 0 add, 1 and, 2 or, 3 xor, 4 min.u, 5 max.u, 6 min.s, 7 max.s.
+/// `redux.sync`, mode: 0 add, 1 and, 2 or, 3 xor, 4 min, 5 max; and 8 where it is signed.
 pub struct Redux;
 impl Body for Redux {
     #[inline(always)]
@@ -139,18 +138,18 @@ impl Body for Redux {
         // SAFETY: the decoder gave every operand a slot of its width.
         unsafe {
             let value: [u32; LANES] = warp.lanes(op.a);
-            let combine = |a: u32, b: u32| match op.imm {
-                0 => a.wrapping_add(b),
+            let combine = |a: u32, b: u32| match mode(op) {
+                0 | 8 => a.wrapping_add(b),
                 1 => a & b,
                 2 => a | b,
                 3 => a ^ b,
                 4 => a.min(b),
                 5 => a.max(b),
-                6 => (a as i32).min(b as i32) as u32,
+                12 => (a as i32).min(b as i32) as u32,
                 _ => (a as i32).max(b as i32) as u32,
             };
             let mut out = [0; LANES];
-            for (members, lanes) in groups(warp, op.b) {
+            for (members, lanes) in groups(warp, op) {
                 let values = lanes_of(members & warp.mask).map(|lane| value[lane]);
                 fill(&mut out, lanes, values.reduce(combine).unwrap_or(0));
             }
@@ -158,6 +157,9 @@ impl Body for Redux {
         }
         Flow::Next
     }
+}
+impl Collective for Redux {
+    const FORM: Form = Form { name: "redux.sync", roles: |_| [Register, Register, Unused, Unused, Unused] };
 }
 
 /// `activemask`.
@@ -179,7 +181,7 @@ impl Body for Elect {
         // SAFETY: the decoder gave the operands slots and a predicate.
         unsafe {
             let (mut leaders, mut elected) = ([0; LANES], 0);
-            for (members, lanes) in groups(warp, op.b) {
+            for (members, lanes) in groups(warp, op) {
                 let leader = (members & warp.mask).trailing_zeros();
                 fill(&mut leaders, lanes, leader);
                 elected |= 1u32.checked_shl(leader).unwrap_or(0) & lanes;
@@ -189,6 +191,9 @@ impl Body for Elect {
         }
         Flow::Next
     }
+}
+impl Collective for Elect {
+    const FORM: Form = Form { name: "elect.sync", roles: |_| [Register, Unused, Unused, Unused, Predicate] };
 }
 
 /// Logic on predicates, in `imm`: 0 and, 1 or, 2 xor, 3 not, 4 mov, 5 false, 6 true.

@@ -1,5 +1,7 @@
 //! Branches, barriers and the end of a thread (PTX ISA 9.7.12, 9.7.13.1), and clocks.
 
+use std::mem::take;
+
 use super::fault::FaultKind;
 use super::op::{ALL, Body, Flow, Group, LANES, Op, Warp};
 
@@ -59,20 +61,6 @@ impl Body for BranchIndexed {
             left &= !same;
         }
         warp.active = 0;
-        warp.resume();
-        Flow::Jump
-    }
-}
-
-/// Before an instruction that lanes execute together: lanes that run ahead of others (see
-/// [`Warp::rotate`]) wait for their turn, and so for those others.
-pub struct InTurn;
-impl Body for InTurn {
-    #[inline(always)]
-    unsafe fn run(warp: &mut Warp, _: &Op) -> Flow {
-        if !warp.ahead {
-            return Flow::Next;
-        }
         warp.resume();
         Flow::Jump
     }
@@ -157,33 +145,31 @@ impl Warp<'_> {
         self.merge_pc = self.merge_pc.min(group.pc);
     }
 
-    /// Continues with the lowest group that can run, the current one included; false if there is none.
+    /// Continues with the lowest group that can run, the current one included; false if there is none. Those that have
+    /// had their turn can when no other is left.
     pub fn resume(&mut self) -> bool {
         if self.active != 0 {
             self.park(Group { pc: self.pc, mask: self.active });
         }
+        if self.waiting.is_empty() {
+            while let Some(group) = self.spent.pop() {
+                self.park(group);
+            }
+        }
         let lowest = (0..self.waiting.len()).min_by_key(|&i| self.waiting[i].pc);
         let next = lowest.map(|i| self.waiting.swap_remove(i));
         self.merge_pc = self.waiting.iter().map(|group| group.pc).min().unwrap_or(usize::MAX);
-        let Group { pc, mask } = next.unwrap_or(Group { pc: 0, mask: 0 });
-        (self.pc, self.active, self.ahead) = (pc, mask, false);
-        mask != 0
+        (self.pc, self.active) = next.map_or((0, 0), |group| (group.pc, group.mask));
+        next.is_some()
     }
 
-    /// After a long loop: lets another group run, although a lower one could. The loop may wait for what
-    /// that group has yet to do, as a lock does that a lane of the same warp holds.
+    /// After a long loop, or a wait in vain: the others have their turn first, although the group is the lowest. It may
+    /// wait for what they have yet to do, as for a lock that a lane of the same warp holds.
     pub fn rotate(&mut self) {
-        let was_ahead = self.ahead;
-        if !self.resume() || was_ahead {
-            return;
+        if !self.waiting.is_empty() || !self.spent.is_empty() {
+            self.spent.push(Group { pc: self.pc, mask: take(&mut self.active) });
+            self.resume();
         }
-        let turn = self.turn;
-        let next = (0..self.waiting.len()).min_by_key(|&i| (self.waiting[i].pc <= turn, self.waiting[i].pc));
-        let Some(next) = next else { return };
-        let Group { pc, mask } = self.waiting.swap_remove(next);
-        self.waiting.push(Group { pc: self.pc, mask: self.active });
-        (self.pc, self.active, self.turn) = (pc, mask, pc);
-        (self.ahead, self.merge_pc) = (true, usize::MAX);
     }
 
     /// Writes a barrier's result, once `threads` have come and `votes` of them have said yes.

@@ -3,11 +3,12 @@
 //!
 //! [`inline`] flattens a kernel and the functions it calls, [`allocate`] gives registers their slots,
 //! [`lower`] and [`table`] turn instructions into [`op::Op`]s, [`launch`] runs them. What they do is in [`arithmetic`],
-//! [`matrix`] and [`asynchronous`], and beside them: memory in [`access`] and [`atomic`], lanes together in [`collective`],
-//! branches and barriers in [`control`].
+//! [`matrix`] and [`asynchronous`], and beside them: memory in [`access`] and [`atomic`], lanes together in [`collective`]
+//! and [`meeting`], branches and barriers in [`control`].
 
 mod access;
 mod allocate;
+mod apart;
 mod arithmetic;
 mod asynchronous;
 mod atomic;
@@ -23,6 +24,7 @@ mod kernel;
 mod launch;
 mod lower;
 mod matrix;
+mod meeting;
 mod module;
 pub mod op;
 mod print;

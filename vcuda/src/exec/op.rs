@@ -8,6 +8,7 @@ use super::call::Saved;
 use super::fault::FaultKind;
 use super::launch::run::Cta;
 use super::matrix::wgmma::Pending;
+use super::meeting::Meeting;
 
 /// Lanes of a warp.
 pub const LANES: usize = 32;
@@ -32,6 +33,8 @@ pub enum Flow {
     ClusterBarrier,
     /// The lanes in `mask` are done.
     Exit,
+    /// All lanes wait.
+    Idle,
     /// Let another warp run: a spin loop may wait for it.
     Yield,
     /// Let another warp run first, then do this.
@@ -69,7 +72,7 @@ pub struct Op {
 }
 
 /// Lanes that run together, and where.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
     pub pc: usize,
     pub mask: u32,
@@ -105,9 +108,10 @@ pub struct Warp<'a> {
     /// Groups that wait to run, and the lowest `pc` among them.
     pub waiting: Vec<Group>,
     pub merge_pc: usize,
-    /// The running group is not the lowest, but has its turn; and where the last such group began.
-    pub ahead: bool,
-    pub turn: usize,
+    /// Groups that run again when all of those have had their turn.
+    pub spent: Vec<Group>,
+    /// Groups that wait for lanes of the warp.
+    pub meetings: Vec<Meeting>,
     /// Groups at a barrier, with its number.
     pub blocked: Vec<(Group, u32)>,
     /// Lanes that have exited or never were.

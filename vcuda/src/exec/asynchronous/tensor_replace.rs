@@ -83,6 +83,9 @@ pub struct TensormapCopy;
 impl Body for TensormapCopy {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        if !warp.all_here() {
+            return warp.wait_for_all();
+        }
         // SAFETY: the decoder gave every operand a slot of its width.
         let (to, from): ([u64; LANES], [u64; LANES]) = unsafe { (warp.lanes(op.a), warp.lanes(op.b)) };
         let lane = warp.mask.trailing_zeros() as usize & 31;

@@ -10,18 +10,22 @@ use std::ops::Range;
 
 use super::clock::Clocks;
 use super::{Kind, Span};
-use crate::exec::collective::groups;
 use crate::exec::fault::{Fault, FaultKind};
+use crate::exec::meeting::Role::Unused;
+use crate::exec::meeting::{Collective, Form, exited, groups};
 use crate::exec::op::{Body, Flow, LANES, Op, Warp, lanes_of};
 
-/// `bar.warp.sync` of the lanes in register `a`: orders them.
+/// `bar.warp.sync`: orders the lanes of its mask.
 pub struct WarpSync;
 impl Body for WarpSync {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        if !warp.cta.memory.is_watched() {
+            return Flow::Next;
+        }
         let first = warp.first_thread();
-        // SAFETY: the decoder gave the mask a slot.
-        for (members, _) in unsafe { groups(warp, op.a) } {
+        // SAFETY: a collective.
+        for (members, _) in unsafe { groups(warp, op) } {
             if let Some(clocks) = warp.cta.watch.borrow_mut().clocks() {
                 let mask = members & warp.mask;
                 clocks.publish(WARP, first, mask);
@@ -31,6 +35,9 @@ impl Body for WarpSync {
         }
         Flow::Next
     }
+}
+impl Collective for WarpSync {
+    const FORM: Form = Form { name: "bar.warp.sync", roles: |_| [Unused; 5] };
 }
 
 /// `fence` and `membar`; `imm` 1: of a scope wider than the cluster.
@@ -184,7 +191,7 @@ pub fn barrier_done(warps: &[Warp], id: u32, is_common: bool) {
     clocks.forget(key);
 }
 
-/// Before an instruction that the lanes of register `a`'s mask execute together: that they do.
+/// Before a collective: that its member mask, register `a`, has who executes it, and nobody who has exited.
 pub struct Members;
 impl Body for Members {
     #[inline(always)]
@@ -193,17 +200,11 @@ impl Body for Members {
         let masks: [u32; LANES] = unsafe { warp.lanes(op.a) };
         for lane in lanes_of(warp.mask) {
             let members = masks[lane];
-            let absent = members & !warp.mask;
             let what = match () {
                 () if members >> lane & 1 == 0 => {
                     format!("executed by a lane that its member mask {members:#010x} leaves out")
                 }
-                () if absent & warp.dead != 0 => {
-                    format!("its member mask {members:#010x} names lanes that have exited: {absent:#010x}")
-                }
-                () if absent != 0 => {
-                    format!("its member mask {members:#010x} names lanes that are not here: {absent:#010x}")
-                }
+                () if members & warp.dead != 0 => exited(members, warp.dead),
                 () => continue,
             };
             return warp.fail_lane(lane, FaultKind::Sync, what);

@@ -14,7 +14,8 @@ use crate::exec::op::{ALL, Flow, Group, LANES, Op, Warp};
 enum Stop {
     Barrier,
     ClusterBarrier,
-    Exited,
+    /// No lane can run.
+    Idle,
     Yield,
     Pause,
     Miss,
@@ -105,7 +106,7 @@ impl<'a> Schedule<'a> {
 
     /// Whether each warp has exited, waits, or has come back to a state that it was in since it was first asked.
     pub fn is_stuck(&self) -> bool {
-        let idle = |warp: &Warp| warp.active == 0 && warp.waiting.is_empty();
+        let idle = |warp: &Warp| warp.ready() == 0;
         !self.has_landed
             && !self.laps.is_empty()
             && self.warps.iter().zip(&self.laps).all(|(warp, laps)| idle(warp) || laps.is_closed())
@@ -148,7 +149,7 @@ impl<'a> Schedule<'a> {
                         }
                         warp.pass(!arrives, CLUSTER);
                     }
-                    Stop::Exited => {}
+                    Stop::Idle => {}
                     Stop::Miss => {
                         warps[i].misses = true;
                         if let Some(laps) = laps.get_mut(i) {
@@ -263,7 +264,8 @@ impl<'a> Schedule<'a> {
                 let (mask, line) = (group.mask, line_of(group.pc - 1));
                 lines.push(format!("{name} lanes {mask:#010x} wait at {barrier}, {line}"));
             }
-            let lanes = warp.waiting.iter().fold(warp.active, |mask, group| mask | group.mask);
+            lines.extend(warp.describe_meetings(&name));
+            let lanes = warp.ready();
             if let (Some(missed), true) = (warp.missed, lanes != 0) {
                 let state = self.cluster.engine.borrow().describe(missed.barrier);
                 lines.push(format!("{name} lanes {lanes:#010x} wait for {state}, {}", line_of(missed.pc)));
@@ -352,10 +354,14 @@ impl Warp<'_> {
                     self.dead |= mask;
                     self.active &= !mask;
                     self.pc += 1;
+                    if !self.meetings.is_empty() && !self.leave(mask) {
+                        return Stop::Fault;
+                    }
                     if self.active == 0 && !self.resume() {
-                        return Stop::Exited;
+                        return Stop::Idle;
                     }
                 }
+                Flow::Idle => return Stop::Idle,
                 Flow::Barrier => return Stop::Barrier,
                 Flow::ClusterBarrier => return Stop::ClusterBarrier,
                 Flow::Yield => {
@@ -371,6 +377,11 @@ impl Warp<'_> {
                 Flow::Fault => return Stop::Fault,
             }
         }
+    }
+
+    /// The lanes that can run.
+    fn ready(&self) -> u32 {
+        self.waiting.iter().chain(&self.spent).fold(self.active, |mask, group| mask | group.mask)
     }
 
     /// Backward branches until it yields again.

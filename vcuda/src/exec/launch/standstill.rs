@@ -2,17 +2,18 @@
 //! meanwhile, nor has a clock been read. Each then does the same again, whatever the others' turns are.
 
 use crate::exec::call::Saved;
-use crate::exec::op::{LANES, Warp};
+use crate::exec::op::{Group, LANES, Warp};
 
 /// All that decides what a warp does next, but for memory.
 #[derive(PartialEq)]
 struct State {
     regs: Vec<u32>,
     preds: Vec<u32>,
-    flags: [u32; 6],
-    places: [usize; 2],
-    /// Groups that are ready, and groups at barriers.
-    groups: Vec<(usize, u32, Option<u32>)>,
+    flags: [u32; 5],
+    pc: usize,
+    /// Groups that are ready, that have had their turn, that wait for each other, and that are at barriers.
+    groups: [Vec<Group>; 3],
+    blocked: Vec<(Group, u32)>,
     calls: Vec<Vec<Saved>>,
     products: u64,
 }
@@ -25,21 +26,14 @@ impl State {
             let regs = std::slice::from_raw_parts(warp.regs, kernel.slots * LANES);
             (regs.to_vec(), std::slice::from_raw_parts(warp.preds, kernel.preds).to_vec())
         };
-        let ready = warp.waiting.iter().map(|group| (group.pc, group.mask, None));
-        let blocked = warp.blocked.iter().map(|(group, id)| (group.pc, group.mask, Some(*id)));
+        let meetings = warp.meetings.iter().map(|meeting| meeting.group).collect();
         State {
             regs,
             preds,
-            flags: [
-                warp.active,
-                warp.carry,
-                warp.budget,
-                warp.ahead.into(),
-                warp.cluster_arrived,
-                warp.cluster_owed,
-            ],
-            places: [warp.pc, warp.turn],
-            groups: ready.chain(blocked).collect(),
+            flags: [warp.active, warp.carry, warp.budget, warp.cluster_arrived, warp.cluster_owed],
+            pc: warp.pc,
+            groups: [warp.waiting.clone(), warp.spent.clone(), meetings],
+            blocked: warp.blocked.clone(),
             calls: warp.calls.clone(),
             products: warp.products.issued,
         }

@@ -4,24 +4,12 @@
 use super::fragment::{Fragment, transpose};
 use crate::exec::access::SHARED_WINDOW;
 use crate::exec::check::Kind;
-use crate::exec::fault::FaultKind;
-use crate::exec::op::{ALL, Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
 
 /// Bytes of a matrix's row.
 const ROW_BYTES: u64 = 16;
 
 impl Warp<'_> {
-    /// Whether every lane that has not exited is here, as `.sync.aligned` asks; a fault otherwise.
-    pub fn all_here(&mut self) -> bool {
-        if self.mask | self.dead == ALL {
-            return true;
-        }
-        let lane = self.mask.trailing_zeros() as usize & 31;
-        let what = format!("an instruction of the whole warp, executed by lanes {:#010x} of it", self.mask);
-        self.fail_lane(lane, FaultKind::Sync, what);
-        false
-    }
-
     /// Host pointers of the rows whose generic addresses the first `N` times 8 lanes have in slot `a`; `None` after a
     /// fault.
     ///
@@ -72,7 +60,7 @@ impl<const N: usize, const TRANSPOSED: bool> Body for LoadMatrix<N, TRANSPOSED> 
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {
-            return Flow::Fault;
+            return warp.wait_for_all();
         }
         // SAFETY: the decoder gave every operand a slot of its width; the rows are checked, and aligned.
         unsafe {
@@ -95,7 +83,7 @@ impl<const N: usize, const TRANSPOSED: bool> Body for StoreMatrix<N, TRANSPOSED>
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {
-            return Flow::Fault;
+            return warp.wait_for_all();
         }
         // SAFETY: as above.
         unsafe {
@@ -118,7 +106,7 @@ impl Body for MoveMatrix {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {
-            return Flow::Fault;
+            return warp.wait_for_all();
         }
         // SAFETY: the decoder gave every operand a slot.
         unsafe { warp.set_lanes(op.d, transpose(&warp.lanes(op.a))) };

@@ -21,7 +21,7 @@ impl<T: Factor, const KR: usize, const HALF: bool> Body for Mma<T, KR, HALF> {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {
-            return Flow::Fault;
+            return warp.wait_for_all();
         }
         let sums = if HALF { 2 } else { 4 };
         let list: &[u16] = &warp.cta.kernel.lists[op.imm as usize..][..2 * sums + 3 * KR];
@@ -164,7 +164,7 @@ impl<T: Summed, const ROWS: usize, const KR: usize> Body for MmaSummed<T, ROWS, 
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {
-            return Flow::Fault;
+            return warp.wait_for_all();
         }
         let halves = ROWS / 8;
         let list: &[u16] = &warp.cta.kernel.lists[op.imm as usize..][..4 * halves + halves * KR + KR];

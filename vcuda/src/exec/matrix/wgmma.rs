@@ -301,7 +301,7 @@ impl Body for Wgmma {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {
-            return Flow::Fault;
+            return warp.wait_for_all();
         }
         let (list, registers) = (op.imm as u32 as usize, op.d as usize);
         // SAFETY: the decoder gave every operand a slot of its width, or a predicate.
@@ -349,6 +349,9 @@ pub struct WgmmaFence;
 impl Body for WgmmaFence {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, _: &Op) -> Flow {
+        if !warp.all_here() {
+            return warp.wait_for_all();
+        }
         warp.products.fenced = true;
         Flow::Next
     }
@@ -359,6 +362,9 @@ pub struct WgmmaCommit;
 impl Body for WgmmaCommit {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, _: &Op) -> Flow {
+        if !warp.all_here() {
+            return warp.wait_for_all();
+        }
         warp.products.groups += 1;
         Flow::Next
     }
@@ -369,6 +375,9 @@ pub struct WgmmaWait;
 impl Body for WgmmaWait {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        if !warp.all_here() {
+            return warp.wait_for_all();
+        }
         if warp.waits_for_others(op.imm as u32) {
             warp.pc -= 1; // comes here again
             return Flow::Miss;

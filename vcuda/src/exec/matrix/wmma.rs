@@ -204,7 +204,7 @@ impl<const STORES: bool> Body for WmmaMove<STORES> {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {
-            return Flow::Fault;
+            return warp.wait_for_all();
         }
         let fragment = Fragment::decode(op.e);
         let bytes = fragment.element.bytes();
@@ -243,7 +243,7 @@ impl Body for WmmaProduct {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {
-            return Flow::Fault;
+            return warp.wait_for_all();
         }
         let [d, a, b, c] = [op.a, op.b, op.c, op.e].map(Fragment::decode);
         let Fragment { m, n, k, .. } = d;

@@ -272,7 +272,6 @@ impl Entry<'_> {
         if self.has("cp_fenceproxy") {
             let a = self.generic(to, self.operand(0)?, false, 0)?;
             let b = self.generic(to, self.operand(1)?, true, 1)?;
-            to.emit::<InTurn>([0; 5], 0);
             return done(to.emit::<TensormapCopy>([0, a, b, 0, 0], 0));
         }
         let Some(field) = FIELDS.iter().position(|field| self.has(field)) else {
@@ -289,9 +288,6 @@ impl Entry<'_> {
     }
 
     pub(super) fn cluster_barrier(&self, to: &mut Lower) -> Decoded {
-        if self.has("aligned") {
-            to.emit::<InTurn>([0; 5], 0);
-        }
         done(to.emit::<ClusterBarrier>([0; 5], if self.has("arrive") { ARRIVE } else { SYNC }))
     }
 

@@ -2,13 +2,15 @@
 
 use super::*;
 use crate::exec::check::order::Members;
+use crate::exec::meeting::{Collective, Together, pack};
 
-/// Before an instruction that the lanes of the mask in a slot execute together.
-fn members(to: &mut Lower, mask: u16) {
-    to.emit::<InTurn>([0; 5], 0);
+/// Emits a collective, and before it what the race check asks of its member mask.
+fn collective<B: Collective>(to: &mut Lower, slots: [u16; 5], mode: i64, members: &Operand) -> Decoded {
+    let mask = to.source(members, false)?;
     if to.checks.race {
         to.emit::<Members>([0, mask, 0, 0, 0], 0);
     }
+    done(to.emit::<Together<B>>(slots, pack(mode, mask, matches!(members, Operand::Int(_)))))
 }
 
 impl Entry<'_> {
@@ -26,9 +28,7 @@ impl Entry<'_> {
             to.source(self.operand(3)?, false)?,
             e,
         ];
-        let mask = to.source(self.operand(4)?, false)?;
-        members(to, mask);
-        done(to.emit::<Shuffle>(slots, mode as i64))
+        collective::<Shuffle>(to, slots, mode as i64, self.operand(4)?)
     }
 
     pub(super) fn vote(&self, to: &mut Lower) -> Decoded {
@@ -38,9 +38,8 @@ impl Entry<'_> {
             3 => to.destination(self.operand(0)?, false)?,
             _ => to.pred_destination(self.operand(0)?)?,
         };
-        let slots = [d, to.pred(self.operand(1)?)?, to.source(self.operand(2)?, false)?, 0, 0];
-        members(to, slots[2]);
-        done(to.emit::<Vote>(slots, mode as i64))
+        let slots = [d, to.pred(self.operand(1)?)?, 0, 0, 0];
+        collective::<Vote>(to, slots, mode as i64, self.operand(2)?)
     }
 
     pub(super) fn matching(&self, to: &mut Lower, ty: Type) -> Decoded {
@@ -49,9 +48,8 @@ impl Entry<'_> {
             operand => (to.destination(operand, false)?, NO_PRED),
         };
         let wide = ty.size_bytes() == 8;
-        let slots = [d, to.source(self.operand(1)?, wide)?, to.source(self.operand(2)?, false)?, 0, e];
-        members(to, slots[2]);
-        done(to.emit::<Match>(slots, wide as i64 | (self.has("all") as i64) << 1))
+        let slots = [d, to.source(self.operand(1)?, wide)?, 0, 0, e];
+        collective::<Match>(to, slots, wide as i64 | (self.has("all") as i64) << 1, self.operand(2)?)
     }
 
     pub(super) fn redux(&self, to: &mut Lower, ty: Type) -> Decoded {
@@ -62,27 +60,19 @@ impl Entry<'_> {
             () if self.has("and") => 1,
             () if self.has("or") => 2,
             () if self.has("xor") => 3,
-            () if self.has("min") => 4 + 2 * signed as i64,
-            () if self.has("max") => 5 + 2 * signed as i64,
+            () if self.has("min") => 4,
+            () if self.has("max") => 5,
             () => return Err(String::new()),
         };
         let d = to.destination(self.operand(0)?, false)?;
-        let slots = [d, to.source(self.operand(1)?, false)?, to.source(self.operand(2)?, false)?, 0, 0];
-        members(to, slots[2]);
-        done(to.emit::<Redux>(slots, operation))
+        let slots = [d, to.source(self.operand(1)?, false)?, 0, 0, 0];
+        collective::<Redux>(to, slots, operation | (signed as i64) << 3, self.operand(2)?)
     }
 
     pub(super) fn elect(&self, to: &mut Lower) -> Decoded {
         let Operand::Pair(lane, leader) = self.operand(0)? else { return Err("no predicate".to_string()) };
-        let slots = [
-            to.destination(lane, false)?,
-            0,
-            to.source(self.operand(1)?, false)?,
-            0,
-            to.pred_destination(leader)?,
-        ];
-        members(to, slots[2]);
-        done(to.emit::<Elect>(slots, 0))
+        let slots = [to.destination(lane, false)?, 0, 0, 0, to.pred_destination(leader)?];
+        collective::<Elect>(to, slots, 0, self.operand(1)?)
     }
 
     pub(super) fn branch_indexed(&self, to: &mut Lower) -> Decoded {
@@ -100,12 +90,7 @@ impl Entry<'_> {
 
     pub(super) fn barrier(&self, to: &mut Lower) -> Decoded {
         if self.has("warp") {
-            to.emit::<InTurn>([0; 5], 0);
-            if to.is_watched() {
-                let members = to.source(self.operand(0)?, false)?;
-                to.emit::<WarpSync>([0, members, 0, 0, 0], 0);
-            }
-            return Ok(());
+            return collective::<WarpSync>(to, [0; 5], 0, self.operand(0)?);
         }
         let (d, c, kind, first) = match () {
             () if self.has("sync") => (0, 0, SYNC, 0),
