@@ -16,7 +16,7 @@ macro_rules! files {
 }
 
 pub fn all(device: &Device) -> Vec<Planted> {
-    let files = files!("copies" "fragments" "histogram" "last_block" "peers" "pipeline" "product" "ring" "scan" "scheduler" "sum"
+    let files = files!("copies" "fragments" "handed" "histogram" "last_block" "peers" "pipeline" "product" "ring" "scan" "scheduler" "store" "sum"
         "transpose" "vectors");
     files.iter().map(|(name, text)| planted(name, text, device)).collect()
 }

@@ -232,3 +232,27 @@ fn a_barrier_that_others_have_arrived_at_is_invalidated() {
     let text = body.replace("LATE", "@!q mbarrier.arrive.shared.b64 at, [b];");
     Kernel { body: Box::leak(text.into_boxed_str()), ..warp }.is_caught(&["no mbarrier", "line 16"]);
 }
+
+/// The first warp copies, and says so to an mbarrier; the second one waits for it, or not, and reads.
+fn copied(arrive: &str, count: u32, wait: &str) -> Kernel {
+    let body = format!(
+        "setp.eq.u32 p, t, 0; @p mbarrier.init.shared.b64 [bar], {count}; bar.sync 0; setp.gt.u32 p, warp, 0; @p bra read;
+        cp.async.ca.shared.global [a], [at], 4; {arrive} st.global.u32 [to], t; ret;
+        read: {wait} ld.shared.u32 b, [a+-128]; st.global.u32 [to], b;"
+    );
+    Kernel { blocks: 1, threads: 64, written: 1024, body: Box::leak(body.into_boxed_str()) }
+}
+
+#[test]
+fn copies_that_arrive_at_an_mbarrier() {
+    let wait = "wait: mbarrier.try_wait.parity.shared.b64 q, [bar], 0; @!q bra wait;";
+    let expected = |i| if i < 32 { i } else { 1000 + i - 32 };
+    let noinc = "cp.async.mbarrier.arrive.noinc.shared.b64 [bar];";
+    copied(noinc, 32, wait).is_fine(expected);
+    let counted = "cp.async.mbarrier.arrive.shared.b64 [bar]; bar.warp.sync -1; setp.eq.u32 p, lane, 0;
+        @p mbarrier.arrive.shared.b64 _, [bar];";
+    copied(counted, 1, wait).is_fine(expected);
+    // An ordinary arrival, after the copies.
+    let own = "cp.async.wait_all; mbarrier.arrive.shared.b64 _, [bar];";
+    copied(own, 32, wait).is_fine(expected);
+}

@@ -40,10 +40,15 @@ fn loads_of_a_tensor() {
 
 /// Writes as many words of the tile as are asked for, and stores the box at a place.
 fn store(x: i32, y: i32, words: u32) -> Kernel {
+    store_by(1, "", x, y, words)
+}
+
+/// The same by the first `lanes`, each with what `change` makes of its column `c` and its source `b`.
+fn store_by(lanes: u32, change: &str, x: i32, y: i32, words: u32) -> Kernel {
     let body = format!(
         "setp.lt.u32 p, t, {words}; @p st.shared.u32 [a], t; fence.proxy.async; bar.sync 0;
-        setp.ne.u32 p, t, 0; @p bra done; mov.u64 at, map; cvta.param.u64 at, at; mov.u32 b, tile;
-        mov.u32 c, {x}; mov.u32 d, {y};
+        setp.ge.u32 p, t, {lanes}; @p bra done; mov.u64 at, map; cvta.param.u64 at, at; mov.u32 b, tile;
+        mov.u32 c, {x}; mov.u32 d, {y}; {change}
         cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [at, {{c, d}}], [b];
         cp.async.bulk.commit_group; cp.async.bulk.wait_group 0; done: st.global.u32 [to], t;"
     );
@@ -57,4 +62,13 @@ fn stores_to_a_tensor() {
     }
     store(4, 12, 24).is_caught(&["a read of 32 bytes at shared 0x60", "nobody has written", "PTX line 17"]);
     store(12, 15, 3).is_caught(&["a read of 16 bytes at shared", "nobody has written byte 12 of them"]);
+}
+
+#[test]
+fn stores_by_all_lanes() {
+    store_by(32, "", 4, 2, 32).is_fine(|i| i);
+    // From the same place to two, one column apart, and from two places to one.
+    let race = ["a race: nothing orders this write of", "and the write by thread [0, 0, 0]", "PTX line 17"];
+    store_by(32, "and.b32 n, lane, 1; add.u32 c, c, n;", 4, 2, 32).is_caught(&race);
+    store_by(2, "shl.b32 n, lane, 7; add.u32 b, b, n;", 4, 2, 64).is_caught(&race);
 }

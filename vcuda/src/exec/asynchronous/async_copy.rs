@@ -121,6 +121,9 @@ impl Body for ArriveAfterCopies {
         let at: [u64; LANES] = unsafe { warp.lanes(op.a) };
         for lane in lanes_of(warp.mask) {
             let Some(barrier) = warp.barrier(lane, at[lane]) else { return Flow::Fault };
+            if warp.touch(lane, barrier.host, size_of::<u64>(), Kind::Atomic).is_none() {
+                return Flow::Fault;
+            }
             let mut engine = warp.cta.cluster.engine.borrow_mut();
             let later = warp.cta.options.checks.asynchrony;
             let done = engine.update(barrier, |state: &mut State| {
@@ -141,6 +144,8 @@ impl Body for ArriveAfterCopies {
             if let Err(message) = done {
                 return warp.fail_lane(lane, FaultKind::IllegalInstruction, message);
             }
+            // The copies are the lane's own writes: whoever waits for the barrier comes after them.
+            warp.publish(barrier.host, 1 << lane);
         }
         Flow::Next
     }

@@ -272,6 +272,7 @@ impl Body for BulkStore {
         // SAFETY: the decoder gave every operand a slot of its width.
         let (to, from, bytes): ([u64; LANES], [u64; LANES], [u32; LANES]) =
             unsafe { (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c)) };
+        let mut stores = [None; LANES];
         for lane in lanes_of(warp.mask) {
             let count = bytes[lane];
             if warp.bulk_size(lane, count).is_none() {
@@ -290,7 +291,12 @@ impl Body for BulkStore {
                 return Flow::Fault;
             }
             let access = if reduce == Reduce::Store { check::Kind::Write } else { check::Kind::Atomic };
-            if warp.touch(lane, to, count as usize, access).is_none() {
+            // Lanes that store the same to the same place do no harm.
+            let store = Some((to, from, count));
+            let is_first = !stores.contains(&store);
+            stores[lane] = store;
+            if (is_first || reduce != Reduce::Store) && warp.touch(lane, to, count as usize, access).is_none()
+            {
                 return Flow::Fault;
             }
             let work = warp.store_work(lane, from, count as usize);

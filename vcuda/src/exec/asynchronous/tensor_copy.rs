@@ -255,6 +255,7 @@ impl Body for TensorStore {
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.
         let (maps, from): ([u64; LANES], [u64; LANES]) = unsafe { (warp.lanes(op.a), warp.lanes(op.b)) };
+        let mut stores = [None; LANES];
         for lane in lanes_of(warp.mask) {
             // SAFETY: as above.
             let at = unsafe { warp.coordinates(op, lane) };
@@ -275,7 +276,11 @@ impl Body for TensorStore {
             let moved = tile.count(warp, true);
             warp.count_shared_stretch(Action::Tensor, moved);
             let access = if reduce == Reduce::Store { check::Kind::Write } else { check::Kind::Atomic };
-            if tile.touch(warp, lane, access).is_none() {
+            // Lanes that store the same to the same place do no harm.
+            let store = Some((maps[lane], at, pointer));
+            let is_first = !stores.contains(&store);
+            stores[lane] = store;
+            if (is_first || reduce != Reduce::Store) && tile.touch(warp, lane, access).is_none() {
                 return Flow::Fault;
             }
             let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, memory| {
