@@ -179,6 +179,7 @@ type Mention = (RegId, usize);
 
 fn live_ranges(flat: &Flat) -> Option<Vec<Range>> {
     let blocks = blocks(flat);
+    let sums = sums(flat);
     let mut ranges: Vec<Option<Range>> = flat.registers.iter().map(|_| None).collect();
     let mut extend = |register: RegId, at: usize| {
         let range = ranges[register as usize].get_or_insert(Range { register, start: at, end: at });
@@ -200,6 +201,9 @@ fn live_ranges(flat: &Flat) -> Option<Vec<Range>> {
                 }
             };
             visit(instruction, &mut read, &mut |register| writes.push(register));
+            if waits_for_sums(instruction) {
+                sums.iter().copied().for_each(read);
+            }
             for register in writes {
                 extend(register, at + 1);
                 if writer[register as usize] != number {
@@ -241,6 +245,22 @@ fn live_ranges(flat: &Flat) -> Option<Vec<Range>> {
         }
     }
     Some(ranges.into_iter().flatten().collect())
+}
+
+/// Registers that `wgmma` sums into: whether anyone reads them or not, they are written at a wait.
+fn sums(flat: &Flat) -> Vec<RegId> {
+    let mut sums = Vec::new();
+    let products = flat.instructions.iter().filter(|instruction| instruction.opcode[0] == "wgmma");
+    products
+        .filter_map(|product| product.operands.first())
+        .for_each(|of| each(of, &mut |reg| sums.push(reg)));
+    sums.sort_unstable();
+    sums.dedup();
+    sums
+}
+
+fn waits_for_sums(instruction: &Instruction) -> bool {
+    instruction.opcode[0] == "wgmma" && instruction.opcode.iter().any(|part| part == "wait_group")
 }
 
 fn blocks(flat: &Flat) -> Vec<Block> {

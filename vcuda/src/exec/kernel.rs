@@ -81,6 +81,8 @@ pub struct Kernel {
 
     /// It has instructions that use shared memory later, or by the async proxy: what the others do there matters to them.
     pub(super) is_asynchronous: bool,
+    /// It has products of warpgroups.
+    pub(super) has_products: bool,
     /// It has strong reads or atomics: its loops may wait for other threads.
     pub(super) polls: bool,
     /// Of the smallest store, 4 at most; what the race check tells apart.

@@ -72,7 +72,7 @@ impl Kernel {
                 Err(fault) => fault,
                 Ok(()) => panic!("nothing was found with seed {seed}:\n{}", self.body),
             };
-            assert!(matches!(fault.kind.check(), "init" | "race" | "sync"), "seed {seed}: {fault}");
+            assert!(matches!(fault.kind.check(), "init" | "race" | "sync" | "async"), "seed {seed}: {fault}");
             for word in words {
                 assert!(fault.message.contains(word), "seed {seed}: no {word:?} in: {fault}");
             }

@@ -10,3 +10,4 @@ mod rounds;
 mod spin;
 mod sync;
 mod tensor;
+mod warpgroup;

@@ -300,3 +300,89 @@ fn what_must_not_be_is_found() {
         assert!(found.contains(want), "{want}: {found}");
     }
 }
+
+/// What a kernel of one warpgroup leaves in its output, or what is said of it; sums begin with ones, factors are twos.
+fn run_twos(text: &str, threads: u32, asynchrony: bool, seed: u64) -> Result<Vec<f32>, String> {
+    let checks = Checks { asynchrony, ..Checks::default() };
+    let setup = Setup { cluster: 1, checks, seed, ..Setup::default() };
+    let twos: Vec<u8> = 0x4000u16.to_le_bytes().repeat(BYTES / 2);
+    let ones: Vec<u8> = 1f32.to_le_bytes().repeat(4 * threads as usize);
+    let mut buffers = [twos, ones.clone(), vec![0; 16 * threads as usize], vec![0; ones.len()]];
+    run_with(text, "k", Shape { blocks: 1, threads, shared_bytes: 0 }, &setup, &mut buffers)?;
+    Ok(buffers[3].chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect())
+}
+
+fn twos() -> String {
+    let layout = |at| Layout::dense(128, false, 64, at).descriptor();
+    Case { n: 8, ..SIMPLE }.kernel([layout(0), layout(A_BYTES)])
+}
+
+const WAIT: &str = "wgmma.wait_group.sync.aligned 0;";
+
+#[test]
+fn sums_are_what_they_were_until_the_wait() {
+    for seed in [0, 1, 5] {
+        assert_eq!(run_twos(&twos(), 128, false, seed).unwrap(), [65.0; 512]);
+        // No wait, and a wait for too little. Only the adversary says so.
+        for instead in ["", "wgmma.wait_group.sync.aligned 1;"] {
+            let text = twos().replacen(WAIT, instead, 1);
+            assert_eq!(run_twos(&text, 128, false, seed).unwrap(), [1.0; 512]);
+            assert!(run_twos(&text, 128, true, seed).unwrap_err().contains("has yet to write"));
+        }
+        // One group is waited for, the other is not.
+        let product = twos();
+        let product = product.lines().find(|line| line.contains("mma_async")).unwrap();
+        let one_more = format!("{product} wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 1;");
+        assert_eq!(run_twos(&twos().replacen(WAIT, &one_more, 1), 128, false, seed).unwrap(), [65.0; 512]);
+        let both = twos().replacen(WAIT, &format!("{one_more} {WAIT}"), 1);
+        for asynchrony in [false, true] {
+            assert_eq!(run_twos(&both, 128, asynchrony, seed).unwrap(), [129.0; 512]);
+        }
+    }
+}
+
+#[test]
+fn sums_that_nobody_reads_or_waits_for() {
+    // Eight registers in place of the sums after the product: whatever has their place is not overwritten.
+    let moves: String = (8..16).map(|i| format!("add.u32 %r{i}, t, {i};")).collect();
+    let stores: String = (0..4).map(|i| format!("st.global.b32 [out+{}], %r{};", 4 * i, 8 + i)).collect();
+    let (head, tail) = twos().split_once("st.global").map(|(head, _)| (head.to_string(), "ret; }")).unwrap();
+    for wait in [WAIT, ""] {
+        let text = format!("{}{stores}{tail}", head.replacen(WAIT, &format!("{moves} {wait}"), 1));
+        for (seed, asynchrony) in [(0, false), (3, false), (0, true), (3, true)] {
+            let out = run_twos(&text, 128, asynchrony, seed).unwrap();
+            let want = |i: usize| f32::from_bits((i / 4 + 8 + i % 4) as u32);
+            assert!(out.iter().enumerate().all(|(i, &word)| word == want(i)), "{out:?}");
+        }
+    }
+}
+
+#[test]
+fn a_warpgroup_has_four_warps() {
+    if std::env::var_os("VCUDA_ISA_DRIVER").is_some() {
+        return;
+    }
+    let found = run_twos(&twos(), 96, false, 0).unwrap_err();
+    assert!(found.contains("a product of a warpgroup of 3 warps, which has 4"), "{found}");
+    // One warp goes, and another is at a product of its own.
+    let fence = "wgmma.fence.sync.aligned;";
+    let text = twos().replacen(fence, &format!("setp.ge.u32 more, t, 96; @more exit; {fence}"), 1);
+    for (seed, asynchrony) in [(0, false), (4, false), (0, true)] {
+        let found = run_twos(&text, 128, asynchrony, seed).unwrap_err();
+        assert!(found.contains("deadlock"), "{found}");
+        for warp in 0..3 {
+            let text = format!("warp {warp} lanes 0xffffffff wait for the wgmma of PTX line");
+            assert!(found.contains(&text), "{found}");
+        }
+        assert!(found.contains("which warp 3 of its warpgroup has not issued"), "{found}");
+    }
+    let whole = twos();
+    let product = whole.lines().find(|line| line.contains("mma_async")).unwrap();
+    let text = whole.replacen(
+        product,
+        &format!("setp.ge.u32 more, t, 64; @more bra OTHER;\n{product}\nbra DONE; OTHER:\n{product}\nDONE:"),
+        1,
+    );
+    let found = run_twos(&text, 128, false, 0).unwrap_err();
+    assert!(found.contains("have different products") && found.contains("another is at PTX line"), "{found}");
+}

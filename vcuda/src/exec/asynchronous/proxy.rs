@@ -4,8 +4,8 @@
 //! proxy, and only a `fence.proxy.async` orders the two (PTX ISA 8.6). A fence covers the stores of its
 //! own warp, and those that a barrier has ordered before it.
 //!
-//! And what copies under way have yet to write, which nobody else may touch, or to read, which nobody may
-//! write.
+//! And what copies under way have yet to write, which nobody else may touch, or copies and matrix products to read,
+//! which nobody may write.
 
 use std::ops::Range;
 
@@ -31,13 +31,26 @@ pub struct Proxy {
     /// One a granule of the cluster's shared memory, as far as there have been stores.
     marks: Vec<Mark>,
     epoch: u32,
-    /// One a word: the PTX lines of the copies that will write it, and read it; or 0.
+    /// One a word: the PTX line of the copy that will write it, or 0.
     expected: Vec<u32>,
-    held: Vec<u32>,
+    /// One a granule: who will read it.
+    held: Vec<Readers>,
+}
+
+/// Copies and products that will read a granule: how many, and the PTX line of the last one, and what it is.
+#[derive(Clone, Copy, Default)]
+struct Readers {
+    count: u32,
+    line: u32,
+    is_product: bool,
 }
 
 fn words(offset: usize, bytes: usize) -> Range<usize> {
     offset / WORD_BYTES..(offset + bytes).div_ceil(WORD_BYTES)
+}
+
+fn granules(offset: usize, bytes: usize) -> Range<usize> {
+    offset / GRANULE_BYTES..(offset + bytes).div_ceil(GRANULE_BYTES)
 }
 
 fn put(lines: &mut Vec<u32>, words: Range<usize>, line: u32) {
@@ -82,12 +95,29 @@ impl Proxy {
 
     /// A copy from `line` will read there.
     pub fn hold(&mut self, offset: usize, bytes: usize, line: u32) {
-        put(&mut self.held, words(offset, bytes), line);
+        self.add_reader(offset, bytes, line, false);
     }
 
-    /// The copy has read.
+    fn add_reader(&mut self, offset: usize, bytes: usize, line: u32, is_product: bool) {
+        let granules = granules(offset, bytes);
+        if self.held.len() < granules.end {
+            self.held.resize(granules.end, Readers::default());
+        }
+        for readers in &mut self.held[granules] {
+            *readers = Readers { count: readers.count + 1, line, is_product };
+        }
+    }
+
+    /// A product from `line` will read there: what the async proxy has against it.
+    pub fn begin_product(&mut self, offset: usize, bytes: usize, line: u32) -> Option<String> {
+        let objection = self.objection(offset, bytes, false).or_else(|| self.unfenced(offset, bytes));
+        self.add_reader(offset, bytes, line, true);
+        objection
+    }
+
+    /// The copy, or product, has read.
     pub fn release(&mut self, offset: usize, bytes: usize) {
-        put(&mut self.held, words(offset, bytes), 0);
+        self.held[granules(offset, bytes)].iter_mut().for_each(|readers| readers.count -= 1);
     }
 
     /// `fence.proxy.async` of a warp.
@@ -116,9 +146,13 @@ impl Proxy {
                 "this touches shared memory that the copy of PTX line {line} has yet to write: nobody has waited for it"
             ));
         }
-        let line = if writes { find(&self.held, words)? } else { return None };
+        let granules = granules(offset, bytes);
+        let end = granules.end.min(self.held.len());
+        let held = &self.held[granules.start.min(end)..end];
+        let reader = held.iter().find(|readers| writes && readers.count > 0)?;
+        let (line, what) = (reader.line, if reader.is_product { "wgmma" } else { "copy" });
         Some(format!(
-            "this writes shared memory that the copy of PTX line {line} has yet to read: nobody has waited for it"
+            "this writes shared memory that the {what} of PTX line {line} has yet to read: nobody has waited for it"
         ))
     }
 

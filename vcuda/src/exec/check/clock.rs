@@ -267,6 +267,52 @@ impl Clocks {
         self.now += 1;
     }
 
+    /// Adds what the lanes of a warp have done and seen to what is `known`, thread by thread.
+    pub fn learn(&mut self, known: &mut Vec<u32>, first_thread: usize, mask: u32) {
+        known.resize(self.seen.len(), 0);
+        let mut last: Option<&Seen> = None;
+        for lane in lanes_of(mask) {
+            let thread = first_thread + lane - self.first_thread;
+            let seen = &self.seen[thread];
+            if last.is_none_or(|last| !Rc::ptr_eq(last, seen)) {
+                known.iter_mut().zip(seen.iter()).for_each(|(known, seen)| *known = (*known).max(*seen));
+                last = Some(seen);
+            }
+            known[thread] = self.now;
+        }
+        self.now += 1;
+    }
+
+    /// A thread has seen what is `known`, and no more; the time from now on.
+    pub fn know(&mut self, thread: usize, known: &[u32]) -> u32 {
+        self.seen[thread - self.first_thread] = Rc::new(known.to_vec());
+        self.now += 1;
+        self.now
+    }
+
+    /// The time, which goes on.
+    pub fn pass(&mut self) -> u32 {
+        self.now += 1;
+        self.now - 1
+    }
+
+    /// The lanes of a warp see what a thread has done up to a time.
+    pub fn see(&mut self, first_thread: usize, mask: u32, thread: usize, stamp: u32) {
+        let place = thread - self.first_thread;
+        let mut last: Option<(Seen, Seen)> = None;
+        for lane in lanes_of(mask) {
+            let seen = &mut self.seen[first_thread + lane - self.first_thread];
+            if last.as_ref().is_none_or(|(before, _)| !Rc::ptr_eq(before, seen)) {
+                let mut after = (**seen).clone();
+                after[place] = after[place].max(stamp);
+                last = Some((seen.clone(), Rc::new(after)));
+            }
+            if let Some((_, after)) = &last {
+                *seen = after.clone();
+            }
+        }
+    }
+
     /// Nobody will ask for a barrier's last phase any more.
     pub fn forget(&mut self, key: usize) {
         self.published.remove(&key);

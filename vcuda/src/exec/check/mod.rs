@@ -21,6 +21,7 @@ pub mod order;
 pub mod pieces;
 mod place;
 mod probe;
+mod products;
 mod race;
 mod random;
 
@@ -40,6 +41,7 @@ use init::Written;
 use pieces::Present;
 use place::Place;
 pub use probe::Probe;
+pub use products::Reading;
 use race::Race;
 pub use random::{Permutation, Random};
 
@@ -289,7 +291,7 @@ impl<const SPACE: u8> Body for Check<SPACE> {
         };
         // No closure: it would be compiled for the plainest host.
         let finding = match minded {
-            None => examine(warp, &span, place, kind, op.e),
+            None => examine(warp, &span, place, kind, op.e, warp.first_thread()),
             finding => finding,
         };
         match finding {
@@ -318,9 +320,16 @@ fn apart(warp: &mut Warp, span: &Span, kind: Kind) -> Flow {
     Flow::Next
 }
 
-/// What is wrong with accesses: bytes that nobody has written, and races.
+/// What is wrong with accesses by threads from `first` on: bytes that nobody has written, and races.
 #[inline(always)]
-fn examine(warp: &Warp, span: &Span, place: Place, kind: Kind, elements: u16) -> Option<Finding> {
+fn examine(
+    warp: &Warp,
+    span: &Span,
+    place: Place,
+    kind: Kind,
+    elements: u16,
+    first: usize,
+) -> Option<Finding> {
     let watch = &mut *warp.cta.watch.borrow_mut();
     let memory = warp.cta.memory;
     let written = match place {
@@ -351,7 +360,7 @@ fn examine(warp: &Warp, span: &Span, place: Place, kind: Kind, elements: u16) ->
         Place::Local | Place::Other => return None,
     };
     let same = |a: usize, b: usize| warp.stores_same(a, b, elements);
-    let conflict = race.access(&cells, span, warp.first_thread(), warp.pc, kind, same)?;
+    let conflict = race.access(&cells, span, first, warp.pc, kind, same)?;
     Some(race.finding(warp, &conflict, span, kind, place == Place::Shared))
 }
 
@@ -382,7 +391,7 @@ impl Warp<'_> {
             self.probe_change();
         }
         let span = Span { at: [at; LANES], bytes, mask: 1 << lane, contiguous: false, uniform: false };
-        match examine(self, &span, self.place(at), kind, 0) {
+        match examine(self, &span, self.place(at), kind, 0, self.first_thread()) {
             None => Some(()),
             Some(finding) => {
                 self.fail_lane(finding.lane, finding.kind, finding.what);
@@ -393,8 +402,7 @@ impl Warp<'_> {
 
     /// The number of lane 0 among the threads that take turns.
     fn first_thread(&self) -> usize {
-        let warps = (self.cta.launch.threads() as usize).div_ceil(LANES);
-        (self.cta.number as usize * warps + self.index as usize) * LANES
+        self.cta.number as usize * self.cta.common.threads_per_cta() + self.index as usize * LANES
     }
 
     /// Whether two lanes are about to store the same: the store is the next operation.

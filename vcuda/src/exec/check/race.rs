@@ -175,6 +175,17 @@ impl Race {
         None
     }
 
+    /// A write of shared memory that a lane's access names, at this time or later.
+    pub fn written_since(&mut self, span: &Span, lane: usize, stamp: u32) -> Option<Conflict> {
+        let (cells, at) = (self.shared.share(), span.at[lane]);
+        let granules =
+            (at - cells.origin) >> self.shift..((at - cells.origin + span.bytes - 1) >> self.shift) + 1;
+        // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
+        let write =
+            granules.map(|cell| unsafe { *cells.writes.add(cell) }).find(|write| write.stamp() >= stamp)?;
+        Some(Conflict { lane, at, other: write, name: "write" })
+    }
+
     /// The same for a whole warp's neighbouring granules, of which none is suspect: false, and nothing done, if
     /// it is otherwise.
     #[inline(always)]
@@ -299,17 +310,20 @@ impl Race {
         let Conflict { lane, at, other, name: what } = *conflict;
         let (kernel, launch) = (warp.cta.kernel, warp.cta.launch);
         let place = if is_shared { Place::Shared } else { Place::Global };
-        let per_cta = (launch.threads() as usize).next_multiple_of(LANES);
+        let per_cta = warp.cta.common.threads_per_cta();
         let (number, thread) = (other.thread() / per_cta, other.thread() % per_cta);
         let [bx, by, _] = launch.block.map(|n| n as usize);
-        let name = format!("[{}, {}, {}]", thread % bx, thread / bx % by, thread / bx / by);
+        let name = match thread.checked_sub((launch.threads() as usize).next_multiple_of(LANES)) {
+            Some(warpgroup) => format!("the products of warpgroup {warpgroup}"),
+            None => format!("thread [{}, {}, {}]", thread % bx, thread / bx % by, thread / bx / by),
+        };
         let line = kernel.ops.get(other.pc()).map_or(0, |op| op.line);
         let source = kernel.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
         let who = match () {
             () if self.clocks.is_foreign(other) || number != warp.cta.number as usize => {
-                format!("thread {name} of CTA {:?}", self.groups.cta(other, per_cta, warp.cta.common.in_turn))
+                format!("{name} of CTA {:?}", self.groups.cta(other, per_cta, warp.cta.common.in_turn))
             }
-            () => format!("thread {name}"),
+            () => name,
         };
         let what = format!(
             "a race: nothing orders this {} of {} bytes at {} and the {what} by {who} at PTX line {line}{source}",

@@ -100,8 +100,8 @@ impl<'a> Room<'a> {
                 counters,
                 common,
                 kept: RefCell::default(),
-                panels: RefCell::default(),
-                issued: RefCell::default(),
+                warpgroups: RefCell::default(),
+                scratch: RefCell::default(),
             }
         }));
         let mut room = Room {

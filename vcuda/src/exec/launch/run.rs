@@ -15,7 +15,8 @@ use crate::exec::check::{MOST_THREADS, Permutation, Watch};
 use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::kernel::Kernel;
 use crate::exec::matrix::fragment::Kept;
-use crate::exec::matrix::wgmma::Panel;
+use crate::exec::matrix::group::Warpgroup;
+use crate::exec::matrix::product::Scratch;
 use crate::exec::op::LANES;
 use crate::exec::print::Output;
 use crate::exec::profile::{Counters, Gpu, occupancy};
@@ -100,11 +101,11 @@ pub struct Cta<'a> {
     pub watch: &'a RefCell<Watch>,
     pub counters: &'a RefCell<Counters>,
     pub common: &'a Common<'a>,
-    /// Matrices that products of its warps have read last, widened: from registers, and from shared memory.
+    /// Matrices that products of its warps have read last, from registers, widened.
     pub kept: RefCell<Option<Box<Kept>>>,
-    pub panels: RefCell<Vec<Panel>>,
-    /// Products that each warp has issued for later.
-    pub issued: RefCell<[u64; 32]>,
+    /// What its warpgroups have issued, and what computing that needs.
+    pub warpgroups: RefCell<Vec<Warpgroup>>,
+    pub scratch: RefCell<Scratch>,
 }
 
 impl Cta<'_> {
@@ -112,8 +113,7 @@ impl Cta<'_> {
     pub fn begin(&self, index: [u32; 3]) {
         self.index.set(index);
         self.kept.take();
-        self.panels.borrow_mut().clear();
-        self.issued.take();
+        self.warpgroups.borrow_mut().clear();
     }
 }
 
@@ -153,9 +153,15 @@ impl Common<'_> {
         self.in_turn.iter().map(|&n| n as usize).product()
     }
 
-    /// Their threads, in whole warps.
+    /// A CTA's threads in whole warps, as the race check counts them: with one more for its warpgroups, if it has any.
+    pub fn threads_per_cta(&self) -> usize {
+        let warpgroups = if self.kernel.has_products { LANES } else { 0 };
+        (self.launch.threads() as usize).next_multiple_of(LANES) + warpgroups
+    }
+
+    /// The same of all CTAs that come together.
     pub fn threads_in_turn(&self) -> usize {
-        (self.launch.threads() as usize).next_multiple_of(LANES) * self.ctas_in_turn()
+        self.threads_per_cta() * self.ctas_in_turn()
     }
 
     /// Where the CTA of this number, cluster by cluster, is among those that come together.

@@ -8,6 +8,7 @@ use super::standstill::Laps;
 use crate::exec::check::{Random, order};
 use crate::exec::control::{ARRIVE, BUDGET, COUNT};
 use crate::exec::fault::{Fault, FaultKind, Origin};
+use crate::exec::matrix::group;
 use crate::exec::op::{ALL, Flow, Group, LANES, Op, Warp};
 
 /// Why a warp has stopped.
@@ -221,7 +222,8 @@ impl<'a> Schedule<'a> {
         self.vain_rounds = if vain { self.vain_rounds + 1 } else { 0 };
         self.lost_rounds = if vain && !loops { self.lost_rounds + 1 } else { 0 };
         if !ran || self.vain_rounds >= PATIENCE || self.lingers() {
-            if self.cluster.engine.borrow_mut().land_one(self.warps[0].cta)? {
+            let has_landed = self.cluster.engine.borrow_mut().land_one(self.warps[0].cta)?;
+            if has_landed || group::land_one(&self.warps) {
                 (self.vain_rounds, self.lost_rounds, self.has_landed) = (0, 0, true);
             } else if !ran || self.lost_rounds >= DEADLOCK {
                 return Err(self.deadlock());
@@ -266,7 +268,10 @@ impl<'a> Schedule<'a> {
             }
             lines.extend(warp.describe_meetings(&name));
             let lanes = warp.ready();
-            if let (Some(missed), true) = (warp.missed, lanes != 0) {
+            let products = warp.missing_products().filter(|_| lanes != 0);
+            if let Some(products) = products {
+                lines.push(format!("{name} lanes {lanes:#010x} wait {products}"));
+            } else if let (Some(missed), true) = (warp.missed, lanes != 0) {
                 let state = self.cluster.engine.borrow().describe(missed.barrier);
                 lines.push(format!("{name} lanes {lanes:#010x} wait for {state}, {}", line_of(missed.pc)));
             } else if let (Some((at, pc)), true) = (warp.polled, lanes != 0) {

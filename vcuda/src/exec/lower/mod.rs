@@ -117,6 +117,7 @@ impl<'a> Lower<'a> {
             max_threads_per_block: block.map_or(1024, |[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
             cluster: directives.cluster,
             is_asynchronous: checks.asynchrony && flat.instructions.iter().any(emit::is_asynchronous),
+            has_products: flat.instructions.iter().any(|instruction| instruction.opcode[0] == "wgmma"),
             polls: false,
             granule_bytes: 4,
             marks: Marks::default(),

@@ -39,54 +39,52 @@ impl<T: Factor, const KR: usize, const HALF: bool> Body for Mma<T, KR, HALF> {
                 *fragment = warp.lanes(*slot);
             }
             let (rows, columns) = kept.get_or_insert_default().panels::<T>(&a, &b, b_slots[0]);
-            let mut sums = warp.accumulators::<HALF>(c_slots);
+            let mut sums = accumulators::<HALF>(warp.regs, c_slots);
             accumulate(&mut sums, rows, columns, 4 * T::PER_LANE * KR);
-            warp.set_accumulators::<HALF>(d, &sums);
+            set_accumulators::<HALF>(warp.regs, d, &sums);
         }
         Flow::Next
     }
 }
 
-impl Warp<'_> {
-    /// Four registers of D, or (`HALF`) two with pairs of float16.
-    ///
-    /// # Safety
-    /// The slots are in the register file.
-    #[inline(always)]
-    pub unsafe fn accumulators<const HALF: bool>(&self, slots: &[u16]) -> [Sums; 4] {
-        let mut out = [NO_SUMS; 4];
-        for (i, &slot) in slots.iter().enumerate() {
-            // SAFETY: the caller's.
-            let register: [u32; LANES] = unsafe { self.lanes(slot) };
-            for lane in 0..LANES {
-                if HALF {
-                    out[2 * i].as_flattened_mut()[lane] = F16::widen(register[lane] & 0xffff);
-                    out[2 * i + 1].as_flattened_mut()[lane] = F16::widen(register[lane] >> 16);
-                } else {
-                    out[i].as_flattened_mut()[lane] = f32::from_bits(register[lane]);
-                }
+/// Four registers of D, or (`HALF`) two with pairs of float16, of the register file at `regs`.
+///
+/// # Safety
+/// The slots are in the register file.
+#[inline(always)]
+pub unsafe fn accumulators<const HALF: bool>(regs: *const u32, slots: &[u16]) -> [Sums; 4] {
+    let mut out = [NO_SUMS; 4];
+    for (i, &slot) in slots.iter().enumerate() {
+        // SAFETY: the caller's; slots are 128-byte aligned.
+        let register = unsafe { &*regs.add(slot as usize * LANES).cast::<[u32; LANES]>() };
+        for lane in 0..LANES {
+            if HALF {
+                out[2 * i].as_flattened_mut()[lane] = F16::widen(register[lane] & 0xffff);
+                out[2 * i + 1].as_flattened_mut()[lane] = F16::widen(register[lane] >> 16);
+            } else {
+                out[i].as_flattened_mut()[lane] = f32::from_bits(register[lane]);
             }
         }
-        out
     }
+    out
+}
 
-    /// The reverse of [`Warp::accumulators`], in every lane.
-    ///
-    /// # Safety
-    /// As there; and no lane that is not here has yet to run.
-    #[inline(always)]
-    pub unsafe fn set_accumulators<const HALF: bool>(&mut self, slots: &[u16], sums: &[Sums; 4]) {
-        for (i, &slot) in slots.iter().enumerate() {
-            // SAFETY: the caller's; slots are 128-byte aligned.
-            let out = unsafe { &mut *self.regs.add(slot as usize * LANES).cast::<[u32; LANES]>() };
-            for lane in 0..LANES {
-                out[lane] = if HALF {
-                    let [even, odd] = [0, 1].map(|e| sums[2 * i + e].as_flattened()[lane]);
-                    F16::narrow(even) | F16::narrow(odd) << 16
-                } else {
-                    sums[i].as_flattened()[lane].to_bits()
-                };
-            }
+/// The reverse of [`accumulators`], in every lane.
+///
+/// # Safety
+/// As there; and no lane that is not here has yet to run.
+#[inline(always)]
+pub unsafe fn set_accumulators<const HALF: bool>(regs: *mut u32, slots: &[u16], sums: &[Sums; 4]) {
+    for (i, &slot) in slots.iter().enumerate() {
+        // SAFETY: as above.
+        let out = unsafe { &mut *regs.add(slot as usize * LANES).cast::<[u32; LANES]>() };
+        for lane in 0..LANES {
+            out[lane] = if HALF {
+                let [even, odd] = [0, 1].map(|e| sums[2 * i + e].as_flattened()[lane]);
+                F16::narrow(even) | F16::narrow(odd) << 16
+            } else {
+                sums[i].as_flattened()[lane].to_bits()
+            };
         }
     }
 }

@@ -2,7 +2,9 @@
 
 pub mod descriptor;
 pub mod fragment;
+pub mod group;
 pub mod ldmatrix;
 pub mod mma;
+pub mod product;
 pub mod wgmma;
 pub mod wmma;

@@ -1,16 +1,13 @@
-//! `wgmma`: `D = A B + D` by four warps, B and perhaps A in shared memory, PTX ISA 9.7.15. Each warp computes its own
-//! 16 rows, from what the four share, so nothing is exchanged between them.
+//! `wgmma`: `D = A B + D` by four warps, B and perhaps A in shared memory, PTX ISA 9.7.15. What is issued is queued for
+//! the warpgroup ([`super::group`]) and computed at the first wait for its group ([`super::product`]); until then D holds
+//! what it held before.
 //!
-//! A fragment of D is that of `mma` for each eight columns. Sums are float32 fused multiply-adds in the order of k,
-//! rounded to float16 after each instruction where D is. Products are done when they are issued, unless
-//! [`Checks::asynchrony`](crate::exec::launch::run::Checks) asks for the adversary: then at the wait that retires their group, D
-//! holding NaN until then, and an instruction that touches D before it is a fault.
+//! With [`Checks::asynchrony`](crate::exec::launch::run::Checks) an instruction that touches D before the warp's own wait
+//! is a fault, and so is a product whose D has been touched with no fence since.
 
-use super::descriptor::{CHUNK, Descriptor};
-use super::fragment::{
-    Columns, Factor, Fragment, Halves, NO_COLUMNS, NO_ROWS, NO_SUMS, Tf32, accumulate, transpose,
-};
-use crate::exec::arithmetic::half::{Bf16, F16};
+use std::collections::{HashSet, VecDeque};
+
+use super::group::Instruction;
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, LANES, Op, Warp};
 
@@ -27,55 +24,33 @@ pub const B_NEGATED: u16 = 8;
 pub const A_REGISTERS: u16 = 16;
 pub const HALF_SUMS: u16 = 32;
 
-/// Columns of a panel.
-const COLUMNS: usize = 8;
-
-/// One instruction, as decoded and with what its registers held.
-#[derive(Clone)]
-pub struct Product {
-    /// Slots of D, in the kernel's lists.
-    list: usize,
-    registers: usize,
-    n: usize,
-    kind: u16,
-    flags: u16,
-    accumulates: bool,
-    /// Descriptors; A is in the fragments where it has none.
-    a: Option<u64>,
-    fragments: [Fragment; 4],
-    b: u64,
-    /// Of the products that the warp has issued.
-    number: u64,
-    line_pc: usize,
-    /// What D held when the first pending product on it was issued.
-    held: Option<Vec<[u32; LANES]>>,
-}
-
-/// Products of a warp that have not been waited for.
+/// What a warp has issued, and what it has waited for.
 #[derive(Default)]
 pub struct Pending {
-    /// With the number of their group.
-    products: Vec<(Product, u32)>,
-    groups: u32,
     pub(in crate::exec) issued: u64,
-    /// A fence has ordered the registers' last accesses before the next product.
-    fenced: bool,
+    /// How many it had issued at each of its commits since the last wait that covered them.
+    commits: VecDeque<u64>,
+    /// For the adversary: products that it has not waited for, by number; whether there has been a fence; and the slots
+    /// of sums that it has accessed since the last one.
+    unwaited: Vec<(u64, Instruction)>,
+    has_fenced: bool,
+    touched: HashSet<u16>,
 }
 
-/// Panels that a warpgroup keeps: as many products as one warp may be ahead of another and still be of use to it.
-const PANELS: usize = 16;
+impl Pending {
+    /// How many products all but the latest `but` groups have.
+    fn count(&self, but: usize) -> u64 {
+        let waited = self.commits.len().saturating_sub(but);
+        waited.checked_sub(1).map_or(0, |last| self.commits[last])
+    }
 
-/// What the four warps of one product share: the first to come there reads it for all.
-#[derive(Default)]
-pub struct Panel {
-    key: Option<Key>,
-    b: Vec<Columns>,
-    /// A in shared memory, for the adversary: what one warp has waited for, all four have read.
-    a: [[Fragment; 4]; 4],
+    /// Those groups are complete.
+    fn forget(&mut self, but: usize) {
+        let count = self.count(but);
+        self.unwaited.retain(|&(number, _)| number >= count);
+        self.commits.drain(..self.commits.len().saturating_sub(but));
+    }
 }
-
-/// Warpgroup and product; descriptors, columns, kind and flags.
-type Key = ((u32, u64), (Option<u64>, u64, usize, u16, u16));
 
 impl Warp<'_> {
     /// The matrix descriptor that all lanes have in a slot; `None` after a fault.
@@ -96,200 +71,20 @@ impl Warp<'_> {
         odd.is_none().then_some(bits[0])
     }
 
-    /// The fragment whose rows are the eight chunks at these places of shared memory; `None` after a fault.
-    #[inline(always)]
-    fn fragment(&mut self, place: impl Fn(u32) -> u32) -> Option<Fragment> {
-        let (shared, size) = (self.cta.shared, self.cta.shared_bytes as u32);
-        let watched = self.cta.options.checks.asynchrony || self.cta.memory.is_watched();
-        let mut out = [[0u32; 4]; 8];
-        for (row, i) in out.iter_mut().zip(0..) {
-            let at = place(i);
-            if at.saturating_add(CHUNK) > size {
-                let what = format!("a matrix descriptor reaches shared {at:#x}, past the {size} bytes");
-                self.fail_lane(0, FaultKind::IllegalAddress, what);
-                return None;
-            }
-            // SAFETY: inside the CTA's shared memory, and at a multiple of 16 bytes of it.
-            let chunk: *const [u32; 4] = unsafe { shared.add(at as usize).cast() };
-            if watched {
-                self.readable(0, chunk.cast(), CHUNK as usize)?;
-            }
-            // SAFETY: as above.
-            *row = unsafe { *chunk };
-        }
-        // SAFETY: the same 32 words.
-        Some(unsafe { std::mem::transmute::<[[u32; 4]; 8], Fragment>(out) })
+    /// The slots of a product's D.
+    fn sums(&self, what: &Instruction) -> &[u16] {
+        &self.cta.kernel.lists[what.list..][..what.registers]
     }
 
-    /// A's four fragments of the rows of warp `quarter`; `None` after a fault.
-    #[inline(always)]
-    fn fragments_of_a(&mut self, bits: u64, transposed: bool, quarter: u32) -> Option<[Fragment; 4]> {
-        let descriptor = Descriptor::decode(bits);
-        let mut out = [[0; LANES]; 4];
-        for (fragment, i) in out.iter_mut().zip(0..) {
-            let (group, k) = (2 * quarter + i % 2, i / 2);
-            *fragment = match transposed {
-                true => transpose(&self.fragment(|row| descriptor.mn_major(group, 8 * k + row))?),
-                false => self.fragment(|row| descriptor.k_major(8 * group + row, k))?,
-            };
-        }
-        Some(out)
-    }
-
-    /// B's columns; `None` after a fault.
-    #[inline(always)]
-    fn panel_of_b<T: Factor>(&mut self, product: &Product, out: &mut Vec<Columns>) -> Option<()> {
-        let descriptor = Descriptor::decode(product.b);
-        let transposed = product.flags & B_TRANSPOSED != 0;
-        out.resize(product.n / COLUMNS, NO_COLUMNS);
-        for (columns, group) in out.iter_mut().zip(0..) {
-            for k in 0..2 {
-                let fragment = match transposed {
-                    true => self.fragment(|row| descriptor.mn_major(group, 8 * k + row))?,
-                    false => self.fragment(|row| descriptor.k_major(8 * group + row, k))?,
-                };
-                T::columns(&fragment, transposed, 4 * T::PER_LANE * k as usize, columns);
-            }
-        }
-        Some(())
-    }
-
-    /// Computes a product into the slots of D; `None` after a fault.
-    #[inline(always)]
-    fn multiply(&mut self, product: &Product) -> Option<()> {
-        match product.kind {
-            FLOAT16 if product.flags & HALF_SUMS != 0 => self.multiply_of::<Halves<F16>, true>(product),
-            FLOAT16 => self.multiply_of::<Halves<F16>, false>(product),
-            BFLOAT16 => self.multiply_of::<Halves<Bf16>, false>(product),
-            _ => self.multiply_of::<Tf32, false>(product),
-        }
-    }
-
-    #[inline(always)]
-    fn multiply_of<T: Factor, const HALF: bool>(&mut self, product: &Product) -> Option<()> {
-        let Product { n, kind, flags, a, b, .. } = *product;
-        let a_transposed = flags & A_TRANSPOSED != 0;
-        let group = self.index / 4;
-        let mut panels = self.cta.panels.take();
-        let place = group as usize * PANELS + product.number as usize % PANELS;
-        if panels.len() <= place {
-            panels.resize_with(place + 1, Panel::default);
-        }
-        let panel = &mut panels[place];
-        let key = ((group, product.number), (a, b, n, kind, flags));
-        let late = self.cta.options.checks.asynchrony;
-        if let Some((which, what)) = panel.key
-            && which == key.0
-            && what != key.1
-        {
-            let what = "the four warps of a warpgroup have different products, or descriptors of one";
-            self.fail_lane(0, FaultKind::Sync, what.to_string());
+    /// For the adversary: a fence orders the registers' last accesses before the product. `None` after a fault.
+    fn fenced(&mut self, what: &Instruction) -> Option<()> {
+        let touched = &self.products.touched;
+        if !self.products.has_fenced || self.sums(what).iter().any(|slot| touched.contains(slot)) {
+            let text = "its registers have been accessed with no wgmma.fence since";
+            self.fail_lane(0, FaultKind::Asynchrony, text.to_string());
             return None;
         }
-        // Races are looked for in what each warp reads; the adversary's products land for all four at once.
-        if panel.key != Some(key) || self.cta.memory.is_watched() && !late {
-            if let (Some(bits), true) = (a, late) {
-                for quarter in 0..4 {
-                    panel.a[quarter as usize] = self.fragments_of_a(bits, a_transposed, quarter)?;
-                }
-            }
-            self.panel_of_b::<T>(product, &mut panel.b)?;
-            panel.key = Some(key);
-        }
-        let quarter = self.index % 4;
-        let fragments = match a {
-            None => product.fragments,
-            Some(_) if late => panel.a[quarter as usize],
-            Some(bits) => self.fragments_of_a(bits, a_transposed, quarter)?,
-        };
-        let mut rows = NO_ROWS;
-        for (i, fragment) in fragments.iter().enumerate() {
-            T::rows(fragment, i / 2 * 4 * T::PER_LANE, i % 2, &mut rows);
-        }
-        // The sign of one factor is as good as that of the other.
-        if (flags & A_NEGATED != 0) != (flags & B_NEGATED != 0) {
-            rows.as_flattened_mut().as_flattened_mut().as_flattened_mut().iter_mut().for_each(|x| *x = -*x);
-        }
-        let registers = if HALF { 2 } else { 4 };
-        let slots = &self.cta.kernel.lists[product.list..][..product.registers];
-        for (columns, slots) in panel.b.iter().zip(slots.chunks_exact(registers)) {
-            // SAFETY: the decoder gave D its slots.
-            unsafe {
-                let mut sums = match product.accumulates {
-                    true => self.accumulators::<HALF>(slots),
-                    false => [NO_SUMS; 4],
-                };
-                accumulate(&mut sums, &rows, columns, 8 * T::PER_LANE);
-                self.set_accumulators::<HALF>(slots, &sums);
-            }
-        }
-        self.cta.panels.replace(panels);
-        Some(())
-    }
-
-    /// The slots of a product's D.
-    fn sums(&self, product: &Product) -> &[u16] {
-        &self.cta.kernel.lists[product.list..][..product.registers]
-    }
-
-    /// Issues a product that lands when its group is waited for.
-    fn defer(&mut self, mut product: Product) -> Flow {
-        if !self.products.fenced {
-            let what = "its registers have been accessed with no wgmma.fence since";
-            return self.fail_lane(0, FaultKind::Asynchrony, what.to_string());
-        }
-        let slots = self.sums(&product).to_vec();
-        let is_first = !self.products.products.iter().any(|(other, _)| self.sums(other) == slots);
-        if is_first {
-            // SAFETY: the decoder gave D its slots.
-            product.held = Some(slots.iter().map(|&slot| unsafe { self.lanes(slot) }).collect());
-        }
-        self.poison_sums(&slots);
-        self.cta.issued.borrow_mut()[self.index as usize] = product.number + 1;
-        let group = self.products.groups;
-        self.products.products.push((product, group));
-        Flow::Next
-    }
-
-    fn poison_sums(&mut self, slots: &[u16]) {
-        // SAFETY: the decoder gave D its slots.
-        slots.iter().for_each(|&slot| unsafe { self.set_lanes(slot, [u32::MAX; LANES]) });
-    }
-
-    /// Whether a product that a wait would land has yet to be issued by another of the four warps: it is theirs too.
-    fn waits_for_others(&self, but: u32) -> bool {
-        let waited = |group: u32| group.saturating_add(but) < self.products.groups;
-        let last = self.products.products.iter().rfind(|(_, group)| waited(*group));
-        let Some((last, _)) = last else { return false };
-        let first = self.index as usize / 4 * 4;
-        self.cta.issued.borrow()[first..first + 4].iter().any(|&issued| issued <= last.number)
-    }
-
-    /// Lands the products of all groups but the latest `but`; `None` after a fault.
-    fn retire(&mut self, but: u32) -> Option<()> {
-        while let Some((_, group)) = self.products.products.first() {
-            if group.saturating_add(but) >= self.products.groups {
-                break;
-            }
-            let (product, _) = self.products.products.remove(0);
-            let slots = self.sums(&product).to_vec();
-            for (&slot, held) in slots.iter().zip(product.held.iter().flatten()) {
-                // SAFETY: the decoder gave D its slots.
-                unsafe { self.set_lanes(slot, *held) };
-            }
-            let pc = std::mem::replace(&mut self.pc, product.line_pc);
-            self.multiply(&product)?;
-            self.pc = pc;
-            // A later product on the same sums is still under way, and so are they.
-            let later =
-                (0..self.products.products.len()).find(|&i| self.sums(&self.products.products[i].0) == slots);
-            if let Some(i) = later {
-                // SAFETY: as above.
-                let held = slots.iter().map(|&slot| unsafe { self.lanes(slot) }).collect();
-                self.products.products[i].0.held = Some(held);
-                self.poison_sums(&slots);
-            }
-        }
+        self.products.unwaited.push((self.products.issued, *what));
         Some(())
     }
 }
@@ -305,12 +100,14 @@ impl Body for Wgmma {
         }
         let (list, registers) = (op.imm as u32 as usize, op.d as usize);
         // SAFETY: the decoder gave every operand a slot of its width, or a predicate.
-        let product = unsafe {
-            let (mut a, mut fragments) = (None, [[0; LANES]; 4]);
+        let (what, fragments) = unsafe {
+            let (mut a, mut fragments) = (None, None);
             if op.c & A_REGISTERS != 0 {
-                for (i, fragment) in fragments.iter_mut().enumerate() {
+                let mut all = [[0; LANES]; 4];
+                for (i, fragment) in all.iter_mut().enumerate() {
                     *fragment = warp.lanes(warp.cta.kernel.lists[list + registers + i]);
                 }
+                fragments = Some(all);
             } else {
                 a = warp.descriptor(op.a);
                 if a.is_none() {
@@ -320,27 +117,14 @@ impl Body for Wgmma {
             let Some(b) = warp.descriptor(op.e) else { return Flow::Fault };
             let accumulates = warp.pred((op.imm >> 32) as u16) & 1 != 0;
             let n = if op.c & HALF_SUMS != 0 { 4 * registers } else { 2 * registers };
-            let (kind, flags, line_pc, number) = (op.b, op.c, warp.pc, warp.products.issued);
-            Product {
-                list,
-                registers,
-                n,
-                kind,
-                flags,
-                accumulates,
-                a,
-                fragments,
-                b,
-                number,
-                line_pc,
-                held: None,
-            }
+            let (kind, flags, pc) = (op.b, op.c, warp.pc);
+            (Instruction { pc, list, registers, n, kind, flags, accumulates, a, b }, fragments)
         };
-        warp.products.issued += 1;
-        if warp.cta.options.checks.asynchrony {
-            return warp.defer(product);
+        if warp.cta.options.checks.asynchrony && warp.fenced(&what).is_none() {
+            return Flow::Fault;
         }
-        if warp.multiply(&product).is_some() { Flow::Next } else { Flow::Fault }
+        warp.products.issued += 1;
+        if warp.issue(what, fragments).is_some() { Flow::Next } else { Flow::Fault }
     }
 }
 
@@ -352,7 +136,8 @@ impl Body for WgmmaFence {
         if !warp.all_here() {
             return warp.wait_for_all();
         }
-        warp.products.fenced = true;
+        warp.products.has_fenced = true;
+        warp.products.touched.clear();
         Flow::Next
     }
 }
@@ -365,7 +150,7 @@ impl Body for WgmmaCommit {
         if !warp.all_here() {
             return warp.wait_for_all();
         }
-        warp.products.groups += 1;
+        warp.products.commits.push_back(warp.products.issued);
         Flow::Next
     }
 }
@@ -378,27 +163,34 @@ impl Body for WgmmaWait {
         if !warp.all_here() {
             return warp.wait_for_all();
         }
-        if warp.waits_for_others(op.imm as u32) {
-            warp.pc -= 1; // comes here again
-            return Flow::Miss;
+        let but = op.imm as usize;
+        match warp.complete(warp.products.count(but)) {
+            None => Flow::Fault,
+            Some(true) => {
+                warp.products.forget(but);
+                Flow::Next
+            }
+            Some(false) => {
+                warp.pc -= 1; // comes here again
+                Flow::Miss
+            }
         }
-        if warp.retire(op.imm as u32).is_some() { Flow::Next } else { Flow::Fault }
     }
 }
 
 /// Before an instruction that names the `d` registers of the list at `imm`, some of them sums of products: that none
-/// is of one under way.
+/// is of one that the warp has not waited for.
 pub struct SumsAtRest;
 impl Body for SumsAtRest {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        warp.products.fenced = false;
         let named = &warp.cta.kernel.lists[op.imm as usize..][..op.d as usize];
-        let is_named = |product: &Product| warp.sums(product).iter().any(|slot| named.contains(slot));
-        let Some((product, _)) = warp.products.products.iter().find(|(product, _)| is_named(product)) else {
+        warp.products.touched.extend(named);
+        let is_named = |what: &Instruction| warp.sums(what).iter().any(|slot| named.contains(slot));
+        let Some((_, what)) = warp.products.unwaited.iter().find(|(_, what)| is_named(what)) else {
             return Flow::Next;
         };
-        let line = warp.cta.kernel.ops[product.line_pc].line;
+        let line = warp.cta.kernel.ops[what.pc].line;
         let what =
             format!("a register that the wgmma of PTX line {line} has yet to write: its group comes first");
         warp.fail_lane(0, FaultKind::Asynchrony, what)

@@ -1,0 +1,113 @@
+//! Reads of shared memory by a warpgroup's products (PTX ISA 9.7.15). They are nobody's own: for the race check each
+//! warpgroup is one more thread, after those of its CTA. It has seen what any of the four warps had when it issued the
+//! product; it reads from then until the group is complete, and threads are ordered after that by their own wait.
+
+use super::{ALL, Finding, Kind, LANES, Span, Warp, examine};
+use crate::exec::matrix::group::WARPS;
+
+/// What the race check knows of a product.
+#[derive(Default)]
+pub struct Reading {
+    /// What those who have issued it had seen, thread by thread.
+    known: Vec<u32>,
+    /// When the last of them did.
+    began: u32,
+}
+
+impl Warp<'_> {
+    /// The number of the first of a CTA's warpgroups among the threads that take turns.
+    fn first_warpgroup(&self) -> usize {
+        let per_cta = self.cta.common.threads_per_cta();
+        (self.cta.number as usize + 1) * per_cta - LANES
+    }
+
+    fn warpgroup(&self) -> usize {
+        self.index as usize / WARPS
+    }
+
+    /// The warp issues the product.
+    pub fn learn(&mut self, reading: &mut Reading) {
+        if let Some(clocks) = self.cta.watch.borrow_mut().clocks() {
+            clocks.learn(&mut reading.known, self.first_thread(), ALL);
+        }
+    }
+
+    /// All four have.
+    pub fn begin_reading(&mut self, reading: &mut Reading) {
+        let warpgroup = self.first_warpgroup() + self.warpgroup();
+        if let Some(clocks) = self.cta.watch.borrow_mut().clocks() {
+            reading.began = clocks.know(warpgroup, &reading.known);
+        }
+    }
+
+    /// It reads `bytes` from now on, at an offset in the CTA's shared memory: they must be there, and nobody may write
+    /// them. `None` after a fault, as of the following.
+    pub fn begin_chunk(&mut self, at: u32, bytes: usize) -> Option<()> {
+        let Some(host) = self.chunk(at, bytes) else { return Some(()) };
+        let cluster = self.cta.cluster;
+        if self.cta.options.checks.asynchrony {
+            let (offset, line) = (cluster.offset(host), self.cta.kernel.ops[self.pc].line);
+            let objection = cluster.engine.borrow_mut().proxy.begin_product(offset, bytes, line);
+            self.unless(0, objection)?;
+        }
+        self.read_chunk(host as usize, bytes)
+    }
+
+    /// It has read them.
+    pub fn end_chunk(&mut self, reading: &Reading, at: u32, bytes: usize) -> Option<()> {
+        let Some(host) = self.chunk(at, bytes) else { return Some(()) };
+        if self.cta.options.checks.asynchrony {
+            let cluster = self.cta.cluster;
+            cluster.engine.borrow_mut().proxy.release(cluster.offset(host), bytes);
+        }
+        let finding = {
+            let watch = &mut *self.cta.watch.borrow_mut();
+            watch.race.as_mut().and_then(|race| {
+                let span = self.span_of_chunk(host as usize, bytes);
+                let conflict = race.written_since(&span, self.warpgroup(), reading.began)?;
+                Some(race.finding(self, &conflict, &span, Kind::Read, true))
+            })
+        };
+        self.found(finding)?;
+        self.read_chunk(host as usize, bytes)
+    }
+
+    /// When the products that are complete now were, if the race check is on.
+    pub fn end_reading(&mut self) -> Option<u32> {
+        self.cta.watch.borrow_mut().clocks().map(|clocks| clocks.pass())
+    }
+
+    /// The warp has waited for products that were complete then.
+    pub fn see_products(&mut self, stamp: u32) {
+        let warpgroup = self.first_warpgroup() + self.warpgroup();
+        if let Some(clocks) = self.cta.watch.borrow_mut().clocks() {
+            clocks.see(self.first_thread(), ALL, warpgroup, stamp);
+        }
+    }
+
+    /// A host pointer to bytes of shared memory; those beyond it are found when they are read.
+    fn chunk(&self, at: u32, bytes: usize) -> Option<*const u8> {
+        let is_inside = at as usize + bytes <= self.cta.shared_bytes;
+        is_inside.then(|| self.cta.shared.wrapping_add(at as usize).cast_const())
+    }
+
+    fn span_of_chunk(&self, at: usize, bytes: usize) -> Span {
+        let mask = 1 << self.warpgroup();
+        Span { at: [at; LANES], bytes, mask, contiguous: false, uniform: false }
+    }
+
+    fn read_chunk(&mut self, at: usize, bytes: usize) -> Option<()> {
+        if !self.cta.memory.is_watched() {
+            return Some(());
+        }
+        let span = self.span_of_chunk(at, bytes);
+        let finding = examine(self, &span, self.place(at), Kind::Read, 0, self.first_warpgroup());
+        self.found(finding)
+    }
+
+    fn found(&mut self, finding: Option<Finding>) -> Option<()> {
+        let Some(Finding { kind, what, .. }) = finding else { return Some(()) };
+        self.fail_lane(0, kind, what);
+        None
+    }
+}
