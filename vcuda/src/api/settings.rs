@@ -54,12 +54,17 @@ fn read() -> Settings {
     for check in std::env::var("VCUDA_CHECK").unwrap_or_default().split(',').filter(|name| !name.is_empty()) {
         leaks = true;
         match check {
-            "all" => checks = Checks::ALL,
+            "all" => checks = Checks { approx: checks.approx, ..Checks::ALL },
             "init" => checks.init = true,
             "race" => checks.race = true,
             "async" => checks.asynchrony = true,
+            "approx" => checks.approx = true,
             "memory" => {}
-            _ => say!("VCUDA_CHECK={check}: memory, init, race, async and all are known; it is ignored"),
+            _ => {
+                say!(
+                    "VCUDA_CHECK={check}: memory, init, race, async, approx and all are known; it is ignored"
+                )
+            }
         }
     }
     if leaks {

@@ -10,22 +10,22 @@ pub const NAN32: u32 = 0x7fff_ffff;
 pub const NAN64: u64 = 0xfff8_0000_0000_0000;
 
 #[inline(always)]
-fn f(bits: u32) -> f32 {
+pub(super) fn f(bits: u32) -> f32 {
     f32::from_bits(bits)
 }
 
 #[inline(always)]
-fn g(bits: u64) -> f64 {
+pub(super) fn g(bits: u64) -> f64 {
     f64::from_bits(bits)
 }
 
 #[inline(always)]
-fn bits32(x: f32) -> u32 {
+pub(super) fn bits32(x: f32) -> u32 {
     if x.is_nan() { NAN32 } else { x.to_bits() }
 }
 
 #[inline(always)]
-fn bits64(x: f64) -> u64 {
+pub(super) fn bits64(x: f64) -> u64 {
     if x.is_nan() { NAN64 } else { x.to_bits() }
 }
 
@@ -71,15 +71,6 @@ lane!(Mul64, (a: u64, b: u64) -> u64 { bits64(g(a) * g(b)) });
 lane!(Fma64, (a: u64, b: u64, c: u64) -> u64 { bits64(g(a).mul_add(g(b), g(c))) });
 lane!(Div64, (a: u64, b: u64) -> u64 { bits64(g(a) / g(b)) });
 lane!(Rcp64, (a: u64) -> u64 { bits64(1.0 / g(a)) });
-/// A subnormal as the zero of its sign.
-#[inline(always)]
-fn flush64(a: u64) -> u64 {
-    if g(a).is_subnormal() { a & 1 << 63 } else { a }
-}
-
-// With .ftz the upper 20 mantissa bits are promised; the rest is zero (ISA 9.7.3.13, 9.7.3.17).
-lane!(RcpApprox64, (a: u64) -> u64 { flush64(bits64(1.0 / g(flush64(a)))) & 0xffff_ffff_0000_0000 });
-lane!(RsqrtApprox64, (a: u64) -> u64 { bits64(1.0 / g(flush64(a)).sqrt()) & 0xffff_ffff_0000_0000 });
 lane!(Rsqrt64, (a: u64) -> u64 { bits64(1.0 / g(a).sqrt()) });
 lane!(Sqrt64, (a: u64) -> u64 { bits64(g(a).sqrt()) });
 lane!(Abs64, (a: u64) -> u64 { a & !(1 << 63) });
@@ -267,102 +258,4 @@ impl Body for FmaRun {
         }
         Flow::Next
     }
-}
-
-lane!(Ex2, (a: u32) -> u32 { ex2(f(a)) });
-lane!(Lg2, (a: u32) -> u32 { lg2(f(a)) });
-lane!(Sin, (a: u32) -> u32 { sin_quadrant(f(a), 0) });
-lane!(Cos, (a: u32) -> u32 { sin_quadrant(f(a), 1) });
-lane!(Tanh, (a: u32) -> u32 {
-    let x = f64::from(f(a));
-    let e = exp2_f64(x.abs().min(40.0) * -2.0 * std::f64::consts::LOG2_E);
-    // Near zero the difference loses its digits, and the series' first two terms have them.
-    let magnitude = if x.abs() < 0.01 { x.abs() * (1.0 - x * x / 3.0) } else { (1.0 - e) / (1.0 + e) };
-    let y = (magnitude as f32).copysign(f(a));
-    if x.is_nan() { NAN32 } else { y.to_bits() }
-});
-lane!(Rsqrt, (a: u32) -> u32 { bits32((1.0 / f64::from(f(a)).sqrt()) as f32) });
-
-/// `2^x` in float64 for `|x| ≤ 1000`, relative error below 1e-13: Taylor on `|r| ≤ 1/2`.
-#[inline(always)]
-fn exp2_f64(x: f64) -> f64 {
-    const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 · 2^52: adding it rounds to an integer
-    let n = (x + ROUND) - ROUND;
-    let r = (x - n) * std::f64::consts::LN_2;
-    let mut p = 1.0 / 479_001_600.0;
-    for c in [
-        1.0 / 39_916_800.0,
-        1.0 / 3_628_800.0,
-        1.0 / 362_880.0,
-        1.0 / 40_320.0,
-        1.0 / 5_040.0,
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-        1.0,
-        1.0,
-    ] {
-        p = p * r + c;
-    }
-    p * f64::from_bits(((n as i64 + 1023) as u64) << 52)
-}
-
-#[inline(always)]
-fn ex2(x: f32) -> u32 {
-    // Beyond these the float32 result is infinite or zero.
-    let y = exp2_f64(f64::from(x).clamp(-200.0, 200.0)) as f32;
-    if x.is_nan() { NAN32 } else { y.to_bits() }
-}
-
-/// `log2 x` by `2 atanh((m − 1)/(m + 1))`, `m` in `[√½, √2)`.
-#[inline(always)]
-fn lg2(x: f32) -> u32 {
-    let bits = f64::from(x).to_bits();
-    let exponent = (bits >> 52 & 0x7ff) as i64 - 1023;
-    let mantissa = f64::from_bits(bits & 0x000f_ffff_ffff_ffff | 0x3ff0_0000_0000_0000);
-    let high = mantissa > std::f64::consts::SQRT_2;
-    let m = if high { mantissa * 0.5 } else { mantissa };
-    let e = (exponent + high as i64) as f64;
-    let s = (m - 1.0) / (m + 1.0);
-    let s2 = s * s;
-    let mut p = 1.0 / 17.0;
-    for c in [1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0, 1.0] {
-        p = p * s2 + c;
-    }
-    let y = (e + 2.0 * std::f64::consts::LOG2_E * s * p) as f32;
-    match () {
-        () if x.is_nan() || x < 0.0 => NAN32,
-        () if x == 0.0 => f32::NEG_INFINITY.to_bits(),
-        () if x.is_infinite() => x.to_bits(),
-        () => y.to_bits(),
-    }
-}
-
-/// `sin(x + quadrant · π/2)` for float32 arguments, reduced in float64.
-#[inline(always)]
-fn sin_quadrant(x: f32, quadrant: i64) -> u32 {
-    if !x.is_finite() {
-        return NAN32;
-    }
-    if x == 0.0 && quadrant == 0 {
-        return x.to_bits(); // the sign of zero
-    }
-    let x = f64::from(x);
-    let k = (x * std::f64::consts::FRAC_2_PI).round();
-    let r = k.mul_add(-6.123_233_995_736_766e-17, k.mul_add(-std::f64::consts::FRAC_PI_2, x));
-    let r2 = r * r;
-    let sine = r
-        * (1.0
-            + r2 * (-1.0 / 6.0
-                + r2 * (1.0 / 120.0 + r2 * (-1.0 / 5040.0 + r2 * (1.0 / 362_880.0 - r2 / 39_916_800.0)))));
-    let cosine = 1.0
-        + r2 * (-0.5
-            + r2 * (1.0 / 24.0
-                + r2 * (-1.0 / 720.0
-                    + r2 * (1.0 / 40_320.0 + r2 * (-1.0 / 3_628_800.0 + r2 / 479_001_600.0)))));
-    let quadrant = k as i64 + quadrant;
-    let y = if quadrant & 1 == 0 { sine } else { cosine };
-    ((if quadrant & 2 == 0 { y } else { -y }) as f32).to_bits()
 }

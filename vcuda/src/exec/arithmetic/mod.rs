@@ -1,5 +1,7 @@
 //! Operations on numbers: one type, one width or one rounding a file.
 
+pub mod approximate;
+pub mod astray;
 pub mod convert;
 pub mod directed;
 pub mod float;

@@ -75,10 +75,13 @@ pub struct Checks {
     pub race: bool,
     /// Asynchronous copies and products land at the latest legal moment.
     pub asynchrony: bool,
+    /// Results of approximate instructions are as wrong as the ISA allows.
+    pub approx: bool,
 }
 
 impl Checks {
-    pub const ALL: Checks = Checks { init: true, race: true, asynchrony: true };
+    /// All that look for broken rules. What they let pass gives the numbers of a run without; `approx` gives others.
+    pub const ALL: Checks = Checks { init: true, race: true, asynchrony: true, approx: false };
 }
 
 /// What the warps of a CTA share.

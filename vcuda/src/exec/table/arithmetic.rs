@@ -14,10 +14,12 @@ impl Entry<'_> {
         let operation =
             ["add", "sub", "mul", "fma", "div", "sqrt", "rcp"].iter().position(|name| *name == self.parts[0]);
         match (self.parts[0], self.direction()) {
+            _ if self.goes_astray(to) => self.emit_astray::<astray::F32>(to, slots),
             ("add", 0) => to.emit::<float::Add32>(slots, 0),
             ("sub", 0) => to.emit::<Sub32>(slots, 0),
             ("mul", 0) => to.emit::<Mul32>(slots, 0),
             ("fma" | "mad", 0) => to.emit_fma([slots[0], slots[1], slots[2], slots[3]]),
+            ("div", 0) if self.has("approx") => to.emit::<DivApprox32>(slots, 0),
             ("div", 0) => to.emit::<Div32>(slots, 0),
             ("rcp", 0) => to.emit::<Rcp32>(slots, 0),
             ("sqrt", 0) => to.emit::<Sqrt32>(slots, 0),
@@ -103,6 +105,7 @@ impl Entry<'_> {
             slots[1] = to.temp(0);
         }
         match self.parts[0] {
+            _ if self.goes_astray(to) => self.emit_astray::<astray::F32>(to, slots),
             "ex2" => to.emit::<Ex2>(slots, 0),
             "lg2" => to.emit::<Lg2>(slots, 0),
             "sin" => to.emit::<Sin>(slots, 0),
@@ -114,6 +117,28 @@ impl Entry<'_> {
             to.emit::<Flush32>([d, d, 0, 0, 0], 0);
         }
         Ok(())
+    }
+
+    /// Whether it is for [`Astray`] to do the instruction.
+    pub(super) fn goes_astray(&self, to: &Lower) -> bool {
+        to.checks.approx && (self.has("approx") || self.has("full"))
+    }
+
+    /// The instruction with results in format `T`.
+    pub(super) fn emit_astray<T: astray::Target>(&self, to: &mut Lower, slots: [u16; 5]) {
+        let function = match self.parts[0] {
+            "ex2" => Function::Ex2,
+            "lg2" => Function::Lg2,
+            "sin" => Function::Sin,
+            "cos" => Function::Cos,
+            "tanh" => Function::Tanh,
+            "rcp" => Function::Rcp,
+            "sqrt" => Function::Sqrt,
+            "rsqrt" => Function::Rsqrt,
+            _ if self.has("full") => Function::DivFull,
+            _ => Function::Div,
+        };
+        to.emit::<Astray<T>>(slots, function as i64);
     }
 
     pub(super) fn carry(&self, to: &mut Lower) -> Decoded {

@@ -105,18 +105,28 @@ impl Entry<'_> {
             if self.has("ftz") {
                 to.emit::<Flush32>(slots, 0);
             }
-            if self.parts[0] == "ex2" {
-                to.emit::<Ex2>(slots, 0)
-            } else {
-                to.emit::<Tanh>(slots, 0)
+            let is_f16 = matches!(ty, Type::F16 | Type::F16x2);
+            let narrow = if halves == 1 { [d, to.temp(0), 0, 0, 0] } else { slots };
+            if self.goes_astray(to) {
+                match is_f16 {
+                    true => self.emit_astray::<F16>(to, narrow),
+                    false => self.emit_astray::<Bf16>(to, narrow),
+                }
+                if self.has("ftz") {
+                    by_format!(to, ty, Flush, [narrow[0], narrow[0], 0, 0, 0]);
+                }
+                continue;
+            }
+            match self.parts[0] {
+                "ex2" => to.emit::<Ex2>(slots, 0),
+                _ => to.emit::<Tanh>(slots, 0),
             }
             if self.has("ftz") {
                 to.emit::<Flush32>(slots, 0);
             }
-            let slots = if halves == 1 { [d, to.temp(0), 0, 0, 0] } else { slots };
-            match ty {
-                Type::F16 | Type::F16x2 => to.emit::<half::NarrowF16>(slots, 0),
-                _ => to.emit::<half::NarrowBf16>(slots, 0),
+            match is_f16 {
+                true => to.emit::<half::NarrowF16>(narrow, 0),
+                false => to.emit::<half::NarrowBf16>(narrow, 0),
             }
         }
         if halves == 2 {

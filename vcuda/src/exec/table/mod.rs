@@ -3,6 +3,8 @@
 
 use super::access::{Atomic, Atomic32, Atomic64, GENERIC, GLOBAL, LOCAL, Load, SHARED32, SHARED64, Store};
 use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
+use super::arithmetic::approximate::*;
+use super::arithmetic::astray::{self, Astray};
 use super::arithmetic::convert::{self, Convert, Rounding};
 use super::arithmetic::directed::Directed64;
 use super::arithmetic::float::{self, *};
