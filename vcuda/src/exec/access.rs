@@ -1,9 +1,7 @@
-//! Loads, stores and atomics, PTX ISA 9.7.9 and 9.7.13: every address is checked before it is used.
-
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+//! Where the lanes of an access go, PTX ISA 9.7.9 and 9.7.13: every address is checked before it is used.
 
 use super::fault::FaultKind;
-use super::op::{ALL, Body, Flow, LANES, Op, Warp, Word};
+use super::op::{ALL, LANES, Op, Warp, lanes_of};
 
 /// Where shared and local memory and the kernel's parameters appear among generic addresses: above any
 /// host address. The address of a parameter is in its window from the start.
@@ -11,7 +9,7 @@ pub const SHARED_WINDOW: u64 = 1 << 60;
 pub const LOCAL_WINDOW: u64 = 2 << 60;
 pub const PARAM_WINDOW: u64 = 3 << 60;
 
-/// State spaces, as const parameters: with 64-bit addresses but for `SHARED32`.
+/// State spaces: with 64-bit addresses but for `SHARED32`.
 pub const GLOBAL: u8 = 0;
 pub const SHARED32: u8 = 1;
 pub const SHARED64: u8 = 2;
@@ -19,102 +17,150 @@ pub const LOCAL: u8 = 3;
 pub const GENERIC: u8 = 4;
 pub const PARAM: u8 = 5;
 
-/// A memory element.
-pub trait Element: Copy + 'static {
-    /// The register lane it loads into.
-    type Lane: Word;
-    const BYTES: usize = size_of::<Self>();
-    fn widen(self) -> Self::Lane;
-    fn narrow(lane: Self::Lane) -> Self;
-    const ZERO: Self::Lane;
+const SPACE_BITS: u32 = 3;
+
+/// Whether an access may be at this offset.
+pub fn is_offset(offset: i64) -> bool {
+    offset << SPACE_BITS >> SPACE_BITS == offset
 }
 
-macro_rules! element {
-    ($ty:ty, $lane:ty) => {
-        impl Element for $ty {
-            type Lane = $lane;
-            const ZERO: $lane = 0;
-            #[inline(always)]
-            fn widen(self) -> $lane {
-                self as $lane
-            }
-            #[inline(always)]
-            fn narrow(lane: $lane) -> $ty {
-                lane as $ty
-            }
-        }
-    };
+/// Space and offset of an access, as its operation has them in `imm`.
+pub fn packed(space: u8, offset: i64) -> i64 {
+    offset << SPACE_BITS | i64::from(space)
 }
-element!(u8, u32);
-element!(u16, u32);
-element!(u32, u32);
-element!(u64, u64);
 
-/// Host pointers of all lanes for an access of `bytes`; lanes that are not in the mask get the first
-/// one's, so that a load may read them all. `None` after a fault.
+/// The space of an access.
+#[inline(always)]
+pub fn space(op: &Op) -> u8 {
+    op.imm as u8 & ((1 << SPACE_BITS) - 1)
+}
+
+#[inline(always)]
+fn offset(op: &Op) -> u64 {
+    (op.imm >> SPACE_BITS) as u64
+}
+
+/// The addresses in an access's register, without its offset.
 ///
 /// # Safety
 /// The address slot is in the register file.
 #[inline(always)]
-pub unsafe fn pointers<const SPACE: u8>(warp: &mut Warp, op: &Op, bytes: u64) -> Option<[*mut u8; LANES]> {
-    let mut at = [0u64; LANES];
+pub unsafe fn addresses(warp: &Warp, op: &Op) -> [u64; LANES] {
     // SAFETY: the caller's.
     unsafe {
-        match SPACE {
-            SHARED32 => {
-                let narrow: [u32; LANES] = warp.lanes(op.a);
-                for lane in 0..LANES {
-                    at[lane] = narrow[lane] as u64;
-                }
-            }
-            _ => at = warp.lanes(op.a),
+        if space(op) != SHARED32 {
+            return warp.lanes(op.a);
         }
+        let narrow: [u32; LANES] = warp.lanes(op.a);
+        let mut at = [0; LANES];
+        for lane in 0..LANES {
+            at[lane] = narrow[lane].into();
+        }
+        at
     }
+}
+
+/// Addresses that lead to one stretch of host memory.
+struct Window {
+    start: u64,
+    end: u64,
+    /// From an address to the host's, and what each lane adds to the one before it.
+    base: u64,
+    stride: u64,
+}
+
+impl Warp<'_> {
+    /// Where an address leads if it is like the last one of this operation, or in the CTA's own memory.
+    #[inline(always)]
+    fn window(&self, space: u8, address: u64) -> Window {
+        let (origin, space) = match space {
+            GENERIC => match address & 0xf << 60 {
+                SHARED_WINDOW => (SHARED_WINDOW, SHARED64),
+                LOCAL_WINDOW => (LOCAL_WINDOW, LOCAL),
+                _ => (0, GLOBAL),
+            },
+            space => (0, space),
+        };
+        let (base, bytes, stride) = match space {
+            GLOBAL => {
+                let (start, end) = self.cta.ranges.last(self.pc);
+                return Window { start, end, base: 0, stride: 0 };
+            }
+            LOCAL => {
+                let bytes = self.cta.kernel.local_bytes_per_thread as u64;
+                (self.local as u64, bytes, bytes)
+            }
+            _ => (self.cta.shared as u64, self.cta.shared_bytes as u64, 0),
+        };
+        Window { start: origin, end: origin + bytes, base: base.wrapping_sub(origin), stride }
+    }
+}
+
+/// Where all 32 lanes go with one check.
+pub enum Together {
+    /// To neighbouring places, one after the other.
+    Row(*mut u8),
+    One(*mut u8),
+}
+
+/// Where an access of `bytes` a lane goes if it is so simple; nothing is said of others.
+#[inline(always)]
+pub fn together(warp: &Warp, op: &Op, at: &[u64; LANES], bytes: u64) -> Option<Together> {
     if warp.mask != ALL {
-        let first = at[warp.mask.trailing_zeros() as usize & 31];
+        return None;
+    }
+    let (mut apart, mut differ) = (0, 0);
+    for lane in 0..LANES {
+        let far = at[lane].wrapping_sub(at[0]);
+        apart |= far ^ (lane as u64 * bytes);
+        differ |= far;
+    }
+    if apart != 0 && differ != 0 {
+        return None;
+    }
+    let first = at[0].wrapping_add(offset(op));
+    let Window { start, end, base, stride } = warp.window(space(op), first);
+    let extent = if differ == 0 { bytes } else { bytes * LANES as u64 };
+    let inside = first >= start && first < end && end - first >= extent;
+    if !inside || stride != 0 || first & (bytes - 1) != 0 {
+        return None;
+    }
+    let host = base.wrapping_add(first) as *mut u8;
+    Some(if differ == 0 { Together::One(host) } else { Together::Row(host) })
+}
+
+/// Host pointers of all lanes for an access of `bytes` at these addresses; lanes that are not in the mask get valid
+/// ones too, so that a load may read them all. `None` after a fault.
+#[inline(always)]
+pub fn pointers(warp: &mut Warp, op: &Op, mut at: [u64; LANES], bytes: u64) -> Option<[*mut u8; LANES]> {
+    let first = at[warp.mask.trailing_zeros() as usize & 31];
+    if warp.mask != ALL {
         for lane in 0..LANES {
             at[lane] = if warp.mask >> lane & 1 != 0 { at[lane] } else { first };
         }
     }
-    let (mut low, mut high, mut bits) = (u64::MAX, 0, 0);
-    for lane in 0..LANES {
-        at[lane] = at[lane].wrapping_add(op.imm as u64);
-        low = low.min(at[lane]);
-        high = high.max(at[lane]);
-        bits |= at[lane];
-    }
-    let (base, inside) = match SPACE {
-        GLOBAL => (0, low >= warp.range.0 && high < warp.range.1 && warp.range.1 - high >= bytes),
-        SHARED32 | SHARED64 => {
-            let size = warp.cta.shared_bytes as u64;
-            (warp.cta.shared as u64, high < size && size - high >= bytes)
-        }
-        _ => (0, false),
-    };
-    if !inside || bits & (bytes - 1) != 0 {
-        // SAFETY: the addresses are looked at one by one.
-        return unsafe { pointers_checked::<SPACE>(warp, at, bytes) };
-    }
+    let Window { start, end, base, stride } = warp.window(space(op), first.wrapping_add(offset(op)));
+    let places = (end - start).saturating_sub(bytes - 1);
     let mut out = [std::ptr::null_mut(); LANES];
+    let mut wrong = false;
     for lane in 0..LANES {
-        out[lane] = base.wrapping_add(at[lane]) as *mut u8;
+        at[lane] = at[lane].wrapping_add(offset(op));
+        wrong |= at[lane].wrapping_sub(start) >= places || at[lane] & (bytes - 1) != 0;
+        out[lane] = base.wrapping_add(at[lane]).wrapping_add(lane as u64 * stride) as *mut u8;
     }
-    Some(out)
+    if wrong { pointers_checked(warp, space(op), &at, bytes) } else { Some(out) }
 }
 
-/// The same, lane by lane: where one of them is wrong, in generic and local memory, and when the
-/// access leaves the allocation of the last one.
+/// The same, lane by lane: where one of them is wrong, or they go to several stretches of memory.
 #[cold]
 #[inline(never)]
-unsafe fn pointers_checked<const SPACE: u8>(
-    warp: &mut Warp,
-    at: [u64; LANES],
-    bytes: u64,
-) -> Option<[*mut u8; LANES]> {
+fn pointers_checked(warp: &mut Warp, space: u8, at: &[u64; LANES], bytes: u64) -> Option<[*mut u8; LANES]> {
     let mut out = [std::ptr::null_mut(); LANES];
-    for lane in 0..LANES {
-        out[lane] = warp.pointer::<SPACE>(lane, at[lane], bytes, bytes)?;
+    for lane in lanes_of(warp.mask) {
+        out[lane] = warp.pointer_in(space, lane, at[lane], bytes, bytes)?;
     }
+    let first = out[warp.mask.trailing_zeros() as usize & 31];
+    lanes_of(!warp.mask).for_each(|lane| out[lane] = first);
     Some(out)
 }
 
@@ -128,23 +174,36 @@ impl Warp<'_> {
         bytes: u64,
         align: u64,
     ) -> Option<*mut u8> {
+        self.pointer_in(SPACE, lane, address, bytes, align)
+    }
+
+    /// The same in a space that is known only now.
+    #[inline(never)]
+    pub fn pointer_in(
+        &mut self,
+        named: u8,
+        lane: usize,
+        address: u64,
+        bytes: u64,
+        align: u64,
+    ) -> Option<*mut u8> {
         let cta = self.cta;
-        let space = match SPACE {
+        let space = match named {
             GENERIC if address >> 60 == SHARED_WINDOW >> 60 => SHARED64,
             GENERIC if address >> 60 == LOCAL_WINDOW >> 60 => LOCAL,
             GENERIC | LOCAL if address >> 60 == PARAM_WINDOW >> 60 => PARAM,
             GENERIC => GLOBAL,
             space => space,
         };
-        let offset = if SPACE == GENERIC || space == PARAM { address & (SHARED_WINDOW - 1) } else { address };
-        let named = match space {
+        let offset = if named == GENERIC || space == PARAM { address & (SHARED_WINDOW - 1) } else { address };
+        let name = match space {
             GLOBAL => "global",
             LOCAL => "local",
             PARAM => "parameter",
             _ => "shared",
         };
         if address & (align - 1) != 0 {
-            let message = format!("a {named} access of {bytes} bytes at {address:#x} is misaligned");
+            let message = format!("a {name} access of {bytes} bytes at {address:#x} is misaligned");
             self.fail_lane(lane, FaultKind::MisalignedAddress, message);
             return None;
         }
@@ -156,7 +215,7 @@ impl Warp<'_> {
                 (self.local.add(lane * size), size)
             },
             PARAM => (cta.params, cta.kernel.param_bytes),
-            _ if SPACE == GENERIC => match cta.shared_at(offset, bytes) {
+            _ if named == GENERIC => match cta.shared_at(offset, bytes) {
                 Ok(at) => return Some(at),
                 Err(message) => {
                     self.fail_lane(lane, FaultKind::IllegalAddress, message);
@@ -167,7 +226,7 @@ impl Warp<'_> {
         };
         if !(offset < size as u64 && size as u64 - offset >= bytes) {
             let message =
-                format!("a {named} access of {bytes} bytes at {offset:#x} is outside its {size} bytes");
+                format!("a {name} access of {bytes} bytes at {offset:#x} is outside its {size} bytes");
             self.fail_lane(lane, FaultKind::IllegalAddress, message);
             return None;
         }
@@ -176,22 +235,14 @@ impl Warp<'_> {
     }
 
     /// Whether an access that [`Warp::pointer`] has let through to `host` is one of shared memory.
-    #[inline(always)]
-    pub fn is_shared<const SPACE: u8>(&self, host: *const u8) -> bool {
-        match SPACE {
-            GENERIC => {
-                let (start, bytes) = self.cta.cluster.shared_range();
-                (host as usize).wrapping_sub(start) < bytes
-            }
-            space => space == SHARED32 || space == SHARED64,
-        }
+    pub fn is_shared(&self, host: *const u8) -> bool {
+        let (start, bytes) = self.cta.cluster.shared_range();
+        (host as usize).wrapping_sub(start) < bytes
     }
 
     fn global_pointer(&mut self, lane: usize, address: u64, bytes: u64) -> Option<*mut u8> {
-        if !(address >= self.range.0 && address < self.range.1) {
-            self.range = self.cta.memory.range_of(address).unwrap_or((1, 1));
-        }
-        if address >= self.range.0 && address < self.range.1 && self.range.1 - address >= bytes {
+        let (start, end) = self.cta.ranges.find(self.pc, address, self.cta.memory);
+        if address >= start && address < end && end - address >= bytes {
             return Some(address as *mut u8);
         }
         let place = self.cta.memory.whereabouts(address, bytes);
@@ -199,236 +250,4 @@ impl Warp<'_> {
         self.fail_lane(lane, FaultKind::IllegalAddress, message);
         None
     }
-}
-
-/// The host pointer of an access of `bytes` at one valid address in all lanes, such as the operand that
-/// a warp shares in a matrix product; `None` where it is anything else.
-///
-/// # Safety
-/// The address slot is in the register file.
-#[inline(always)]
-unsafe fn one_pointer<const SPACE: u8>(warp: &Warp, op: &Op, bytes: u64) -> Option<*mut u8> {
-    let mut differ = 0;
-    // SAFETY: the caller's.
-    let first = unsafe {
-        match SPACE {
-            SHARED32 => {
-                let at: [u32; LANES] = warp.lanes(op.a);
-                at.iter().for_each(|address| differ |= u64::from(address ^ at[0]));
-                u64::from(at[0])
-            }
-            _ => {
-                let at: [u64; LANES] = warp.lanes(op.a);
-                at.iter().for_each(|address| differ |= address ^ at[0]);
-                at[0]
-            }
-        }
-    };
-    let address = first.wrapping_add(op.imm as u64);
-    let (base, start, end) = match SPACE {
-        GLOBAL => (0, warp.range.0, warp.range.1),
-        SHARED32 | SHARED64 => (warp.cta.shared as u64, 0, warp.cta.shared_bytes as u64),
-        _ => return None,
-    };
-    let inside = address >= start && address < end && end - address >= bytes;
-    (warp.mask == ALL && differ == 0 && inside && address & (bytes - 1) == 0)
-        .then(|| base.wrapping_add(address) as *mut u8)
-}
-
-/// The register slots of a vector access, in order.
-#[inline(always)]
-fn slots(op: &Op) -> [u16; 4] {
-    [op.d, op.b, op.c, op.e]
-}
-
-/// `ld` of `N` elements; vector registers are `d`, `b`, `c`, `e`.
-pub struct Load<const SPACE: u8, E: Element, const N: usize>(std::marker::PhantomData<E>);
-
-impl<const SPACE: u8, E: Element, const N: usize> Body for Load<SPACE, E, N> {
-    #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked.
-        unsafe {
-            let step = E::BYTES * N;
-            if let Some(from) = one_pointer::<SPACE>(warp, op, step as u64) {
-                let from = *(from as *const [E; N]);
-                for n in 0..N {
-                    warp.set_lanes(slots(op)[n], [from[n].widen(); LANES]);
-                }
-                return Flow::Next;
-            }
-            let Some(at) = pointers::<SPACE>(warp, op, step as u64) else { return Flow::Fault };
-            let mut contiguous = true;
-            for lane in 0..LANES {
-                contiguous &= at[lane] as usize == at[0] as usize + lane * step;
-            }
-            let mut rows = [[E::narrow(E::ZERO); N]; LANES];
-            let from = if contiguous {
-                &*(at[0] as *const [[E; N]; LANES])
-            } else {
-                for lane in 0..LANES {
-                    rows[lane] = *(at[lane] as *const [E; N]);
-                }
-                &rows
-            };
-            let mut out = [[E::ZERO; LANES]; N];
-            for n in 0..N {
-                for lane in 0..LANES {
-                    out[n][lane] = from[lane][n].widen();
-                }
-            }
-            for n in 0..N {
-                warp.set_lanes(slots(op)[n], out[n]);
-            }
-        }
-        Flow::Next
-    }
-}
-
-/// `st` of `N` elements; vector registers are `d`, `b`, `c`, `e`.
-pub struct Store<const SPACE: u8, E: Element, const N: usize>(std::marker::PhantomData<E>);
-
-impl<const SPACE: u8, E: Element, const N: usize> Body for Store<SPACE, E, N> {
-    #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked.
-        unsafe {
-            let Some(at) = pointers::<SPACE>(warp, op, (E::BYTES * N) as u64) else { return Flow::Fault };
-            let mut values = [[E::ZERO; LANES]; N];
-            for n in 0..N {
-                values[n] = warp.lanes(slots(op)[n]);
-            }
-            let step = E::BYTES * N;
-            let mut contiguous = warp.mask == ALL;
-            for lane in 0..LANES {
-                contiguous &= at[lane] as usize == at[0] as usize + lane * step;
-            }
-            let mut rows = [[E::narrow(E::ZERO); N]; LANES];
-            for lane in 0..LANES {
-                for n in 0..N {
-                    rows[lane][n] = E::narrow(values[n][lane]);
-                }
-            }
-            if contiguous {
-                *(at[0] as *mut [[E; N]; LANES]) = rows;
-            } else {
-                for lane in (0..LANES).filter(|lane| warp.mask >> lane & 1 != 0) {
-                    *(at[lane] as *mut [E; N]) = rows[lane];
-                }
-            }
-        }
-        Flow::Next
-    }
-}
-
-/// What an atomic does to its word, `Op::e`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-pub enum Atomic {
-    Add,
-    And,
-    Or,
-    Xor,
-    Exchange,
-    CompareExchange,
-    MinU,
-    MaxU,
-    MinS,
-    MaxS,
-    AddF,
-    Inc,
-    Dec,
-}
-
-const ATOMICS: [Atomic; 13] = [
-    Atomic::Add,
-    Atomic::And,
-    Atomic::Or,
-    Atomic::Xor,
-    Atomic::Exchange,
-    Atomic::CompareExchange,
-    Atomic::MinU,
-    Atomic::MaxU,
-    Atomic::MinS,
-    Atomic::MaxS,
-    Atomic::AddF,
-    Atomic::Inc,
-    Atomic::Dec,
-];
-
-macro_rules! atomic {
-    ($name:ident, $word:ty, $signed:ty, $atomic:ty, $add:expr) => {
-        /// `atom`: `d` gets the old value, `b` and `c` are the operands.
-        pub struct $name<const SPACE: u8>;
-        impl<const SPACE: u8> Body for $name<SPACE> {
-            #[inline(always)]
-            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-                // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked and
-                // aligned, and all concurrent access to them in this launch is atomic or a race of the kernel's.
-                unsafe {
-                    let Some(at) = pointers::<SPACE>(warp, op, size_of::<$word>() as u64) else {
-                        return Flow::Fault;
-                    };
-                    let (b, c): ([$word; LANES], [$word; LANES]) = (warp.lanes(op.b), warp.lanes(op.c));
-                    let operation = ATOMICS[op.e as usize];
-                    let add: fn($word, $word, bool) -> $word = $add;
-                    let mut old = [0; LANES];
-                    for lane in (0..LANES).filter(|lane| warp.mask >> lane & 1 != 0) {
-                        let (b, c) = (b[lane], c[lane]);
-                        let is_shared = warp.is_shared::<SPACE>(at[lane]);
-                        let update = |x: $word| match operation {
-                            Atomic::Add => x.wrapping_add(b),
-                            Atomic::And => x & b,
-                            Atomic::Or => x | b,
-                            Atomic::Xor => x ^ b,
-                            Atomic::Exchange => b,
-                            Atomic::CompareExchange => {
-                                if x == b {
-                                    c
-                                } else {
-                                    x
-                                }
-                            }
-                            Atomic::MinU => x.min(b),
-                            Atomic::MaxU => x.max(b),
-                            Atomic::MinS => (x as $signed).min(b as $signed) as $word,
-                            Atomic::MaxS => (x as $signed).max(b as $signed) as $word,
-                            Atomic::AddF => add(x, b, is_shared),
-                            Atomic::Inc => {
-                                if x >= b {
-                                    0
-                                } else {
-                                    x + 1
-                                }
-                            }
-                            Atomic::Dec => {
-                                if x == 0 || x > b {
-                                    b
-                                } else {
-                                    x - 1
-                                }
-                            }
-                        };
-                        let cell = <$atomic>::from_ptr(at[lane] as *mut $word);
-                        old[lane] = match cell.fetch_update(Relaxed, Relaxed, |x| Some(update(x))) {
-                            Ok(old) | Err(old) => old,
-                        };
-                    }
-                    let writable = std::mem::replace(&mut warp.writable, warp.mask);
-                    warp.set_lanes(op.d, old);
-                    warp.writable = writable;
-                }
-                Flow::Next
-            }
-        }
-    };
-}
-atomic!(Atomic32, u32, i32, AtomicU32, add32);
-atomic!(Atomic64, u64, i64, AtomicU64, |a, b, _| (f64::from_bits(a) + f64::from_bits(b)).to_bits());
-
-/// `atom.add.f32`, which keeps subnormals in shared memory and takes and gives zeros of their sign for them in
-/// global memory (PTX ISA 9.7.13.15).
-pub fn add32(a: u32, b: u32, is_shared: bool) -> u32 {
-    let flush = |bits: u32| if bits & 0x7f80_0000 == 0 && !is_shared { bits & 0x8000_0000 } else { bits };
-    flush((f32::from_bits(flush(a)) + f32::from_bits(flush(b))).to_bits())
 }

@@ -138,7 +138,7 @@ struct Range {
 }
 
 /// Calls `read` and `write` for the registers of an instruction.
-fn visit(instruction: &Instruction, read: &mut impl FnMut(RegId), write: &mut impl FnMut(RegId)) {
+pub fn visit(instruction: &Instruction, read: &mut impl FnMut(RegId), write: &mut impl FnMut(RegId)) {
     let opcode = &instruction.opcode;
     let reduces = opcode[0].starts_with("bar") && opcode.iter().any(|part| part == "red");
     let has_destination = reduces || !NO_DESTINATION.contains(&opcode[0].as_str());

@@ -1,11 +1,126 @@
-//! Atomics on 16-bit values, on pairs of halves, on vectors, of which each element is updated atomically for itself, and
-//! on 128 bits, PTX ISA 9.7.13.15 and 9.7.13.16.
+//! Atomics, PTX ISA 9.7.13.15 and 9.7.13.16: on 32 and 64 bits; on 16-bit values, pairs of halves and vectors, of which
+//! each element is updated atomically for itself; on 128 bits.
 
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::access::add32;
+use super::access::{addresses, pointers};
 use super::arithmetic::half::{Bf16, F16, Format, add, largest, least};
 use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+
+/// What an atomic does to its word, `Op::e`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Atomic {
+    Add,
+    And,
+    Or,
+    Xor,
+    Exchange,
+    CompareExchange,
+    MinU,
+    MaxU,
+    MinS,
+    MaxS,
+    AddF,
+    Inc,
+    Dec,
+}
+
+const ATOMICS: [Atomic; 13] = [
+    Atomic::Add,
+    Atomic::And,
+    Atomic::Or,
+    Atomic::Xor,
+    Atomic::Exchange,
+    Atomic::CompareExchange,
+    Atomic::MinU,
+    Atomic::MaxU,
+    Atomic::MinS,
+    Atomic::MaxS,
+    Atomic::AddF,
+    Atomic::Inc,
+    Atomic::Dec,
+];
+
+macro_rules! atomic {
+    ($name:ident, $word:ty, $signed:ty, $atomic:ty, $add:expr) => {
+        /// `atom`: `d` gets the old value, `b` and `c` are the operands.
+        pub struct $name;
+        impl Body for $name {
+            const PER_HOST: bool = false;
+
+            #[inline(always)]
+            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+                // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked and
+                // aligned, and all concurrent access to them in this launch is atomic or a race of the kernel's.
+                unsafe {
+                    let at = addresses(warp, op);
+                    let Some(at) = pointers(warp, op, at, size_of::<$word>() as u64) else {
+                        return Flow::Fault;
+                    };
+                    let (b, c): ([$word; LANES], [$word; LANES]) = (warp.lanes(op.b), warp.lanes(op.c));
+                    let operation = ATOMICS[op.e as usize];
+                    let add: fn($word, $word, bool) -> $word = $add;
+                    let mut old = [0; LANES];
+                    for lane in lanes_of(warp.mask) {
+                        let (b, c) = (b[lane], c[lane]);
+                        let is_shared = warp.is_shared(at[lane]);
+                        let update = |x: $word| match operation {
+                            Atomic::Add => x.wrapping_add(b),
+                            Atomic::And => x & b,
+                            Atomic::Or => x | b,
+                            Atomic::Xor => x ^ b,
+                            Atomic::Exchange => b,
+                            Atomic::CompareExchange => {
+                                if x == b {
+                                    c
+                                } else {
+                                    x
+                                }
+                            }
+                            Atomic::MinU => x.min(b),
+                            Atomic::MaxU => x.max(b),
+                            Atomic::MinS => (x as $signed).min(b as $signed) as $word,
+                            Atomic::MaxS => (x as $signed).max(b as $signed) as $word,
+                            Atomic::AddF => add(x, b, is_shared),
+                            Atomic::Inc => {
+                                if x >= b {
+                                    0
+                                } else {
+                                    x + 1
+                                }
+                            }
+                            Atomic::Dec => {
+                                if x == 0 || x > b {
+                                    b
+                                } else {
+                                    x - 1
+                                }
+                            }
+                        };
+                        let cell = <$atomic>::from_ptr(at[lane] as *mut $word);
+                        old[lane] = match cell.fetch_update(Relaxed, Relaxed, |x| Some(update(x))) {
+                            Ok(old) | Err(old) => old,
+                        };
+                    }
+                    let writable = std::mem::replace(&mut warp.writable, warp.mask);
+                    warp.set_lanes(op.d, old);
+                    warp.writable = writable;
+                }
+                Flow::Next
+            }
+        }
+    };
+}
+atomic!(Atomic32, u32, i32, AtomicU32, add32);
+atomic!(Atomic64, u64, i64, AtomicU64, |a, b, _| (f64::from_bits(a) + f64::from_bits(b)).to_bits());
+
+/// `atom.add.f32`, which keeps subnormals in shared memory and takes and gives zeros of their sign for them in
+/// global memory (PTX ISA 9.7.13.15).
+pub fn add32(a: u32, b: u32, is_shared: bool) -> u32 {
+    let flush = |bits: u32| if bits & 0x7f80_0000 == 0 && !is_shared { bits & 0x8000_0000 } else { bits };
+    flush((f32::from_bits(flush(a)) + f32::from_bits(flush(b))).to_bits())
+}
 
 /// What happens to an element, and what an element is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +179,17 @@ fn halves<F: Format>(update: Update, old: u32, b: u32) -> u32 {
 
 /// `atom` and `red`: `imm` is the first slot, in the kernel's lists, of the address, then of each element's
 /// destination, then of each element's operand; `a` elements of type `b & 15`, updated as `b >> 4` says. `c` is
-/// the third operand.
-pub struct AtomicVector<const SPACE: u8>;
-impl<const SPACE: u8> Body for AtomicVector<SPACE> {
+/// the third operand, `e` the space.
+pub struct AtomicVector;
+impl Body for AtomicVector {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let count = op.a as usize;
         let (element, update) = (ELEMENTS[op.b as usize & 15], UPDATES[op.b as usize >> 4]);
         let list = &warp.cta.kernel.lists[op.imm as usize..][..1 + 2 * count];
-        let (address, bytes) = (list[0], element.bytes());
+        let (address, bytes, space) = (list[0], element.bytes(), op.e as u8);
         // SAFETY: the decoder made the list of slots of these widths; the pointers are checked and aligned,
         // and all concurrent access to them in this launch is atomic or a race of the kernel's.
         unsafe {
@@ -85,10 +202,10 @@ impl<const SPACE: u8> Body for AtomicVector<SPACE> {
             let mut old = [[0; LANES]; 8];
             for lane in lanes_of(warp.mask) {
                 let align = bytes * count as u64;
-                let Some(first) = warp.pointer::<SPACE>(lane, at[lane], align, align) else {
+                let Some(first) = warp.pointer_in(space, lane, at[lane], align, align) else {
                     return Flow::Fault;
                 };
-                let is_shared = warp.is_shared::<SPACE>(first);
+                let is_shared = warp.is_shared(first);
                 for i in 0..count {
                     let b = operands[i][lane];
                     let new = |old: u32| element.update(update, old, b, c[lane], is_shared);
@@ -117,12 +234,14 @@ impl<const SPACE: u8> Body for AtomicVector<SPACE> {
 }
 
 /// `atom.exch` (`a` 0) and `atom.cas` (1) of 128 bits: the list at `imm` has the slots of the address, and of both halves
-/// of the destination and of each operand.
-pub struct Atomic128<const SPACE: u8>;
-impl<const SPACE: u8> Body for Atomic128<SPACE> {
+/// of the destination and of each operand; `e` is the space.
+pub struct Atomic128;
+impl Body for Atomic128 {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        let count = 5 + 2 * op.a as usize;
+        let (count, space) = (5 + 2 * op.a as usize, op.e as u8);
         let list = &warp.cta.kernel.lists[op.imm as usize..][..count];
         // SAFETY: the decoder made the list of slots of these widths, on a host that has the instruction; the pointers
         // are checked and aligned.
@@ -136,7 +255,7 @@ impl<const SPACE: u8> Body for Atomic128<SPACE> {
             let (b, c) = (pair(warp, 3), pair(warp, count - 2));
             let (mut low, mut high) = ([0; LANES], [0; LANES]);
             for lane in lanes_of(warp.mask) {
-                let Some(cell) = warp.pointer::<SPACE>(lane, at[lane], 16, 16) else { return Flow::Fault };
+                let Some(cell) = warp.pointer_in(space, lane, at[lane], 16, 16) else { return Flow::Fault };
                 let cell = cell.cast::<u128>();
                 let mut old = if op.a == 1 { b[lane] } else { 0 };
                 loop {

@@ -131,6 +131,8 @@ impl Lower<'_> {
 /// `call`: `imm` is its site; register `a` has the callee's address where the site names none.
 pub struct Call;
 impl Body for Call {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the address a wide slot, and the frame a narrow one.
@@ -205,6 +207,8 @@ fn ends(warp: &Warp) -> [u32; LANES] {
 /// The end of a called function.
 pub struct Return;
 impl Body for Return {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the frame a narrow slot.

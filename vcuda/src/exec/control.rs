@@ -38,6 +38,8 @@ impl Body for Branch {
 /// `brx.idx`: register `a` picks one of the `b` targets from `imm` in the kernel's table.
 pub struct BranchIndexed;
 impl Body for BranchIndexed {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the index a slot.

@@ -11,6 +11,8 @@ use super::print::load;
 /// memory, or none is asked for.
 pub struct Malloc;
 impl Body for Malloc {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the operands narrow slots.
@@ -34,17 +36,19 @@ impl Body for Malloc {
 /// `free`: the address, or 0, is in local memory where slot `a` says.
 pub struct Free;
 impl Body for Free {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the operand a narrow slot.
         let places: [u32; 32] = unsafe { warp.lanes(op.a) };
         for lane in lanes_of(warp.mask) {
             let Some(address) = load::<LOCAL>(warp, lane, places[lane].into()) else { return Flow::Fault };
-            warp.range = (1, 1); // it may be the one that is freed
             if address != 0 && !warp.cta.memory.free(address) {
                 let message = format!("free of {address:#x}, which malloc did not return");
                 return warp.fail_lane(lane, FaultKind::IllegalAddress, message);
             }
+            warp.cta.ranges.renew(warp.cta.memory);
         }
         Flow::Next
     }

@@ -3,8 +3,8 @@
 //!
 //! [`inline`] flattens a kernel and the functions it calls, [`allocate`] gives registers their slots,
 //! [`lower`] and [`table`] turn instructions into [`op::Op`]s, [`launch`] runs them. What they do is in [`arithmetic`],
-//! [`matrix`] and [`asynchronous`], and beside them: memory in [`access`] and [`atomic`], lanes together in [`collective`]
-//! and [`meeting`], branches and barriers in [`control`].
+//! [`matrix`] and [`asynchronous`], and beside them: memory in [`access`], [`load`] and [`atomic`], lanes together in
+//! [`collective`] and [`meeting`], branches and barriers in [`control`].
 
 mod access;
 mod allocate;
@@ -22,6 +22,7 @@ mod heap;
 mod inline;
 mod kernel;
 mod launch;
+mod load;
 mod lower;
 mod matrix;
 mod meeting;

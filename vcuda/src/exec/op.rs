@@ -16,8 +16,14 @@ pub const LANES: usize = 32;
 pub const ALL: u32 = u32::MAX;
 
 /// The lanes of a mask, in order.
+#[inline]
 pub fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
-    (0..LANES).filter(move |lane| mask >> lane & 1 != 0)
+    let mut left = mask;
+    std::iter::from_fn(move || {
+        let lane = left.trailing_zeros() as usize;
+        left &= left.wrapping_sub(1);
+        (lane < LANES).then_some(lane)
+    })
 }
 
 /// What the warp does after an operation.
@@ -130,8 +136,6 @@ pub struct Warp<'a> {
     /// Backward branches until the next yield, and whether it has polled memory, or may have, since the last one.
     pub budget: u32,
     pub polls: bool,
-    /// The allocation that the last global access hit.
-    pub range: (u64, u64),
     pub local: *mut u8,
     /// What each lane comes back to from its calls, the last one last; empty before the first call.
     pub calls: Vec<Vec<Saved>>,
@@ -220,8 +224,11 @@ pub fn bits(values: [f32; LANES]) -> [u32; LANES] {
     out
 }
 
-/// What an operation does, compiled once for each kind of host by `versions`.
+/// What an operation does.
 pub trait Body {
+    /// Whether it is compiled once for each kind of host, or once for all: what goes lane by lane gains nothing.
+    const PER_HOST: bool = true;
+
     /// # Safety
     /// As [`OpFn`].
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow;
@@ -265,6 +272,10 @@ impl Host {
     /// `B` as this host runs it best. All versions give the same bits: the arithmetic is IEEE's, and
     /// a fused multiply-add is one everywhere.
     pub fn version<B: Body>(self) -> OpFn {
+        // `PER_HOST` is a constant: what it leaves out is not compiled.
+        if !B::PER_HOST {
+            return baseline::<B>;
+        }
         match self {
             Host::Baseline => baseline::<B>,
             #[cfg(target_arch = "x86_64")]
@@ -294,13 +305,18 @@ unsafe fn avx512<B: Body>(warp: &mut Warp, op: &Op) -> Flow {
     unsafe { B::run(warp, op) }
 }
 
-/// `d = f(a, b, c)`, lane by lane: `lane!(AddU32, (a: u32, b: u32) -> u32 { a.wrapping_add(b) });`
+/// `d = f(a, b, c)`, lane by lane: `lane!(AddU32, (a: u32, b: u32) -> u32 { a.wrapping_add(b) });`; `scalar` before
+/// the name where no host has it for vectors.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! lane {
-    ($name:ident, ($($arg:ident : $ty:ty),*) -> $out:ty $body:block) => {
+    (scalar $name:ident, $($lane:tt)*) => { lane!(@ false, $name, $($lane)*); };
+    ($name:ident, $($lane:tt)*) => { lane!(@ true, $name, $($lane)*); };
+    (@ $per_host:literal, $name:ident, ($($arg:ident : $ty:ty),*) -> $out:ty $body:block) => {
         pub struct $name;
         impl $crate::exec::op::Body for $name {
+            const PER_HOST: bool = $per_host;
+
             #[inline(always)]
             unsafe fn run(warp: &mut $crate::exec::op::Warp, op: &$crate::exec::op::Op) -> $crate::exec::op::Flow {
                 // SAFETY: the decoder gave every operand a slot of its width.

@@ -38,6 +38,8 @@ impl Output {
 /// result goes where `c` says.
 pub struct Print;
 impl Body for Print {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the operands narrow slots.
@@ -198,6 +200,8 @@ fn number<T: Copy>(out: &mut Vec<u8>, flags: &[u8], conversion: &[u8], value: T)
 /// `__assertfail(message, file, line, function, …)`: each is in local memory where a slot says.
 pub struct AssertFail;
 impl Body for AssertFail {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the operands narrow slots.

@@ -18,6 +18,8 @@ const MIN_ALIGN: i64 = 8;
 /// frame begins. `imm`: the alignment, and from bit 32 on the bytes of the frame.
 pub struct Alloca;
 impl Body for Alloca {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.

@@ -93,12 +93,14 @@ impl Memory {
             true => self.peers.fetch_or(1 << device, Relaxed),
             false => self.peers.fetch_and(!(1 << device), Relaxed),
         };
+        self.space.losses.fetch_add(1, Relaxed);
     }
 
     /// Says which devices may access the allocation that begins at an address.
     pub fn set_reach(&self, address: u64, reach: Reach) {
         if let Some(block) = self.space.write().live.get_mut(&address) {
             block.reach = reach;
+            self.space.losses.fetch_add(1, Relaxed);
         }
     }
 
@@ -185,6 +187,7 @@ impl Memory {
     pub fn free(&self, address: u64) -> bool {
         let mut state = self.space.write();
         let Some(Block { end, source, device, .. }) = state.live.remove(&address) else { return false };
+        self.space.losses.fetch_add(1, Relaxed);
         if state.remembered.len() == MEMORIES {
             state.remembered.pop_front();
         }
@@ -241,6 +244,11 @@ impl Memory {
     /// The address that the shadows begin with.
     pub(crate) fn base(&self) -> usize {
         self.space.base
+    }
+
+    /// How often kernels have lost access to an allocation: as long as it is the same, those that they had they still have.
+    pub fn losses(&self) -> usize {
+        self.space.losses.load(Relaxed)
     }
 
     /// Start and end of the live allocation that an address is in, if kernels of this device may access it.

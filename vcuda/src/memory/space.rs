@@ -1,6 +1,7 @@
 //! One range of addresses for all devices: what is free in it, and which allocation is whose.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{GUARD_BYTES, MOST_DEVICES, PAGE_BYTES};
@@ -9,6 +10,8 @@ use super::{GUARD_BYTES, MOST_DEVICES, PAGE_BYTES};
 pub struct Space {
     pub base: usize,
     pub reserved_bytes: usize,
+    /// How often kernels have lost access to an allocation.
+    pub losses: AtomicUsize,
     state: RwLock<State>,
 }
 
@@ -74,11 +77,16 @@ impl Space {
                 let base = base as usize;
                 let free = BTreeMap::from([(base, base + reserved_bytes)]);
                 let state = RwLock::new(State { free, ..State::default() });
-                return Space { base, reserved_bytes, state };
+                return Space { base, reserved_bytes, losses: AtomicUsize::new(0), state };
             }
             reserved_bytes /= 2;
             if reserved_bytes < PAGE_BYTES {
-                return Space { base: 0, reserved_bytes: 0, state: RwLock::default() };
+                return Space {
+                    base: 0,
+                    reserved_bytes: 0,
+                    losses: AtomicUsize::new(0),
+                    state: RwLock::default(),
+                };
             }
         }
     }

@@ -33,6 +33,24 @@ fn nested_conditions() {
 }
 
 #[test]
+fn moves_that_are_read_before_they_stand() {
+    let mut t = Table::default();
+    // In the text; and registers that are moved in a circle where nobody comes.
+    let body = "bra first; second: add.u32 t, u, v; add.u32 t, t, s; bra done;
+        first: mov.u32 u, 7; mov.u32 v, u; mov.u32 s, %laneid; bra second;
+        circle: mov.u64 x, y; mov.u64 y, x; bra circle; done:";
+    t.kernel("", &format!("{body} {STORE}"), |i, _| [14 + i as u32 % 32, 0, 0, 0]);
+    // Written in one place, again and again.
+    let body =
+        "mov.u32 t, 0; mov.u32 u, 0; next: mov.u32 v, u; add.u32 u, u, 1; mov.u32 s, v; add.u32 t, t, s;
+        setp.lt.u32 p, u, lane; @p bra next; add.u32 t, t, v;";
+    t.kernel("", &format!("{body} {STORE}"), |i, _| {
+        let last = (i as u32 % 32).max(1) - 1;
+        [(0..=last).sum::<u32>() + last, 0, 0, 0]
+    });
+}
+
+#[test]
 fn loops_of_different_length() {
     let mut t = Table::default();
     let body = "and.b32 a, a, 63; mov.u32 t, 0; mov.u32 u, 0; setp.eq.u32 p, a, 0; @p bra done;

@@ -198,6 +198,33 @@ fn local_arrays_are_indexed_by_thread() {
 }
 
 #[test]
+fn one_load_goes_wherever_its_lanes_say() {
+    let mut t = Table::default();
+    // To rows, to one place, in steps, to three kinds of memory at once, and with some lanes only; each twice, after the
+    // others.
+    let module = ".shared .align 4 .b8 tile[512];";
+    let setup = ".local .b32 mine; .reg .b64 at<5>, own; mov.u64 own, mine; st.local.u32 [own], c; cvta.local.u64 own, own;
+        mov.u64 y, tile; cvta.shared.u64 y, y; mad.wide.u32 x, tid, 4, y; st.u32 [x], a; bar.sync 0;
+        mov.u64 at0, x; add.u64 at1, y, 20; sub.u32 u, 127, tid; mad.wide.u32 at2, u, 4, y;
+        cvta.global.u64 at3, in; add.u64 at3, at3, 4;
+        and.b32 u, lane, 3; setp.eq.u32 p, u, 1; selp.b64 at4, at3, at0, p; setp.eq.u32 p, u, 2; selp.b64 at4, own, at4, p;
+        mov.u32 t, 0; mov.u32 u, 0; again: mov.u64 at, at0; setp.ge.u32 p, lane, 20;";
+    let choose =
+        (1..5).map(|n| format!("rem.u32 s, u, 5; setp.eq.u32 q, s, {n}; selp.b64 at, at{n}, at, q; "));
+    let load = "setp.lt.u32 q, u, 5; mov.u32 v, 0; @!q bra all; @p bra left; all: ld.u32 v, [at]; left:
+        mad.lo.u32 t, t, 31, v; add.u32 u, u, 1; setp.lt.u32 q, u, 10; @q bra again; st.global.u32 [out], t; ret;";
+    let body = setup.to_string() + &choose.collect::<String>() + load;
+    t.kernel(module, &body, |i, inp| {
+        let block = i / 128 * 128;
+        let mixed = [inp[i][0], inp[i][1], inp[i][2], inp[i][0]][i % 4];
+        let values = [inp[i][0], inp[block + 5][0], inp[block + 127 - i % 128][0], inp[i][1], mixed];
+        let first = values.map(|value| if i % 32 >= 20 { 0 } else { value });
+        let sum = |sum: u32, value: &u32| sum.wrapping_mul(31).wrapping_add(*value);
+        [first.iter().chain(&values).fold(0, sum), 0, 0, 0]
+    });
+}
+
+#[test]
 fn cache_and_order_modifiers_do_not_change_values() {
     let mut t = Table::default();
     for load in [

@@ -181,6 +181,8 @@ impl Conversion<'_> {
 /// Any conversion; `imm` is its [`Conversion::code`].
 pub struct Convert;
 impl Body for Convert {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let flag = |i: u32| op.imm >> (24 + i) & 1 != 0;

@@ -126,6 +126,8 @@ fn square_root(a: f64, rounding: Rounding) -> f64 {
 /// 3 fma, 4 div, 5 sqrt, 6 rcp.
 pub struct Directed64;
 impl Body for Directed64 {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let rounding = match op.imm & 3 {

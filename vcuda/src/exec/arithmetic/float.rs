@@ -178,6 +178,8 @@ fn fma_directed(a: u32, b: u32, c: u32, mode: i64) -> u32 {
 /// 6 rcp.
 pub struct Directed32;
 impl Body for Directed32 {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         const ONE: u32 = 0x3f80_0000;

@@ -15,21 +15,21 @@ macro_rules! integer {
             lane!(MadLo, (a: $lane, b: $lane, c: $lane) -> $lane {
                 (a as $u).wrapping_mul(b as $u).wrapping_add(c as $u) as $lane
             });
-            lane!(MulHiU, (a: $lane, b: $lane) -> $lane { (((a as $u) as u128 * (b as $u) as u128) >> $bits) as $u as $lane });
-            lane!(MulHiS, (a: $lane, b: $lane) -> $lane { (((a as $s) as i128 * (b as $s) as i128) >> $bits) as $u as $lane });
-            lane!(MadHiU, (a: $lane, b: $lane, c: $lane) -> $lane {
+            lane!(scalar MulHiU, (a: $lane, b: $lane) -> $lane { (((a as $u) as u128 * (b as $u) as u128) >> $bits) as $u as $lane });
+            lane!(scalar MulHiS, (a: $lane, b: $lane) -> $lane { (((a as $s) as i128 * (b as $s) as i128) >> $bits) as $u as $lane });
+            lane!(scalar MadHiU, (a: $lane, b: $lane, c: $lane) -> $lane {
                 ((((a as $u) as u128 * (b as $u) as u128) >> $bits) as $u).wrapping_add(c as $u) as $lane
             });
-            lane!(MadHiS, (a: $lane, b: $lane, c: $lane) -> $lane {
+            lane!(scalar MadHiS, (a: $lane, b: $lane, c: $lane) -> $lane {
                 ((((a as $s) as i128 * (b as $s) as i128) >> $bits) as $u).wrapping_add(c as $u) as $lane
             });
             // Division by zero gives all ones here, as the hardware's own routine does.
-            lane!(DivU, (a: $lane, b: $lane) -> $lane { (a as $u).checked_div(b as $u).unwrap_or(<$u>::MAX) as $lane });
-            lane!(DivS, (a: $lane, b: $lane) -> $lane {
+            lane!(scalar DivU, (a: $lane, b: $lane) -> $lane { (a as $u).checked_div(b as $u).unwrap_or(<$u>::MAX) as $lane });
+            lane!(scalar DivS, (a: $lane, b: $lane) -> $lane {
                 if b as $u == 0 { <$u>::MAX as $lane } else { (a as $s).wrapping_div(b as $s) as $u as $lane }
             });
-            lane!(RemU, (a: $lane, b: $lane) -> $lane { (a as $u).checked_rem(b as $u).unwrap_or(a as $u) as $lane });
-            lane!(RemS, (a: $lane, b: $lane) -> $lane {
+            lane!(scalar RemU, (a: $lane, b: $lane) -> $lane { (a as $u).checked_rem(b as $u).unwrap_or(a as $u) as $lane });
+            lane!(scalar RemS, (a: $lane, b: $lane) -> $lane {
                 if b as $u == 0 { a as $u as $lane } else { (a as $s).wrapping_rem(b as $s) as $u as $lane }
             });
             lane!(MinU, (a: $lane, b: $lane) -> $lane { (a as $u).min(b as $u) as $lane });
@@ -99,12 +99,10 @@ fn bfe(a: u64, position: u32, length: u32, width: u32, signed: bool) -> u64 {
     let msb = width - 1;
     let sign_at = (position + length).saturating_sub(1).min(msb);
     let sign = signed && length > 0 && a >> sign_at & 1 != 0;
-    let mut out = 0;
-    for i in 0..width {
-        let bit = if i < length && position + i <= msb { a >> (position + i) & 1 } else { sign as u64 };
-        out |= bit << i;
-    }
-    out
+    let inside = length.min(width.saturating_sub(position));
+    let field = if inside < 64 { (1 << inside) - 1 } else { u64::MAX };
+    let bits = if position < 64 { a >> position } else { 0 } & field;
+    if sign { bits | !field } else { bits }
 }
 
 lane!(BmskClamp, (a: u32, b: u32) -> u32 { if a < 32 { ((1u64 << b.min(32)) - 1) as u32 } else { 0 }.wrapping_shl(a) });
@@ -121,7 +119,7 @@ fn sign_extend(a: u32, bits: u32) -> u32 {
 }
 
 // The `c`th set bit of `a` from bit `b` on, downward where `c` is negative; 0 asks for bit `b` itself.
-lane!(Fns, (a: u32, b: u32, c: u32) -> u32 {
+lane!(scalar Fns, (a: u32, b: u32, c: u32) -> u32 {
     let (offset, base) = (c as i32, b & 31);
     let (mut left, step) = (offset.unsigned_abs().max(1), if offset < 0 { -1 } else { 1 });
     let (mut at, mut found) = (base as i32, u32::MAX);

@@ -125,6 +125,8 @@ fn clamp(value: i128, bits: u16, signed: bool) -> i128 {
 /// The [`Form`] at `imm` of the kernel's lists.
 pub struct ScalarVideo;
 impl Body for ScalarVideo {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let form = Form::from_numbers(&warp.cta.kernel.lists[op.imm as usize..][..11]);

@@ -24,6 +24,8 @@ fn part(word: u32, i: u32, bits: u32, signed: bool) -> i32 {
 /// `imm`: the operation's place in [`NAMES`], numbers in a word at bit 4, flags.
 pub struct Video;
 impl Body for Video {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let (operation, count) = (op.imm & 15, op.imm as u32 >> 4 & 15);

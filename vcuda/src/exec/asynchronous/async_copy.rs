@@ -90,6 +90,8 @@ impl Body for AsyncCopy {
 /// `cp.async.commit_group`; `imm` 1: of the bulk copies.
 pub struct CommitGroup;
 impl Body for CommitGroup {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if warp.cta.options.checks.asynchrony {
@@ -102,6 +104,8 @@ impl Body for CommitGroup {
 /// `cp.async.wait_group` of all but the latest `imm` groups; `cp.async.wait_all` for −1.
 pub struct WaitCopies;
 impl Body for WaitCopies {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if warp.cta.options.checks.asynchrony {
@@ -115,6 +119,8 @@ impl Body for WaitCopies {
 /// `cp.async.mbarrier.arrive` at generic address `a`; `imm` 1: `.noinc`.
 pub struct ArriveAfterCopies;
 impl Body for ArriveAfterCopies {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the address a slot of its width.
@@ -161,7 +167,8 @@ impl Warp<'_> {
     /// false.
     #[inline(always)]
     fn copies_at_once(&self, to: &[u64; LANES], from: &[u64; LANES], bytes: usize) -> bool {
-        let (shared_end, (start, end)) = (SHARED_WINDOW + self.cta.shared_bytes as u64, self.range);
+        let (shared_end, (start, end)) =
+            (SHARED_WINDOW + self.cta.shared_bytes as u64, self.cta.ranges.last(self.pc));
         let (mut misplaced, mut bits) = (self.cta.options.checks.asynchrony, 0);
         for lane in 0..LANES {
             let (to, from) = (to[lane], from[lane]);

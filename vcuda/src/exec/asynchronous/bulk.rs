@@ -210,6 +210,8 @@ pub unsafe fn apply(reduce: Reduce, kind: Kind, to: *mut u8, from: *const u8, by
 /// shared), `c` bytes, barrier `d`, CTAs of mask `e` (all generic addresses); `imm` as [`encode`] has it.
 pub struct BulkLoad;
 impl Body for BulkLoad {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.
@@ -267,6 +269,8 @@ impl Body for BulkLoad {
 /// `cp.async.bulk` and `cp.reduce.async.bulk` from shared `b` to global `a`, `c` bytes; `imm` as above.
 pub struct BulkStore;
 impl Body for BulkStore {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.
@@ -316,6 +320,8 @@ impl Body for BulkStore {
 /// `cp.async.bulk.wait_group` of all but the latest `imm` groups; `e` 1: `.read`.
 pub struct BulkWait;
 impl Body for BulkWait {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if warp.cta.options.checks.asynchrony {
@@ -333,6 +339,8 @@ impl Body for BulkWait {
 /// `a`, barrier `d`, both generic addresses; the low byte of `imm` as [`encode`] has it.
 pub struct StoreAsync;
 impl Body for StoreAsync {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let (reduce, kind) = decode(op.imm & 0xff);

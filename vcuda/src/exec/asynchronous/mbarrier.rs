@@ -130,6 +130,8 @@ pub const NO_COMPLETE: i64 = 32;
 /// of an arrival that expects some; `d` gets an arrival's token.
 pub struct Mbarrier;
 impl Body for Mbarrier {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.
@@ -184,6 +186,8 @@ impl Body for Mbarrier {
 /// generic address `a`: the phase of token `b`, or (`imm` 1) the one of parity `b`.
 pub struct Wait;
 impl Body for Wait {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.
@@ -224,6 +228,8 @@ impl Body for Wait {
 /// `mbarrier.pending_count`: of token `a`.
 pub struct PendingCount;
 impl Body for PendingCount {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.

@@ -210,6 +210,8 @@ pub fn pack(list: usize, dims: usize, reduce: Reduce) -> i64 {
 /// mask `e`; coordinates as [`pack`] has them.
 pub struct TensorLoad;
 impl Body for TensorLoad {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.
@@ -251,6 +253,8 @@ impl Body for TensorLoad {
 /// coordinates as [`pack`] has them.
 pub struct TensorStore;
 impl Body for TensorStore {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.

@@ -48,6 +48,8 @@ fn replace(map: &mut TensorMap, field: &str, index: usize, value: u64) -> Result
 /// `b` of 64 (`e` 1) or 32 bits.
 pub struct TensormapReplace;
 impl Body for TensormapReplace {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.
@@ -81,6 +83,8 @@ impl Body for TensormapReplace {
 /// `tensormap.cp_fenceproxy`: the warp copies a map from shared `b` to global `a`, generic addresses.
 pub struct TensormapCopy;
 impl Body for TensormapCopy {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {

@@ -210,16 +210,21 @@ impl Clocks {
 
     /// The lanes of a warp publish all they have done and seen at `key`.
     pub fn publish(&mut self, key: usize, first_thread: usize, mask: u32) {
-        for lane in lanes_of(mask) {
-            let thread = first_thread + lane - self.first_thread;
-            let seen = self.seen[thread].clone();
-            self.publish_as(key, thread, &Fenced { base: self.base, own: self.now, seen });
+        let first = first_thread - self.first_thread;
+        let mut left = mask;
+        while left != 0 {
+            // Lanes that have seen the same do it at once.
+            let seen = self.seen[first + left.trailing_zeros() as usize].clone();
+            let same = |&lane: &usize| Rc::ptr_eq(&self.seen[first + lane], &seen);
+            let same = lanes_of(left).filter(same).fold(0, |mask, lane| mask | 1 << lane);
+            self.publish_as(key, first, same, &Fenced { base: self.base, own: self.now, seen });
+            left &= !same;
         }
         self.now += 1;
     }
 
-    /// The same of one thread, by its place in the cluster.
-    fn publish_as(&mut self, key: usize, thread: usize, known: &Fenced) {
+    /// The same of lanes of a warp that know the same, whose lane 0 has this place in the cluster.
+    fn publish_as(&mut self, key: usize, first: usize, mask: u32, known: &Fenced) {
         let clock = self.published.entry(key).or_default();
         let place = |clock: &Clock| clock.binary_search_by_key(&self.start, |published| published.start);
         let at = place(clock).unwrap_or_else(|_| {
@@ -237,7 +242,9 @@ impl Clocks {
         for (published, seen) in own.seen.iter_mut().zip(known.seen.iter()) {
             *published = (*published).max(*seen).max(known.base);
         }
-        own.seen[thread] = own.seen[thread].max(known.own);
+        for lane in lanes_of(mask) {
+            own.seen[first + lane] = own.seen[first + lane].max(known.own);
+        }
     }
 
     /// The lanes of a warp see what has been published at `key`.
@@ -363,7 +370,7 @@ impl Clocks {
         if any {
             let own = published[thread];
             self.last_published = self.now;
-            self.publish_as(key, thread, &Fenced { base: 0, own, seen: Rc::new(published) });
+            self.publish_as(key, thread, 1, &Fenced { base: 0, own, seen: Rc::new(published) });
         }
     }
 }

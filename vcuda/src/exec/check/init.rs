@@ -59,17 +59,19 @@ impl Map {
         // mark the same bytes meanwhile race in the kernel itself.
         unsafe {
             let place = |lane: usize| self.first.add(span.at[lane] - self.origin);
-            let all = |at: *const u8, bytes: usize| {
-                std::slice::from_raw_parts(at, bytes).iter().fold(1, |all, &byte| all & byte) != 0
-            };
-            let fine = match span.bytes {
-                _ if span.contiguous => all(place(0), LANES * span.bytes),
-                _ if span.uniform => all(place(0), span.bytes),
-                4 => {
-                    lanes_of(span.mask).all(|lane| place(lane).cast::<u32>().read_unaligned() == 0x0101_0101)
+            let mut fine = true;
+            if span.contiguous {
+                fine = is_written(place(0), LANES * span.bytes);
+            } else if span.uniform {
+                fine = is_written(place(0), span.bytes);
+            } else {
+                for lane in lanes_of(span.mask) {
+                    fine &= match span.bytes {
+                        4 => place(lane).cast::<u32>().read_unaligned() == 0x0101_0101,
+                        bytes => is_written(place(lane), bytes),
+                    };
                 }
-                bytes => lanes_of(span.mask).all(|lane| all(place(lane), bytes)),
-            };
+            }
             if fine { None } else { self.find_unwritten(span) }
         }
     }
@@ -101,6 +103,26 @@ impl Map {
             }
         }
     }
+}
+
+/// Whether all of so many bytes are 1.
+///
+/// # Safety
+/// They are the map's.
+#[inline(always)]
+unsafe fn is_written(at: *const u8, bytes: usize) -> bool {
+    // Loops, no closures: those would be compiled for the plainest host.
+    let (mut all, mut words) = (1, u64::MAX);
+    // SAFETY: the caller's.
+    unsafe {
+        for word in 0..bytes / 8 {
+            words &= at.cast::<u64>().add(word).read_unaligned();
+        }
+        for byte in bytes / 8 * 8..bytes {
+            all &= *at.add(byte);
+        }
+    }
+    all != 0 && words & 0x0101_0101_0101_0101 == 0x0101_0101_0101_0101
 }
 
 #[cold]

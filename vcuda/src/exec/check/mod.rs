@@ -29,7 +29,9 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::access::{GENERIC, GLOBAL, LOCAL, SHARED32, SHARED64, pointers};
+use super::access::{
+    self, GENERIC, GLOBAL, LOCAL, SHARED32, SHARED64, Together, addresses, pointers, together,
+};
 use super::fault::FaultKind;
 use super::launch::run::Checks;
 use super::op::{ALL, Body, Flow, LANES, Op, Warp};
@@ -94,10 +96,23 @@ pub struct Span {
 }
 
 impl Span {
+    /// Of all lanes, each `step` bytes further on.
     #[inline(always)]
-    fn new(at: [usize; LANES], bytes: usize, mask: u32) -> Span {
-        let (mut apart, mut differ) = (0, 0);
+    fn every(first: *mut u8, bytes: u64, step: u64) -> Span {
+        let mut at = [0; LANES];
         for lane in 0..LANES {
+            at[lane] = first as usize + lane * step as usize;
+        }
+        Span { at, bytes: bytes as usize, mask: ALL, contiguous: step != 0, uniform: step == 0 }
+    }
+
+    /// Of lanes that go where they will.
+    #[inline(always)]
+    fn new(host: [*mut u8; LANES], bytes: u64, mask: u32) -> Span {
+        let (mut at, mut apart, mut differ) = ([0; LANES], 0, 0);
+        let bytes = bytes as usize;
+        for lane in 0..LANES {
+            at[lane] = host[lane] as usize;
             apart |= at[lane].wrapping_sub(at[0]) ^ (lane * bytes);
             differ |= at[lane] ^ at[0];
         }
@@ -247,8 +262,8 @@ pub const RELEASES: u16 = 1 << 9;
 
 /// The access of `b` bytes at `a + imm` that the next operation makes: a [`Kind`] and flags in `c`; in `e` a
 /// store's number of elements, and bit 8 for 64-bit ones.
-pub struct Check<const SPACE: u8>;
-impl<const SPACE: u8> Body for Check<SPACE> {
+pub struct Check;
+impl Body for Check {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let watch: &RefCell<Watch> = warp.cta.watch;
@@ -261,24 +276,32 @@ impl<const SPACE: u8> Body for Check<SPACE> {
             is_probed = watch.probe.is_some();
         }
         // SAFETY: the decoder gave the address a slot.
-        let Some(at) = (unsafe { pointers::<SPACE>(warp, op, op.b.into()) }) else { return Flow::Fault };
-        let at = at.map(|at| at as usize);
-        let span = Span::new(at, op.b.into(), warp.mask);
+        let at = unsafe { addresses(warp, op) };
+        let bytes = op.b.into();
+        let span = match together(warp, op, &at, bytes) {
+            Some(Together::Row(first)) => Span::every(first, bytes, bytes),
+            Some(Together::One(place)) => Span::every(place, bytes, 0),
+            None => {
+                let Some(at) = pointers(warp, op, at, bytes) else { return Flow::Fault };
+                Span::new(at, bytes, warp.mask)
+            }
+        };
         let kind = KINDS[(op.c & 0xff) as usize];
         warp.polls |= kind.is_strong();
         if is_probed {
             warp.probe(&span, kind);
         }
-        let place = match SPACE {
+        let space = access::space(op);
+        let place = match space {
             GLOBAL => Place::Global,
             SHARED32 | SHARED64 => Place::Shared,
             LOCAL => Place::Local,
-            _ => warp.place(at[warp.mask.trailing_zeros() as usize & 31]),
+            _ => warp.place(span.at[warp.mask.trailing_zeros() as usize & 31]),
         };
-        if SPACE == GENERIC || SPACE == LOCAL {
+        if (space == GENERIC || space == LOCAL) && !span.contiguous && !span.uniform {
             let mut differs = false;
             for lane in 0..LANES {
-                differs |= warp.place(at[lane]) != place;
+                differs |= warp.place(span.at[lane]) != place;
             }
             if differs || place == Place::Other {
                 return apart(warp, &span, kind);

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod pool;
+pub mod ranges;
 pub mod resident;
 pub mod room;
 pub mod run;

@@ -73,7 +73,7 @@ impl Queue {
 /// # Errors
 /// The first fault, and the group that has it.
 pub fn run(common: &Common, counters: &RefCell<Counters>) -> Result<(), (usize, Fault)> {
-    let site = Site::default();
+    let site = Site::new(common);
     let order = common.options.is_unkind().then(|| Random::new(common.options.seed));
     let mut residents = Residents {
         common,

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use typed_arena::Arena;
 
 use super::cluster::Cluster;
+use super::ranges::Ranges;
 use super::run::{Common, Cta, Launch, POISON};
 use super::schedule::Schedule;
 use crate::exec::check::{Beginning, Probe, Random, Watch};
@@ -20,11 +21,22 @@ use crate::exec::profile::Counters;
 struct Slot(#[allow(dead_code)] [u32; LANES]);
 
 /// What the rooms of a host thread refer to.
-#[derive(Default)]
 pub struct Site<'a> {
+    ranges: Ranges,
     watches: Arena<RefCell<Watch>>,
     clusters: Arena<Cluster>,
     ctas: Arena<Cta<'a>>,
+}
+
+impl Site<'_> {
+    pub fn new(common: &Common) -> Self {
+        Site {
+            ranges: Ranges::new(common.kernel, common.memory),
+            watches: Arena::default(),
+            clusters: Arena::default(),
+            ctas: Arena::default(),
+        }
+    }
 }
 
 /// Registers, predicates, shared and local memory of a cluster, or of all of a cooperative grid, again and again.
@@ -96,6 +108,7 @@ impl<'a> Room<'a> {
                 rank,
                 number: first + x + in_turn[0] * (y + in_turn[1] * z),
                 cluster: &clusters[n / ctas_per_cluster],
+                ranges: &site.ranges,
                 watch,
                 counters,
                 common,
@@ -224,7 +237,6 @@ impl<'a> Room<'a> {
                     polled: None,
                     budget: 0,
                     polls: false,
-                    range: (1, 1),
                     calls: Vec::new(),
                     cta,
                     fault: None,
@@ -269,6 +281,7 @@ impl<'a> Room<'a> {
     /// # Errors
     /// The first fault.
     pub fn round(&mut self) -> Result<bool, Fault> {
+        self.ctas[0].ranges.renew(self.common.memory);
         if let Some(random) = &mut self.random {
             random.shuffle(&mut self.schedules);
         }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::cluster::{self, Cluster};
 use super::pool;
+use super::ranges::Ranges;
 use super::resident::{self, Queue};
 use super::room::at;
 use super::workspace::Workspace;
@@ -101,6 +102,7 @@ pub struct Cta<'a> {
     /// Its place among the CTAs of a host thread.
     pub number: u32,
     pub cluster: &'a Cluster,
+    pub ranges: &'a Ranges,
     pub watch: &'a RefCell<Watch>,
     pub counters: &'a RefCell<Counters>,
     pub common: &'a Common<'a>,

@@ -337,7 +337,7 @@ impl Warp<'_> {
                 self.resume();
             }
             // SAFETY: every path ends in an exit, and branch targets are inside (the lowering's promise).
-            let op = unsafe { ops.get_unchecked(self.pc) };
+            let mut op = unsafe { ops.get_unchecked(self.pc) };
             let mut mask = self.active;
             if op.guard != 0 {
                 // SAFETY: the lowering gave the guard a predicate.
@@ -350,9 +350,23 @@ impl Warp<'_> {
             }
             self.mask = mask;
             self.writable = mask | self.dead;
-            // SAFETY: the lowering gave the operation slots of the kernel's register file, and the host's
-            // version of it.
-            match unsafe { (op.run)(self, op) } {
+            let flow = loop {
+                // SAFETY: the lowering gave the operation slots of the kernel's register file, and the host's
+                // version of it.
+                let flow = unsafe { (op.run)(self, op) };
+                if flow != Flow::Next || op.guard != 0 {
+                    break flow;
+                }
+                // Straight on with the same lanes, unless the next operation has a guard or others wait there.
+                // SAFETY: as above.
+                let next = unsafe { ops.get_unchecked(self.pc + 1) };
+                if next.guard != 0 || self.pc + 1 >= self.merge_pc {
+                    break flow;
+                }
+                self.pc += 1;
+                op = next;
+            };
+            match flow {
                 Flow::Next => self.pc += 1,
                 Flow::Jump => {}
                 Flow::Exit => {

@@ -40,13 +40,7 @@ impl Lower<'_> {
             self.kernel.granule_bytes = self.kernel.granule_bytes.min(bytes);
         }
         let slots = [0, a, bytes as u16, kind as u16 | flags, elements];
-        match space {
-            access::GLOBAL => self.emit::<Check<{ access::GLOBAL }>>(slots, imm),
-            access::SHARED32 => self.emit::<Check<{ access::SHARED32 }>>(slots, imm),
-            access::SHARED64 => self.emit::<Check<{ access::SHARED64 }>>(slots, imm),
-            access::LOCAL => self.emit::<Check<{ access::LOCAL }>>(slots, imm),
-            _ => self.emit::<Check<{ access::GENERIC }>>(slots, imm),
-        }
+        self.emit::<Check>(slots, access::packed(space, imm));
     }
 
     /// `fma.rn.f32`, joined to a run of them where nothing may come between.

@@ -5,6 +5,7 @@ mod constant;
 mod emit;
 mod layout;
 mod operand;
+mod steady;
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,6 +21,7 @@ use super::table;
 use crate::ptx::ast::{Function, Instruction, Operand, Variable};
 use layout::Layout;
 pub use layout::Location;
+use steady::Steady;
 
 /// A kernel under construction.
 pub struct Lower<'a> {
@@ -29,6 +31,7 @@ pub struct Lower<'a> {
     pub counts: bool,
     flat: &'a Flat,
     allocation: Allocation,
+    steady: Steady,
     layout: Layout<'a>,
     pub(super) kernel: Kernel,
 
@@ -141,6 +144,7 @@ impl<'a> Lower<'a> {
             checks,
             counts,
             flat,
+            steady: Steady::new(flat),
             layout,
             kernel,
             next_slot: first_temp + 8,

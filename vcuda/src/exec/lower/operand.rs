@@ -41,8 +41,9 @@ impl Lower<'_> {
     /// The slot that holds a source of 32 or 64 bits.
     pub fn source(&mut self, operand: &Operand, wide: bool) -> Result<u16, String> {
         match operand {
-            Operand::Reg(_) => {
+            Operand::Reg(reg) => {
                 let (slot, is_wide) = self.register(operand)?;
+                let slot = self.steady(*reg).unwrap_or(slot);
                 if is_wide == wide { Ok(slot) } else { Err("a source of another width".to_string()) }
             }
             Operand::Int(value) => Ok(self.constant(*value as u64, wide)),

@@ -201,6 +201,8 @@ unsafe fn memory(warp: &Warp, op: &Op) -> (u64, u32, bool) {
 /// registers listed at `imm`.
 pub struct WmmaMove<const STORES: bool>;
 impl<const STORES: bool> Body for WmmaMove<STORES> {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {

@@ -21,6 +21,8 @@ const ACTIONS: [Action; Action::COUNT] = [
 /// Counts the warp and its lanes in tally `imm`; `e` is the guard of a guarded instruction, as [`Op`] has it.
 pub struct Count;
 impl Body for Count {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the guard a predicate.
@@ -37,6 +39,8 @@ impl Body for Count {
 /// A branch under guard `e`; where `d` is 1, one that goes where register `a` says.
 pub struct CountBranch;
 impl Body for CountBranch {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave the guard a predicate, and the index a slot.
@@ -57,6 +61,8 @@ impl Body for CountBranch {
 /// lanes that take part, `d` and `e` the halves of its own number.
 pub struct CountAccess;
 impl Body for CountAccess {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let space = op.c as u8 & 15;
@@ -86,6 +92,8 @@ impl Body for CountAccess {
 /// A warp's share of the `imm` bytes that a product reads from shared memory.
 pub struct CountProduct;
 impl Body for CountProduct {
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         let bytes = op.imm as u64;

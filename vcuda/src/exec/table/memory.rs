@@ -1,7 +1,30 @@
 //! Loads, stores and atomics: their spaces, widths and vectors.
 
 use super::*;
+use crate::exec::access::{is_offset, packed};
 use crate::exec::check::{Kind, OBSERVES, RELEASES};
+use crate::exec::load::{Load, Store};
+
+/// Emits `$body::<E, N>` for an element and a count that are known only now.
+macro_rules! by_element {
+    ($body:ident, $to:expr, $ty:expr, $n:expr, $slots:expr, $imm:expr) => {
+        match ($ty.size_bytes(), $n) {
+            (1, 1) => $to.emit::<$body<u8, 1>>($slots, $imm),
+            (1, 2) => $to.emit::<$body<u8, 2>>($slots, $imm),
+            (1, 4) => $to.emit::<$body<u8, 4>>($slots, $imm),
+            (2, 1) => $to.emit::<$body<u16, 1>>($slots, $imm),
+            (2, 2) => $to.emit::<$body<u16, 2>>($slots, $imm),
+            (2, 4) => $to.emit::<$body<u16, 4>>($slots, $imm),
+            (4, 1) => $to.emit::<$body<u32, 1>>($slots, $imm),
+            (4, 2) => $to.emit::<$body<u32, 2>>($slots, $imm),
+            (4, 4) => $to.emit::<$body<u32, 4>>($slots, $imm),
+            (8, 1) => $to.emit::<$body<u64, 1>>($slots, $imm),
+            (8, 2) => $to.emit::<$body<u64, 2>>($slots, $imm),
+            (bytes, n) if n * bytes > 16 => return Err("more than 16 bytes are not supported".to_string()),
+            (_, n) => return Err(format!("a vector of {n} is not supported")),
+        }
+    };
+}
 
 impl Entry<'_> {
     /// Space and address of a memory operand.
@@ -13,6 +36,9 @@ impl Entry<'_> {
             Operand::Symbol(name, addend) => Some((to.locate(name)?, addend.wrapping_add(*offset))),
             _ => None,
         };
+        if !is_offset(symbol.map_or(*offset, |(_, offset)| offset)) {
+            return Err("an offset beyond all addresses".to_string());
+        }
         let space = match () {
             () if self.has("global") || self.has("const") => GLOBAL,
             () if self.has("shared") || self.has("shared::cta") => SHARED64,
@@ -80,7 +106,7 @@ impl Entry<'_> {
         let [d, b, c, e] = slots;
         let kind = if self.is_strong() { Kind::StrongRead } else { Kind::Read };
         to.emit_check(kind, (space, a, imm), ty.size_bytes() * operands.len(), OBSERVES, 0);
-        emit_load(to, space, ty, operands.len(), [d, a, b, c, e], imm)?;
+        by_element!(Load, to, ty, operands.len(), [d, a, b, c, e], packed(space, imm));
         for slot in &slots[..operands.len()] {
             match ty {
                 Type::S8 => to.emit::<convert::S8>([*slot, *slot, 0, 0, 0], 0),
@@ -120,6 +146,9 @@ impl Entry<'_> {
             let offset =
                 usize::try_from(at.wrapping_add((i * bytes) as i64)).map_err(|_| "a negative offset")?;
             let slots = [to.destination(operand, wide)?, to.param(offset, bytes, signed, wide)?, 0, 0, 0];
+            if to.is_steady(operand) {
+                continue;
+            }
             if wide { to.emit::<Copy64>(slots, 0) } else { to.emit::<Copy32>(slots, 0) }
         }
         Ok(())
@@ -147,7 +176,8 @@ impl Entry<'_> {
         let elements = operands.len() as u16 | (wide as u16) << 8;
         // Right before the store, at which it looks.
         to.emit_check(kind, (space, a, imm), ty.size_bytes() * operands.len(), releases, elements);
-        emit_store(to, space, ty, operands.len(), [d, a, b, c, e], imm)
+        by_element!(Store, to, ty, operands.len(), [d, a, b, c, e], packed(space, imm));
+        Ok(())
     }
 
     pub(super) fn atomic(&self, to: &mut Lower, ty: Type) -> Decoded {
@@ -200,18 +230,8 @@ impl Entry<'_> {
         let slots = [d, a, b, c, operation as u16];
         let observes = if red { 0 } else { OBSERVES };
         to.emit_check(Kind::Atomic, (space, a, imm), ty.size_bytes(), observes | self.releases(), 0);
-        match (space, wide) {
-            (GLOBAL, false) => to.emit::<Atomic32<GLOBAL>>(slots, imm),
-            (GLOBAL, true) => to.emit::<Atomic64<GLOBAL>>(slots, imm),
-            (SHARED32, false) => to.emit::<Atomic32<SHARED32>>(slots, imm),
-            (SHARED32, true) => to.emit::<Atomic64<SHARED32>>(slots, imm),
-            (SHARED64, false) => to.emit::<Atomic32<SHARED64>>(slots, imm),
-            (SHARED64, true) => to.emit::<Atomic64<SHARED64>>(slots, imm),
-            (GENERIC, false) => to.emit::<Atomic32<GENERIC>>(slots, imm),
-            (GENERIC, true) => to.emit::<Atomic64<GENERIC>>(slots, imm),
-            _ => return Err("an atomic in this space".to_string()),
-        }
-        Ok(())
+        let place = packed(atomic_space(space)?, imm);
+        done(if wide { to.emit::<Atomic64>(slots, place) } else { to.emit::<Atomic32>(slots, place) })
     }
 
     /// `atom.exch.b128` and `atom.cas.b128`.
@@ -233,15 +253,9 @@ impl Entry<'_> {
                 list.push(if i == 0 { to.destination(half, true)? } else { to.source(half, true)? });
             }
         }
-        let slots = [0, is_cas as u16, 0, 0, 0];
         let first = to.list(&list) as i64;
-        match space {
-            GLOBAL => to.emit::<Atomic128<GLOBAL>>(slots, first),
-            SHARED32 | SHARED64 => to.emit::<Atomic128<SHARED64>>(slots, first),
-            GENERIC => to.emit::<Atomic128<GENERIC>>(slots, first),
-            _ => return Err("an atomic in this space".to_string()),
-        }
-        Ok(())
+        let slots = [0, is_cas as u16, 0, 0, atomic_space(space)?.into()];
+        done(to.emit::<Atomic128>(slots, first))
     }
 
     /// A temporary with a 64-bit address and its offset added up.
@@ -299,14 +313,17 @@ impl Entry<'_> {
             to.constant(0, false)
         };
         let first = to.list(&list) as i64;
-        let slots = [0, count as u16, element as u16 | (update as u16) << 4, c, 0];
-        match space {
-            GLOBAL => to.emit::<AtomicVector<GLOBAL>>(slots, first),
-            SHARED32 | SHARED64 => to.emit::<AtomicVector<SHARED64>>(slots, first),
-            GENERIC => to.emit::<AtomicVector<GENERIC>>(slots, first),
-            _ => return Err("an atomic in this space".to_string()),
-        }
-        Ok(())
+        let element = element as u16 | (update as u16) << 4;
+        let slots = [0, count as u16, element, c, atomic_space(space)?.into()];
+        done(to.emit::<AtomicVector>(slots, first))
+    }
+}
+
+/// The space of an atomic, which cannot be in every one.
+fn atomic_space(space: u8) -> Result<u8, String> {
+    match space {
+        GLOBAL | SHARED32 | SHARED64 | GENERIC => Ok(space),
+        _ => Err("an atomic in this space".to_string()),
     }
 }
 
@@ -320,50 +337,4 @@ fn vector(operand: &Operand) -> &[Operand] {
         Operand::Vector(all) => all,
         one => std::slice::from_ref(one),
     }
-}
-
-/// Emits `$body::<SPACE, E, N>` for a space, an element and a count that are known only now.
-macro_rules! by_space {
-    ($body:ident, $to:expr, $space:expr, $element:ty, $n:expr, $slots:expr, $imm:expr) => {
-        match ($space, $n) {
-            (GLOBAL, 1) => $to.emit::<$body<GLOBAL, $element, 1>>($slots, $imm),
-            (GLOBAL, 2) => $to.emit::<$body<GLOBAL, $element, 2>>($slots, $imm),
-            (GLOBAL, 4) => $to.emit::<$body<GLOBAL, $element, 4>>($slots, $imm),
-            (SHARED32, 1) => $to.emit::<$body<SHARED32, $element, 1>>($slots, $imm),
-            (SHARED32, 2) => $to.emit::<$body<SHARED32, $element, 2>>($slots, $imm),
-            (SHARED32, 4) => $to.emit::<$body<SHARED32, $element, 4>>($slots, $imm),
-            (SHARED64, 1) => $to.emit::<$body<SHARED64, $element, 1>>($slots, $imm),
-            (SHARED64, 2) => $to.emit::<$body<SHARED64, $element, 2>>($slots, $imm),
-            (SHARED64, 4) => $to.emit::<$body<SHARED64, $element, 4>>($slots, $imm),
-            (LOCAL, 1) => $to.emit::<$body<LOCAL, $element, 1>>($slots, $imm),
-            (LOCAL, 2) => $to.emit::<$body<LOCAL, $element, 2>>($slots, $imm),
-            (LOCAL, 4) => $to.emit::<$body<LOCAL, $element, 4>>($slots, $imm),
-            (GENERIC, 1) => $to.emit::<$body<GENERIC, $element, 1>>($slots, $imm),
-            (GENERIC, 2) => $to.emit::<$body<GENERIC, $element, 2>>($slots, $imm),
-            (GENERIC, 4) => $to.emit::<$body<GENERIC, $element, 4>>($slots, $imm),
-            _ => return Err(format!("a vector of {} is not supported", $n)),
-        }
-    };
-}
-
-fn emit_load(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], imm: i64) -> Decoded {
-    match ty.size_bytes() {
-        _ if n * ty.size_bytes() > 16 => return Err("more than 16 bytes are not supported".to_string()),
-        1 => by_space!(Load, to, space, u8, n, slots, imm),
-        2 => by_space!(Load, to, space, u16, n, slots, imm),
-        4 => by_space!(Load, to, space, u32, n, slots, imm),
-        _ => by_space!(Load, to, space, u64, n, slots, imm),
-    }
-    Ok(())
-}
-
-fn emit_store(to: &mut Lower, space: u8, ty: Type, n: usize, slots: [u16; 5], imm: i64) -> Decoded {
-    match ty.size_bytes() {
-        _ if n * ty.size_bytes() > 16 => return Err("more than 16 bytes are not supported".to_string()),
-        1 => by_space!(Store, to, space, u8, n, slots, imm),
-        2 => by_space!(Store, to, space, u16, n, slots, imm),
-        4 => by_space!(Store, to, space, u32, n, slots, imm),
-        _ => by_space!(Store, to, space, u64, n, slots, imm),
-    }
-    Ok(())
 }

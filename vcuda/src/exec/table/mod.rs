@@ -1,8 +1,7 @@
 //! The table from opcode to implementation: one entry an instruction, in the order of the PTX ISA's
 //! chapters. An empty error is an opcode that is not here at all.
 
-use super::access::{Atomic, Atomic32, Atomic64, GENERIC, GLOBAL, LOCAL, Load, SHARED32, SHARED64, Store};
-use super::access::{LOCAL_WINDOW, SHARED_WINDOW};
+use super::access::{GENERIC, GLOBAL, LOCAL, LOCAL_WINDOW, SHARED_WINDOW, SHARED32, SHARED64};
 use super::arithmetic::approximate::*;
 use super::arithmetic::astray::{self, Astray};
 use super::arithmetic::convert::{self, Convert, Rounding};
@@ -10,7 +9,7 @@ use super::arithmetic::directed::Directed64;
 use super::arithmetic::float::{self, *};
 use super::arithmetic::integer::*;
 use super::asynchronous::proxy::ProxyFence;
-use super::atomic::{Atomic128, AtomicVector, Element, Update};
+use super::atomic::{Atomic, Atomic32, Atomic64, Atomic128, AtomicVector, Element, Update};
 use super::call::Return;
 use super::check::order::{Fence, WarpSync};
 use super::collective::*;

@@ -75,6 +75,9 @@ impl Entry<'_> {
             _ => {}
         }
         let slots = [to.destination(d, wide)?, to.source(a, wide)?, 0, 0, 0];
+        if to.is_steady(d) {
+            return Ok(());
+        }
         if self.parts[0] == "cvta" && wide {
             let window = match () {
                 () if self.parts.iter().any(|part| part.starts_with("shared")) => SHARED_WINDOW,

@@ -1,0 +1,63 @@
+//! Which allocation each operation found last: most find it again, and need not look for it.
+
+use std::cell::Cell;
+
+use crate::exec::kernel::Kernel;
+use crate::memory::Memory;
+
+/// Operations that are told apart, at most.
+const MOST: usize = 1024;
+
+/// Start and end of an allocation.
+type Range = (u64, u64);
+
+/// Of a host thread's CTAs in one launch.
+pub struct Ranges {
+    /// By the operation's number, modulo the length, which is a power of two.
+    last: Vec<Cell<Range>>,
+    /// What any operation found last.
+    latest: Cell<Range>,
+    /// How often access to memory had been lost when these were live.
+    losses: Cell<usize>,
+}
+
+impl Ranges {
+    pub fn new(kernel: &Kernel, memory: &Memory) -> Ranges {
+        let operations = kernel.ops.len().next_power_of_two().min(MOST);
+        Ranges {
+            last: vec![Cell::default(); operations],
+            latest: Cell::default(),
+            losses: memory.losses().into(),
+        }
+    }
+
+    #[inline(always)]
+    fn cell(&self, pc: usize) -> &Cell<Range> {
+        // SAFETY: the length is a power of two.
+        unsafe { self.last.get_unchecked(pc & (self.last.len() - 1)) }
+    }
+
+    /// The allocation that an operation has found last; an empty range if there is none.
+    #[inline(always)]
+    pub fn last(&self, pc: usize) -> Range {
+        self.cell(pc).get()
+    }
+
+    /// The live allocation that an address is in, now for this operation; an empty range if there is none.
+    pub fn find(&self, pc: usize, address: u64, memory: &Memory) -> Range {
+        let is_in = |&(start, end): &Range| address >= start && address < end;
+        let known = [self.last(pc), self.latest.get()].into_iter().find(is_in);
+        let range = known.or_else(|| memory.range_of(address)).unwrap_or_default();
+        self.cell(pc).set(range);
+        self.latest.set(range);
+        range
+    }
+
+    /// Forgets all if access to any memory has been lost since.
+    pub fn renew(&self, memory: &Memory) {
+        let losses = memory.losses();
+        if losses != self.losses.replace(losses) {
+            self.last.iter().chain([&self.latest]).for_each(|range| range.set((0, 0)));
+        }
+    }
+}
