@@ -1,6 +1,8 @@
 //! How fast the interpreter is: `cargo bench -p vcuda`, or `cargo bench -p vcuda -- NAME` for the lines with this name;
 //! `-- FILE.ptx` for how long a file takes to load. Medians of several runs, with the fastest and the slowest. NumPy's
-//! product on as many threads stands beside ours, where there is NumPy. The products are `gemm.cu`, compiled to `gemm.ptx`; `VCUDA_THREADS` says how many cores run them.
+//! product on as many threads stands beside ours, where there is NumPy. The products are `gemm.cu`, compiled to `gemm.ptx`;
+//! `layernorm.ptx` is what NVRTC 13.0 made of the forward pass in `memo`'s `kernels/layernorm.cu` for compute_90a.
+//! `VCUDA_THREADS` says how many cores run them.
 
 use std::process::Command;
 use std::time::Instant;
@@ -11,6 +13,7 @@ use vcuda::memory::Memory;
 
 const RUNS: usize = 7;
 const GEMM: &str = include_str!("gemm.ptx");
+const LAYER_NORM: &str = include_str!("layernorm.ptx");
 /// The largest kernel kept here.
 const LARGEST: &str = include_str!("../tests/ptx/attention_sm80.ptx");
 /// Chains of float32 multiply-adds, 32 at a time, 100,000 times, in a warp.
@@ -52,6 +55,7 @@ fn main() {
     bench.chain();
     bench.empty();
     bench.loads();
+    bench.layer_norm(2500, 768);
     bench.products(2048);
 }
 
@@ -123,6 +127,40 @@ impl Bench {
             let name = format!("module load, {}", self.wanted);
             self.line(&name, "ms", || drop(self.load(&ptx)), |s| s * 1e3);
         }
+    }
+
+    /// A kernel bound by memory: it reads each number of its input three times, and does little with it.
+    fn layer_norm(&self, rows: usize, columns: usize) {
+        const EPS: f32 = 1e-5;
+        let name = format!("layer norm, {rows} by {columns}");
+        let module = self.load(LAYER_NORM);
+        let kernel = module.kernel("layernorm_forward").expect("the kernel");
+        let value = |i: usize| (i * 37 % 61) as f32 / 61.0 - 0.5;
+        let floats = |n: usize, of: &dyn Fn(usize) -> f32| {
+            let at = self.memory.alloc(4 * n).expect("device memory");
+            // SAFETY: an allocation of as many floats, which no kernel uses yet.
+            (0..n).for_each(|i| unsafe { *(at as *mut f32).add(i) = of(i) });
+            at
+        };
+        let [out, input] = [rows * columns; 2].map(|n| floats(n, &value));
+        let [mean, scale] = [rows; 2].map(|n| floats(n, &value));
+        let [weight, bias] = [3, 5].map(|salt| floats(columns, &|i| value(i + salt)));
+        let mut params = Vec::new();
+        [out, mean, scale, input, weight, bias].iter().for_each(|at| params.extend(at.to_le_bytes()));
+        [rows as u32, columns as u32, EPS.to_bits()].iter().for_each(|n| params.extend(n.to_le_bytes()));
+        let once = || self.run(kernel, [rows.div_ceil(4), 1], 128, 0, &params);
+        if !self.line(&name, "ms", once, |s| s * 1e3) {
+            return;
+        }
+        let (row, column) = (rows / 2, columns / 3);
+        let x: Vec<f64> = (0..columns).map(|i| value(row * columns + i).into()).collect();
+        let mean = x.iter().sum::<f64>() / columns as f64;
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / columns as f64;
+        let scaled = (x[column] - mean) / (variance + f64::from(EPS)).sqrt();
+        let want = scaled * f64::from(value(column + 3)) + f64::from(value(column + 5));
+        // SAFETY: as above; the launches are over.
+        let got = unsafe { *(out as *const f32).add(row * columns + column) };
+        assert!((f64::from(got) - want).abs() < 1e-5, "{got} in place of {want}");
     }
 
     fn products(&self, n: usize) {
