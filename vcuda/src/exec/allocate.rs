@@ -180,6 +180,7 @@ type Mention = (RegId, usize);
 fn live_ranges(flat: &Flat) -> Option<Vec<Range>> {
     let blocks = blocks(flat);
     let sums = sums(flat);
+    let has_waits = flat.instructions.iter().any(waits_for_sums);
     let mut ranges: Vec<Option<Range>> = flat.registers.iter().map(|_| None).collect();
     let mut extend = |register: RegId, at: usize| {
         let range = ranges[register as usize].get_or_insert(Range { register, start: at, end: at });
@@ -201,7 +202,7 @@ fn live_ranges(flat: &Flat) -> Option<Vec<Range>> {
                 }
             };
             visit(instruction, &mut read, &mut |register| writes.push(register));
-            if waits_for_sums(instruction) {
+            if waits_for_sums(instruction) || !has_waits && ends_thread(instruction) {
                 sums.iter().copied().for_each(read);
             }
             for register in writes {
@@ -247,7 +248,8 @@ fn live_ranges(flat: &Flat) -> Option<Vec<Range>> {
     Some(ranges.into_iter().flatten().collect())
 }
 
-/// Registers that `wgmma` sums into: whether anyone reads them or not, they are written at a wait.
+/// Registers that `wgmma` sums into: whether anyone reads them or not, they are written at a wait, and until then, or the
+/// end, nobody else's.
 fn sums(flat: &Flat) -> Vec<RegId> {
     let mut sums = Vec::new();
     let products = flat.instructions.iter().filter(|instruction| instruction.opcode[0] == "wgmma");

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::call::Calls;
-use super::op::Op;
+use super::matrix::grid::Run;
+use super::op::{Host, Op};
 use super::profile::counters::Marks;
 
 /// A kernel parameter's place in the parameter buffer.
@@ -92,6 +93,10 @@ pub struct Kernel {
     pub(super) ops: Vec<Op>,
     /// Offsets in bytes of the slots (d, a, b, c) of the fused multiply-adds in runs.
     pub(super) runs: Vec<[u32; 4]>,
+    /// Straight runs of `mma`.
+    pub(super) mma_runs: Vec<Run>,
+    /// The host that the operations are for.
+    pub(super) host: Host,
     /// Slots of operations that have more than five, one list after another.
     pub(super) lists: Vec<u16>,
     pub(super) calls: Calls,

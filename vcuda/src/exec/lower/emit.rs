@@ -1,5 +1,5 @@
 //! Operations appended to the kernel: under the instruction's guard, with their checks before them, and multiply-adds
-//! joined to runs.
+//! and matrix products joined to runs.
 
 use std::collections::HashSet;
 
@@ -10,6 +10,9 @@ use crate::exec::arithmetic::float::{Fma32, FmaRun, SLOT_BYTES};
 use crate::exec::check::{Check, Kind};
 use crate::exec::control::Branch;
 use crate::exec::inline::Flat;
+use crate::exec::matrix::fragment::Factor;
+use crate::exec::matrix::grid::{MmaRun, Run, Slots};
+use crate::exec::matrix::mma::Mma;
 use crate::exec::matrix::wgmma::SumsAtRest;
 use crate::exec::op::{Body, Op};
 use crate::ptx::ast::{Instruction, Operand};
@@ -58,6 +61,32 @@ impl Lower<'_> {
             }
         }
         self.kernel.runs.push(slots.map(|slot| u32::from(slot) * SLOT_BYTES));
+    }
+
+    /// `mma` with float32 sums and these slots of D, A, B and C, which are the list, joined to a run of them likewise.
+    pub fn emit_mma<T: Factor, const KR: usize>(&mut self, list: usize, slots: &[u16]) {
+        let (d, rest) = slots.split_at(4);
+        let (a, rest) = rest.split_at(2 * KR);
+        let (b, c) = rest.split_at(KR);
+        let slots = Slots { d: d.to_vec(), a: a.to_vec(), b: b.to_vec(), list };
+        let (next, runs) = (self.kernel.ops.len(), self.kernel.mma_runs.len());
+        if self.guard != 0 || d != c {
+            return self.emit::<Mma<T, KR, false>>([0; 5], list as i64);
+        }
+        match self.kernel.mma_runs.last_mut() {
+            Some(run)
+                if !self.leader && self.last_mma == Some((next - 1, T::KIND, KR)) && run.takes(&slots) =>
+            {
+                run.push(slots);
+            }
+            _ => {
+                self.last_mma = Some((next, T::KIND, KR));
+                self.emit::<MmaRun<T, KR>>([0; 5], runs as i64);
+                let mut run = Run::default();
+                run.push(slots);
+                self.kernel.mma_runs.push(run);
+            }
+        }
     }
 
     /// A branch to an instruction, which becomes its operation in the end.

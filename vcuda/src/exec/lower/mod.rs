@@ -15,6 +15,7 @@ use super::control::Exit;
 use super::inline::Flat;
 use super::kernel::{Kernel, Special};
 use super::launch::run::Checks;
+use super::matrix::grid::Run;
 use super::op::{Host, NO_PRED};
 use super::profile::counters::Marks;
 use super::table;
@@ -53,6 +54,8 @@ pub struct Lower<'a> {
     branches: Vec<usize>,
     /// The operation that holds the last run of multiply-adds.
     last_run: Option<usize>,
+    /// The operation that holds the last run of `mma`, with the type and the registers of its factors.
+    last_mma: Option<(usize, u8, usize)>,
     /// Slots of the sums of asynchronous matrix products, if they are watched.
     sums: HashSet<u16>,
 }
@@ -126,6 +129,8 @@ impl<'a> Lower<'a> {
             marks: Marks::default(),
             ops: Vec::new(),
             runs: Vec::new(),
+            mma_runs: Vec::new(),
+            host,
             lists: Vec::new(),
             const_ranges: Vec::new(),
             targets: Vec::new(),
@@ -158,6 +163,7 @@ impl<'a> Lower<'a> {
             leader: true,
             branches: Vec::new(),
             last_run: None,
+            last_mma: None,
             sums: if checks.asynchrony { emit::sums(flat, &allocation) } else { HashSet::new() },
             allocation,
         }
@@ -195,6 +201,7 @@ impl<'a> Lower<'a> {
             let op = &mut self.kernel.ops[branch];
             op.imm = starts[op.imm as usize] as i64;
         }
+        self.kernel.mma_runs.iter_mut().for_each(Run::end);
         for target in &mut self.kernel.targets {
             *target = starts[*target];
         }

@@ -9,6 +9,7 @@
 
 use std::marker::PhantomData;
 
+use super::gemm::Simd;
 use crate::exec::arithmetic::half::{F16, Format};
 use crate::exec::op::LANES;
 
@@ -53,8 +54,17 @@ pub trait Factor: 'static {
     /// Elements of a lane's register.
     const PER_LANE: usize;
 
+    /// The sign bits of a register.
+    const SIGNS: u32;
+
     /// Element `i` of a lane's register, exactly.
     fn element(register: u32, i: usize) -> f32;
+
+    /// The elements of four registers, and zeros.
+    ///
+    /// # Safety
+    /// As [`Simd`].
+    unsafe fn widen<S: Simd>(registers: [u32; 4]) -> S::Eight;
 
     /// A fragment of B into a panel, from `k` on. Its rows are those of B, rather than columns, if `by_rows`: of 16-bit
     /// elements only.
@@ -88,6 +98,20 @@ pub struct Halves<F>(PhantomData<F>);
 impl<F: Format> Factor for Halves<F> {
     const KIND: u8 = if F::INFINITY == F16::INFINITY { 1 } else { 2 };
     const PER_LANE: usize = 2;
+    const SIGNS: u32 = 0x8000_8000;
+
+    #[inline(always)]
+    unsafe fn widen<S: Simd>(registers: [u32; 4]) -> S::Eight {
+        if F::INFINITY == F16::INFINITY {
+            // SAFETY: the caller's; so below.
+            return unsafe { S::halves(registers) };
+        }
+        let mut out = [0.0; 8];
+        for i in 0..8 {
+            out[i] = Self::element(registers[i / 2], i % 2);
+        }
+        unsafe { S::eight(out) }
+    }
 
     #[inline(always)]
     fn element(register: u32, i: usize) -> f32 {
@@ -108,6 +132,17 @@ pub struct Tf32;
 impl Factor for Tf32 {
     const KIND: u8 = 3;
     const PER_LANE: usize = 1;
+    const SIGNS: u32 = 0x8000_0000;
+
+    #[inline(always)]
+    unsafe fn widen<S: Simd>(registers: [u32; 4]) -> S::Eight {
+        let mut out = [0.0; 8];
+        for i in 0..4 {
+            out[i] = Self::element(registers[i], 0);
+        }
+        // SAFETY: as above.
+        unsafe { S::eight(out) }
+    }
 
     #[inline(always)]
     fn element(register: u32, _: usize) -> f32 {

@@ -10,7 +10,8 @@ use std::ptr::null_mut;
 
 use super::descriptor::{CHUNK, Descriptor};
 use super::fragment::Fragment;
-use super::wgmma::{A_TRANSPOSED, B_TRANSPOSED};
+use super::product::together;
+use super::wgmma::{A_NEGATED, A_TRANSPOSED, B_NEGATED, B_TRANSPOSED};
 use crate::exec::check::Reading;
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{LANES, Warp};
@@ -36,6 +37,11 @@ pub struct Instruction {
 }
 
 impl Instruction {
+    /// The sign of one factor is as good as that of the other.
+    pub fn is_negative(&self) -> bool {
+        (self.flags & A_NEGATED != 0) != (self.flags & B_NEGATED != 0)
+    }
+
     /// Where the chunks of A in shared memory are, those of fragment `i` of a warp.
     pub fn chunks_of_a(&self, descriptor: Descriptor, quarter: u32, i: u32) -> [u32; 8] {
         let (group, k) = (2 * quarter + i % 2, i / 2);
@@ -192,14 +198,17 @@ impl Warp<'_> {
             let pc = self.pc;
             let mut scratch = cta.scratch.borrow_mut();
             while group.complete < count {
-                let Some(product) = group.products.pop_front() else { break };
-                self.pc = product.what.pc;
-                self.multiply(&product, group.regs, &mut scratch)?;
-                group.complete += 1;
+                let many = together(&group.products).min((count - group.complete) as usize);
+                let products = &group.products.make_contiguous()[..many];
+                self.multiply(products, group.regs, &mut scratch)?;
                 if cta.options.checks.asynchrony || cta.memory.is_watched() {
-                    let reading = &product.reading;
-                    product.what.chunks().try_for_each(|at| self.end_chunk(reading, at, CHUNK as usize))?;
+                    for Product { what, reading, .. } in products {
+                        self.pc = what.pc;
+                        what.chunks().try_for_each(|at| self.end_chunk(reading, at, CHUNK as usize))?;
+                    }
                 }
+                group.products.drain(..many);
+                group.complete += many as u64;
             }
             self.pc = pc;
             if let Some(stamp) = self.end_reading() {

@@ -9,8 +9,8 @@
 
 use std::marker::PhantomData;
 
-use super::fragment::{Factor, Halves, NO_SUMS, Sums, Tf32, accumulate};
-use crate::exec::arithmetic::half::{Bf16, F16, Format};
+use super::fragment::{Factor, Halves, NO_SUMS, Sums, accumulate};
+use crate::exec::arithmetic::half::{F16, Format};
 use crate::exec::op::{Body, Flow, LANES, Op, Warp, Word};
 
 /// 16 rows of A by `K` = `4 · KR · PER_REGISTER` columns, 8 columns of B; float32 or (`HALF`) float16 sums. The list
@@ -23,27 +23,37 @@ impl<T: Factor, const KR: usize, const HALF: bool> Body for Mma<T, KR, HALF> {
         if !warp.all_here() {
             return warp.wait_for_all();
         }
-        let sums = if HALF { 2 } else { 4 };
-        let list: &[u16] = &warp.cta.kernel.lists[op.imm as usize..][..2 * sums + 3 * KR];
-        let (d, rest) = list.split_at(sums);
-        let (a_slots, rest) = rest.split_at(2 * KR);
-        let (b_slots, c_slots) = rest.split_at(KR);
-        let mut kept = warp.cta.kept.borrow_mut();
-        let (mut a, mut b) = ([[0; LANES]; 4], [[0; LANES]; 2]);
         // SAFETY: the decoder gave every operand a slot.
-        unsafe {
-            for (fragment, slot) in a.iter_mut().zip(a_slots) {
-                *fragment = warp.lanes(*slot);
-            }
-            for (fragment, slot) in b.iter_mut().zip(b_slots) {
-                *fragment = warp.lanes(*slot);
-            }
-            let (rows, columns) = kept.get_or_insert_default().panels::<T>(&a, &b, b_slots[0]);
-            let mut sums = accumulators::<HALF>(warp.regs, c_slots);
-            accumulate(&mut sums, rows, columns, 4 * T::PER_LANE * KR);
-            set_accumulators::<HALF>(warp.regs, d, &sums);
-        }
+        unsafe { multiply::<T, KR, HALF>(warp, op.imm as usize) };
         Flow::Next
+    }
+}
+
+/// The product whose slots are in the kernel's lists.
+///
+/// # Safety
+/// They are in the register file.
+#[inline(always)]
+pub unsafe fn multiply<T: Factor, const KR: usize, const HALF: bool>(warp: &mut Warp, list: usize) {
+    let sums = if HALF { 2 } else { 4 };
+    let list: &[u16] = &warp.cta.kernel.lists[list..][..2 * sums + 3 * KR];
+    let (d, rest) = list.split_at(sums);
+    let (a_slots, rest) = rest.split_at(2 * KR);
+    let (b_slots, c_slots) = rest.split_at(KR);
+    let mut kept = warp.cta.kept.borrow_mut();
+    let (mut a, mut b) = ([[0; LANES]; 4], [[0; LANES]; 2]);
+    // SAFETY: the caller's.
+    unsafe {
+        for (fragment, slot) in a.iter_mut().zip(a_slots) {
+            *fragment = warp.lanes(*slot);
+        }
+        for (fragment, slot) in b.iter_mut().zip(b_slots) {
+            *fragment = warp.lanes(*slot);
+        }
+        let (rows, columns) = kept.get_or_insert_default().panels::<T>(&a, &b, b_slots[0]);
+        let mut sums = accumulators::<HALF>(warp.regs, c_slots);
+        accumulate(&mut sums, rows, columns, 4 * T::PER_LANE * KR);
+        set_accumulators::<HALF>(warp.regs, d, &sums);
     }
 }
 
@@ -205,6 +215,4 @@ impl<T: Summed, const ROWS: usize, const KR: usize> Body for MmaSummed<T, ROWS, 
     }
 }
 
-pub type F16Mma<const KR: usize, const HALF: bool> = Mma<Halves<F16>, KR, HALF>;
-pub type Bf16Mma<const KR: usize> = Mma<Halves<Bf16>, KR, false>;
-pub type Tf32Mma<const KR: usize> = Mma<Tf32, KR, false>;
+pub type HalfMma<const KR: usize> = Mma<Halves<F16>, KR, true>;

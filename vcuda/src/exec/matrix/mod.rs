@@ -2,9 +2,13 @@
 
 pub mod descriptor;
 pub mod fragment;
+pub mod gemm;
+pub mod grid;
 pub mod group;
 pub mod ldmatrix;
 pub mod mma;
+pub mod panel;
 pub mod product;
+pub mod simd;
 pub mod wgmma;
 pub mod wmma;

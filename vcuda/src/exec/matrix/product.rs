@@ -1,38 +1,77 @@
-//! What a `wgmma` computes: `D = A B + D` for the four warps at once. Each has its own 16 rows of A and D; B is widened
-//! once for all. A fragment of D is that of `mma` for each eight columns. Sums are float32 fused multiply-adds in the
-//! order of k, rounded to float16 after each instruction where D is.
+//! What `wgmma` computes: `D = A B + D` for the four warps at once, each of which has its own 16 rows of A and D. A fragment
+//! of D is that of `mma` for each eight columns. Sums are float32 fused multiply-adds in the order of k: products that follow
+//! one another on the same D are one that is as deep as all of them, over panels ([`super::gemm`]). Sums in float16 are
+//! rounded after each instruction, so these come one by one.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
 
 use super::descriptor::{CHUNK, Descriptor};
 use super::fragment::{
     Columns, Factor, Fragment, Halves, NO_COLUMNS, NO_ROWS, NO_SUMS, Tf32, accumulate, transpose,
 };
-use super::group::{Product, WARPS};
+use super::gemm::{BLOCK, Panels, Simd, TILE, width};
+use super::group::{Instruction, Product, WARPS};
 use super::mma::{accumulators, set_accumulators};
-use super::wgmma::{A_NEGATED, A_TRANSPOSED, B_NEGATED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS};
+use super::panel::{Chunk, Packer};
+use super::simd::{Job, run_on};
+use super::wgmma::{A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS};
 use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{LANES, Warp};
 
-/// Columns of a panel.
-const COLUMNS: usize = 8;
+/// What computing a product needs, kept from one to the next: panels, where D is, and the columns of a single one.
+#[derive(Default)]
+pub struct Scratch {
+    pub a: Vec<f32>,
+    pub b: Vec<f32>,
+    pub d: Vec<[*mut f32; 4]>,
+    columns: Vec<Columns>,
+}
 
-/// What computing a product needs, kept from one to the next.
-pub type Scratch = Vec<Columns>;
+impl Scratch {
+    /// Makes the panels large enough.
+    pub fn reserve<S: Simd>(&mut self, rows: usize, tiles: usize, depth: usize) {
+        let (a, b) = (rows * depth, (tiles * TILE).next_multiple_of(width::<S>()) * depth);
+        self.a.resize(self.a.len().max(a), 0.0);
+        self.b.resize(self.b.len().max(b), 0.0);
+    }
+}
+
+/// Products that are computed as one, at most.
+const MOST_TOGETHER: usize = 8;
+
+/// How many of these products, from the first on, are one.
+pub(super) fn together(products: &VecDeque<Product>) -> usize {
+    let first = &products[0].what;
+    let follows = |next: &Product| {
+        let (what, of_first) = (next.what, *first);
+        Instruction { a: what.a, b: what.b, pc: what.pc, accumulates: true, ..of_first } == what
+    };
+    match first.flags & HALF_SUMS {
+        0 => 1 + products.iter().skip(1).take(MOST_TOGETHER - 1).take_while(|next| follows(next)).count(),
+        _ => 1,
+    }
+}
 
 impl Warp<'_> {
-    /// The fragment whose rows are eight chunks of shared memory; `None` after a fault.
+    /// Eight chunks of shared memory; `None` after a fault.
     #[inline(always)]
-    fn gather(&mut self, chunks: [u32; 8]) -> Option<Fragment> {
+    fn gather(&mut self, chunks: [u32; 8]) -> Option<[Chunk; 8]> {
         let (shared, size) = (self.cta.shared, self.cta.shared_bytes as u32);
-        let mut out = [0; LANES];
-        for (row, at) in out.chunks_exact_mut(4).zip(chunks) {
-            if at.saturating_add(CHUNK) > size {
-                let what = format!("a matrix descriptor reaches shared {at:#x}, past the {size} bytes");
-                self.fail_lane(0, FaultKind::IllegalAddress, what);
-                return None;
-            }
+        let mut last = 0;
+        for at in chunks {
+            last = last.max(at);
+        }
+        if last.saturating_add(CHUNK) > size {
+            let what = format!("a matrix descriptor reaches shared {last:#x}, past the {size} bytes");
+            self.fail_lane(0, FaultKind::IllegalAddress, what);
+            return None;
+        }
+        let mut out = [[0; 4]; 8];
+        for i in 0..8 {
             // SAFETY: inside the CTA's shared memory, and at a multiple of 16 bytes of it.
-            row.copy_from_slice(unsafe { &*shared.add(at as usize).cast::<[u32; 4]>() });
+            out[i] = unsafe { *shared.add(chunks[i] as usize).cast::<Chunk>() };
         }
         Some(out)
     }
@@ -43,20 +82,24 @@ impl Warp<'_> {
         let Some(bits) = product.what.a else { return product.fragments.as_ref().map(|all| all[quarter]) };
         let mut out = [[0; LANES]; 4];
         for (fragment, i) in out.iter_mut().zip(0..) {
-            let rows = self.gather(product.what.chunks_of_a(Descriptor::decode(bits), quarter as u32, i))?;
-            *fragment = if product.what.flags & A_TRANSPOSED != 0 { transpose(&rows) } else { rows };
+            let chunks =
+                self.gather(product.what.chunks_of_a(Descriptor::decode(bits), quarter as u32, i))?;
+            *fragment = registers(&chunks);
+            if product.what.flags & A_TRANSPOSED != 0 {
+                *fragment = transpose(fragment);
+            }
         }
         Some(out)
     }
 
     /// B's columns; `None` after a fault.
     #[inline(always)]
-    fn panel_of_b<T: Factor>(&mut self, product: &Product, out: &mut Scratch) -> Option<()> {
+    fn columns_of_b<T: Factor>(&mut self, product: &Product, out: &mut Vec<Columns>) -> Option<()> {
         let descriptor = Descriptor::decode(product.what.b);
-        out.resize(product.what.n / COLUMNS, NO_COLUMNS);
+        out.resize(product.what.n / TILE, NO_COLUMNS);
         for (columns, group) in out.iter_mut().zip(0..) {
             for k in 0..2 {
-                let fragment = self.gather(product.what.chunks_of_b(descriptor, group, k))?;
+                let fragment = registers(&self.gather(product.what.chunks_of_b(descriptor, group, k))?);
                 let by_rows = product.what.flags & B_TRANSPOSED != 0;
                 T::columns(&fragment, by_rows, 4 * T::PER_LANE * k as usize, columns);
             }
@@ -64,33 +107,36 @@ impl Warp<'_> {
         Some(())
     }
 
-    /// Computes a product into the registers of the four warps; `None` after a fault.
+    /// Computes products that are one into the registers of the four warps; `None` after a fault.
     #[inline(always)]
     pub(super) fn multiply(
         &mut self,
-        product: &Product,
+        products: &[Product],
         regs: [*mut u32; WARPS],
         scratch: &mut Scratch,
     ) -> Option<()> {
+        let [product, ..] = products else { return Some(()) };
         match product.what.kind {
             FLOAT16 if product.what.flags & HALF_SUMS != 0 => {
-                self.multiply_of::<Halves<F16>, true>(product, regs, scratch)
+                self.multiply_alone::<Halves<F16>, true>(product, regs, scratch)
             }
-            FLOAT16 => self.multiply_of::<Halves<F16>, false>(product, regs, scratch),
-            BFLOAT16 => self.multiply_of::<Halves<Bf16>, false>(product, regs, scratch),
-            _ => self.multiply_of::<Tf32, false>(product, regs, scratch),
+            FLOAT16 => self.multiply_all::<Halves<F16>>(products, regs, scratch),
+            BFLOAT16 => self.multiply_all::<Halves<Bf16>>(products, regs, scratch),
+            _ => self.multiply_all::<Tf32>(products, regs, scratch),
         }
     }
 
+    /// One product, tile by tile.
     #[inline(always)]
-    fn multiply_of<T: Factor, const HALF: bool>(
+    fn multiply_alone<T: Factor, const HALF: bool>(
         &mut self,
         product: &Product,
         regs: [*mut u32; WARPS],
         scratch: &mut Scratch,
     ) -> Option<()> {
         let (what, kernel) = (product.what, self.cta.kernel);
-        self.panel_of_b::<T>(product, scratch)?;
+        self.pc = what.pc;
+        self.columns_of_b::<T>(product, &mut scratch.columns)?;
         let slots = &kernel.lists[what.list..][..what.registers];
         for (quarter, regs) in regs.into_iter().enumerate() {
             let fragments = self.fragments_of_a(product, quarter)?;
@@ -98,12 +144,11 @@ impl Warp<'_> {
             for (i, fragment) in fragments.iter().enumerate() {
                 T::rows(fragment, i / 2 * 4 * T::PER_LANE, i % 2, &mut rows);
             }
-            // The sign of one factor is as good as that of the other.
-            if (what.flags & A_NEGATED != 0) != (what.flags & B_NEGATED != 0) {
+            if what.is_negative() {
                 let all = rows.as_flattened_mut().as_flattened_mut().as_flattened_mut();
                 all.iter_mut().for_each(|x| *x = -*x);
             }
-            for (columns, slots) in scratch.iter().zip(slots.chunks_exact(if HALF { 2 } else { 4 })) {
+            for (columns, slots) in scratch.columns.iter().zip(slots.chunks_exact(if HALF { 2 } else { 4 })) {
                 // SAFETY: the decoder gave D its slots, in each of the CTA's register files; its warps take turns on
                 // this thread.
                 unsafe {
@@ -118,4 +163,96 @@ impl Warp<'_> {
         }
         Some(())
     }
+
+    #[inline(always)]
+    fn multiply_all<T: Factor>(
+        &mut self,
+        products: &[Product],
+        regs: [*mut u32; WARPS],
+        scratch: &mut Scratch,
+    ) -> Option<()> {
+        let host = self.cta.kernel.host;
+        // SAFETY: the kernel was decoded for this host.
+        unsafe { run_on(host, All::<T> { warp: self, products, regs, scratch, of: PhantomData }) }
+    }
+}
+
+#[inline(always)]
+fn registers(chunks: &[Chunk; 8]) -> Fragment {
+    // SAFETY: the same 32 words.
+    unsafe { std::mem::transmute::<[Chunk; 8], Fragment>(*chunks) }
+}
+
+/// Products that are one, as a host computes them.
+struct All<'w, 'a, T> {
+    warp: &'w mut Warp<'a>,
+    products: &'w [Product],
+    regs: [*mut u32; WARPS],
+    scratch: &'w mut Scratch,
+    of: PhantomData<T>,
+}
+
+impl<T: Factor> Job for All<'_, '_, T> {
+    type Output = Option<()>;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Option<()> {
+        let All { warp, products, regs, scratch, .. } = self;
+        let Instruction { n, list, registers, accumulates, .. } = products[0].what;
+        // Of a chunk, and of all.
+        let part = 4 * T::PER_LANE;
+        let (rows, tiles, depth) = (WARPS * BLOCK, n / TILE, 2 * part * products.len());
+        scratch.reserve::<S>(rows, tiles, depth);
+        // SAFETY: the panels have room; the decoder gave D its slots, in each of the CTA's register files, whose warps
+        // take turns on this thread.
+        unsafe {
+            for (step, product) in products.iter().enumerate() {
+                let what = &product.what;
+                warp.pc = what.pc;
+                let k = |half: u32| (2 * step + half as usize) * part;
+                let sign = if what.is_negative() { T::SIGNS } else { 0 };
+                for i in 0..4 * WARPS as u32 {
+                    let (quarter, i) = (i / 4, i % 4);
+                    let (mut chunks, by_k) = match what.a {
+                        Some(bits) => {
+                            let places = what.chunks_of_a(Descriptor::decode(bits), quarter, i);
+                            (warp.gather(places)?, what.flags & A_TRANSPOSED != 0)
+                        }
+                        None => {
+                            (chunks_of(&product.fragments.as_ref()?[quarter as usize][i as usize]), false)
+                        }
+                    };
+                    for word in chunks.as_flattened_mut() {
+                        *word ^= sign;
+                    }
+                    let place = (k(i / 2), (quarter as usize * 2 + i as usize % 2) * TILE);
+                    Packer::<T, S>::rows(&chunks, by_k, place, rows, &mut scratch.a);
+                }
+                let (descriptor, by_k) = (Descriptor::decode(what.b), what.flags & B_TRANSPOSED != 0);
+                for tile in 0..tiles {
+                    for half in 0..2 {
+                        let chunks = warp.gather(what.chunks_of_b(descriptor, tile as u32, half))?;
+                        Packer::<T, S>::columns(&chunks, by_k, (k(half), tile), depth, &mut scratch.b);
+                    }
+                }
+            }
+            let slots = &warp.cta.kernel.lists[list..][..registers];
+            scratch.d.clear();
+            for regs in regs {
+                for tile in slots.chunks_exact(4) {
+                    let register = |i: usize| regs.add(tile[i] as usize * LANES).cast();
+                    scratch.d.push([register(0), register(1), register(2), register(3)]);
+                }
+            }
+            let Scratch { a, b, d, .. } = scratch;
+            Panels { rows, depth, tiles, a, b, d, accumulates }.multiply::<S>();
+        }
+        Some(())
+    }
+}
+
+#[inline(always)]
+fn chunks_of(fragment: &Fragment) -> [Chunk; 8] {
+    // SAFETY: as above.
+    unsafe { std::mem::transmute::<Fragment, [Chunk; 8]>(*fragment) }
 }

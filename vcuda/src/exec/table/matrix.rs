@@ -1,8 +1,10 @@
 //! Matrix instructions: `ldmatrix`, `stmatrix`, `movmatrix`, `mma.sync`, `wgmma`.
 
 use super::*;
+use crate::exec::arithmetic::half::{Bf16, F16};
+use crate::exec::matrix::fragment::{Halves, Tf32};
 use crate::exec::matrix::ldmatrix::{LoadMatrix, MoveMatrix, StoreMatrix};
-use crate::exec::matrix::mma::{Bf16Mma, Bytes, Double, F16Mma, MmaSummed, Tf32Mma};
+use crate::exec::matrix::mma::{Bytes, Double, HalfMma, MmaSummed};
 use crate::exec::matrix::wgmma::{self, Wgmma, WgmmaCommit, WgmmaFence, WgmmaWait};
 
 /// Emits `MmaSummed` of bytes whose signs are known only now.
@@ -101,21 +103,22 @@ impl Entry<'_> {
         if list.len() != 2 * sums + halves * kr + kr {
             return Err(format!("{} registers; {} are expected", list.len(), 2 * sums + halves * kr + kr));
         }
-        let list = to.list(&list) as i64;
+        let all = list;
+        let list = to.list(&all) as i64;
         let slots = [0, 0, 0, 0, self.has("satfinite") as u16];
         let float = d_type == c_type && n == 8;
         match (m, a_type, k) {
             _ if (a_type != b_type && !matches!((a_type, b_type), ("s8", "u8") | ("u8", "s8"))) || !float => {
                 Err("this combination of types is not supported".to_string())
             }
-            (16, "f16", 8) if d_type == "f32" => done(to.emit::<F16Mma<1, false>>(slots, list)),
-            (16, "f16", 16) if d_type == "f32" => done(to.emit::<F16Mma<2, false>>(slots, list)),
-            (16, "f16", 8) if d_type == "f16" => done(to.emit::<F16Mma<1, true>>(slots, list)),
-            (16, "f16", 16) if d_type == "f16" => done(to.emit::<F16Mma<2, true>>(slots, list)),
-            (16, "bf16", 8) if d_type == "f32" => done(to.emit::<Bf16Mma<1>>(slots, list)),
-            (16, "bf16", 16) if d_type == "f32" => done(to.emit::<Bf16Mma<2>>(slots, list)),
-            (16, "tf32", 4) if d_type == "f32" => done(to.emit::<Tf32Mma<1>>(slots, list)),
-            (16, "tf32", 8) if d_type == "f32" => done(to.emit::<Tf32Mma<2>>(slots, list)),
+            (16, "f16", 8) if d_type == "f32" => done(to.emit_mma::<Halves<F16>, 1>(list as usize, &all)),
+            (16, "f16", 16) if d_type == "f32" => done(to.emit_mma::<Halves<F16>, 2>(list as usize, &all)),
+            (16, "f16", 8) if d_type == "f16" => done(to.emit::<HalfMma<1>>(slots, list)),
+            (16, "f16", 16) if d_type == "f16" => done(to.emit::<HalfMma<2>>(slots, list)),
+            (16, "bf16", 8) if d_type == "f32" => done(to.emit_mma::<Halves<Bf16>, 1>(list as usize, &all)),
+            (16, "bf16", 16) if d_type == "f32" => done(to.emit_mma::<Halves<Bf16>, 2>(list as usize, &all)),
+            (16, "tf32", 4) if d_type == "f32" => done(to.emit_mma::<Tf32, 1>(list as usize, &all)),
+            (16, "tf32", 8) if d_type == "f32" => done(to.emit_mma::<Tf32, 2>(list as usize, &all)),
             (8, "f64", 4) => done(to.emit::<MmaSummed<Double, 8, 1>>(slots, list)),
             (16, "f64", 4) => done(to.emit::<MmaSummed<Double, 16, 1>>(slots, list)),
             (16, "f64", 8) => done(to.emit::<MmaSummed<Double, 16, 2>>(slots, list)),

@@ -1,0 +1,187 @@
+//! Straight runs of `mma.sync` with float32 sums: nothing comes between them, and none reads what another writes but its own
+//! sums. Where the sums are a grid, so many blocks of rows by so many tiles of columns, each the sum over the same steps of
+//! k, the run is one product over panels ([`super::gemm`]), every factor widened once.
+
+use std::marker::PhantomData;
+
+use super::fragment::Factor;
+use super::gemm::{BLOCK, Panels, Simd, TILE};
+use super::mma::multiply;
+use super::panel::{Chunk, Packer};
+use super::product::Scratch;
+use super::simd::{Job, run_on};
+use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+
+/// The slots of an `mma` whose D is its C.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Slots {
+    pub d: Vec<u16>,
+    pub a: Vec<u16>,
+    pub b: Vec<u16>,
+    /// Where they are in the kernel's lists.
+    pub list: usize,
+}
+
+/// A run, or the part of one that has been decoded.
+#[derive(Default)]
+pub struct Run {
+    all: Vec<Slots>,
+    grid: Option<Grid>,
+}
+
+/// Slots of D tile by tile and block by block, of A block by block and of B tile by tile for each step of k.
+struct Grid {
+    blocks: usize,
+    tiles: usize,
+    d: Vec<u16>,
+    a: Vec<u16>,
+    b: Vec<u16>,
+}
+
+impl Run {
+    /// Whether one more may come after the others, whose sums are its own or of other registers, and whose factors it
+    /// does not write.
+    pub fn takes(&self, next: &Slots) -> bool {
+        let meets = |some: &[u16], others: &[u16]| some.iter().any(|slot| others.contains(slot));
+        self.all.iter().all(|slots| {
+            let factors = [&slots.a[..], &slots.b].concat();
+            !meets(&next.d, &factors)
+                && !meets(&next.a, &slots.d)
+                && !meets(&next.b, &slots.d)
+                && (next.d == slots.d || !meets(&next.d, &slots.d))
+        })
+    }
+
+    pub fn push(&mut self, next: Slots) {
+        self.all.push(next);
+    }
+
+    /// All have been decoded.
+    pub fn end(&mut self) {
+        self.grid = if self.all.len() > 1 { grid(&self.all) } else { None };
+    }
+}
+
+/// The factors of a sum, step by step.
+#[derive(Default, PartialEq, Eq)]
+struct Steps<'a>(Vec<&'a [u16]>);
+
+/// A tile of D and what is summed there.
+struct Tile<'a> {
+    d: &'a [u16],
+    a: Steps<'a>,
+    b: Steps<'a>,
+}
+
+/// The grid that the sums of a run are.
+fn grid(all: &[Slots]) -> Option<Grid> {
+    let mut tiles: Vec<Tile> = Vec::new();
+    for Slots { d, a, b, .. } in all {
+        let place = tiles.iter().position(|tile| tile.d == d).unwrap_or(tiles.len());
+        if place == tiles.len() {
+            tiles.push(Tile { d, a: Steps::default(), b: Steps::default() });
+        }
+        tiles[place].a.0.push(a);
+        tiles[place].b.0.push(b);
+    }
+    let (mut rows, mut columns): (Vec<&Steps>, Vec<&Steps>) = (Vec::new(), Vec::new());
+    for Tile { a, b, .. } in &tiles {
+        if !rows.contains(&a) {
+            rows.push(a);
+        }
+        if !columns.contains(&b) {
+            columns.push(b);
+        }
+    }
+    let steps = all.len() / tiles.len();
+    if tiles.len() != rows.len() * columns.len() || tiles.iter().any(|tile| tile.a.0.len() != steps) {
+        return None;
+    }
+    let mut d = Vec::new();
+    for &row in &rows {
+        for &column in &columns {
+            d.extend_from_slice(tiles.iter().find(|tile| tile.a == *row && tile.b == *column)?.d);
+        }
+    }
+    let by_step = |all: &[&Steps]| {
+        (0..steps)
+            .flat_map(|step| all.iter().flat_map(move |of| of.0[step].iter().copied()))
+            .collect::<Vec<u16>>()
+    };
+    Some(Grid { blocks: rows.len(), tiles: columns.len(), d, a: by_step(&rows), b: by_step(&columns) })
+}
+
+/// The run at `imm`, of `KR` registers of B each.
+pub struct MmaRun<T, const KR: usize>(PhantomData<T>);
+impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        if !warp.all_here() {
+            return warp.wait_for_all();
+        }
+        let kernel = warp.cta.kernel;
+        let run = &kernel.mma_runs[op.imm as usize];
+        // SAFETY: the decoder gave every operand a slot; the host is the one that the kernel was decoded for.
+        unsafe {
+            match &run.grid {
+                Some(grid) => {
+                    let scratch = &mut *warp.cta.scratch.borrow_mut();
+                    run_on(kernel.host, Product::<T, KR> { grid, regs: warp.regs, scratch, of: PhantomData });
+                }
+                None => run.all.iter().for_each(|slots| multiply::<T, KR, false>(warp, slots.list)),
+            }
+        }
+        Flow::Next
+    }
+}
+
+/// A grid's product, as a host does it.
+struct Product<'a, T, const KR: usize> {
+    grid: &'a Grid,
+    regs: *mut u32,
+    scratch: &'a mut Scratch,
+    of: PhantomData<T>,
+}
+
+impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Product { grid, regs, scratch, .. } = self;
+        let (rows, tiles) = (grid.blocks * BLOCK, grid.tiles);
+        // Of a register, and of all.
+        let part = 4 * T::PER_LANE;
+        let steps = grid.b.len() / (tiles * KR);
+        let depth = steps * KR * part;
+        scratch.reserve::<S>(rows, tiles, depth);
+        // SAFETY: the decoder gave every operand a slot; a register is eight chunks.
+        unsafe {
+            let register = |slot: u16| regs.add(slot as usize * LANES);
+            for (i, &slot) in grid.a.iter().enumerate() {
+                let (at, block, step) =
+                    (i % (2 * KR), i / (2 * KR) % grid.blocks, i / (2 * KR) / grid.blocks);
+                let place = ((step * KR + at / 2) * part, block * BLOCK + at % 2 * TILE);
+                let chunks = &*register(slot).cast::<[Chunk; 8]>();
+                Packer::<T, S>::rows(chunks, false, place, rows, &mut scratch.a);
+            }
+            for (i, &slot) in grid.b.iter().enumerate() {
+                let (at, tile, step) = (i % KR, i / KR % tiles, i / KR / tiles);
+                let place = ((step * KR + at) * part, tile);
+                let chunks = &*register(slot).cast::<[Chunk; 8]>();
+                Packer::<T, S>::columns(chunks, false, place, depth, &mut scratch.b);
+            }
+            scratch.d.clear();
+            for slots in grid.d.chunks_exact(4) {
+                scratch.d.push([
+                    register(slots[0]).cast(),
+                    register(slots[1]).cast(),
+                    register(slots[2]).cast(),
+                    register(slots[3]).cast(),
+                ]);
+            }
+            let Scratch { a, b, d, .. } = scratch;
+            Panels { rows, depth, tiles, a, b, d, accumulates: true }.multiply::<S>();
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The hosts' vectors, as [`super::gemm`] and [`super::panel`] use them.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+use super::gemm::{Panels, Simd};
+use crate::exec::arithmetic::half::{F16, Format};
+use crate::exec::op::Host;
+
+/// Something that is compiled for each host.
+pub trait Job {
+    type Output;
+
+    /// # Safety
+    /// As [`Simd`], and as the job has it.
+    unsafe fn run<S: Simd>(self) -> Self::Output;
+}
+
+/// Does it as a host does it best.
+///
+/// # Safety
+/// It is this machine's, or less; and as the job has it.
+pub unsafe fn run_on<J: Job>(host: Host, job: J) -> J::Output {
+    // SAFETY: the caller's; so below.
+    unsafe {
+        match host {
+            Host::Baseline => job.run::<Baseline>(),
+            #[cfg(target_arch = "x86_64")]
+            Host::Avx2 => on_avx2(job),
+            #[cfg(target_arch = "x86_64")]
+            Host::Avx512 => on_avx512(job),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+#[inline(never)]
+unsafe fn on_avx2<J: Job>(job: J) -> J::Output {
+    unsafe { job.run::<Avx2>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+#[inline(never)]
+unsafe fn on_avx512<J: Job>(job: J) -> J::Output {
+    unsafe { job.run::<Avx512>() }
+}
+
+/// A product, compiled once for each host.
+struct Multiply<'a, 'p>(&'a Panels<'p>);
+impl Job for Multiply<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        unsafe { self.0.multiply_with::<S>() }
+    }
+}
+
+impl Panels<'_> {
+    /// Adds the product to D.
+    ///
+    /// # Safety
+    /// As [`Simd`]; D's registers have 32 elements each.
+    #[inline(always)]
+    pub unsafe fn multiply<S: Simd>(&self) {
+        unsafe { run_on(S::HOST, Multiply(self)) }
+    }
+}
+
+/// Any host.
+pub struct Baseline;
+
+impl Simd for Baseline {
+    const HOST: Host = Host::Baseline;
+    type Eight = [f32; 8];
+    type Vector = [f32; 8];
+    const TILES: usize = 1;
+    const ROWS: usize = 4;
+    const VECTORS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn zero() -> [f32; 8] {
+        [0.0; 8]
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [f32; 8] {
+        // SAFETY: the caller's; so below.
+        unsafe { from.cast::<[f32; 8]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(a: *const f32, b: [f32; 8], mut c: [f32; 8]) -> [f32; 8] {
+        let a = unsafe { *a };
+        for i in 0..8 {
+            c[i] = a.mul_add(b[i], c[i]);
+        }
+        c
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(tiles: &[[*mut f32; 2]; 2]) -> [f32; 8] {
+        let mut out = [0.0; 8];
+        for (half, registers) in out.chunks_exact_mut(4).zip(tiles[0]) {
+            half.copy_from_slice(unsafe { &*registers.cast::<[f32; 4]>() });
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn store_sums(tiles: &[[*mut f32; 2]; 2], sums: [f32; 8]) {
+        for (half, registers) in sums.chunks_exact(4).zip(tiles[0]) {
+            unsafe { (*registers.cast::<[f32; 4]>()).copy_from_slice(half) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(_: &[[*mut f32; 2]; 2]) {}
+
+    #[inline(always)]
+    unsafe fn halves(bits: [u32; 4]) -> [f32; 8] {
+        let mut out = [0.0; 8];
+        for i in 0..8 {
+            out[i] = F16::widen(bits[i / 2] >> (16 * (i % 2)) & 0xffff);
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn eight(values: [f32; 8]) -> [f32; 8] {
+        values
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, values: [f32; 8]) {
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(values) };
+    }
+
+    #[inline(always)]
+    unsafe fn even_odd([a, b, c, d, e, f, g, h]: [f32; 8]) -> [f32; 8] {
+        [a, c, e, g, b, d, f, h]
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(rows: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+        let mut out = [[0.0; 8]; 8];
+        for i in 0..8 {
+            for j in 0..8 {
+                out[j][i] = rows[i][j];
+            }
+        }
+        out
+    }
+}
+
+/// The four rows of 4x4 of each half, transposed.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn quarters([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+    unsafe {
+        let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+        let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+        [
+            _mm256_shuffle_ps::<0x44>(ab, cd),
+            _mm256_shuffle_ps::<0xee>(ab, cd),
+            _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+            _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
+        ]
+    }
+}
+
+/// What AVX2 and AVX-512 have in common.
+#[cfg(target_arch = "x86_64")]
+macro_rules! eights {
+    () => {
+        type Eight = __m256;
+
+        #[inline(always)]
+        unsafe fn prefetch(tiles: &[[*mut f32; 2]; 2]) {
+            for tile in &tiles[..Self::TILES] {
+                for registers in tile {
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(registers.cast()) };
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn halves(bits: [u32; 4]) -> __m256 {
+            unsafe { _mm256_cvtph_ps(std::mem::transmute::<[u32; 4], __m128i>(bits)) }
+        }
+
+        #[inline(always)]
+        unsafe fn eight(values: [f32; 8]) -> __m256 {
+            unsafe { _mm256_loadu_ps(values.as_ptr()) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, values: __m256) {
+            unsafe { _mm256_storeu_ps(to, values) };
+        }
+
+        #[inline(always)]
+        unsafe fn even_odd(values: __m256) -> __m256 {
+            unsafe { _mm256_permutevar8x32_ps(values, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7)) }
+        }
+
+        #[inline(always)]
+        unsafe fn transpose([a, b, c, d, e, f, g, h]: [__m256; 8]) -> [__m256; 8] {
+            // Pairs of rows, then of pairs, in each half; then the halves.
+            unsafe {
+                let (upper, lower) = (quarters([a, b, c, d]), quarters([e, f, g, h]));
+                let mut out = [a; 8];
+                for i in 0..4 {
+                    out[i] = _mm256_permute2f128_ps::<0x20>(upper[i], lower[i]);
+                    out[i + 4] = _mm256_permute2f128_ps::<0x31>(upper[i], lower[i]);
+                }
+                out
+            }
+        }
+    };
+}
+
+/// AVX2 with fused multiply-adds: twelve of 16 registers hold sums.
+#[cfg(target_arch = "x86_64")]
+pub struct Avx2;
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for Avx2 {
+    const HOST: Host = Host::Avx2;
+    type Vector = __m256;
+    const TILES: usize = 1;
+    const ROWS: usize = 6;
+    const VECTORS: usize = 2;
+    eights!();
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256 {
+        unsafe { _mm256_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(a: *const f32, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(_mm256_broadcast_ss(&*a), b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(tiles: &[[*mut f32; 2]; 2]) -> __m256 {
+        unsafe { _mm256_loadu2_m128(tiles[0][1], tiles[0][0]) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_sums(tiles: &[[*mut f32; 2]; 2], sums: __m256) {
+        unsafe { _mm256_storeu2_m128(tiles[0][1], tiles[0][0], sums) };
+    }
+}
+
+/// AVX-512: 24 of 32 registers hold sums, of two tiles each.
+#[cfg(target_arch = "x86_64")]
+pub struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for Avx512 {
+    const HOST: Host = Host::Avx512;
+    type Vector = __m512;
+    const TILES: usize = 2;
+    const ROWS: usize = 8;
+    const VECTORS: usize = 3;
+    eights!();
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(a: *const f32, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(_mm512_set1_ps(*a), b, c) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums([low, high]: &[[*mut f32; 2]; 2]) -> __m512 {
+        unsafe {
+            let (low, high) = (_mm256_loadu2_m128(low[1], low[0]), _mm256_loadu2_m128(high[1], high[0]));
+            _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_sums([low, high]: &[[*mut f32; 2]; 2], sums: __m512) {
+        unsafe {
+            _mm256_storeu2_m128(low[1], low[0], _mm512_castps512_ps256(sums));
+            _mm256_storeu2_m128(high[1], high[0], _mm512_extractf32x8_ps::<1>(sums));
+        }
+    }
+}
