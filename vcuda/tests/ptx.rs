@@ -254,8 +254,8 @@ fn vectors_and_tensor_addresses() {
 fn opcodes_are_split() {
     let opcode = |text: &str| body(text).instructions.remove(0).opcode;
     assert_eq!(opcode("ld.global.nc.L1::no_allocate.v4.f32 {_,_,_,%f1}, [%rd1];")[3], "L1::no_allocate");
-    assert_eq!(opcode("bar .sync 0;"), ["bar", "sync"]);
-    assert_eq!(opcode("ret;"), ["ret"]);
+    assert_eq!(opcode("bar .sync 0;")[..], ["bar", "sync"]);
+    assert_eq!(opcode("ret;")[..], ["ret"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::library::Library;
 use super::{Outcome, Status, device, export, profile, put, queue, settings, version};
 use crate::exec::{Kernel, Module};
 use crate::ptx;
+use crate::ptx::forms::target::Target;
 
 /// A `CUmodule`: the decoded text, and a handle for each of its kernels.
 pub struct Loaded {
@@ -325,6 +326,11 @@ pub fn load(out: *mut Handle, image: &[u8], jit: &mut Jit, is_library: bool) -> 
         jit.error.write(&message.to_string());
         Status::InvalidPtx
     };
+    let target = ptx::target(text).map_err(|error| invalid(&error))?;
+    if !Target::from_name(target).is_some_and(|(target, _)| target.runs_on(settings().capability)) {
+        invalid(&format!(".target {target} does not run on this device"));
+        return Err(Status::NoBinaryForGpu);
+    }
     let tree = ptx::parse(text).map_err(|error| invalid(&error))?;
     let load = if profile::is_on() { Module::load_counted } else { Module::load };
     let module = load(&tree, &device().memory, settings().options.checks).map_err(|error| invalid(&error))?;

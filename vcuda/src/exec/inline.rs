@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::functions::Functions;
 use crate::ptx::ast::{Body, Function, Guard, Instruction, Operand, RegId, Type, Variable};
+use crate::ptx::forms::Opcode;
 
 /// Calls inside calls, at most.
 const MAX_DEPTH: usize = 64;
@@ -123,7 +124,7 @@ impl Flat {
     }
 
     fn push(&mut self, opcode: &str, operands: Vec<Operand>, line: u32) {
-        let opcode = vec![opcode.to_string()];
+        let opcode = Opcode::bare(opcode);
         self.instructions.push(Instruction { guard: None, opcode, operands, line, source: None });
     }
 
@@ -157,10 +158,10 @@ impl Flat {
             match copy.opcode[0].as_str() {
                 "call" => self.call(functions, copy, depth)?,
                 "ret" if end == End::Called => {
-                    self.instructions.push(Instruction { opcode: vec!["return".to_string()], ..copy });
+                    self.instructions.push(Instruction { opcode: Opcode::bare("return"), ..copy });
                 }
                 "ret" if matches!(end, End::WrittenOut(_)) => {
-                    copy.opcode = vec!["bra".to_string()];
+                    copy.opcode = Opcode::bare("bra");
                     copy.operands = vec![Operand::Label(body.instructions.len())];
                     own.push(self.instructions.len());
                     self.instructions.push(copy);
@@ -207,7 +208,7 @@ impl Flat {
             return Ok(());
         };
         if matches!(name.as_str(), "__assertfail" | "vprintf" | "malloc" | "free") {
-            let (opcode, operands) = (vec![name.clone()], arguments.iter().chain(returns).cloned().collect());
+            let (opcode, operands) = (Opcode::bare(name), arguments.iter().chain(returns).cloned().collect());
             self.instructions.push(Instruction { opcode, operands, ..call });
             return Ok(());
         }
@@ -240,7 +241,7 @@ impl Flat {
         // A guarded call is jumped over by the lanes that do not make it.
         let skip = call.guard.map(|guard| {
             let guard = Some(Guard { negated: !guard.negated, ..guard });
-            let (opcode, operands) = (vec!["bra".to_string()], vec![Operand::Label(0)]);
+            let (opcode, operands) = (Opcode::bare("bra"), vec![Operand::Label(0)]);
             self.instructions.push(Instruction {
                 guard,
                 opcode,

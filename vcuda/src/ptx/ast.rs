@@ -1,6 +1,10 @@
-//! The syntax tree of a PTX module: names resolved and scopes flattened, opcodes still text.
+//! The syntax tree of a PTX module: names resolved and scopes flattened.
 //!
 //! PTX ISA 9.0, chapters 4 (syntax), 5 (state spaces, types) and 10 (abstracting the ABI).
+
+use std::sync::Arc;
+
+use super::forms::Opcode;
 
 /// A parsed `.ptx` file.
 #[derive(Clone, Debug, Default)]
@@ -164,9 +168,7 @@ pub struct Guard {
 #[derive(Clone, Debug)]
 pub struct Instruction {
     pub guard: Option<Guard>,
-    /// The dotted opcode, split: `ld.global.nc.v4.f32` is `["ld", "global", "nc", "v4", "f32"]`
-    /// (`::` stays inside a part: `shared::cta`).
-    pub opcode: Vec<String>,
+    pub opcode: Arc<Opcode>,
     /// Destination first, as written. Two opcodes are brought into one shape: `call` is always
     /// `[List(returns), Function or Reg, List(arguments)]`, then `Function(prototype)` where one is written;
     /// `brx.idx` is `[Reg, List(Label, …)]`.

@@ -263,19 +263,27 @@ impl<'a> Parser<'a> {
     /// An instruction after the first part of its opcode.
     fn instruction(&mut self, guard: Option<Guard>, first: &str, source: Option<(u32, u32)>) -> Result<()> {
         let line = self.taken_line;
-        let mut opcode = Vec::with_capacity(4);
-        opcode.push(first.to_string());
+        self.opcode.clear();
+        self.opcode.push_str(first);
         while let Token::Dot(part) = self.token {
             self.next()?;
-            opcode.push(part.to_string());
+            self.opcode.push('.');
+            self.opcode.push_str(part);
         }
-        let operands = match first {
+        let Some(target) = self.target else { return self.error_taken("an instruction before .target") };
+        let opcode = self.forms.opcode(&self.opcode, self.module.version, target);
+        let opcode = opcode.map_err(|message| ParseError { line, message })?;
+        let mut operands = match first {
             "bra" => self.branch()?,
             "brx" => self.indexed_branch()?,
             "call" => self.call()?,
             _ => self.operands()?,
         };
         self.expect(';')?;
+        let registers = &self.body.registers;
+        let checked = opcode.check(&mut operands, &|reg| registers[reg as usize].ty);
+        let wrong = |why| ParseError { line, message: format!("{}: {why}", opcode.join(".")) };
+        checked.map_err(wrong)?;
         self.body.instructions.push(Instruction { guard, opcode, operands, line, source });
         Ok(())
     }

@@ -7,12 +7,13 @@
 pub mod ast;
 mod body;
 mod constant;
+pub mod forms;
 mod lexer;
 mod operand;
 mod parser;
 mod variable;
 
-pub use parser::parse;
+pub use parser::{parse, target};
 
 /// Why a text is not PTX, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use super::ast::{Body, Directives, Function, Module, Space, Variable};
 use super::body::Scope;
+use super::forms::Forms;
+use super::forms::target::{Target, Version};
 use super::lexer::{Lexer, Token, unescape};
 use super::{ParseError, Result};
 use std::collections::{HashMap, HashSet};
@@ -15,6 +17,22 @@ pub fn parse(text: &str) -> Result<Module> {
     let mut parser = Parser::new(text)?;
     parser.module()?;
     Ok(parser.module)
+}
+
+/// The target that a text names first; what is behind it is not looked at.
+///
+/// # Errors
+/// A text that begins otherwise.
+pub fn target(text: &str) -> Result<&str> {
+    let mut parser = Parser::new(text)?;
+    let Token::Dot("version") = parser.next()? else {
+        return parser.error_taken("a module begins with .version");
+    };
+    parser.version()?;
+    let Token::Dot("target") = parser.next()? else {
+        return parser.error_taken(".target is expected after .version");
+    };
+    parser.word("a target such as sm_90a")
 }
 
 /// What a module-scope name stands for: an index into [`Module::variables`] or [`Module::functions`].
@@ -32,6 +50,10 @@ pub(super) struct Parser<'a> {
     /// Line of the token last taken.
     pub taken_line: u32,
     pub module: Module,
+    pub target: Option<Target>,
+    pub forms: Forms,
+    /// The opcode in hand.
+    pub opcode: String,
     pub globals: HashMap<String, Global>,
     /// The function body in hand: its contents, its open scopes and the names its variables took.
     pub body: Body,
@@ -55,6 +77,9 @@ impl<'a> Parser<'a> {
             line,
             taken_line: line,
             module: Module::default(),
+            target: None,
+            forms: Forms::default(),
+            opcode: String::new(),
             globals: HashMap::new(),
             body: Body::default(),
             scopes: Vec::new(),
@@ -130,10 +155,7 @@ impl<'a> Parser<'a> {
                     has_version = true;
                 }
                 Token::Dot("target") => {
-                    self.module.target = self.word("a target such as sm_90a")?.to_string();
-                    while self.accept(',')? {
-                        self.word("a target option")?;
-                    }
+                    self.target = Some(self.target()?);
                     has_target = true;
                 }
                 Token::Dot("address_size") => {
@@ -156,7 +178,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn version(&mut self) -> Result<(u32, u32)> {
+    fn version(&mut self) -> Result<Version> {
         let Token::Number(text) = self.token else { return self.expected("a version such as 8.0") };
         self.next()?;
         let version = text.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
@@ -164,6 +186,27 @@ impl<'a> Parser<'a> {
             Some(version) => Ok(version),
             None => self.error_taken(format!("`{text}` is not a version such as 8.0")),
         }
+    }
+
+    /// `.target name, option, …`
+    fn target(&mut self) -> Result<Target> {
+        let name = self.word("a target such as sm_90a")?;
+        let Some((target, (major, minor))) = Target::from_name(name) else {
+            return self.error_taken(format!("there is no target {name}"));
+        };
+        if self.module.version < (major, minor) {
+            return self.error_taken(format!("target {name} needs .version {major}.{minor} or later"));
+        }
+        self.module.target = name.to_string();
+        while self.accept(',')? {
+            let option = self.word("a target option")?;
+            let options =
+                ["debug", "texmode_unified", "texmode_independent", "texmode_raw", "map_f64_to_f32"];
+            if !options.contains(&option) {
+                return self.error_taken(format!("unknown target option {option}"));
+            }
+        }
+        Ok(target)
     }
 
     /// A function or variables, after their first dotted word: linkage, or already the kind.

@@ -63,6 +63,43 @@ fn bad_images_have_their_errors() {
 }
 
 #[test]
+fn versions_and_targets_have_their_errors() {
+    let _context = context();
+    let cases = [
+        ("9.0", "sm_90a", "", CUresult::CUDA_SUCCESS),
+        ("7.0", "sm_80", "", CUresult::CUDA_SUCCESS),
+        ("9.0", "sm_90a, debug", "", CUresult::CUDA_SUCCESS),
+        ("99.9", "sm_90a", "", CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION),
+        ("10.0", "sm_90a", "", CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION),
+        ("9.0", "sm_999", "", CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU),
+        ("9.0", "sm_100", "", CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU),
+        ("9.0", "sm_100a", "", CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU),
+        ("9.0", "sm_100f", "", CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU),
+        ("7.8", "sm_90a", "", CUresult::CUDA_ERROR_INVALID_PTX),
+        ("9.0", "sm_90a, nonsense", "", CUresult::CUDA_ERROR_INVALID_PTX),
+        ("8.0", "sm_80", "wgmma.fence.sync.aligned;", CUresult::CUDA_ERROR_INVALID_PTX),
+        ("8.0", "sm_90", "wgmma.fence.sync.aligned;", CUresult::CUDA_ERROR_INVALID_PTX),
+        ("8.0", "sm_90a", "wgmma.fence.sync.aligned;", CUresult::CUDA_SUCCESS),
+        ("7.8", "sm_90", "elect.sync _|%p, -1;", CUresult::CUDA_ERROR_INVALID_PTX),
+    ];
+    for (version, target, body, expected) in cases {
+        let text = format!(
+            ".version {version}\n.target {target}\n.address_size 64\n.visible .entry k() {{ .reg .pred %p; {body} ret; }}\0"
+        );
+        let mut module = std::ptr::null_mut();
+        // SAFETY: a C string, and a pointer to a live local; what was loaded is unloaded.
+        let found = unsafe {
+            let found = sys::cuModuleLoadData(&mut module, text.as_ptr().cast());
+            if found == CUresult::CUDA_SUCCESS {
+                sys::cuModuleUnload(module).result().unwrap();
+            }
+            found
+        };
+        assert_eq!(found, expected, ".version {version} .target {target} {body}");
+    }
+}
+
+#[test]
 fn files_are_loaded_and_bad_ones_refused() {
     let _context = context();
     let path = std::env::temp_dir().join(format!("vcuda-module-{}.ptx", std::process::id()));

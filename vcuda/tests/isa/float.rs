@@ -202,6 +202,16 @@ fn signs_and_classes() {
         // The ISA counts a zero as normal.
         t.unary(&code, |a: f32| (holds(a) || class == "normal" && a == 0.0) as u32);
     }
+    for (class, holds) in [
+        ("finite", f64::is_finite as fn(f64) -> bool),
+        ("infinite", f64::is_infinite),
+        ("number", |a| !a.is_nan()),
+        ("notanumber", f64::is_nan),
+        ("normal", |a| a.is_normal() || a == 0.0),
+        ("subnormal", f64::is_subnormal),
+    ] {
+        t.unary(&format!("testp.{class}.f64 p, a; selp.u32 d, 1, 0, p;"), |a: f64| holds(a) as u32);
+    }
 }
 
 /// The sign of an exact sum, by an expansion of terms that do not overlap (Shewchuk, 1997).

@@ -72,6 +72,20 @@ fn wide_products() {
         let low = |v: u32| (v & 0xff_ffff) as u64;
         ((low(a) * low(b)) >> 16) as u32
     });
+    let clamp = |value: i128| value.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+    t.ternary("mad.hi.sat.s32 d, a, b, c;", |a: i32, b: i32, c: i32| {
+        clamp((i128::from(a) * i128::from(b)).div_euclid(1 << 32) + i128::from(c))
+    });
+    t.ternary("mad24.hi.sat.s32 d, a, b, c;", |a: i32, b: i32, c: i32| {
+        let low = |value: i32| (i128::from(value) + (1 << 23)).rem_euclid(1 << 24) - (1 << 23);
+        clamp((low(a) * low(b)).div_euclid(1 << 16) + i128::from(c))
+    });
+    t.ternary("sad.u64 d, a, b, c;", |a: u64, b: u64, c: u64| {
+        ((i128::from(a) - i128::from(b)).abs() + i128::from(c)) as u64
+    });
+    t.ternary("sad.s64 d, a, b, c;", |a: i64, b: i64, c: i64| {
+        ((i128::from(a) - i128::from(b)).abs() + i128::from(c)) as i64
+    });
     t.ternary("sad.u32 d, a, b, c;", |a: u32, b: u32, c: u32| {
         ((a as i64 - b as i64).abs() + c as i64) as u32
     });
@@ -131,6 +145,8 @@ fn logic() {
     t.binary("xor.b32 d, a, b;", |a: u32, b: u32| a ^ b);
     t.unary("not.b32 d, a;", |a: u32| !a);
     t.unary("cnot.b32 d, a;", |a: u32| (a == 0) as u32);
+    t.unary("cnot.b16 d, a;", |a: u16| (a == 0) as u16);
+    t.unary("cnot.b64 d, a;", |a: u64| (a == 0) as u64);
     t.binary("and.b64 d, a, b;", |a: u64, b: u64| a & b);
     t.binary("or.b64 d, a, b;", |a: u64, b: u64| a | b);
     t.binary("xor.b64 d, a, b;", |a: u64, b: u64| a ^ b);

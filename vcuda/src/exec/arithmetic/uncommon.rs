@@ -14,6 +14,20 @@ use crate::{compare, lane};
 lane!(AddSat, (a: u32, b: u32) -> u32 { (a as i32).saturating_add(b as i32) as u32 });
 lane!(SubSat, (a: u32, b: u32) -> u32 { (a as i32).saturating_sub(b as i32) as u32 });
 lane!(Cnot, (a: u32) -> u32 { (a == 0) as u32 });
+lane!(Cnot16, (a: u32) -> u32 { (a & 0xffff == 0) as u32 });
+lane!(Cnot64, (a: u64) -> u64 { (a == 0) as u64 });
+lane!(Sad64, (a: u64, b: u64, c: u64) -> u64 { a.abs_diff(b).wrapping_add(c) });
+lane!(SadS64, (a: u64, b: u64, c: u64) -> u64 { (a as i64).abs_diff(b as i64).wrapping_add(c) });
+
+/// The sum of the upper part of a product and `c`, in 32 bits.
+#[inline(always)]
+fn saturated(upper: i64, c: u32) -> u32 {
+    (upper + i64::from(c as i32)).clamp(i32::MIN.into(), i32::MAX.into()) as u32
+}
+lane!(MadHiSat, (a: u32, b: u32, c: u32) -> u32 {
+    saturated((i64::from(a as i32) * i64::from(b as i32)) >> 32, c)
+});
+lane!(Mad24HiSat, (a: u32, b: u32, c: u32) -> u32 { saturated(product24s(a, b) >> 16, c) });
 lane!(ShiftToTopU, (a: u32) -> u32 { if a == 0 { u32::MAX } else { a.leading_zeros() } });
 lane!(ShiftToTopS, (a: u32) -> u32 {
     let differs = a ^ (a as i32 >> 31) as u32;
@@ -79,6 +93,10 @@ compare!(Infinite, (a: u32, _b) { f32::from_bits(a).is_infinite() });
 // A zero counts as normal (PTX ISA 9.7.3.1).
 compare!(Normal, (a: u32, _b) { f32::from_bits(a).is_normal() || f32::from_bits(a) == 0.0 });
 compare!(Subnormal, (a: u32, _b) { f32::from_bits(a).is_subnormal() });
+compare!(Finite64, (a: u64, _b) { f64::from_bits(a).is_finite() });
+compare!(Infinite64, (a: u64, _b) { f64::from_bits(a).is_infinite() });
+compare!(Normal64, (a: u64, _b) { f64::from_bits(a).is_normal() || f64::from_bits(a) == 0.0 });
+compare!(Subnormal64, (a: u64, _b) { f64::from_bits(a).is_subnormal() });
 // Bits 24 and above of a shared address are of another CTA of the cluster.
 compare!(InShared, (a: u64, _b) { a >> 24 == SHARED_WINDOW >> 24 });
 compare!(InCluster, (a: u64, _b) { a >> 60 == SHARED_WINDOW >> 60 });
@@ -110,7 +128,7 @@ impl Entry<'_> {
         match (self.parts[0], self.ty()) {
             ("set", Some(ty)) => self.set(to, ty),
             ("slct", Some(ty)) => self.slct(to, ty),
-            ("testp", Some(Type::F32)) => self.testp(to),
+            ("testp", Some(ty)) => self.testp(to, ty),
             ("isspacep", _) => self.isspacep(to),
             ("prmt", _) => self.prmt(to),
             ("dp4a", _) => {
@@ -123,7 +141,33 @@ impl Entry<'_> {
                 }
                 Ok(())
             }
-            ("mul24" | "mad24", Some(ty)) if !self.has("sat") => {
+            ("mad" | "mad24", Some(Type::S32)) if self.has("sat") => {
+                let slots = self.slots(to, false)?;
+                match self.parts[0] {
+                    "mad" => to.emit::<MadHiSat>(slots, 0),
+                    _ => to.emit::<Mad24HiSat>(slots, 0),
+                }
+                Ok(())
+            }
+            ("cnot", Some(Type::B64)) => {
+                let slots = self.slots(to, true)?;
+                to.emit::<Cnot64>(slots, 0);
+                Ok(())
+            }
+            ("cnot", Some(Type::B16)) => {
+                let slots = self.slots(to, false)?;
+                to.emit::<Cnot16>(slots, 0);
+                Ok(())
+            }
+            ("sad", Some(ty)) => {
+                let slots = self.slots(to, true)?;
+                match ty {
+                    Type::S64 => to.emit::<SadS64>(slots, 0),
+                    _ => to.emit::<Sad64>(slots, 0),
+                }
+                Ok(())
+            }
+            ("mul24" | "mad24", Some(ty)) => {
                 let mut slots = self.slots(to, false)?;
                 if self.parts[0] == "mul24" {
                     slots[3] = to.constant(0, false);
@@ -199,16 +243,21 @@ impl Entry<'_> {
         Ok(())
     }
 
-    fn testp(&self, to: &mut Lower) -> Decoded {
-        let a = to.source(self.operand(1)?, false)?;
+    fn testp(&self, to: &mut Lower, ty: Type) -> Decoded {
+        let wide = ty == Type::F64;
+        let a = to.source(self.operand(1)?, wide)?;
         let slots = [to.pred_destination(self.operand(0)?)?, a, a, 0, NO_PRED];
-        match self.parts[1] {
-            "finite" => to.emit::<Finite>(slots, 0),
-            "infinite" => to.emit::<Infinite>(slots, 0),
-            "normal" => to.emit::<Normal>(slots, 0),
-            "subnormal" => to.emit::<Subnormal>(slots, 0),
-            "number" => return emit_compare(to, "num", Type::F32, slots, 0),
-            "notanumber" => return emit_compare(to, "nan", Type::F32, slots, 0),
+        match (self.parts[1], wide) {
+            ("finite", false) => to.emit::<Finite>(slots, 0),
+            ("infinite", false) => to.emit::<Infinite>(slots, 0),
+            ("normal", false) => to.emit::<Normal>(slots, 0),
+            ("subnormal", false) => to.emit::<Subnormal>(slots, 0),
+            ("finite", true) => to.emit::<Finite64>(slots, 0),
+            ("infinite", true) => to.emit::<Infinite64>(slots, 0),
+            ("normal", true) => to.emit::<Normal64>(slots, 0),
+            ("subnormal", true) => to.emit::<Subnormal64>(slots, 0),
+            ("number", _) => return emit_compare(to, "num", ty, slots, 0),
+            ("notanumber", _) => return emit_compare(to, "nan", ty, slots, 0),
             _ => return Err(String::new()),
         }
         Ok(())

@@ -152,7 +152,7 @@ impl Entry<'_> {
             ("sub", _, false) => to.emit::<SubCarry32>(slots, imm),
             ("sub", _, true) => to.emit::<SubCarry64>(slots, imm),
             (_, true, _) if ty == Type::S32 || ty == Type::S64 => {
-                return Err("the high half of a signed product with carry is not supported".to_string());
+                return Err("the high half of a signed product with carry: not supported here".to_string());
             }
             (_, false, false) => to.emit::<MadLoCarry32>(slots, imm),
             (_, true, false) => to.emit::<MadHiCarry32>(slots, imm),
@@ -263,6 +263,9 @@ impl Entry<'_> {
     pub(super) fn bits(&self, to: &mut Lower) -> Decoded {
         let ty = self.ty().ok_or("no type")?;
         let wide = ty.size_bytes() == 8;
+        if wide && self.parts[0] == "sad" {
+            return self.uncommon(to);
+        }
         let narrow_result = matches!(self.parts[0], "popc" | "clz" | "bfind");
         let d = to.destination(self.operand(0)?, wide && !narrow_result)?;
         let a = to.source(self.operand(1)?, wide)?;

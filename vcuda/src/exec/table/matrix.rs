@@ -179,7 +179,7 @@ impl Entry<'_> {
         };
         let b = to.source(self.operand(2)?, true)?;
         let accumulate = match self.operand(3)? {
-            Operand::Int(value) => {
+            Operand::Int(value @ (0 | 1)) => {
                 let pred = to.temp_pred();
                 to.emit::<PredLogic>([pred, 0, 0, 0, 0], if *value == 0 { 5 } else { 6 });
                 pred
@@ -188,18 +188,22 @@ impl Entry<'_> {
         };
         let mut flags = if in_registers { wgmma::A_REGISTERS } else { 0 };
         flags |= if half_sums { wgmma::HALF_SUMS } else { 0 };
-        let sign = |index: usize| match self.operands.get(index) {
-            None => Ok(1),
-            Some(_) => self.literal(index),
+        let sign = |index: usize| match self.literal(index)? {
+            sign @ (1 | -1) => Ok(sign),
+            other => Err(format!("{other} where 1 or -1 is expected")),
         };
         flags |= if sign(4)? < 0 { wgmma::A_NEGATED } else { 0 };
         flags |= if sign(5)? < 0 { wgmma::B_NEGATED } else { 0 };
         // Which dimension is contiguous is said of 16-bit elements only; of A only where it is in memory.
+        let is_major = |index: usize| match self.literal(index)? {
+            bit @ (0 | 1) => Ok(bit != 0),
+            other => Err(format!("{other} where 0 or 1 is expected")),
+        };
         let majors = &self.operands[self.operands.len().min(6)..];
         let (of_a, of_b) = match majors.len() {
             0 => (false, false),
-            1 => (false, self.literal(6)? != 0),
-            _ => (self.literal(6)? != 0, self.literal(7)? != 0),
+            1 => (false, is_major(6)?),
+            _ => (is_major(6)?, is_major(7)?),
         };
         if (of_a || of_b) && kind == wgmma::TFLOAT32 {
             return Err("MN-major matrices of 16-bit elements only".to_string());

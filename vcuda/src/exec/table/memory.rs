@@ -99,7 +99,7 @@ impl Entry<'_> {
         }
         if through {
             if operands.len() > 1 {
-                return Err("a vector into wider registers".to_string());
+                return Err("a vector into wider registers: not supported here".to_string());
             }
             slots[0] = to.temp(0);
         }
@@ -162,7 +162,7 @@ impl Entry<'_> {
         for (i, (slot, operand)) in slots.iter_mut().zip(operands).enumerate() {
             *slot = if !wide && to.is_wide(operand) {
                 if i > 1 {
-                    return Err("a vector from wider registers".to_string());
+                    return Err("a vector from wider registers: not supported here".to_string());
                 }
                 let narrow = [to.temp(i), to.source(operand, true)?, 0, 0, 0];
                 to.emit::<convert::Narrow>(narrow, 0);
@@ -246,7 +246,9 @@ impl Entry<'_> {
         let (space, a, offset) = self.address(to, self.operand(1)?)?;
         to.emit_check(Kind::Atomic, (space, a, offset), 16, OBSERVES | self.releases(), 0);
         let mut list = vec![self.folded(to, space, a, offset)];
-        for (i, operand) in self.operands.iter().enumerate().filter(|(i, _)| *i != 1) {
+        for (i, operand) in
+            self.operands.iter().take(3 + is_cas as usize).enumerate().filter(|(i, _)| *i != 1)
+        {
             let Operand::Vector(pair) = operand else { return Err("no 128-bit register".to_string()) };
             let [low, high] = &pair[..] else { return Err("no 128-bit register".to_string()) };
             for half in [low, high] {
@@ -299,7 +301,8 @@ impl Entry<'_> {
         let mut list = vec![self.folded(to, space, a, offset)];
         for i in 0..count {
             list.push(match (at, vector(self.operand(0)?).get(i)) {
-                (0, _) => to.temp(3),
+                (0, _) | (_, Some(Operand::Sink)) => to.temp(3),
+                _ if *self.operand(0)? == Operand::Sink => to.temp(3),
                 (_, Some(d)) => to.destination(d, false)?,
                 (_, None) => return Err("fewer destinations than operands".to_string()),
             });

@@ -28,12 +28,11 @@ pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
     let parts: Vec<&str> = instruction.opcode.iter().map(String::as_str).collect();
     let at = Entry { parts: &parts, operands: &instruction.operands };
     let ty = at.ty();
-    at.check_count()?;
+    if let Some(what) = instruction.opcode.refused() {
+        return Err(format!("{what}: not supported here"));
+    }
     if to.counts {
         at.count(to)?;
-    }
-    if at.has("b128") && !matches!(parts[0], "mov" | "ld" | "st" | "atom") {
-        return Err("128-bit registers are not supported here".to_string());
     }
     match (parts[0], ty) {
         (
@@ -216,7 +215,6 @@ mod half;
 mod matrix;
 mod memory;
 mod moves;
-mod operands;
 mod warp;
 mod wmma;
 
