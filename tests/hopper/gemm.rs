@@ -50,7 +50,7 @@ fn check(device: &Device, [ta, tb]: [usize; 2], [m, n, k]: [usize; 3], seed: u64
         }
     }
     let what = format!("TA {ta} TB {tb}, {m} x {n} x {k}, seed {seed}");
-    assert_close(&what, &halves(&device.read(d, 2 * m * n)), &want, 1e-4 + 1e-6 * k as f64);
+    assert_close(&what, &halves(&device.read(&what, d, 2 * m * n)), &want, 1e-4 + 1e-6 * k as f64);
     [at, bt, bias_at, d].iter().for_each(|&address| assert!(device.memory.free(address)));
 }
 

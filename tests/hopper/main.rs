@@ -4,6 +4,8 @@
 mod attention;
 mod gemm;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use half::f16;
 use memo::gpu::{Nvrtc, Target};
 use vcuda::exec::profile::gpu::H100;
@@ -41,10 +43,14 @@ impl Device {
         self.memory.alloc(bytes).expect("device memory")
     }
 
-    fn read(&self, address: u64, bytes: usize) -> Vec<u8> {
+    /// A result, whose digest is printed for `tests/nvrtc_versions.sh`.
+    fn read(&self, what: &str, address: u64, bytes: usize) -> Vec<u8> {
         let mut out = vec![0; bytes];
         // SAFETY: an allocation of as many bytes; no launch is under way.
         unsafe { std::ptr::copy_nonoverlapping(address as *const u8, out.as_mut_ptr(), bytes) };
+        let mut hasher = DefaultHasher::new();
+        out.hash(&mut hasher);
+        println!("bits {what}: {:016x}", hasher.finish());
         out
     }
 

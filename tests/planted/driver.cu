@@ -5,6 +5,12 @@ extern "C" __global__ void copy(const int* inp, int* out, int n) {
     if (i < n) out[i] = inp[i];
 }
 
+// A launch must say how many CTAs a cluster has.
+extern "C" __global__ void __cluster_dims__() copy_in_clusters(const int* inp, int* out, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) out[i] = inp[i];
+}
+
 extern "C" __global__ void __launch_bounds__(64) bounded(int* out) { out[threadIdx.x] = threadIdx.x; }
 
 // The last word of so many bytes of dynamic shared memory.

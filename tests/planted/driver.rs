@@ -8,6 +8,8 @@ use std::process::Command;
 use cudarc::driver::sys::{self, CUevent, CUgraph, CUresult, CUstream};
 use memo::gpu::{DeviceChoice, Gpu, Nvrtc, Target};
 
+use crate::clusters::{odd_grid, unsaid_cluster};
+
 /// A program, and what finds its bug.
 struct Program {
     name: &'static str,
@@ -19,7 +21,7 @@ struct Program {
     run: fn(&Client, bool) -> Outcome,
 }
 
-type Outcome = Result<(), CUresult>;
+pub type Outcome = Result<(), CUresult>;
 
 const ILLEGAL: CUresult = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
 const FAILED: CUresult = CUresult::CUDA_ERROR_LAUNCH_FAILED;
@@ -50,6 +52,7 @@ programs! {
     too_much_shared "launch" INVALID: "more dynamic shared memory than without the attribute";
     short_parameters "launch" INVALID: "a parameter buffer that ends before the last parameter";
     odd_grid "launch" CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE: "a grid that its clusters do not divide";
+    unsaid_cluster "launch" CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE: "no cluster for a kernel whose launch must say one";
     crowd "launch" CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE: "a cooperative grid that does not fit";
     destroyed_event "handle" STALE: "an event is recorded after it has been destroyed";
     destroyed_stream "handle" STALE: "a stream is launched into after it has been destroyed";
@@ -64,13 +67,13 @@ programs! {
 }
 
 /// A stream, and kernels from `driver.cu`.
-struct Client {
+pub struct Client {
     module: sys::CUmodule,
-    stream: CUstream,
+    pub stream: CUstream,
 }
 
 const N: usize = 256;
-const BYTES: usize = 4 * N;
+pub const BYTES: usize = 4 * N;
 
 impl Client {
     fn new() -> Client {
@@ -86,7 +89,7 @@ impl Client {
         Client { module, stream }
     }
 
-    fn function(&self, name: &str) -> sys::CUfunction {
+    pub fn function(&self, name: &str) -> sys::CUfunction {
         let (name, mut function) = (CString::new(name).expect("a name"), std::ptr::null_mut());
         // SAFETY: a loaded module and a live local.
         unsafe { sys::cuModuleGetFunction(&mut function, self.module, name.as_ptr()) }
@@ -96,7 +99,7 @@ impl Client {
     }
 
     /// `bytes` of device memory, written or not.
-    fn alloc(&self, bytes: usize, written: bool) -> u64 {
+    pub fn alloc(&self, bytes: usize, written: bool) -> u64 {
         let mut address = 0;
         // SAFETY: a live local, and as many bytes.
         unsafe {
@@ -129,15 +132,15 @@ impl Client {
     }
 }
 
-fn pointer<T>(value: &mut T) -> *mut c_void {
+pub fn pointer<T>(value: &mut T) -> *mut c_void {
     std::ptr::from_mut(value).cast()
 }
 
-fn done(result: CUresult) -> Outcome {
+pub fn done(result: CUresult) -> Outcome {
     if result == CUresult::CUDA_SUCCESS { Ok(()) } else { Err(result) }
 }
 
-fn free(address: u64) -> Outcome {
+pub fn free(address: u64) -> Outcome {
     // SAFETY: the driver says whether an allocation begins there.
     done(unsafe { sys::cuMemFree_v2(address) })
 }
@@ -292,26 +295,6 @@ fn short_parameters(client: &Client, broken: bool) -> Outcome {
     done(unsafe {
         sys::cuLaunchKernel(function, 4, 1, 1, 64, 1, 1, 0, client.stream, none, extra.as_mut_ptr())
     })?;
-    free(inp)?;
-    free(out)
-}
-
-fn odd_grid(client: &Client, broken: bool) -> Outcome {
-    let [mut inp, mut out] = [true, false].map(|written| client.alloc(BYTES, written));
-    // SAFETY: all zeros is a value of these plain structures.
-    let (mut config, mut attribute): (sys::CUlaunchConfig, sys::CUlaunchAttribute) =
-        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    attribute.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
-    // SAFETY: the value is a union of 64 bytes.
-    unsafe { (&raw mut attribute.value).cast::<[u32; 3]>().write([2, 1, 1]) };
-    (config.gridDimX, config.gridDimY, config.gridDimZ) = (if broken { 3 } else { 4 }, 1, 1);
-    (config.blockDimX, config.blockDimY, config.blockDimZ) = (64, 1, 1);
-    (config.hStream, config.attrs, config.numAttrs) = (client.stream, &mut attribute, 1);
-    let (mut n, none) = (3 * 64i32, std::ptr::null_mut());
-    let mut params = [pointer(&mut inp), pointer(&mut out), pointer(&mut n)];
-    let function = client.function("copy");
-    // SAFETY: pointers to as many parameters as the kernel has.
-    done(unsafe { sys::cuLaunchKernelEx(&config, function, params.as_mut_ptr(), none) })?;
     free(inp)?;
     free(out)
 }

@@ -6,10 +6,13 @@
 //! [`small`] are kernels written for this, in the files beside this one; [`ours`] are the project's own; [`driver`] are
 //! programs that call the driver.
 
+mod clusters;
 mod device;
 mod driver;
 mod ours;
 mod small;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use device::{Device, Run};
 use vcuda::exec::Checks;
@@ -47,6 +50,13 @@ fn checks(name: &str) -> Checks {
 
 const SEEDS: [u64; 3] = [1, 2, 3];
 
+/// Of a right kernel's result, for `tests/nvrtc_versions.sh`.
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
 #[test]
 fn every_planted_bug_is_caught_and_every_twin_passes() {
     if driver::is_program() {
@@ -64,6 +74,7 @@ fn every_planted_bug_is_caught_and_every_twin_passes() {
                 Err(fault) => missed.push(format!("{name}: the right one fails (seed {seed}): {fault}")),
             }
         }
+        println!("bits {name}: {:016x}", digest(want.as_deref().unwrap_or_default()));
         for Bug { name, check, what, run } in bugs {
             let found = device.run(run, checks(check), SEEDS).map(|done| match done {
                 Ok(got) if want.as_ref() == Some(&got) => (false, "nothing found".to_string()),

@@ -16,7 +16,7 @@ macro_rules! files {
 }
 
 pub fn all(device: &Device) -> Vec<Planted> {
-    let files = files!("copies" "fragments" "handed" "histogram" "last_block" "peers" "pipeline" "product" "ring" "scan" "scheduler" "store" "sum"
+    let files = files!("copies" "fragments" "handed" "histogram" "last_block" "map" "peers" "pipeline" "product" "ring" "scan" "scheduler" "store" "sum"
         "transpose" "vectors" "warpgroup");
     files.iter().map(|(name, text)| planted(name, text, device)).collect()
 }

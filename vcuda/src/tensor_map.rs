@@ -10,8 +10,31 @@ pub const MAP_BYTES: usize = 128;
 pub const MAP_ALIGN: u64 = 64;
 
 const MAGIC: u32 = 0x70_61_6d_74;
-const MAX_DIM: u64 = 1 << 32;
+/// Limits of `cuTensorMapEncodeTiled` in CUDA 13.5's cuda.h; before 13 a dimension might be 2^32.
+const MAX_DIM: u64 = 1 << 31;
 const MAX_STRIDE: u64 = 1 << 40;
+
+/// A map's fields, as `tensormap.replace` names them, and how many values each has.
+pub const FIELDS: [&str; 10] = [
+    "global_address",
+    "rank",
+    "box_dim",
+    "global_dim",
+    "global_stride",
+    "element_stride",
+    "elemtype",
+    "interleave_layout",
+    "swizzle_mode",
+    "fill_mode",
+];
+const VALUES: [usize; 10] = [1, 1, 5, 5, 4, 5, 1, 1, 1, 1];
+/// All their values, as bits.
+const ALL: u32 = (1 << 25) - 1;
+
+/// The number of one value of a field, among all.
+pub fn value_number(field: usize, index: usize) -> usize {
+    VALUES[..field].iter().sum::<usize>() + index
+}
 
 /// `CUtensorMapDataType`s after those that are a [`Kind`] each.
 const F32_FTZ: u32 = 10;
@@ -71,9 +94,49 @@ pub struct TensorMap {
     pub swizzle: u32,
     /// Out of bounds is NaN, not zero.
     pub fills_nan: bool,
+    /// Values that have never been set, as bits, by [`value_number`]: of a map that is built on the device.
+    pub missing: u32,
 }
 
 impl TensorMap {
+    /// A map of which nothing is set yet: what 128 zeros are, from which `tensormap.replace` builds one.
+    fn blank() -> TensorMap {
+        TensorMap {
+            ty: DataType { kind: Kind::U8, is_tf32: false },
+            rank: 0,
+            address: 0,
+            dims: [1; 5],
+            strides: [0; 4],
+            extents: [1; 5],
+            steps: [1; 5],
+            swizzle: 0,
+            fills_nan: false,
+            missing: ALL,
+        }
+    }
+
+    /// Whether nothing of it has been set.
+    pub fn is_blank(&self) -> bool {
+        self.missing == ALL
+    }
+
+    /// Names what a map of this rank needs and has never been given, if there is anything.
+    fn names_missing(&self) -> Option<String> {
+        let mut names = Vec::new();
+        for (field, (name, values)) in FIELDS.iter().zip(VALUES).enumerate() {
+            let needed = match *name {
+                "global_stride" => self.rank.saturating_sub(1),
+                _ if values > 1 => self.rank.max(1),
+                _ => 1,
+            };
+            for index in (0..needed.min(values)).filter(|&i| self.missing >> value_number(field, i) & 1 != 0)
+            {
+                names.push(if values > 1 { format!("{name} {index}") } else { name.to_string() });
+            }
+        }
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+
     /// A map of `dims.len()` dimensions from the driver API's numbers; `strides` has one entry less.
     ///
     /// # Errors
@@ -104,23 +167,27 @@ impl TensorMap {
             steps: filled(steps, 1),
             swizzle,
             fills_nan: fill == 1,
+            missing: 0,
         };
         map.validate()?;
         Ok(map)
     }
 
-    /// Checks what `cuTensorMapEncodeTiled` documents.
+    /// Checks that all is set, and what `cuTensorMapEncodeTiled` documents.
     ///
     /// # Errors
     /// The first rule that is broken.
     pub fn validate(&self) -> Result<(), String> {
         let require = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
+        if let Some(names) = self.names_missing() {
+            return Err(format!("never set: {names}"));
+        }
         let rank = self.rank;
         require((1..=5).contains(&rank), format!("rank {rank}: 1 to 5 are possible"))?;
         let at = self.address;
         require(at.is_multiple_of(16), format!("the address {at:#x} is no multiple of 16"))?;
         for (i, dim) in self.dims[..rank].iter().enumerate() {
-            require((1..=MAX_DIM).contains(dim), format!("dimension {i} is {dim}: 1 to 2^32 are possible"))?;
+            require((1..=MAX_DIM).contains(dim), format!("dimension {i} is {dim}: 1 to 2^31 are possible"))?;
         }
         for (i, stride) in self.strides[..rank - 1].iter().enumerate() {
             let ok = stride.is_multiple_of(16) && *stride < MAX_STRIDE;
@@ -141,6 +208,18 @@ impl TensorMap {
         let fits = self.swizzle == 0 || inner <= span;
         require(fits, format!("the box's inner {inner} bytes are more than the swizzle's {span}"))?;
         require(!self.fills_nan || self.ty.is_float(), "a NaN fill of integers".to_string())
+    }
+
+    /// The map without what it had when its rank was higher.
+    pub fn trimmed(self) -> TensorMap {
+        let rank = self.rank.clamp(1, 5);
+        TensorMap {
+            dims: filled(&self.dims[..rank], 1),
+            strides: filled(&self.strides[..rank - 1], 0),
+            extents: filled(&self.extents[..rank], 1),
+            steps: filled(&self.steps[..rank], 1),
+            ..self
+        }
     }
 
     /// Elements that are moved along each dimension.
@@ -182,15 +261,19 @@ impl TensorMap {
         put(self.rank as u64, 1);
         put(self.swizzle.into(), 1);
         put(self.address, 8);
-        self.dims.iter().for_each(|dim| put(dim.wrapping_sub(1), 4));
+        self.dims.iter().for_each(|&dim| put(dim, 4));
         self.strides.iter().for_each(|&stride| put(stride, 8));
         self.extents.iter().for_each(|&extent| put(extent.into(), 4));
         self.steps.iter().for_each(|&step| put(step.into(), 4));
+        put(self.missing.into(), 4);
         bytes
     }
 
-    /// The map in `bytes`, or `None` if there is none.
+    /// The map in `bytes`, whole or not, or `None` if there is none.
     pub fn decode(bytes: &[u8; MAP_BYTES]) -> Option<TensorMap> {
+        if bytes == &[0; MAP_BYTES] {
+            return Some(TensorMap::blank());
+        }
         let mut at = 0;
         let mut get = |size: usize| {
             let mut value = [0; 8];
@@ -208,12 +291,13 @@ impl TensorMap {
             ty: DataType { kind, is_tf32: flags & 1 != 0 },
             rank,
             address: get(8),
-            dims: std::array::from_fn(|_| get(4) + 1),
+            dims: std::array::from_fn(|_| get(4)),
             strides: std::array::from_fn(|_| get(8)),
             extents: std::array::from_fn(|_| get(4) as u32),
             steps: std::array::from_fn(|_| get(4) as u32),
             swizzle,
             fills_nan: flags & 2 != 0,
+            missing: get(4) as u32,
         };
         (map.rank <= 5 && map.swizzle <= 3).then_some(map)
     }
@@ -233,21 +317,49 @@ mod tests {
             ty: DataType { kind: Kind::F16, is_tf32: false },
             rank: 3,
             address: 0x7f00_1230,
-            dims: [1 << 32, 7, 3, 1, 1],
+            dims: [1 << 31, 7, 3, 1, 1],
             strides: [(1 << 40) - 16, 16, 0, 0],
             extents: [64, 256, 2, 1, 1],
             steps: [1, 3, 8, 1, 1],
             swizzle: 3,
             fills_nan: true,
+            missing: 0,
         }
     }
 
     #[test]
     fn maps_survive_their_bytes() {
         assert_eq!(TensorMap::decode(&map().encode()), Some(map()));
-        assert_eq!(TensorMap::decode(&[0; MAP_BYTES]), None);
+        assert_eq!(TensorMap::decode(&[0; MAP_BYTES]), Some(TensorMap::blank()));
+        assert_eq!(TensorMap::decode(&TensorMap::blank().encode()), Some(TensorMap::blank()));
         assert_eq!(TensorMap::decode(&[0xff; MAP_BYTES]), None);
         assert_eq!(map().box_bytes(), 64 * 86 * 2);
+    }
+
+    #[test]
+    fn a_lower_rank_leaves_nothing_behind() {
+        let flat = TensorMap { rank: 2, ..map() }.trimmed();
+        assert_eq!((flat.dims, flat.extents), ([1 << 31, 7, 1, 1, 1], [64, 256, 1, 1, 1]));
+        assert_eq!((flat.strides, flat.steps), ([(1 << 40) - 16, 0, 0, 0], [1, 3, 1, 1, 1]));
+    }
+
+    #[test]
+    fn what_has_never_been_set_is_named() {
+        let missing = |map: TensorMap| map.validate().expect_err("a map that is not whole");
+        assert!(
+            missing(TensorMap::blank())
+                .starts_with("never set: global_address, rank, box_dim 0, global_dim 0")
+        );
+        let [stride, step] = ["global_stride", "element_stride"]
+            .map(|name| FIELDS.iter().position(|field| *field == name).expect("a field"));
+        // Of three dimensions, two strides and three steps are needed.
+        for (field, index, text) in [(stride, 1, Some("global_stride 1")), (stride, 2, None), (step, 3, None)]
+        {
+            let map = TensorMap { missing: 1 << value_number(field, index), ..map() };
+            let found = map.validate();
+            assert_eq!(found.err(), text.map(|text| format!("never set: {text}")), "{field} {index}");
+            assert_eq!(TensorMap::decode(&map.encode()), Some(map));
+        }
     }
 
     #[test]

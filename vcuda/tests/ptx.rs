@@ -399,9 +399,39 @@ fn errors_say_what_and_on_which_line() {
         (".shared .b32 x = 1;".into(), "line 4: only .global and .const variables have initial values"),
         (".entry k(.reg .b32 a) { }".into(), "line 4: register parameters are not supported: use .param"),
         (".alias a, b;".into(), "line 4: directive .alias is not supported here"),
+        (".entry k .maxntid 64 .reqntid 64 { }".into(), "line 4: .maxntid and .reqntid of one kernel"),
+        (".entry k .reqntid 64, 0 { }".into(), "line 4: a size of 0 threads"),
+        (".entry k .maxnreg 0 { }".into(), "line 4: .maxnreg 0: at least 1 is expected"),
+        (".entry k .maxnctapersm 2 { }".into(), "line 4: unknown directive .maxnctapersm of a kernel"),
+        (".func f .maxntid 64 { }".into(), "line 4: unknown directive .maxntid of a function"),
+        (".entry k .noreturn { }".into(), "line 4: unknown directive .noreturn of a kernel"),
+        (
+            ".entry k .maxclusterrank 4 .reqnctapercluster 2 { }".into(),
+            "line 4: .reqnctapercluster and .maxclusterrank of one kernel",
+        ),
+        (
+            ".entry k .reqntid 64 .blocksareclusters { }".into(),
+            "line 4: .blocksareclusters without .reqntid and .reqnctapercluster",
+        ),
         ("/* open".into(), "line 4: a comment has no closing */"),
     ] {
         assert_eq!(error(&text), message, "{text}");
+    }
+    for (head, directive, message) in [
+        (".version 7.7\n.target sm_90", ".explicitcluster", "line 3: .explicitcluster needs .version 7.8"),
+        (
+            ".version 8.6\n.target sm_90a",
+            ".blocksareclusters",
+            "line 3: .blocksareclusters needs .version 9.0",
+        ),
+        (
+            ".version 8.6\n.target sm_80",
+            ".maxclusterrank 4",
+            "line 3: .maxclusterrank needs .target sm_90; it is sm_80",
+        ),
+    ] {
+        let text = format!("{head}\n.entry k {directive} {{ }}");
+        assert_eq!(parse(&text).expect_err(&text).to_string(), message);
     }
     assert_eq!(parse("").expect_err("empty").to_string(), "line 1: a module needs .version and .target");
     assert_eq!(

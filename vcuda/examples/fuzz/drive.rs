@@ -1,7 +1,7 @@
 //! What is done with a text: it is loaded, and its kernels are run with parameters that mean little.
 
 use vcuda::exec::profile::gpu::H100;
-use vcuda::exec::{Checks, Kernel, Launch, Module, Options, run};
+use vcuda::exec::{Checks, Kernel, Launch, Module, Options, UNSAID, run};
 use vcuda::memory::Memory;
 use vcuda::ptx;
 
@@ -40,7 +40,7 @@ impl Device {
         let ctas = 1 + rng.below(2) as u32;
         let launch = Launch {
             grid: [ctas, 1, 1],
-            cluster: [if rng.one_in(2) { ctas } else { 1 }, 1, 1],
+            cluster: if rng.one_in(2) { [ctas, 1, 1] } else { UNSAID },
             block,
             dynamic_shared_bytes,
         };

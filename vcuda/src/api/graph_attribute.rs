@@ -3,12 +3,12 @@
 use super::graph::{NodeHandle, node};
 use super::launch::{
     ACCESS_POLICY_WINDOW, CLUSTER_DIMENSION, CLUSTER_SCHEDULING_POLICY, COOPERATIVE, MEM_SYNC_DOMAIN,
-    MEM_SYNC_DOMAIN_MAP, PRIORITY, SHARED_MEMORY_CARVEOUT,
+    MEM_SYNC_DOMAIN_MAP, PRIORITY, SHARED_MEMORY_CARVEOUT, as_it_runs,
 };
 use super::module::function;
 use super::work::{AttributeValue, KernelLaunch, Work};
 use super::{Outcome, Status, export, put};
-use crate::exec::{Launch, cluster_shape};
+use crate::exec::Launch;
 
 /// Those that only steer a GPU's scheduling or caches: kept, and changing nothing here.
 const HINTS: [u32; 6] = [
@@ -29,10 +29,7 @@ fn kernel<'a>(handle: NodeHandle) -> Result<&'a mut KernelLaunch, Status> {
 
 fn set_cluster(kernel: &mut KernelLaunch, cluster: [u32; 3]) -> Outcome {
     let launch = Launch { cluster, ..kernel.launch };
-    cluster_shape(function(kernel.function)?.kernel(), &launch).map_err(|what| {
-        say!("{what}");
-        Status::InvalidClusterSize
-    })?;
+    as_it_runs(function(kernel.function)?, &launch)?;
     kernel.launch = launch;
     Ok(())
 }
@@ -50,7 +47,10 @@ export! {
         let kernel = kernel(handle)?;
         let mut value = [0; 16];
         match attribute {
-            CLUSTER_DIMENSION => value[..3].copy_from_slice(&kernel.launch.cluster),
+            CLUSTER_DIMENSION => {
+                let launch = as_it_runs(function(kernel.function)?, &kernel.launch)?;
+                value[..3].copy_from_slice(&launch.cluster);
+            }
             COOPERATIVE => value[0] = kernel.cooperative.into(),
             hint if HINTS.contains(&hint) => value = kernel.hints.get(&hint).copied().unwrap_or(value),
             _ => return Err(Status::InvalidValue),

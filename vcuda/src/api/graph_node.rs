@@ -9,7 +9,7 @@ use super::launch::gather;
 use super::module::{FunctionHandle, function};
 use super::work::{Child, HostFunction, KernelLaunch, Work};
 use super::{Outcome, Status, export, list, put};
-use crate::exec::Launch;
+use crate::exec::{Launch, UNSAID};
 
 /// `CUDA_KERNEL_NODE_PARAMS` (version 2).
 #[repr(C)]
@@ -54,7 +54,7 @@ impl Params for KernelParams {
         let handle = if self.function.is_null() { self.kernel } else { self.function };
         let launch = Launch {
             grid: self.grid,
-            cluster: [1; 3],
+            cluster: UNSAID,
             block: self.block,
             dynamic_shared_bytes: self.shared_bytes,
         };

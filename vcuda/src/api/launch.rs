@@ -10,7 +10,7 @@ use super::occupancy::resident_ctas;
 use super::stream::StreamHandle;
 use super::work::{AttributeValue, KernelLaunch, Work, submit};
 use super::{Outcome, Status, export, list};
-use crate::exec::{Launch, cluster_shape};
+use crate::exec::{Launch, PORTABLE_CTAS, UNSAID, resolve};
 
 /// `CUlaunchConfig`.
 #[repr(C)]
@@ -56,7 +56,7 @@ impl LaunchConfig {
     /// # Errors
     /// Attributes that are not supported.
     pub fn launch(&self) -> Result<(Launch, bool), Status> {
-        let (mut cluster, mut cooperative) = ([1; 3], false);
+        let (mut cluster, mut cooperative) = (UNSAID, false);
         for attribute in list(self.attributes, self.attribute_count as usize)? {
             let [x, y, z, ..] = attribute.value;
             match attribute.id {
@@ -86,8 +86,9 @@ impl KernelLaunch {
     /// It has not.
     pub fn fits_at_once(&self) -> Outcome {
         let function = function(self.function)?;
-        let ctas = self.launch.grid.iter().map(|&n| u64::from(n)).product::<u64>();
-        let most = resident_ctas(function, &self.launch)?;
+        let launch = as_it_runs(function, &self.launch)?;
+        let ctas = launch.grid.iter().map(|&n| u64::from(n)).product::<u64>();
+        let most = resident_ctas(function, &launch);
         if ctas > most {
             say!("launch: {}: {ctas} CTAs in a cooperative launch; {most} fit", function.kernel().name);
             return Err(Status::CooperativeLaunchTooLarge);
@@ -113,7 +114,7 @@ export! {
         stream: StreamHandle, params: *const *const c_void, extra: *const *const c_void,
     ) {
         let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
-        let launch = Launch { grid, cluster: [1; 3], block, dynamic_shared_bytes: shared_bytes };
+        let launch = Launch { grid, cluster: UNSAID, block, dynamic_shared_bytes: shared_bytes };
         submit(stream, Work::Kernel(gather(handle, launch, params, extra)?))
     }
     cuLaunchCooperativeKernel(
@@ -121,7 +122,7 @@ export! {
         stream: StreamHandle, params: *const *const c_void,
     ) {
         let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
-        let launch = Launch { grid, cluster: [1; 3], block, dynamic_shared_bytes: shared_bytes };
+        let launch = Launch { grid, cluster: UNSAID, block, dynamic_shared_bytes: shared_bytes };
         submit(stream, Work::Kernel(gather(handle, launch, params, std::ptr::null())?.together(true)?))
     }
     cuLaunchKernelEx(
@@ -193,30 +194,60 @@ pub fn gather(
     })
 }
 
+/// The launch with its cluster, and its grid in CTAs.
+///
+/// # Errors
+/// A cluster that is not possible.
+pub fn as_it_runs(function: &Function, launch: &Launch) -> Result<Launch, Status> {
+    let resolved = resolve(function.kernel(), launch).and_then(|resolved| {
+        let ctas = resolved.ctas_per_cluster();
+        if ctas > PORTABLE_CTAS as usize && !function.may_have_large_clusters() {
+            let (name, cluster) = (&function.kernel().name, resolved.cluster);
+            return Err(format!(
+                "{name}: a cluster of {cluster:?}; more than {PORTABLE_CTAS} CTAs need the attribute for sizes that are not portable"
+            ));
+        }
+        Ok(resolved)
+    });
+    resolved.map_err(|what| {
+        say!("launch: {what}");
+        Status::InvalidClusterSize
+    })
+}
+
 fn validate(function: &Function, launch: &Launch) -> Outcome {
     let kernel = function.kernel();
     let [grid, block] = [launch.grid, launch.block];
+    let possible = |grid: [u32; 3]| {
+        let limits = [
+            (grid[0], i32::MAX as u32),
+            (grid[1], 65_535),
+            (grid[2], 65_535),
+            (block[0], 1024),
+            (block[1], 1024),
+            (block[2], 64),
+        ];
+        limits.iter().all(|&(value, limit)| value > 0 && value <= limit)
+    };
     let threads = block.iter().map(|&n| u64::from(n)).product::<u64>();
-    let limits = [
-        (grid[0], i32::MAX as u32),
-        (grid[1], 65_535),
-        (grid[2], 65_535),
-        (block[0], 1024),
-        (block[1], 1024),
-        (block[2], 64),
-    ];
-    if limits.iter().any(|&(value, limit)| value == 0 || value > limit) || threads > u64::from(MAX_THREADS) {
+    if !possible(grid) || threads > u64::from(MAX_THREADS) {
         say!("launch: {}: grid {grid:?} of CTAs {block:?} is not possible", kernel.name);
+        return Err(Status::InvalidValue);
+    }
+    if let Some(required) = kernel.block.filter(|&required| required != block) {
+        say!("launch: {}: CTAs of {block:?} threads; it requires {required:?}", kernel.name);
         return Err(Status::InvalidValue);
     }
     if threads > u64::from(kernel.max_threads_per_block) {
         say!("launch: {}: {threads} threads; its bound is {}", kernel.name, kernel.max_threads_per_block);
         return Err(Status::InvalidValue);
     }
-    cluster_shape(kernel, launch).map_err(|what| {
-        say!("launch: {what}");
-        Status::InvalidClusterSize
-    })?;
+    let resolved = as_it_runs(function, launch)?;
+    if !possible(resolved.grid) {
+        let (name, cluster) = (&kernel.name, resolved.cluster);
+        say!("launch: {name}: a grid of {grid:?} clusters of {cluster:?} CTAs is not possible");
+        return Err(Status::InvalidValue);
+    }
     let dynamic_limit = function.dynamic_shared_limit();
     let (dynamic, fixed) = (launch.dynamic_shared_bytes as usize, kernel.static_shared_bytes);
     if dynamic > dynamic_limit || fixed > SHARED_BYTES as usize {

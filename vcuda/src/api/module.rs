@@ -56,6 +56,11 @@ impl Function {
         self.setting(DYNAMIC_SHARED_LIMIT).load(Ordering::Relaxed) as usize
     }
 
+    /// Whether its clusters may have more CTAs than are portable.
+    pub fn may_have_large_clusters(&self) -> bool {
+        self.setting(NON_PORTABLE_CLUSTER).load(Ordering::Relaxed) != 0
+    }
+
     fn setting(&self, attribute: i32) -> &AtomicI32 {
         &self.settings[(attribute - DYNAMIC_SHARED_LIMIT) as usize]
     }
@@ -241,7 +246,7 @@ pub fn get_attribute(value: *mut i32, attribute: i32, handle: FunctionHandle) ->
         3 => kernel.local_bytes_per_thread as i32,
         4 => kernel.registers_estimate as i32,
         5 | 6 => 10 * major + minor,
-        CLUSTER_REQUIRED => i32::from(kernel.cluster.is_some()),
+        CLUSTER_REQUIRED => i32::from(kernel.needs_cluster),
         11..=13 => kernel.cluster.map_or(0, |cluster| cluster[attribute as usize - 11] as i32),
         DYNAMIC_SHARED_LIMIT | CARVEOUT | NON_PORTABLE_CLUSTER | CLUSTER_POLICY => {
             function.setting(attribute).load(Ordering::Relaxed)

@@ -1,16 +1,14 @@
 //! Occupancy: how much of a kernel fits on a multiprocessor at once.
 
 use super::device::{MAX_THREADS, gpu, multiprocessors};
-use super::launch::LaunchConfig;
+use super::launch::{LaunchConfig, as_it_runs};
 use super::module::{Function, FunctionHandle, function};
 use super::{Outcome, Status, export, put};
 use crate::exec::profile::occupancy::{self, RESERVED_SHARED_BYTES};
-use crate::exec::{Launch, cluster_shape};
+use crate::exec::{Launch, MAX_CTAS, PORTABLE_CTAS};
 
 /// Shared memory of a CTA of so many threads.
 type SharedOfThreads = unsafe extern "C" fn(i32) -> usize;
-/// CTAs of a cluster, without and with the opt-in.
-const PORTABLE_CLUSTER: i32 = 8;
 
 export! {
     cuOccupancyMaxActiveBlocksPerMultiprocessor(count: *mut i32, handle: FunctionHandle, threads: i32, shared_bytes: usize) {
@@ -44,16 +42,18 @@ export! {
     cuOccupancyMaxPotentialClusterSize(ctas: *mut i32, handle: FunctionHandle, config: *const LaunchConfig) {
         // SAFETY: the caller's.
         let config = unsafe { config.as_ref() }.ok_or(Status::InvalidValue)?;
-        let fits = occupancy(function(handle)?, threads_of(config.block), config.shared_bytes as usize) > 0;
+        let function = function(handle)?;
+        let fits = occupancy(function, threads_of(config.block), config.shared_bytes as usize) > 0;
         // SAFETY: the caller's.
-        unsafe { put(ctas, if fits { PORTABLE_CLUSTER } else { 0 }) }
+        unsafe { put(ctas, if fits { largest_cluster(function) as i32 } else { 0 }) }
     }
     cuOccupancyMaxActiveClusters(clusters: *mut i32, handle: FunctionHandle, config: *const LaunchConfig) {
         // SAFETY: the caller's.
         let config = unsafe { config.as_ref() }.ok_or(Status::InvalidValue)?;
-        let count = active_clusters(function(handle)?, &config.launch()?.0)?;
+        let function = function(handle)?;
+        let launch = as_it_runs(function, &config.launch()?.0)?;
         // SAFETY: the caller's.
-        unsafe { put(clusters, count.0 as i32) }
+        unsafe { put(clusters, occupancy::clusters(gpu(), function.kernel(), &launch) as i32) }
     }
 }
 
@@ -61,23 +61,17 @@ fn threads_of(block: [u32; 3]) -> i32 {
     block.iter().map(|&n| u64::from(n)).product::<u64>().min(i32::MAX as u64) as i32
 }
 
-/// Clusters of a launch that are on the device at once, and CTAs of each.
-fn active_clusters(function: &Function, launch: &Launch) -> Result<(u64, u64), Status> {
-    let shape = cluster_shape(function.kernel(), launch).map_err(|what| {
-        say!("{what}");
-        Status::InvalidClusterSize
-    })?;
-    let ctas = shape.iter().map(|&n| u64::from(n)).product();
-    let launch = Launch { cluster: shape, ..*launch };
-    Ok((occupancy::clusters(gpu(), function.kernel(), &launch) as u64, ctas))
+/// CTAs of a launch, as it runs, that are on the device at once.
+pub fn resident_ctas(function: &Function, launch: &Launch) -> u64 {
+    (occupancy::clusters(gpu(), function.kernel(), launch) * launch.ctas_per_cluster()) as u64
 }
 
-/// CTAs of a launch that are on the device at once.
-///
-/// # Errors
-/// A cluster that is not possible.
-pub fn resident_ctas(function: &Function, launch: &Launch) -> Result<u64, Status> {
-    active_clusters(function, launch).map(|(clusters, ctas)| clusters * ctas)
+/// CTAs of the largest cluster that a kernel may have.
+fn largest_cluster(function: &Function) -> u32 {
+    let kernel = function.kernel();
+    let most = if function.may_have_large_clusters() { MAX_CTAS } else { PORTABLE_CTAS };
+    let required = kernel.cluster.map(|cluster| cluster.iter().product());
+    required.unwrap_or(kernel.max_cluster_ctas).min(most)
 }
 
 /// The block size with the most threads on a multiprocessor, the largest among equals, and the CTAs of

@@ -13,7 +13,7 @@ use crate::exec::profile::roofline::{LAUNCH_US, RESOURCES};
 use crate::exec::profile::{
     Action, Class, Counters, Gpu, Occupancy, Roofline, Space, Totals, Unit, counters::SECTOR_BYTES, gpu,
 };
-use crate::exec::{Kernel, Launch};
+use crate::exec::{Kernel, Launch, resolve};
 
 /// Accesses that a launch's record names as its worst.
 const WORST_ACCESSES: usize = 5;
@@ -85,6 +85,7 @@ pub fn is_on() -> bool {
 pub fn record(kernel: &Kernel, launch: &Launch, counters: &Counters) {
     let Some(profile) = profile() else { return };
     let mut profile = lock(profile);
+    let launch = &resolve(kernel, launch).unwrap_or(*launch); // it has run
     let totals = counters.totals(kernel);
     let product = |sizes: [u32; 3]| sizes.iter().map(|&n| u64::from(n)).product::<u64>();
     let (ctas, threads) = (product(launch.grid), product(launch.block) as u32);

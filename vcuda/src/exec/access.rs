@@ -4,10 +4,13 @@ use super::fault::FaultKind;
 use super::op::{ALL, LANES, Op, Warp, lanes_of};
 
 /// Where shared and local memory and the kernel's parameters appear among generic addresses: above any
-/// host address. The address of a parameter is in its window from the start.
+/// host address.
 pub const SHARED_WINDOW: u64 = 1 << 60;
 pub const LOCAL_WINDOW: u64 = 2 << 60;
 pub const PARAM_WINDOW: u64 = 3 << 60;
+/// Where the kernel's parameters begin in their own space: past all local memory, since `ld.param` also reads the
+/// parameters of functions that are called, which are there; 32 bits hold it.
+pub const PARAM_START: u64 = 1 << 30;
 
 /// State spaces: with 64-bit addresses but for `SHARED32`.
 pub const GLOBAL: u8 = 0;
@@ -191,11 +194,16 @@ impl Warp<'_> {
         let space = match named {
             GENERIC if address >> 60 == SHARED_WINDOW >> 60 => SHARED64,
             GENERIC if address >> 60 == LOCAL_WINDOW >> 60 => LOCAL,
-            GENERIC | LOCAL if address >> 60 == PARAM_WINDOW >> 60 => PARAM,
+            GENERIC if address >> 60 == PARAM_WINDOW >> 60 => PARAM,
             GENERIC => GLOBAL,
+            LOCAL if address >= PARAM_START => PARAM,
             space => space,
         };
-        let offset = if named == GENERIC || space == PARAM { address & (SHARED_WINDOW - 1) } else { address };
+        let offset = match space {
+            PARAM => (address & (SHARED_WINDOW - 1)).wrapping_sub(PARAM_START),
+            _ if named == GENERIC => address & (SHARED_WINDOW - 1),
+            _ => address,
+        };
         let name = match space {
             GLOBAL => "global",
             LOCAL => "local",

@@ -73,8 +73,8 @@ const MAX_VISITS: usize = 1 << 26;
 
 /// Slots for every register, or `None` when there are too many for their numbers, or too many live across
 /// too many branches.
-pub fn allocate(flat: &Flat) -> Option<Allocation> {
-    let mut ranges = live_ranges(flat)?;
+pub fn allocate(flat: &Flat, blocks: &[Block], mentions: &Mentions) -> Option<Allocation> {
+    let mut ranges = live_ranges(flat, blocks, mentions)?;
     let mut places = vec![Place::Pred(0); flat.registers.len()];
     let mut preds = 0;
     for (register, ty) in flat.registers.iter().enumerate() {
@@ -167,46 +167,76 @@ fn each(operand: &Operand, found: &mut impl FnMut(RegId)) {
     });
 }
 
+/// The registers that each instruction reads and writes.
+pub struct Mentions {
+    /// Where those that an instruction reads begin in the list, and those that it writes.
+    starts: Vec<[usize; 2]>,
+    list: Vec<RegId>,
+}
+
+impl Mentions {
+    pub fn new(flat: &Flat) -> Mentions {
+        let count = flat.instructions.len();
+        let mut mentions =
+            Mentions { starts: Vec::with_capacity(count + 1), list: Vec::with_capacity(4 * count) };
+        let (sums, mut writes) = (sums(flat), Vec::new());
+        let has_waits = flat.instructions.iter().any(waits_for_sums);
+        for instruction in &flat.instructions {
+            let first = mentions.list.len();
+            visit(instruction, &mut |register| mentions.list.push(register), &mut |register| {
+                writes.push(register)
+            });
+            if waits_for_sums(instruction) || !has_waits && ends_thread(instruction) {
+                mentions.list.extend_from_slice(&sums);
+            }
+            mentions.starts.push([first, mentions.list.len()]);
+            mentions.list.append(&mut writes);
+        }
+        mentions.starts.push([mentions.list.len(); 2]);
+        mentions
+    }
+
+    pub fn reads(&self, instruction: usize) -> &[RegId] {
+        let [start, end] = self.starts[instruction];
+        &self.list[start..end]
+    }
+
+    pub fn writes(&self, instruction: usize) -> &[RegId] {
+        &self.list[self.starts[instruction][1]..self.starts[instruction + 1][0]]
+    }
+}
+
 /// A basic block: its instructions, and the blocks it may come from.
-struct Block {
-    start: usize,
-    end: usize,
-    previous: Vec<usize>,
+pub struct Block {
+    pub start: usize,
+    pub end: usize,
+    pub previous: Vec<usize>,
 }
 
 /// A register in a block, where it is read before it is written, or written.
-type Mention = (RegId, usize);
+type InBlock = (RegId, usize);
 
-fn live_ranges(flat: &Flat) -> Option<Vec<Range>> {
-    let blocks = blocks(flat);
-    let sums = sums(flat);
-    let has_waits = flat.instructions.iter().any(waits_for_sums);
+fn live_ranges(flat: &Flat, blocks: &[Block], mentions: &Mentions) -> Option<Vec<Range>> {
     let mut ranges: Vec<Option<Range>> = flat.registers.iter().map(|_| None).collect();
     let mut extend = |register: RegId, at: usize| {
         let range = ranges[register as usize].get_or_insert(Range { register, start: at, end: at });
         (range.start, range.end) = (range.start.min(at), range.end.max(at));
     };
-    let (mut exposed, mut defined): (Vec<Mention>, Vec<Mention>) = (Vec::new(), Vec::new());
+    let (mut exposed, mut defined): (Vec<InBlock>, Vec<InBlock>) = (Vec::new(), Vec::new());
     // The block that last wrote, and the one that last exposed, a register.
     let (mut writer, mut reader) =
         (vec![usize::MAX; flat.registers.len()], vec![usize::MAX; flat.registers.len()]);
     for (number, block) in blocks.iter().enumerate() {
-        for (i, instruction) in flat.instructions[block.start..block.end].iter().enumerate() {
-            let at = 2 * (block.start + i);
-            let mut writes = Vec::new();
-            let mut read = |register: RegId| {
-                extend(register, at);
+        for i in block.start..block.end {
+            for &register in mentions.reads(i) {
+                extend(register, 2 * i);
                 if writer[register as usize] != number && reader[register as usize] != number {
                     reader[register as usize] = number;
                     exposed.push((register, number));
                 }
-            };
-            visit(instruction, &mut read, &mut |register| writes.push(register));
-            if waits_for_sums(instruction) || !has_waits && ends_thread(instruction) {
-                sums.iter().copied().for_each(read);
             }
-            for register in writes {
-                extend(register, at + 1);
+            for &register in mentions.writes(i) {
+                extend(register, 2 * i + 1);
                 if writer[register as usize] != number {
                     writer[register as usize] = number;
                     defined.push((register, number));
@@ -218,7 +248,7 @@ fn live_ranges(flat: &Flat) -> Option<Vec<Range>> {
     // From each block that reads what it has not written, backward to the blocks that write it.
     exposed.sort_unstable();
     defined.sort_unstable();
-    let of = |all: &[Mention], register: RegId| {
+    let of = |all: &[InBlock], register: RegId| {
         let first = all.partition_point(|&(other, _)| other < register);
         first..first + all[first..].partition_point(|&(other, _)| other == register)
     };
@@ -265,7 +295,8 @@ fn waits_for_sums(instruction: &Instruction) -> bool {
     instruction.opcode[0] == "wgmma" && instruction.opcode.iter().any(|part| part == "wait_group")
 }
 
-fn blocks(flat: &Flat) -> Vec<Block> {
+/// Its basic blocks, in order.
+pub fn blocks(flat: &Flat) -> Vec<Block> {
     let count = flat.instructions.len();
     let mut leader = vec![false; count + 1];
     leader[0] = true;

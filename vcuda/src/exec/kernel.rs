@@ -74,11 +74,19 @@ pub struct Kernel {
     pub param_bytes: usize,
     pub static_shared_bytes: usize,
     pub local_bytes_per_thread: usize,
-    /// Registers a thread, as its slots would be on a GPU: an estimate.
+    /// Registers a thread that `ptxas` would give it: an estimate.
     pub registers_estimate: u32,
     pub max_threads_per_block: u32,
+    /// `.reqntid`: the block that every launch has.
+    pub block: Option<[u32; 3]>,
     /// `.reqnctapercluster`: the cluster that every launch has.
     pub cluster: Option<[u32; 3]>,
+    /// `.maxclusterrank`: CTAs of a cluster at most.
+    pub max_cluster_ctas: u32,
+    /// `.explicitcluster`: a launch must say its cluster, if the kernel does not.
+    pub needs_cluster: bool,
+    /// `.blocksareclusters`: a launch counts its grid in clusters.
+    pub counts_clusters: bool,
 
     /// It has instructions that use shared memory later, or by the async proxy: what the others do there matters to them.
     pub(super) is_asynchronous: bool,

@@ -36,7 +36,7 @@ mod table;
 pub use asynchronous::bulk::Kind;
 pub use fault::{Fault, FaultKind, LoadError};
 pub use kernel::{Kernel, Param};
-pub use launch::cluster::shape as cluster_shape;
+pub use launch::cluster::{MAX_CTAS, PORTABLE_CTAS, UNSAID, resolve};
 pub use launch::run::{Checks, Launch, Options, run, run_cooperative, run_counted};
 pub use launch::workspace::Workspace;
 pub use module::Module;

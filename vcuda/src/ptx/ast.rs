@@ -129,14 +129,22 @@ pub struct Function {
     pub line: u32,
 }
 
-/// Performance directives, PTX ISA 11.4.
+/// What a kernel asks of its launches and of `ptxas`: performance-tuning and cluster dimension directives, PTX ISA
+/// 11.4 and 11.7.
 #[derive(Clone, Debug, Default)]
 pub struct Directives {
     pub max_ntid: Option<[u32; 3]>,
     pub req_ntid: Option<[u32; 3]>,
     pub min_ctas_per_sm: Option<u32>,
     pub max_registers: Option<u32>,
+    /// `.reqnctapercluster`
     pub cluster: Option<[u32; 3]>,
+    /// `.maxclusterrank`
+    pub max_cluster_ctas: Option<u32>,
+    /// `.explicitcluster`
+    pub needs_cluster: bool,
+    /// `.blocksareclusters`
+    pub counts_clusters: bool,
 }
 
 /// A function's contents, with nested scopes flattened and renamed apart.

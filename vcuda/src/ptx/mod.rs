@@ -7,6 +7,7 @@
 pub mod ast;
 mod body;
 mod constant;
+mod directive;
 pub mod forms;
 mod lexer;
 mod operand;

@@ -1,6 +1,6 @@
 //! The token cursor and the module level: headers, linkage, function signatures and their directives.
 
-use super::ast::{Body, Directives, Function, Module, Space, Variable};
+use super::ast::{Body, Function, Module, Space, Variable};
 use super::body::Scope;
 use super::forms::Forms;
 use super::forms::target::{Target, Version};
@@ -265,7 +265,7 @@ impl<'a> Parser<'a> {
         if self.token == Token::Punct('(') {
             function.params = self.parameters()?;
         }
-        function.directives = self.directives()?;
+        function.directives = self.directives(is_kernel)?;
 
         let index = match self.globals.get(&function.name) {
             None => self.module.functions.len(),
@@ -306,40 +306,6 @@ impl<'a> Parser<'a> {
                 return Ok(params);
             }
         }
-    }
-
-    /// Performance directives, PTX ISA 11.4, and the other words between a signature and its body.
-    fn directives(&mut self) -> Result<Directives> {
-        let mut directives = Directives::default();
-        while let Token::Dot(name) = self.token {
-            self.next()?;
-            match name {
-                "maxntid" => directives.max_ntid = Some(self.extent()?),
-                "reqntid" => directives.req_ntid = Some(self.extent()?),
-                "reqnctapercluster" => directives.cluster = Some(self.extent()?),
-                "minnctapersm" => directives.min_ctas_per_sm = Some(self.small_int("a count")?),
-                "maxnreg" => directives.max_registers = Some(self.small_int("a count")?),
-                "maxnctapersm" | "maxclusterrank" | "abi_preserve" | "abi_preserve_control" => {
-                    self.small_int("a count")?;
-                }
-                "explicitcluster" | "blocksareclusters" | "noreturn" => {}
-                "pragma" => self.skip_pragma()?,
-                _ => return self.error_taken(format!("unknown function directive .{name}")),
-            }
-        }
-        Ok(directives)
-    }
-
-    /// One to three sizes; the missing ones are 1.
-    fn extent(&mut self) -> Result<[u32; 3]> {
-        let mut extent = [self.small_int("a size")?, 1, 1];
-        for size in &mut extent[1..] {
-            if !self.accept(',')? {
-                break;
-            }
-            *size = self.small_int("a size")?;
-        }
-        Ok(extent)
     }
 
     /// `.file index "path" [, timestamp, size]`

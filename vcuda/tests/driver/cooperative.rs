@@ -94,6 +94,55 @@ fn every_cta_is_there_at_once() {
     }
 }
 
+/// A kernel that holds 100 values at once, with a bound.
+fn crowded(bound: &str) -> Module {
+    let each = |line: &dyn Fn(u32) -> String| (0..100).map(line).collect::<String>();
+    let loads = each(&|i| format!("ld.global.u32 %r{i}, [%at+{}];\n", 4 * i));
+    let sums = each(&|i| format!("add.u32 %sum, %sum, %r{i};\nst.global.u32 [%at+{}], %sum;\n", 4 * i));
+    Module::of(&format!(
+        ".version 8.0\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 words) {bound}\n{{
+        .reg .b32 %r<100>, %sum; .reg .b64 %at;\nld.param.u64 %at, [words];\nmov.u32 %sum, %tid.x;\n{loads}{sums}ret;\n}}\n"
+    ))
+}
+
+/// `ptxas` gives a kernel no more registers than its bounds leave, so a CTA of as many threads always fits.
+#[test]
+fn bounds_leave_room_for_their_threads() {
+    let context = context();
+    let stream = context.new_stream().unwrap();
+    let (large, ok) = (CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, CUresult::CUDA_SUCCESS);
+    for (bound, registers, block, per_sm) in [
+        (".maxntid 1024", 64, 1024, 1),
+        (".reqntid 1024", 64, 1024, 1),
+        (".maxntid 512 .minnctapersm 3", 40, 512, 3),
+        (".maxntid 256", 118, 256, 2),
+        (".maxntid 256 .maxnreg 32", 32, 256, 8),
+        (".maxnreg 4", 24, 128, 16),
+        ("", 118, 128, 4),
+    ] {
+        let module = crowded(bound);
+        let function = module.function("k");
+        let (mut found, mut ctas) = (-1, -1);
+        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NUM_REGS;
+        // SAFETY: live locals and a loaded kernel.
+        unsafe {
+            sys::cuFuncGetAttribute(&mut found, attribute, function).result().unwrap();
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut ctas, function, block as i32, 0)
+                .result()
+                .unwrap();
+        }
+        assert_eq!((found, ctas), (registers, per_sm), "{bound}");
+        let (_words, mut address) = words(&stream, 100);
+        for (grid, wanted) in [(132 * per_sm as u32, ok), (132 * per_sm as u32 + 1, large)] {
+            assert_eq!(
+                launch(function, [grid, block], &stream, &mut [&mut address]),
+                wanted,
+                "{bound} {grid}"
+            );
+        }
+    }
+}
+
 #[test]
 fn an_attribute_and_a_capture_make_cooperative_launches_too() {
     use sys::CUlaunchAttributeID as Id;

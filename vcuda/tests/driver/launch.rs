@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use cudarc::driver::DevicePtr;
 use cudarc::driver::sys::{self, CUresult};
 
-use crate::client::{Module, context, launch};
+use crate::client::{Module, Param, context, launch};
 
 #[test]
 fn impossible_launches_are_refused() {
@@ -70,6 +71,95 @@ fn launch_attributes_are_accepted_or_refused() {
     }
 }
 
+/// `counted`: clusters of two CTAs of 64 threads, in which a grid is counted; `named`: needs a cluster; `few`: four
+/// CTAs at most. Each CTA counts itself.
+const CLUSTERS: &str = "\
+.version 9.0
+.target sm_90
+.address_size 64
+.visible .entry counted(.param .u64 ctas) .reqntid 64 .reqnctapercluster 2 .blocksareclusters { BODY }
+.visible .entry named(.param .u64 ctas) .explicitcluster { BODY }
+.visible .entry few(.param .u64 ctas) .maxclusterrank 4 { BODY }
+";
+const BODY: &str = ".reg .pred %p; .reg .b32 %x; .reg .b64 %at; ld.param.u64 %at, [ctas]; mov.u32 %x, %tid.x;
+    setp.ne.u32 %p, %x, 0; @%p ret; red.global.add.u32 [%at], 1; ret;";
+
+#[test]
+fn kernels_that_say_what_their_clusters_are() {
+    use sys::CUfunction_attribute as Attribute;
+    let context = context();
+    let (module, stream) = (Module::of(&CLUSTERS.replace("BODY", BODY)), context.new_stream().unwrap());
+    // The CTAs that a launch has run; a cluster of 0 says nothing of one.
+    let run = |name: &str, grid: u32, block: u32, cluster: u32| {
+        let ctas = stream.alloc_zeros::<u32>(1).unwrap();
+        let mut address = ctas.device_ptr(&stream).0;
+        let mut params = [address.pointer()];
+        // SAFETY: all zeros is a value of these plain structures.
+        let (mut config, mut attribute): (sys::CUlaunchConfig, sys::CUlaunchAttribute) =
+            unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+        attribute.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        // SAFETY: the value is a union of 64 bytes.
+        unsafe { (&raw mut attribute.value).cast::<[u32; 3]>().write([cluster, 1, 1]) };
+        (config.gridDimX, config.gridDimY, config.gridDimZ) = (grid, 1, 1);
+        (config.blockDimX, config.blockDimY, config.blockDimZ) = (block, 1, 1);
+        (config.hStream, config.attrs) = (stream.cu_stream(), &mut attribute);
+        config.numAttrs = u32::from(cluster > 0);
+        let (function, none) = (module.function(name), std::ptr::null_mut());
+        // SAFETY: a pointer to the kernel's parameter.
+        unsafe { sys::cuLaunchKernelEx(&config, function, params.as_mut_ptr(), none) }.result()?;
+        Ok(stream.clone_dtoh(&ctas).unwrap()[0])
+    };
+    let size = Err(CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE);
+    let invalid = Err(CUresult::CUDA_ERROR_INVALID_VALUE);
+    let cases = [
+        ("counted", 3, 64, 0, Ok(6)),
+        ("counted", 3, 64, 2, Ok(6)),
+        ("counted", 4, 64, 4, size),
+        ("counted", 4, 64, 1, size),
+        ("counted", 4, 32, 0, invalid),
+        ("counted", (1 << 30) + 1, 64, 0, invalid),
+        ("named", 4, 32, 0, size),
+        ("named", 4, 32, 1, Ok(4)),
+        ("named", 4, 32, 2, Ok(4)),
+        ("few", 8, 32, 0, Ok(8)),
+        ("few", 8, 32, 4, Ok(8)),
+        ("few", 8, 32, 8, size),
+        // More than are portable.
+        ("named", 16, 32, 16, size),
+    ];
+    for (name, grid, block, cluster, wanted) in cases {
+        let found = run(name, grid, block, cluster).map_err(|error: cudarc::driver::DriverError| error.0);
+        assert_eq!(found, wanted, "{name} {grid} {block} {cluster}");
+    }
+    allow_large_clusters(module.function("named"));
+    assert_eq!(run("named", 16, 32, 16).unwrap(), 16);
+
+    let attribute = |name: &str, attribute| {
+        let mut value = -1;
+        // SAFETY: a live local, and a loaded kernel.
+        unsafe { sys::cuFuncGetAttribute(&mut value, attribute, module.function(name)) }.result().unwrap();
+        value
+    };
+    let must = Attribute::CU_FUNC_ATTRIBUTE_CLUSTER_SIZE_MUST_BE_SET;
+    let width = Attribute::CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH;
+    let found = ["counted", "named", "few"].map(|name| (attribute(name, must), attribute(name, width)));
+    assert_eq!(found, [(0, 2), (1, 0), (0, 0)]);
+    // SAFETY: as above; the configuration is all zeros but for its block.
+    let largest = ["counted", "named", "few"].map(|name| unsafe {
+        let config = sys::CUlaunchConfig { blockDimX: 64, blockDimY: 1, blockDimZ: 1, ..std::mem::zeroed() };
+        let mut ctas = -1;
+        sys::cuOccupancyMaxPotentialClusterSize(&mut ctas, module.function(name), &config).result().unwrap();
+        ctas
+    });
+    assert_eq!(largest, [2, 16, 4]);
+}
+
+fn allow_large_clusters(function: sys::CUfunction) {
+    let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+    // SAFETY: a loaded kernel.
+    unsafe { sys::cuFuncSetAttribute(function, attribute, 1) }.result().unwrap();
+}
+
 #[test]
 fn clusters_are_counted_by_what_fits() {
     let context = context();
@@ -92,6 +182,8 @@ fn clusters_are_counted_by_what_fits() {
     let ok = CUresult::CUDA_SUCCESS;
     // 8 groups of 16 multiprocessors hold 2048 threads, 228 KiB each.
     assert_eq!(count("empty", 4, 1024, 0), (ok, 8 * 16 * 2 / 4));
+    assert_eq!(count("empty", 16, 256, 100 << 10).0, CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE);
+    allow_large_clusters(module.function("empty"));
     assert_eq!(count("empty", 16, 256, 100 << 10), (ok, 8 * 16 * 2 / 16));
     assert_eq!(count("empty", 2, 32, 228 << 10), (ok, 0));
     assert_eq!(count("empty", 2, 2048, 0), (ok, 0));

@@ -74,6 +74,55 @@ fn special_registers() {
     }
 }
 
+/// `.blocksareclusters`: a grid of 3 is three clusters, along each axis.
+#[test]
+fn a_grid_may_count_clusters() {
+    let body =
+        "mov.u32 b, %nctaid.x; mov.u32 c, %nclusterid.x; mad.lo.u32 b, b, 16, c; mov.u32 c, %clusterid.x;
+        mad.lo.u32 b, b, 16, c; mad.lo.u32 b, b, 16, rank; mad.lo.u32 b, b, 16, size; st.global.u32 [at], b;";
+    let directives = format!(".reqntid {THREADS} .reqnctapercluster 2 .blocksareclusters");
+    let ptx = kernel(&directives, body).replace(".version 8.6", ".version 9.0");
+    let mut buffers = [vec![0; 4 * THREADS * 6], vec![0; 4]];
+    let shape = Shape { blocks: 3, threads: THREADS as u32, shared_bytes: 0 };
+    let ran = run_with(&ptx, "k", shape, &Setup { cluster: 1, ..Setup::default() }, &mut buffers).unwrap();
+    for (i, word) in buffers[0].chunks_exact(4).enumerate() {
+        let block = i / THREADS;
+        let digits = [6, 3, block / 2, block % 2, 2];
+        let wanted = digits.iter().fold(0, |sum, digit| sum * 16 + digit) as u32;
+        assert_eq!(u32::from_le_bytes(word.try_into().unwrap()), wanted, "block {block}");
+    }
+    ran.keep_exactly(&[(0, &buffers[0])]);
+}
+
+/// A launch says its cluster where the kernel wants it to, and the one that the kernel wants.
+#[test]
+fn clusters_that_a_kernel_does_not_allow() {
+    let cases = [
+        (".explicitcluster", 1, Some("no cluster; it is .explicitcluster")),
+        (".explicitcluster", 2, None),
+        (".explicitcluster .reqnctapercluster 2", 1, None),
+        (".reqnctapercluster 2", 2, None),
+        (".reqnctapercluster 2", 4, Some("a cluster of [4, 1, 1]; it requires [2, 1, 1]")),
+        (".maxclusterrank 2", 1, None),
+        (".maxclusterrank 2", 2, None),
+        (".maxclusterrank 2", 4, Some("at most 2 CTAs")),
+        (".maxclusterrank 99", 17, Some("at most 16 CTAs")),
+    ];
+    for (directive, cluster, wanted) in cases {
+        let setup = Setup { cluster, ..Setup::default() };
+        let shape = Shape { blocks: 4, threads: 32, shared_bytes: 0 };
+        let mut buffers = [vec![0; 4 * 4 * 32], vec![0; 4]];
+        let text = kernel(directive, "st.global.u32 [at], size;");
+        match wanted {
+            None => drop(run_with(&text, "k", shape, &setup, &mut buffers).expect(directive)),
+            Some(wanted) => {
+                let Some(found) = fault(&text, "k", shape, &setup, &mut buffers) else { return };
+                assert!(found.contains(wanted), "{directive}: {found}");
+            }
+        }
+    }
+}
+
 /// Each CTA writes what its neighbour reads, by every kind of address.
 #[test]
 fn neighbours_shared_memory() {

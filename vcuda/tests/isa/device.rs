@@ -4,7 +4,7 @@ use crate::files::{Case, Ran};
 use std::sync::OnceLock;
 pub use vcuda::exec::Checks;
 use vcuda::exec::profile::gpu::H100;
-use vcuda::exec::{self, Launch, Module, Options};
+use vcuda::exec::{self, Launch, Module, Options, UNSAID};
 use vcuda::memory::Memory;
 use vcuda::tensor_map::{MAP_BYTES, TensorMap};
 
@@ -114,7 +114,7 @@ fn in_process(
     }
     let launch = Launch {
         grid: [shape.blocks, 1, 1],
-        cluster: [setup.cluster, 1, 1],
+        cluster: if setup.cluster > 1 { [setup.cluster, 1, 1] } else { UNSAID },
         block: [shape.threads, 1, 1],
         dynamic_shared_bytes: shape.shared_bytes,
     };

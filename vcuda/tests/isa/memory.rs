@@ -147,6 +147,23 @@ fn parameters_and_constants() {
         let generic = format!("mov.u64 at, table; cvta.const.u64 at, at; ld.{ty} x, [at+{offset}]; {store}");
         t.kernel(&module, &generic, |_, _| expected);
     }
+    // A parameter's address, in 64 bits and in 32, where it is in its own space and where it is generic.
+    for (ty, size, signed) in TYPES {
+        let offset = 16 - size;
+        let expected = extended(&VALUE[offset..], signed);
+        let load = |address: &str, space: &str| {
+            format!("{address} ld{space}.{ty} x, [at+{offset}]; st.global.u64 [out], x; ret;")
+        };
+        let narrow = "mov.b32 a, value; cvt.u64.u32 at, a;";
+        t.kernel("", &load("mov.b64 at, value;", ".param"), |_, _| expected);
+        t.kernel("", &load(narrow, ".param"), |_, _| expected);
+        t.kernel("", &load("mov.b64 at, value; cvta.param.u64 at, at;", ""), |_, _| expected);
+        t.kernel("", &load(&format!("{narrow} cvta.param.u64 at, at;"), ""), |_, _| expected);
+        t.kernel("", &load("cvta.param.u64 at, value; cvta.to.param.u64 at, at;", ".param"), |_, _| expected);
+        let by_32_bits =
+            format!("mov.b32 a, value; ld.param.{ty} x, [a+{offset}]; st.global.u64 [out], x; ret;");
+        t.kernel("", &by_32_bits, |_, _| expected);
+    }
     let vector = "st.global.v4.u32 [out], {a, b, c, d}; ret;";
     t.kernel("", &format!("ld.param.v4.u32 {{a, b, c, d}}, [value]; {vector}"), |_, _| words(VALUE));
     t.kernel(&module, &format!("ld.const.v4.u32 {{a, b, c, d}}, [table]; {vector}"), |_, _| words(VALUE));

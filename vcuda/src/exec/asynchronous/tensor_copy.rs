@@ -336,14 +336,12 @@ impl Warp<'_> {
         let bytes = unsafe { *from.cast::<[u8; MAP_BYTES]>() };
         let dims = (op.imm >> 32) as usize & 7;
         let wrong = match TensorMap::decode(&bytes) {
-            None => format!("there is no tensor map at {address:#x}"),
-            Some(map) if map.rank != dims => {
-                format!("{dims} coordinates for a tensor map of rank {}", map.rank)
-            }
-            Some(map) => match map.validate() {
-                Ok(()) => return Some(map),
+            Some(map) if !map.is_blank() => match map.validate() {
+                Ok(()) if map.rank == dims => return Some(map.trimmed()),
+                Ok(()) => format!("{dims} coordinates for a tensor map of rank {}", map.rank),
                 Err(what) => format!("the tensor map at {address:#x}: {what}"),
             },
+            _ => format!("there is no tensor map at {address:#x}"),
         };
         self.fail_lane(lane, FaultKind::IllegalInstruction, wrong);
         None

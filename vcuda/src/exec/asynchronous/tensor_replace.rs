@@ -3,29 +3,16 @@
 use crate::exec::access::{GENERIC, GLOBAL};
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, LANES, Op, Warp, lanes_of};
-use crate::tensor_map::{DataType, MAP_ALIGN, MAP_BYTES, TensorMap};
-
-/// A map's fields, as `tensormap.replace` names them; `Op::imm`.
-pub const FIELDS: [&str; 10] = [
-    "global_address",
-    "rank",
-    "box_dim",
-    "global_dim",
-    "global_stride",
-    "element_stride",
-    "elemtype",
-    "interleave_layout",
-    "swizzle_mode",
-    "fill_mode",
-];
+use crate::tensor_map::{DataType, FIELDS, MAP_ALIGN, MAP_BYTES, TensorMap, value_number};
 
 /// Puts `value` into a field, at `index` where it has several.
 ///
 /// # Errors
 /// What the field cannot hold.
-fn replace(map: &mut TensorMap, field: &str, index: usize, value: u64) -> Result<(), String> {
-    let invalid = || Err(format!("tensormap.replace of {field} {index} by {value}"));
-    match field {
+fn replace(map: &mut TensorMap, field: usize, index: usize, value: u64) -> Result<(), String> {
+    let name = FIELDS[field];
+    let invalid = || Err(format!("tensormap.replace of {name} {index} by {value}"));
+    match name {
         "global_address" => map.address = value,
         "rank" if value < 5 => map.rank = value as usize + 1,
         "box_dim" if index < 5 => map.extents[index] = value as u32,
@@ -41,6 +28,7 @@ fn replace(map: &mut TensorMap, field: &str, index: usize, value: u64) -> Result
         "fill_mode" if value < 2 => map.fills_nan = value == 1,
         _ => return invalid(),
     }
+    map.missing &= !(1 << value_number(field, index));
     Ok(())
 }
 
@@ -66,10 +54,9 @@ impl Body for TensormapReplace {
             };
             // SAFETY: checked for as many bytes.
             let bytes = unsafe { &mut *at.cast::<[u8; MAP_BYTES]>() };
-            let field = FIELDS[op.imm as usize];
             let done = match TensorMap::decode(bytes) {
                 None => Err(format!("there is no tensor map at {:#x}", maps[lane])),
-                Some(mut map) => replace(&mut map, field, indices[lane] as usize, values[lane])
+                Some(mut map) => replace(&mut map, op.imm as usize, indices[lane] as usize, values[lane])
                     .map(|()| *bytes = map.encode()),
             };
             if let Err(what) = done {

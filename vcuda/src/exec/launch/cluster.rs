@@ -13,8 +13,11 @@ use crate::exec::fault::FaultKind;
 use crate::exec::kernel::Kernel;
 use crate::exec::op::{Body, Flow, LANES, Op, Warp};
 
-/// CTAs of a cluster at most, of which more than 8 are not portable.
+/// CTAs of a cluster at most, and those that every device with clusters has room for.
 pub const MAX_CTAS: u32 = 16;
+pub const PORTABLE_CTAS: u32 = 8;
+/// The cluster of a launch that says nothing of one.
+pub const UNSAID: [u32; 3] = [0; 3];
 
 const RANK_SHIFT: u32 = 24;
 const OFFSET_MASK: u64 = (1 << RANK_SHIFT) - 1;
@@ -51,28 +54,39 @@ impl Cluster {
     }
 }
 
-/// The cluster that a launch of a kernel has.
+/// The launch as it runs: with the cluster that it asks for, or else the kernel's, and its grid in CTAs.
 ///
 /// # Errors
-/// A cluster other than the kernel asks for, more than 16 CTAs, a grid that is no multiple of it.
-pub fn shape(kernel: &Kernel, launch: &Launch) -> Result<[u32; 3], String> {
-    let asked = launch.cluster;
+/// A cluster other than the kernel asks for, or none where it must be said; more CTAs of one than are possible; a grid
+/// that is no multiple of it.
+pub fn resolve(kernel: &Kernel, launch: &Launch) -> Result<Launch, String> {
+    let (name, asked) = (&kernel.name, launch.cluster);
     let cluster = match kernel.cluster {
-        Some(required) if asked == [1; 3] => required,
-        Some(required) if asked != required => {
-            return Err(format!("{}: a cluster of {asked:?}; it requires {required:?}", kernel.name));
+        Some(required) if asked != UNSAID && asked != required => {
+            return Err(format!("{name}: a cluster of {asked:?}; it requires {required:?}"));
         }
-        _ => asked,
+        Some(required) => required,
+        None if asked != UNSAID => asked,
+        None if kernel.needs_cluster => {
+            return Err(format!("{name}: no cluster; it is .explicitcluster, whose launch must say one"));
+        }
+        None => [1; 3],
     };
     let ctas = cluster.iter().try_fold(1u32, |product, &n| product.checked_mul(n)).unwrap_or(u32::MAX);
-    if ctas == 0 || ctas > MAX_CTAS {
-        return Err(format!("{}: a cluster of {cluster:?}; at most {MAX_CTAS} CTAs", kernel.name));
+    let most = kernel.max_cluster_ctas.min(MAX_CTAS);
+    if ctas == 0 || ctas > most {
+        return Err(format!("{name}: a cluster of {cluster:?}; at most {most} CTAs"));
     }
-    if (0..3).any(|axis| !launch.grid[axis].is_multiple_of(cluster[axis])) {
-        let grid = launch.grid;
-        return Err(format!("{}: a grid of {grid:?} is no multiple of its cluster {cluster:?}", kernel.name));
+    let mut grid = launch.grid;
+    for (n, along) in grid.iter_mut().zip(cluster) {
+        if kernel.counts_clusters {
+            *n = n.saturating_mul(along); // more than any grid may have
+        } else if !n.is_multiple_of(along) {
+            let grid = launch.grid;
+            return Err(format!("{name}: a grid of {grid:?} is no multiple of its cluster {cluster:?}"));
+        }
     }
-    Ok(cluster)
+    Ok(Launch { grid, cluster, ..*launch })
 }
 
 impl Cluster {

@@ -302,7 +302,7 @@ impl<'a> Room<'a> {
         let all_shared_bytes = self.shared_bytes as u64;
         let shared_bytes = all_shared_bytes - kernel.reserved_shared_bytes as u64;
         let cluster = launch.cluster;
-        let is_explicit = cluster != [1; 3] || kernel.cluster.is_some();
+        let is_explicit = cta.common.is_explicit_cluster;
         for warp in 0..self.warps_per_cta {
             for &(special, slot) in &kernel.specials {
                 let thread = |lane: usize| (warp * LANES + lane) as u32;

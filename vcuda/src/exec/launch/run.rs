@@ -26,8 +26,9 @@ use crate::memory::Memory;
 /// Grid, cluster, block and dynamic shared memory of a launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch {
+    /// CTAs along each axis, or clusters where the kernel is `.blocksareclusters`.
     pub grid: [u32; 3],
-    /// CTAs of a cluster along each axis, of which the grid's are multiples; `[1, 1, 1]` asks for none.
+    /// CTAs of a cluster along each axis; [`cluster::UNSAID`] leaves it to the kernel.
     pub cluster: [u32; 3],
     pub block: [u32; 3],
     pub dynamic_shared_bytes: u32,
@@ -126,6 +127,8 @@ impl Cta<'_> {
 pub struct Common<'a> {
     pub kernel: &'a Kernel,
     pub launch: &'a Launch,
+    /// Whether the launch, or the kernel, has said what its cluster is.
+    pub is_explicit_cluster: bool,
     pub params: &'a [u8],
     /// The same, for vector loads.
     pub aligned_params: &'a [u128],
@@ -236,10 +239,10 @@ fn run_groups(
 ) -> Result<Counters, Fault> {
     let _running = memory.running();
     let total = Mutex::new(Counters::new(kernel));
-    let cluster = cluster::shape(kernel, launch)
+    let is_explicit_cluster = launch.cluster != cluster::UNSAID || kernel.cluster.is_some();
+    let launch = &cluster::resolve(kernel, launch)
         .map_err(|message| Fault { kind: FaultKind::IllegalInstruction, message })?;
-    let launch = &Launch { cluster, ..*launch };
-    let in_turn = if workspace == 0 { cluster } else { launch.grid };
+    let in_turn = if workspace == 0 { launch.cluster } else { launch.grid };
     let groups = if workspace == 0 { launch.clusters() } else { 1 };
     let order = options.is_unkind().then(|| Permutation::new(groups, options.seed));
     let aligned_params: Vec<u128> = params
@@ -253,6 +256,7 @@ fn run_groups(
     let mut common = Common {
         kernel,
         launch,
+        is_explicit_cluster,
         params,
         aligned_params: &aligned_params,
         memory,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::exec::access::PARAM_WINDOW;
+use crate::exec::access::PARAM_START;
 use crate::exec::call::STACK_BYTES;
 use crate::exec::inline::Flat;
 use crate::exec::kernel::Param;
@@ -143,7 +143,7 @@ impl<'a> Layout<'a> {
     pub fn address_of(&self, name: &str) -> Result<u64, String> {
         match self.locate(name)? {
             Location::Shared(address) | Location::Local(address) | Location::Global(address) => Ok(address),
-            Location::Param(offset) => Ok(PARAM_WINDOW + offset as u64),
+            Location::Param(offset) => Ok(PARAM_START + offset as u64),
             Location::Frame(_) => Err(format!("the address of {name} of a called function")),
         }
     }

@@ -9,7 +9,7 @@ mod steady;
 
 use std::collections::{HashMap, HashSet};
 
-use super::allocate::{Allocation, allocate};
+use super::allocate::{Allocation, Mentions, allocate, blocks};
 use super::call::{Callable, Calls};
 use super::control::Exit;
 use super::inline::Flat;
@@ -18,6 +18,7 @@ use super::launch::run::Checks;
 use super::matrix::grid::Run;
 use super::op::{Host, NO_PRED};
 use super::profile::counters::Marks;
+use super::profile::registers;
 use super::table;
 use crate::ptx::ast::{Function, Instruction, Operand, Variable};
 use layout::Layout;
@@ -73,9 +74,12 @@ pub fn lower(
     (checks, counts): (Checks, bool),
 ) -> Result<Kernel, (u32, String)> {
     let invalid = |why| (function.line, why);
-    let allocation = allocate(flat).ok_or_else(|| invalid("too many registers live at once".to_string()))?;
+    let (blocks, mentions) = (blocks(flat), Mentions::new(flat));
+    let allocation = allocate(flat, &blocks, &mentions)
+        .ok_or_else(|| invalid("too many registers live at once".to_string()))?;
     let layout = Layout::new(function, flat, globals, shared).map_err(invalid)?;
     let mut lower = Lower::new(function, flat, allocation, layout, host, (checks, counts));
+    lower.kernel.registers_estimate = registers::estimate(flat, &blocks, &mentions, &function.directives);
     let mut targets = vec![false; flat.instructions.len() + 1];
     for operand in flat.instructions.iter().flat_map(|instruction| &instruction.operands) {
         operand.visit(&mut |part| {
@@ -118,10 +122,13 @@ impl<'a> Lower<'a> {
             reserved_shared_bytes: layout.reserved_shared_bytes,
             static_shared_bytes: layout.static_shared_bytes,
             local_bytes_per_thread: layout.local_bytes,
-            // A thread's registers on a GPU, roughly: what is live at once, and a few for addresses.
-            registers_estimate: (allocation.slots() + 8).min(255) as u32,
+            registers_estimate: 0,
             max_threads_per_block: block.map_or(1024, |[x, y, z]| x.saturating_mul(y).saturating_mul(z)),
+            block: directives.req_ntid,
             cluster: directives.cluster,
+            max_cluster_ctas: directives.max_cluster_ctas.unwrap_or(u32::MAX),
+            needs_cluster: directives.needs_cluster,
+            counts_clusters: directives.counts_clusters,
             is_asynchronous: checks.asynchrony && flat.instructions.iter().any(emit::is_asynchronous),
             has_products: flat.instructions.iter().any(|instruction| instruction.opcode[0] == "wgmma"),
             polls: false,

@@ -10,6 +10,7 @@ pub mod count;
 pub mod counters;
 pub mod gpu;
 pub mod occupancy;
+pub mod registers;
 pub mod roofline;
 
 pub use class::{Class, Unit};

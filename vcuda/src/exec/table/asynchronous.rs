@@ -1,14 +1,15 @@
 //! Barriers in shared memory, asynchronous copies, and clusters.
 
 use super::*;
-use crate::exec::access::PARAM_WINDOW;
+use crate::exec::access::{PARAM_START, PARAM_WINDOW};
 use crate::exec::asynchronous::async_copy::{self, ArriveAfterCopies, AsyncCopy, CommitGroup, WaitCopies};
 use crate::exec::asynchronous::bulk::{
     self, BulkLoad, BulkStore, BulkWait, Kind, NO_MASK, Reduce, StoreAsync,
 };
 use crate::exec::asynchronous::mbarrier::{self, Mbarrier, PendingCount, Wait};
 use crate::exec::asynchronous::tensor_copy::{self, TensorLoad, TensorStore};
-use crate::exec::asynchronous::tensor_replace::{FIELDS, TensormapCopy, TensormapReplace};
+use crate::exec::asynchronous::tensor_replace::{TensormapCopy, TensormapReplace};
+use crate::tensor_map::FIELDS;
 
 const REDUCES: [(&str, Reduce); 8] = [
     ("add", Reduce::Add),
@@ -42,7 +43,7 @@ impl Entry<'_> {
             Operand::Symbol(name, addend) => {
                 let at = match to.locate(name)? {
                     Location::Shared(at) => SHARED_WINDOW + at,
-                    Location::Param(at) => PARAM_WINDOW + at as u64,
+                    Location::Param(at) => PARAM_WINDOW + PARAM_START + at as u64,
                     Location::Global(at) => at,
                     Location::Local(_) | Location::Frame(_) => {
                         return Err(format!("{name} is in local memory"));

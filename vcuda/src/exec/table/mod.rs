@@ -1,7 +1,7 @@
 //! The table from opcode to implementation: one entry an instruction, in the order of the PTX ISA's
 //! chapters. An empty error is an opcode that is not here at all.
 
-use super::access::{GENERIC, GLOBAL, LOCAL, LOCAL_WINDOW, SHARED_WINDOW, SHARED32, SHARED64};
+use super::access::{GENERIC, GLOBAL, LOCAL, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, SHARED32, SHARED64};
 use super::arithmetic::approximate::*;
 use super::arithmetic::astray::{self, Astray};
 use super::arithmetic::convert::{self, Convert, Rounding};

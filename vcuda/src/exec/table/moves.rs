@@ -82,6 +82,7 @@ impl Entry<'_> {
             let window = match () {
                 () if self.parts.iter().any(|part| part.starts_with("shared")) => SHARED_WINDOW,
                 () if self.has("local") => LOCAL_WINDOW,
+                () if self.parts.iter().any(|part| part.starts_with("param")) => PARAM_WINDOW,
                 () => 0,
             };
             let window = to.constant(if self.has("to") { window.wrapping_neg() } else { window }, true);
