@@ -437,7 +437,7 @@ fn maps_are_built_on_the_device() {
     let tensor: Vec<u8> = (0..32u32).flat_map(u32::to_le_bytes).collect();
     let buffers = || [vec![0; 48], tensor.clone(), vec![0; 128]];
     let shape = Shape { blocks: 1, threads: 32, shared_bytes: 0 };
-    let all = |asynchrony| Checks { asynchrony, init: asynchrony, race: asynchrony };
+    let all = |asynchrony| Checks { asynchrony, init: asynchrony, race: asynchrony, ..Checks::default() };
     let setups = [false, true].map(|on| Setup { cluster: 1, checks: all(on), seed: 3, ..Setup::default() });
     let mut backward = FIELDS;
     backward.reverse();
