@@ -279,9 +279,16 @@ impl Memcpy2D {
 /// Copies that return when they are done: they may not run into a capture.
 pub fn now(copy: Copy) -> Outcome {
     capture::forbid()?;
+    let owner = |side: &Side| device().memory.range_anywhere(side.address).map(|(.., device)| device);
+    let [to, from] = [&copy.to, &copy.from].map(owner);
+    // One from device to device comes after all that they have been asked for, and before all else.
+    let is_far = to.is_some() && from.is_some() && to != from;
+    if is_far {
+        queue::wait_for_all();
+    }
     submit(LEGACY, Work::Copy(copy))?;
     // The host waits where its memory takes part.
-    if settings().defers && !(copy.to.on_device && copy.from.on_device) {
+    if settings().defers && (is_far || !(copy.to.on_device && copy.from.on_device)) {
         return queue::wait_for_stream(&stream::place(LEGACY)?);
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use super::allocation::{self, Allocation, Kind};
 use super::device::{Device, devices};
 use super::stream::{self, StreamHandle};
-use super::{Outcome, Status, capture, context, device, export, graph_memory, pool, put, queue};
+use super::{Outcome, Status, capture, context, device, export, graph_memory, pool, put, queue, settings};
 use crate::memory::Reach;
 
 export! {
@@ -87,7 +87,13 @@ fn alloc(address: *mut u64, bytes: usize, kind: Kind) -> Outcome {
 /// # Errors
 /// Out of memory.
 pub fn allocate(bytes: usize, kind: Kind, device: &Device) -> Result<u64, Status> {
-    let new = device.memory.alloc(bytes).ok_or(Status::OutOfMemory)?;
+    let mut new = device.memory.alloc(bytes);
+    if new.is_none() && settings().defers {
+        // What is queued may free some.
+        queue::drain();
+        new = device.memory.alloc(bytes);
+    }
+    let new = new.ok_or(Status::OutOfMemory)?;
     if kind == Kind::Managed {
         device.memory.set_reach(new, Reach::Devices(u32::MAX));
     }

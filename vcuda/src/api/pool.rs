@@ -88,30 +88,18 @@ fn alloc(address: *mut u64, bytes: usize, handle: Handle, stream: StreamHandle) 
     }
     let new = allocate(bytes, Kind::Pool(handle as usize), pool.device())?;
     pool.device().memory.set_reach(new, pool.reach());
-    touch(stream, new, bytes, "an allocation", || ())?;
+    touch(stream, new, bytes, "an allocation")?;
     let used = pool.used_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
     pool.used_high_bytes.fetch_max(used, Ordering::Relaxed);
     // SAFETY: the caller's.
     unsafe { put(address, new) }
 }
 
-/// What comes before in a stream is done, then this, if it is queued: a race with who touches the memory out of order.
-fn touch(
-    stream: StreamHandle,
-    address: u64,
-    bytes: usize,
-    what: &'static str,
-    action: impl FnOnce() + Send + 'static,
-) -> Outcome {
+/// Has the race check know what comes and goes in a stream, if that is queued.
+fn touch(stream: StreamHandle, address: u64, bytes: usize, what: &'static str) -> Outcome {
     if settings().defers {
-        let task = move |when: &When| {
-            let touched = Touch::new(Some(when), what).range(address, bytes, true);
-            action();
-            touched
-        };
+        let task = move |when: &When| Touch::new(Some(when), what).range(address, bytes, true);
         queue::push(&stream::place(stream)?, Task::Call(Box::new(task)), &[]);
-    } else {
-        action();
     }
     Ok(())
 }
@@ -147,7 +135,10 @@ export! {
             true => submit(stream, Work::Free(GraphMemory::at(address)?)),
             false if settings().defers && address != 0 => {
                 let gone = forget(address)?;
-                touch(stream, address, gone.bytes, "a free", move || release(address, &gone))
+                touch(stream, address, gone.bytes, "a free")?;
+                let task = Task::Tell(Box::new(move || release(address, &gone)));
+                queue::push(&stream::place(stream)?, task, &[]);
+                Ok(())
             }
             false => free(address),
         }

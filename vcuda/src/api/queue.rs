@@ -24,7 +24,7 @@ pub enum Task {
     Work(Work),
     /// What writes to none of the host's memory.
     Call(Box<Call>),
-    /// What touches no memory that others see.
+    /// What touches no memory that others see; done after a fault, too.
     Tell(Box<dyn FnOnce() + Send>),
 }
 
@@ -63,6 +63,8 @@ struct State {
     items: BTreeMap<u64, Item>,
     ready: Vec<u64>,
     running: usize,
+    /// Whether what runs now runs though nobody has waited for it.
+    is_early: bool,
     lines: BTreeMap<Key, Line>,
     /// The last piece of each lane.
     ticks: Vec<u64>,
@@ -78,7 +80,7 @@ struct State {
 /// Work that is queued at most, as on hardware: then some of it is done.
 const MOST_ITEMS: usize = 1024;
 /// If the client asks for nothing for so long, it may be waiting for memory to change.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 static DONE: Condvar = Condvar::new();
 
@@ -87,7 +89,7 @@ fn state() -> MutexGuard<'static, State> {
     let mutex = STATE.get_or_init(|| {
         std::thread::spawn(|| {
             loop {
-                std::thread::sleep(PATIENCE / 4);
+                std::thread::sleep(PATIENCE / 10);
                 go_on(state());
             }
         });
@@ -100,7 +102,9 @@ fn state() -> MutexGuard<'static, State> {
 fn go_on(mut state: MutexGuard<'static, State>) {
     let is_idle = |state: &State| state.asked.is_none_or(|asked| asked.elapsed() > PATIENCE);
     while state.running == 0 && !state.ready.is_empty() && is_idle(&state) {
+        state.is_early = true;
         state = run_one(state);
+        state.is_early = false;
     }
 }
 
@@ -266,14 +270,16 @@ fn run_one(mut state: MutexGuard<'static, State>) -> MutexGuard<'static, State> 
     let drawn = state.random.below(count) as usize;
     let id = state.ready.swap_remove(drawn);
     state.running += 1;
-    let has_company = state.busy.len() > 1;
+    // What is early may have company yet.
+    let has_company = state.busy.len() > 1 || state.is_early;
     let found = state
         .items
         .get_mut(&id)
         .map(|item| (item.task.take(), item.context, When { has_company, ..item.when.clone() }));
     drop(state);
+    // After a fault nothing is done but to keep the books.
     if let Some((Some(task), context, when)) = found
-        && context.fault() == 0
+        && (context.fault() == 0 || matches!(task, Task::Tell(_)))
     {
         let run = || match task {
             Task::Nothing => Ok(()),
@@ -417,6 +423,17 @@ pub fn hold(context: &Context, marks: &[Mark]) {
         state.lines.range(Key::all_of(context)).map(|(_, line)| line.place.clone()).collect();
     for place in places {
         state.push(&place, Task::Nothing, marks);
+    }
+}
+
+/// Does all that is queued, though the host waits for none of it.
+pub fn drain() {
+    let mut state = state();
+    while !state.items.is_empty() {
+        state = match state.ready.is_empty() {
+            true => DONE.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner),
+            false => run_one(state),
+        };
     }
 }
 

@@ -279,3 +279,57 @@ fn numbers_of_devices_that_cannot_be_are_named() {
         );
     }
 }
+
+#[test]
+fn queued_work_of_several_devices_keeps_its_order() {
+    for seed in ["1", "2", "3"] {
+        let name = "devices::queued_work_of_several_devices_keeps_its_order";
+        let settings = [("VCUDA_DEVICES", "2"), ("VCUDA_CHECK", "all"), ("VCUDA_SEED", seed)];
+        let Some(child) = in_child(name, &settings) else {
+            let contexts = [0, 1].map(primary);
+            let mut places = Vec::new();
+            for (i, context) in contexts.into_iter().enumerate() {
+                let (mut stream, mut event) = (std::ptr::null_mut(), std::ptr::null_mut());
+                // SAFETY: live locals and contexts.
+                unsafe {
+                    sys::cuCtxSetCurrent(context).result().unwrap();
+                    sys::cuCtxEnablePeerAccess(contexts[1 - i], 0).result().unwrap();
+                    sys::cuStreamCreate(&mut stream, 1).result().unwrap();
+                    sys::cuEventCreate(&mut event, 0).result().unwrap();
+                    let (module, at) = (Module::load(), filled(1));
+                    sys::cuCtxSynchronize().result().unwrap();
+                    places.push((context, stream, event, module, at));
+                }
+            }
+            // Each device in turn adds to the first one's memory, and a copy brings it to the second one.
+            let (home, far) = (places[0].4, places[1].4);
+            for round in 0..6 {
+                let ((context, stream, event, module, _), (.., other, _, _, _)) =
+                    (&places[round % 2], &places[1 - round % 2]);
+                // SAFETY: live handles; as many bytes.
+                unsafe {
+                    sys::cuCtxSetCurrent(*context).result().unwrap();
+                    let (mut at, mut k) = (home, round as u32);
+                    let add = module.function("add");
+                    launch(add, 1, 32, *stream, &mut [&mut at, &mut 32u32, &mut k]).unwrap();
+                    sys::cuMemcpyPeerAsync(far, contexts[1], home, contexts[0], 128, *stream)
+                        .result()
+                        .unwrap();
+                    sys::cuEventRecord(*event, *stream).result().unwrap();
+                    sys::cuStreamWaitEvent(*other, *event, 0).result().unwrap();
+                }
+            }
+            // SAFETY: live streams and allocations.
+            unsafe {
+                for (_, stream, ..) in &places {
+                    sys::cuStreamSynchronize(*stream).result().unwrap();
+                }
+                assert_eq!((first_word(home), first_word(far)), (16, 16));
+                [home, far].into_iter().for_each(|at| sys::cuMemFree_v2(at).result().unwrap());
+            }
+            return;
+        };
+        let text = String::from_utf8_lossy(&child.stderr);
+        assert!(!text.contains("race") && !text.contains("init:"), "{text}");
+    }
+}

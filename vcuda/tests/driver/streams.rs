@@ -412,3 +412,29 @@ fn a_graphs_branches_run_in_any_order_and_race() {
         assert!(text.contains("race: ") && text.contains("scale") && text.contains("add"), "{text}");
     }
 }
+
+#[test]
+fn what_is_queued_to_be_freed_can_be_had_again() {
+    let name = "streams::what_is_queued_to_be_freed_can_be_had_again";
+    let settings = [("VCUDA_CHECK", "memory"), ("VCUDA_MEMORY_BYTES", "65536")];
+    let Some(_) = in_child(name, &settings) else {
+        let client = Client::new(NON_BLOCKING);
+        let [a, b] = client.streams;
+        let (mut at, mut wild) = (0, 16u64);
+        // SAFETY: a live local.
+        unsafe {
+            for _ in 0..10 {
+                sys::cuMemAllocAsync(&mut at, 40_000, a).result().unwrap();
+                sys::cuMemFreeAsync(at, a).result().unwrap();
+            }
+            // Also where a fault comes before.
+            sys::cuMemAllocAsync(&mut at, 40_000, b).result().unwrap();
+            launch(client.module.function("wild"), 1, 1, b, &mut [&mut wild]).unwrap();
+            sys::cuMemFreeAsync(at, b).result().unwrap();
+            assert_eq!(synchronize(), CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
+            sys::cuDevicePrimaryCtxReset_v2(0).result().unwrap();
+            sys::cuMemAlloc_v2(&mut at, 40_000).result().unwrap();
+        }
+        return;
+    };
+}
