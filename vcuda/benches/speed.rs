@@ -224,7 +224,9 @@ fn numpy(n: usize, threads: usize) -> Option<Vec<f64>> {
         python.env(format!("{library}_NUM_THREADS"), threads.to_string());
     }
     // It may choose what suits the machine.
-    ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"].iter().for_each(|name| drop(python.env_remove(name)));
+    for name in ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"] {
+        python.env_remove(name);
+    }
     let output = python.args(["-c", NUMPY, &n.to_string(), &RUNS.to_string()]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let seconds: Vec<f64> = text.lines().filter_map(|line| line.parse().ok()).collect();
