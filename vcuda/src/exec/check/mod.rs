@@ -295,15 +295,17 @@ impl Body for Check {
         let place = match space {
             GLOBAL => Place::Global,
             SHARED32 | SHARED64 => Place::Shared,
-            LOCAL => Place::Local,
+            // Local memory, or by `ld.param` a parameter whose address has been taken.
             _ => warp.place(span.at[warp.mask.trailing_zeros() as usize & 31]),
         };
-        if (space == GENERIC || space == LOCAL) && !span.contiguous && !span.uniform {
-            let mut differs = false;
-            for lane in 0..LANES {
-                differs |= warp.place(span.at[lane]) != place;
+        if space == GENERIC || space == LOCAL {
+            let mut differs = place == Place::Other;
+            if !span.contiguous && !span.uniform {
+                for lane in 0..LANES {
+                    differs |= warp.place(span.at[lane]) != place;
+                }
             }
-            if differs || place == Place::Other {
+            if differs {
                 return apart(warp, &span, kind);
             }
         }
