@@ -327,8 +327,15 @@ impl Body for BulkWait {
         if warp.cta.options.checks.asynchrony {
             let (number, mask, but, read) = (warp.number(), warp.mask, op.imm as u32, op.e != 0);
             let done = warp.cta.cluster.engine.borrow_mut().wait_stores(warp.cta, number, mask, but, read);
-            if let Err(fault) = done {
-                return warp.fault_with(fault);
+            let reads = match done {
+                Ok(reads) => reads,
+                Err(fault) => return warp.fault_with(fault),
+            };
+            // Only those who come after the thread that waits come after the reads.
+            for (lane, from, bytes) in reads {
+                if warp.touch(lane, from, bytes, check::Kind::Read).is_none() {
+                    return Flow::Fault;
+                }
             }
         }
         Flow::Next
@@ -433,7 +440,10 @@ impl Warp<'_> {
         for rank in (0..32u64).filter(|rank| ranks >> rank & 1 != 0) {
             let place = |address: u64| if ctas.is_some() { cta.mapped(address, rank) } else { address };
             targets.pointers.push(self.shared_pointer(lane, place(to), bytes, align)?);
-            targets.barriers.push(self.barrier(lane, place(barrier))?);
+            // Its completion is an operation on the barrier, which must have been set up before.
+            let barrier = self.barrier(lane, place(barrier))?;
+            self.touch(lane, barrier.host, size_of::<u64>(), check::Kind::Atomic)?;
+            targets.barriers.push(barrier);
         }
         Some(targets)
     }

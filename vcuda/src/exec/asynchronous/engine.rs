@@ -280,7 +280,7 @@ impl Engine {
     }
 
     /// Does the stores of the lanes of `mask` but for their latest `but` groups, or only reads what they
-    /// store.
+    /// store. What of the cluster's shared memory they have read only now: by which lane, where, and how many bytes.
     pub fn wait_stores(
         &mut self,
         cta: &Cta,
@@ -288,8 +288,9 @@ impl Engine {
         mask: u32,
         but: u32,
         read: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<Vec<(usize, *const u8, usize)>, Fault> {
         let groups = self.warp(warp).groups;
+        let mut reads = Vec::new();
         let waited = |pending: &Pending| {
             let lane = pending.work.lane();
             let late = pending.group.saturating_add(but) < groups[lane].bulk;
@@ -297,16 +298,18 @@ impl Engine {
         };
         if read {
             for pending in self.stores.iter_mut().filter(|pending| waited(pending)) {
+                reads.extend(pending.work.read());
                 pending.work.source.take();
                 let (offset, bytes) = take(&mut pending.work.reads);
                 self.proxy.release(offset, bytes);
             }
-            return Ok(());
+            return Ok(reads);
         }
         for pending in self.stores.extract_if(.., |pending| waited(pending)).collect::<Vec<_>>() {
+            reads.extend(pending.work.read());
             self.land(cta, pending)?;
         }
-        Ok(())
+        Ok(reads)
     }
 
     /// Lands one piece of the work that mbarriers announce; false if there is none.
@@ -414,6 +417,11 @@ impl Work {
     /// The warp that issued it, counted through the cluster.
     fn warp(&self) -> usize {
         (self.rank * 32 + self.origin.thread / 32) as usize
+    }
+
+    /// What it has yet to read of the cluster's shared memory: by which lane, where, and how many bytes.
+    fn read(&self) -> Option<(usize, *const u8, usize)> {
+        (self.reads.1 > 0).then(|| (self.lane(), self.source.at(), self.reads.1))
     }
 
     fn lane(&self) -> usize {
