@@ -249,6 +249,14 @@ impl Part {
 }
 
 impl Operand {
+    /// Itself, or what is alone in its braces.
+    pub fn alone(&self) -> &Operand {
+        match self {
+            Operand::Vector(all) if all.len() == 1 => &all[0],
+            operand => operand,
+        }
+    }
+
     /// Calls `each` for the operand, or for those that it is made of.
     pub fn visit<'a>(&'a self, each: &mut impl FnMut(&'a Operand)) {
         match self {

@@ -132,6 +132,14 @@ fn vectors_load_and_store() {
 }
 
 #[test]
+fn one_register_may_be_in_braces() {
+    let mut t = Table::default();
+    let text = "ld.global.u32 {a}, [in+4]; mov.b32 {b}, a; mov.b32 c, {b}; st.global.u32 [out], {c}; \
+                ldu.global.u32 {d}, [in+8]; st.volatile.global.u32 [out+4], {d}; ret;";
+    t.kernel("", text, |i, inp| [inp[i][1], inp[i][2], 0, 0]);
+}
+
+#[test]
 fn parameters_and_constants() {
     let mut t = Table::default();
     let list = VALUE.map(|byte| byte.to_string()).join(", ");

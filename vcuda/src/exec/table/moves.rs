@@ -43,7 +43,7 @@ impl Entry<'_> {
     /// `mov`, also of predicates and packed pairs; `cvta` moves between a space and its window.
     pub(super) fn mov(&self, to: &mut Lower) -> Decoded {
         let ty = self.ty().ok_or("no type")?;
-        let (d, a) = (self.operand(0)?, self.operand(1)?);
+        let (d, a) = (self.operand(0)?.alone(), self.operand(1)?.alone());
         if ty == Type::Pred {
             let d = to.pred_destination(d)?;
             return match a {

@@ -14,8 +14,8 @@
 //!
 //! After a colon comes the type, if it is not the opcode's first: the number of another, `w` for twice as wide, `pack`
 //! for parts of it, or a name. The signs behind that: `?` may be left out, `_` may be `_`, `*` a vector if the opcode
-//! is one, `+` may be wider, `&` may be a variable's address, `%` a special register, `~` and `.` may or must have
-//! a selector, `-` may be negated, `^` is no constant.
+//! is one (and else may be alone in braces), `+` may be wider, `&` may be a variable's address, `%` a special register,
+//! `~` and `.` may or must have a selector, `-` may be negated, `^` is no constant.
 
 use super::Opcode;
 use super::grammar::Syntax;
@@ -215,7 +215,7 @@ impl Checker<'_> {
             };
         }
         match self.opcode.length {
-            length if length == all.len() && length > 1 && self.pattern.has('*') => {}
+            length if length == all.len() && self.pattern.has('*') => {}
             1 => return Err("one register is expected".to_string()),
             length => return Err(format!("{} elements; {length} are expected", all.len())),
         }
@@ -237,7 +237,7 @@ impl Checker<'_> {
             Operand::Int(_) => true,
             _ => false,
         };
-        match all.iter().all(fits) && matches!(all.len(), 2 | 4) {
+        match all.iter().all(fits) && matches!(all.len(), 1 | 2 | 4) {
             true => Ok(()),
             false => Err(format!("{} parts that do not make up {} bits", all.len(), 8 * whole)),
         }
