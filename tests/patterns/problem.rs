@@ -103,9 +103,11 @@ impl Problem {
                 + (n / 64) as f64 * 2f64.powi(-21)
                 + n as f64 * unit;
             for c in 0..k {
-                let element: f64 = (0..n).map(|j| weights[j] * values[j][c]).sum::<f64>() / total;
-                let magnitude: f64 = (0..n).map(|j| weights[j] * values[j][c].abs()).sum::<f64>() / total;
-                let subnormal: f64 = (0..n).map(|j| values[j][c].abs()).sum::<f64>() / total * unit / 2.0;
+                let column = || weights.iter().zip(&values).map(|(weight, row)| (weight, row[c]));
+                let element: f64 = column().map(|(weight, value)| weight * value).sum::<f64>() / total;
+                let magnitude: f64 =
+                    column().map(|(weight, value)| weight * value.abs()).sum::<f64>() / total;
+                let subnormal: f64 = column().map(|(_, value)| value.abs()).sum::<f64>() / total * unit / 2.0;
                 want.push((element, magnitude * (2f64.powi(-11) + 2.0 * off) * 1.001 + subnormal));
             }
         }
@@ -134,7 +136,8 @@ impl Problem {
 
     /// What is wrong with a result, if anything.
     pub fn amiss(&self, got: &[f32]) -> Option<String> {
-        let off = |(got, (want, most)): (&f32, &(f64, f64))| !((f64::from(*got) - want).abs() <= *most);
+        let is_near = |(got, (want, most)): (&f32, &(f64, f64))| (f64::from(*got) - want).abs() <= *most;
+        let off = |pair| !is_near(pair);
         let wrong = got.iter().zip(&self.want).filter(|pair| off(*pair)).count();
         let i = got.iter().zip(&self.want).position(off)?;
         let ((want, most), got) = (self.want[i], got[i]);

@@ -52,7 +52,7 @@ fn a_barrier_with_two_counts() {
 macro_rules! product {
     ($shift:literal) => {
         concat!(
-            "{ .reg .f32 s<4>; .reg .b64 da, db, shift; mad.lo.u32 c, t, 16, tile; st.shared.v4.u32 [c], {d, d, d, d};
+            "{ .reg .f32 s<4>; .reg .b64 da, db, shift; mov.u32 c, tile; mad.lo.u32 c, t, 16, c; st.shared.v4.u32 [c], {d, d, d, d};
             st.shared.v4.u32 [c+2048], {d, d, d, d}; fence.proxy.async; bar.sync 0;
             mov.u32 c, tile; shr.u32 c, c, 4; cvt.u64.u32 da, c; add.u64 da, da, 0x1000080000; add.u64 db, da, 128;",
             $shift,

@@ -5,7 +5,7 @@ use crate::device::Kernel;
 /// A warpgroup multiplies what its threads have stored, and one of them arrives; a fifth warp then writes over it. PRODUCT is
 /// the product with its fence and commit.
 const PRODUCT: &str = "{ .reg .f32 s<4>; .reg .b64 da, db;
-    mad.lo.u32 c, t, 16, tile; setp.eq.u32 q, t, 0; mov.u32 b, bar;
+    mov.u32 c, tile; mad.lo.u32 c, t, 16, c; setp.eq.u32 q, t, 0; mov.u32 b, bar;
     @q mbarrier.init.shared.b64 [b], COUNT; setp.ge.u32 q, t, 128; @q bra WRITER;
     st.shared.v4.u32 [c], {d, d, d, d}; setp.lt.u32 p, t, 16; @p st.shared.v4.u32 [c+2048], {d, d, d, d};
     FENCE bar.sync 0;

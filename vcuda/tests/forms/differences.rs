@@ -38,12 +38,6 @@ pub const REFUSED_ALONE: [Difference; 18] = [
     Difference { why: "not here, and refused by name", starts: ANY, holds: ANY, says: "not supported here" },
     Difference { why: "a qualifier twice", starts: ANY, holds: ANY, says: " 2 times" },
     Difference {
-        why: "a qualifier twice, where another form has one of it",
-        starts: &["cvt.rn.satfinite.satfinite"],
-        holds: ANY,
-        says: "needs .target sm_100",
-    },
-    Difference {
         why: "an address without brackets",
         starts: &["cp.", "red."],
         holds: ANY,

@@ -115,7 +115,7 @@ impl Random {
     }
 }
 
-pub const HEADER: &str = ".version 8.6\n.target sm_90\n.address_size 64\n";
+pub const HEADER: &str = ".version 8.6\n.target sm_90a\n.address_size 64\n";
 
 /// What a thread of [`Table::kernel`] reads or writes.
 pub type Words = [u32; 4];

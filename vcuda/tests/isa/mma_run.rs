@@ -68,7 +68,7 @@ fn check(kind: Kind, sequence: &[Mma], random: &mut Random) {
     let body: String = sequence
         .iter()
         .map(|&[d, a, b, c]| {
-            let b = if of_b == 1 { format!("%r{b}") } else { names(b, of_b) };
+            let b = names(b, of_b);
             let (d, a, c) = (names(d, 4), names(a, 2 * of_b), names(c, 4));
             format!("mma.sync.aligned.m16n8k{k}.row.col.f32.{ty}.{ty}.f32 {d}, {a}, {b}, {c};\n")
         })

@@ -197,10 +197,10 @@ ret; }}
 fn what_cannot_be_is_refused() {
     let load = "wmma.load.a.sync.aligned.row";
     for (instruction, wanted) in [
-        (format!("{load}.m16n16k8.f16 {{%a0, %a1, %a2, %a3}}, [%in0];"), "shape and type"),
+        (format!("{load}.m16n16k8.f16 {{%a0, %a1, %a2, %a3}}, [%in0];"), "no such form"),
         (format!("{load}.m16n16k16.bf16 {{%a0, %a1}}, [%in0];"), "2 registers; 4 are expected"),
-        (format!("{load}.m16n8k16.f16 {{%a0, %a1, %a2, %a3}}, [%in0];"), "this shape"),
-        (format!("{load}.m16n16k16.f64 {{%a0}}, [%in0];"), "combination of types"),
+        (format!("{load}.m16n8k16.f16 {{%a0, %a1, %a2, %a3}}, [%in0];"), "no such form"),
+        (format!("{load}.m16n16k16.f64 {{%a0}}, [%in0];"), "not supported here"),
         (format!("{load}.m16n16k16.bf16 {{%a0, %a1, %a2, %a3}}, [%in0+1];"), "misaligned"),
         (format!("{load}.m16n16k16.bf16 {{%a0, %a1, %a2, %a3}}, [%in0], 4096;"), "a global access of 2 bytes"),
         ("setp.eq.u32 %p, %t, 3; @%p wmma.load.a.sync.aligned.row.m16n16k16.bf16 {%a0, %a1, %a2, %a3}, [%in0];".to_string(),

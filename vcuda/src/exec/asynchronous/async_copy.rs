@@ -142,8 +142,16 @@ impl Body for ArriveAfterCopies {
                 let (rank, source) = (warp.cta.rank, Source::Taken(Vec::new()));
                 let completes = vec![(barrier, 0)];
                 let (origin, writes) = (warp.origin(lane), Vec::new());
-                let work =
-                    Work { origin, rank, targets: 1 << rank, source, reads: (0, 0), writes, completes };
+                let work = Work {
+                    origin,
+                    rank,
+                    targets: 1 << rank,
+                    source,
+                    reads: (0, 0),
+                    reads_all: false,
+                    writes,
+                    completes,
+                };
                 engine.arrive_after(warp.number(), lane as u32, work);
             }
             drop(engine);

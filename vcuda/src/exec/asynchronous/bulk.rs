@@ -401,7 +401,7 @@ impl Targets {
     pub fn work(&self, warp: &Warp, lane: usize, source: Source, writes: Vec<(usize, usize)>) -> Work {
         let completes = self.barriers.iter().map(|&barrier| (barrier, self.bytes)).collect();
         let (origin, rank) = (warp.origin(lane), warp.cta.rank);
-        Work { origin, rank, targets: self.ranks, source, reads: (0, 0), writes, completes }
+        Work { origin, rank, targets: self.ranks, source, reads: (0, 0), reads_all: true, writes, completes }
     }
 }
 
@@ -490,7 +490,16 @@ impl Warp<'_> {
     pub fn store_work(&self, lane: usize, from: *const u8, bytes: usize) -> Work {
         let (origin, rank, source) = (self.origin(lane), self.cta.rank, Source::Memory(from, bytes));
         let reads = (self.cta.cluster.offset(from), bytes);
-        Work { origin, rank, targets: 0, source, reads, writes: Vec::new(), completes: Vec::new() }
+        Work {
+            origin,
+            rank,
+            targets: 0,
+            source,
+            reads,
+            reads_all: true,
+            writes: Vec::new(),
+            completes: Vec::new(),
+        }
     }
 
     pub fn fault_with(&mut self, fault: Fault) -> Flow {

@@ -35,6 +35,8 @@ pub struct Work {
     pub source: Source,
     /// What it will read of the cluster's shared memory, and nobody may write before: offset and bytes.
     pub reads: (usize, usize),
+    /// Whether it will read all of that: a box may reach out of its tensor.
+    pub reads_all: bool,
     /// What it will write of it, and nobody may touch before.
     pub writes: Vec<(usize, usize)>,
     /// Barriers to tell when it is done, and the bytes to tell them of.
@@ -421,7 +423,7 @@ impl Work {
 
     /// What it has yet to read of the cluster's shared memory: by which lane, where, and how many bytes.
     fn read(&self) -> Option<(usize, *const u8, usize)> {
-        (self.reads.1 > 0).then(|| (self.lane(), self.source.at(), self.reads.1))
+        (self.reads_all && self.reads.1 > 0).then(|| (self.lane(), self.source.at(), self.reads.1))
     }
 
     fn lane(&self) -> usize {

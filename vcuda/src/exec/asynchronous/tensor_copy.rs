@@ -5,7 +5,7 @@
 //! 8, with 32 bytes bit 4 with bit 7.
 
 use super::bulk::{Kind, Reduce, apply, decode};
-use super::engine::Source;
+use super::engine::{Source, Work};
 use crate::exec::access::GENERIC;
 use crate::exec::arithmetic::half::OOB_NAN;
 use crate::exec::check;
@@ -114,6 +114,11 @@ impl Tile {
             }
         }
         Some(())
+    }
+
+    /// Whether all of the box is inside the tensor.
+    fn is_whole(&self) -> bool {
+        self.inside().0 == (0..self.map.row_bytes()) && self.rows().all(|row| row.global.is_some())
     }
 
     /// Whether the async proxy may read the part of the box at `from` that a store moves: what is inside the
@@ -276,7 +281,11 @@ impl Body for TensorStore {
             if tile.readable(warp, lane, pointer).is_none() {
                 return Flow::Fault;
             }
-            let work = warp.store_work(lane, pointer, bytes);
+            let checks = warp.cta.options.checks;
+            let work = Work {
+                reads_all: checks.asynchrony && tile.is_whole(),
+                ..warp.store_work(lane, pointer, bytes)
+            };
             let moved = tile.count(warp, true);
             warp.count_shared_stretch(Action::Tensor, moved);
             let access = if reduce == Reduce::Store { check::Kind::Write } else { check::Kind::Atomic };

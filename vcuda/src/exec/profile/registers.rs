@@ -377,26 +377,24 @@ impl Stretch {
 
 /// The number of the memory that an access is in.
 fn space(opcode: &[String]) -> usize {
-    let named = |space: &&str| opcode.iter().skip(1).any(|part| part.starts_with(*space));
-    SPACES.iter().position(|space| named(&space)).unwrap_or(ANY)
+    let named = |space: &str| opcode.iter().skip(1).any(|part| part.starts_with(space));
+    SPACES.iter().position(|space| named(space)).unwrap_or(ANY)
 }
 
 /// Whether a loop's end compares what an immediate number is added to in each round.
 fn has_known_step(flat: &Flat, inside: Range<usize>, mentions: &Mentions) -> bool {
     let Some(guard) = flat.instructions[inside.end - 1].guard else { return false };
-    let mut stepped: HashSet<RegId> = HashSet::new();
+    let (mut stepped, mut has_step): (HashSet<RegId>, bool) = (HashSet::new(), false);
     for i in inside {
         let Instruction { opcode, operands, .. } = &flat.instructions[i];
         let by_number = || operands.iter().any(|operand| matches!(operand, Operand::Int(_)));
         match opcode[0].as_str() {
             "add" if by_number() => stepped.extend(mentions.writes(i)),
             "setp" if mentions.writes(i).contains(&guard.reg) => {
-                if mentions.reads(i).iter().any(|read| stepped.contains(read)) {
-                    return true;
-                }
+                has_step |= mentions.reads(i).iter().any(|read| stepped.contains(read));
             }
             _ => {}
         }
     }
-    false
+    has_step
 }
