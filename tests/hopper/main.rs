@@ -61,7 +61,7 @@ impl Device {
         for (arg, param) in args.iter().zip(&kernel.params) {
             params[param.offset..][..param.size].copy_from_slice(arg);
         }
-        let options = Options { threads: 2, checks: Checks::ALL, seed, gpu: &H100 };
+        let options = Options { threads: 2, checks: Checks::ALL, seed, gpu: &H100, sums: None };
         exec::run(kernel, &launch, &params, &self.memory, &options).unwrap_or_else(|fault| panic!("{fault}"));
     }
 }

@@ -87,7 +87,7 @@ impl Device {
             block: [shape.threads, 1, 1],
             dynamic_shared_bytes: shape.shared_bytes,
         };
-        let options = Options { threads: 1, checks, seed, gpu: &H100 };
+        let options = Options { threads: 1, checks, seed, gpu: &H100, sums: None };
         let done = exec::run(kernel, &launch, &params, memory, &options);
         let mut out = vec![0f32; problem.want.len()];
         // SAFETY: an allocation of as many bytes; the launch is over.

@@ -89,7 +89,7 @@ impl Device {
                 self.launch(
                     module,
                     step,
-                    Options { threads: 2, checks, seed, gpu: &H100 },
+                    Options { threads: 2, checks, seed, gpu: &H100, sums: None },
                     &mut buffers,
                     i == 0,
                 )

@@ -88,7 +88,8 @@ impl Bench {
             block: [block, 1, 1],
             dynamic_shared_bytes: shared_bytes,
         };
-        let options = Options { threads: self.threads, checks: Checks::default(), seed: 0, gpu: &H100 };
+        let options =
+            Options { threads: self.threads, checks: Checks::default(), seed: 0, gpu: &H100, sums: None };
         run(kernel, &launch, params, &self.memory, &options).expect("a run without faults");
     }
 

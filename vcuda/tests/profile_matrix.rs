@@ -23,7 +23,7 @@ fn count(threads: u32, body: &str) -> (Counters, Totals) {
     let address = memory.alloc(64 * 32 * 4).unwrap();
     let map = TensorMap::tiled(2, address, &[64, 32], &[256], &[32, 8], &[1, 1], 0, 0).unwrap();
     let launch = Launch { grid: [1; 3], cluster: [1; 3], block: [threads, 1, 1], dynamic_shared_bytes: 0 };
-    let options = Options { threads: 1, checks: Checks::default(), seed: 0, gpu: &H100 };
+    let options = Options { threads: 1, checks: Checks::default(), seed: 0, gpu: &H100, sums: None };
     let counters = run_counted(kernel, &launch, &map.encode(), &memory, &options).unwrap();
     let totals = counters.totals(kernel);
     (counters, totals)

@@ -53,7 +53,7 @@ impl Device {
             };
             word.copy_from_slice(&value.to_le_bytes()[..word.len()]);
         }
-        let options = Options { threads: 1, checks: self.checks, seed: rng.next(), gpu: &H100 };
+        let options = Options { threads: 1, checks: self.checks, seed: rng.next(), gpu: &H100, sums: None };
         run(kernel, &launch, &params, &self.memory, &options).map_err(|fault| fault.to_string())
     }
 }

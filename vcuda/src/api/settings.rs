@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::{allocation, version};
 use crate::exec::profile::gpu;
-use crate::exec::{Checks, Options};
+use crate::exec::{Checks, Options, TensorCore};
 use crate::memory::MOST_DEVICES;
 
 pub struct Settings {
@@ -67,6 +67,15 @@ fn read() -> Settings {
             }
         }
     }
+    let sums = match std::env::var("VCUDA_SUMS").as_deref() {
+        Ok("a100") => Some(TensorCore::A100),
+        Ok("h100") => Some(TensorCore::H100),
+        Ok("") | Err(_) => None,
+        Ok(other) => {
+            say!("VCUDA_SUMS={other}: expected a100 or h100; it is ignored");
+            None
+        }
+    };
     if leaks {
         // SAFETY: a function of this library, called at the latest when that is closed.
         unsafe { libc::atexit(allocation::end_process) };
@@ -79,6 +88,7 @@ fn read() -> Settings {
             checks,
             seed,
             gpu: if capability.0 >= 9 { &gpu::H100 } else { &gpu::A100 },
+            sums,
         },
         capability,
         driver_version: driver_version(capability),

@@ -39,4 +39,5 @@ pub use kernel::{Kernel, Param};
 pub use launch::cluster::{MAX_CTAS, PORTABLE_CTAS, UNSAID, resolve};
 pub use launch::run::{Checks, Launch, Options, run, run_cooperative, run_counted};
 pub use launch::workspace::Workspace;
+pub use matrix::sums::TensorCore;
 pub use module::Module;

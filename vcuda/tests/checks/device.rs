@@ -58,7 +58,7 @@ impl Kernel {
             block: [self.threads, 1, 1],
             dynamic_shared_bytes: 0,
         };
-        let options = Options { threads: 2, checks: Checks::ALL, seed, gpu: &H100 };
+        let options = Options { threads: 2, checks: Checks::ALL, seed, gpu: &H100, sums: None };
         let done = exec::run(kernel, &launch, &params, &memory, &options);
         // SAFETY: as above; the launch is over.
         let words = unsafe { std::slice::from_raw_parts(out as *const u32, 256) }.to_vec();

@@ -2,9 +2,9 @@
 
 use crate::files::{Case, Ran};
 use std::sync::OnceLock;
-pub use vcuda::exec::Checks;
 use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Launch, Module, Options, UNSAID};
+pub use vcuda::exec::{Checks, TensorCore};
 use vcuda::memory::Memory;
 use vcuda::tensor_map::{MAP_BYTES, TensorMap};
 
@@ -33,13 +33,14 @@ pub struct Map {
 }
 
 /// More than most launches need: a cluster along x, tensor maps as parameters after the buffers, and what
-/// only the interpreter knows, the checks and their seed.
+/// only the interpreter knows, the checks and their seed, and whose sums products have.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     pub cluster: u32,
     pub maps: Vec<Map>,
     pub checks: Checks,
     pub seed: u64,
+    pub sums: Option<TensorCore>,
 }
 
 /// Runs kernel `name` of `ptx` on `buffers`, which are its parameters in order, each a `.u64` address, and
@@ -57,7 +58,9 @@ pub fn run_with(
     buffers: &mut [Vec<u8>],
 ) -> Result<Ran, String> {
     // A GPU does nothing late on purpose: cases for it are those without checks.
-    let is_kept = setup.checks == Checks::default() && std::env::var_os("VCUDA_ISA_OUT").is_some();
+    let is_kept = setup.checks == Checks::default()
+        && setup.sums.is_none()
+        && std::env::var_os("VCUDA_ISA_OUT").is_some();
     let case = is_kept.then(|| Case {
         ptx: ptx.to_string(),
         kernel: name.to_string(),
@@ -118,7 +121,8 @@ fn in_process(
         block: [shape.threads, 1, 1],
         dynamic_shared_bytes: shape.shared_bytes,
     };
-    let options = Options { threads: 2, checks: setup.checks, seed: setup.seed, gpu: &H100 };
+    let options =
+        Options { threads: 2, checks: setup.checks, seed: setup.seed, gpu: &H100, sums: setup.sums };
     let done = exec::run(kernel, &launch, &params, memory, &options);
     for (buffer, address) in buffers.iter_mut().zip(addresses) {
         // SAFETY: as above; the launch is over.

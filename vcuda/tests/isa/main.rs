@@ -28,6 +28,7 @@ mod print;
 mod rounding;
 mod rounds;
 mod scalar_video;
+mod sums;
 mod tensor_copy;
 mod video;
 mod warp;

@@ -7,17 +7,17 @@ use crate::lanes::{HEADER, Random};
 
 /// A floating-point format as its bits of exponent and mantissa, or an integer.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub enum Kind {
     Float { bits: u32, exponent: u32, mantissa: u32 },
     Signed,
     Unsigned,
     Int32,
 }
 
-const F16: Kind = Kind::Float { bits: 16, exponent: 5, mantissa: 10 };
-const BF16: Kind = Kind::Float { bits: 16, exponent: 8, mantissa: 7 };
-const TF32: Kind = Kind::Float { bits: 32, exponent: 8, mantissa: 10 };
-const F32: Kind = Kind::Float { bits: 32, exponent: 8, mantissa: 23 };
+pub const F16: Kind = Kind::Float { bits: 16, exponent: 5, mantissa: 10 };
+pub const BF16: Kind = Kind::Float { bits: 16, exponent: 8, mantissa: 7 };
+pub const TF32: Kind = Kind::Float { bits: 32, exponent: 8, mantissa: 10 };
+pub const F32: Kind = Kind::Float { bits: 32, exponent: 8, mantissa: 23 };
 const F64: Kind = Kind::Float { bits: 64, exponent: 11, mantissa: 52 };
 
 /// What the matrices hold.
@@ -32,7 +32,7 @@ enum Fill {
 }
 
 impl Kind {
-    fn bits(self) -> u32 {
+    pub fn bits(self) -> u32 {
         match self {
             Kind::Float { bits, .. } => bits,
             Kind::Int32 => 32,
@@ -93,16 +93,16 @@ impl Kind {
 }
 
 /// Row and column of element `i` of lane `4 g + t`.
-type Place = fn(usize, usize, usize) -> (usize, usize);
+pub type Place = fn(usize, usize, usize) -> (usize, usize);
 
-struct Form {
-    shape: &'static str,
-    types: &'static str,
-    m: usize,
-    k: usize,
-    a: (Kind, Place),
-    b: (Kind, Place),
-    c: (Kind, Place),
+pub struct Form {
+    pub shape: &'static str,
+    pub types: &'static str,
+    pub m: usize,
+    pub k: usize,
+    pub a: (Kind, Place),
+    pub b: (Kind, Place),
+    pub c: (Kind, Place),
 }
 
 fn c16(i: usize, g: usize, t: usize) -> (usize, usize) {
@@ -162,7 +162,7 @@ fn b64_k16(i: usize, g: usize, t: usize) -> (usize, usize) {
     (i * 4 + t, g)
 }
 
-fn forms() -> Vec<Form> {
+pub fn forms() -> Vec<Form> {
     let form = |shape, types, m, k, a, b, c| Form { shape, types, m, k, a, b, c };
     let (c_f32, c_f16, c_int): ((Kind, Place), (Kind, Place), (Kind, Place)) =
         ((F32, c16), (F16, c16), (Kind::Int32, c16));
@@ -200,7 +200,7 @@ fn registers(kind: Kind, elements: usize) -> (usize, usize) {
 }
 
 /// A kernel that loads the fragments of A, B and C one after another from `in`, lane by lane, and stores D.
-fn kernel(form: &Form) -> String {
+pub fn kernel(form: &Form) -> String {
     let of = |(kind, _): (Kind, Place), elements| registers(kind, elements);
     let (a, b, c) = (of(form.a, form.m * form.k), of(form.b, 8 * form.k), of(form.c, 8 * form.m));
     let mut text = format!(
@@ -243,7 +243,7 @@ fn kernel(form: &Form) -> String {
     text + "ret; }\n"
 }
 
-/// A matrix's values, and its fragments' bytes: registers one after another, 32 lanes each.
+/// A matrix's values, and its fragments' bytes.
 fn fragments(
     (kind, place): (Kind, Place),
     rows: usize,
@@ -251,19 +251,26 @@ fn fragments(
     random: &mut Random,
     fill: Fill,
 ) -> (Vec<f64>, Vec<u8>) {
-    let drawn: Vec<(u64, f64)> = (0..rows * columns).map(|_| kind.draw(random, fill)).collect();
-    let mut bytes = vec![0; rows * columns * kind.bits() as usize / 8];
-    let (register_bytes, bytes_each) = (kind.bits().max(32) as usize / 8, kind.bits() as usize / 8);
-    for lane in 0..32 {
-        for i in 0..rows * columns / 32 {
-            let (row, column) = place(i, lane / 4, lane % 4);
-            let (register, part) = (i * bytes_each / register_bytes, i * bytes_each % register_bytes);
-            let at = (register * 32 + lane) * register_bytes + part;
-            bytes[at..at + bytes_each]
-                .copy_from_slice(&drawn[row * columns + column].0.to_le_bytes()[..bytes_each]);
-        }
+    let (bits, values): (Vec<u64>, Vec<f64>) = (0..rows * columns).map(|_| kind.draw(random, fill)).unzip();
+    (values, pack((kind, place), columns, &bits))
+}
+
+/// The bytes of fragments whose matrix has these bits: registers one after another, 32 lanes each.
+pub fn pack((kind, place): (Kind, Place), columns: usize, bits: &[u64]) -> Vec<u8> {
+    let each = kind.bits() as usize / 8;
+    let mut bytes = vec![0; bits.len() * each];
+    for (lane, i) in (0..32).flat_map(|lane| (0..bits.len() / 32).map(move |i| (lane, i))) {
+        let (row, column) = place(i, lane / 4, lane % 4);
+        let at = offset(kind, lane, i);
+        bytes[at..at + each].copy_from_slice(&bits[row * columns + column].to_le_bytes()[..each]);
     }
-    (drawn.into_iter().map(|(_, value)| value).collect(), bytes)
+    bytes
+}
+
+/// Where element `i` of a lane is among those bytes.
+pub fn offset(kind: Kind, lane: usize, i: usize) -> usize {
+    let (each, register) = (kind.bits() as usize / 8, kind.bits().max(32) as usize / 8);
+    (i * each / register * 32 + lane) * register + i * each % register
 }
 
 #[test]
@@ -284,11 +291,11 @@ fn products() {
                 run(&ptx, "k", shape, &mut buffers).unwrap_or_else(|error| panic!("{}: {error}", form.types));
             let (kind, place) = form.c;
             let mut accepted = vec![(0, 0); buffers[0].len() / (kind.bits() as usize / 8)];
-            let (each, register) = (kind.bits() as usize / 8, kind.bits().max(32) as usize / 8);
+            let each = kind.bits() as usize / 8;
             for lane in 0..32 {
                 for i in 0..m * 8 / 32 {
                     let (row, column) = place(i, lane / 4, lane % 4);
-                    let at = (i * each / register * 32 + lane) * register + i * each % register;
+                    let at = offset(kind, lane, i);
                     let mut word = [0; 8];
                     word[..each].copy_from_slice(&buffers[0][at..at + each]);
                     let bits = u64::from_le_bytes(word);

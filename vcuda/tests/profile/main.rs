@@ -35,7 +35,7 @@ fn run_on(load: Load, threads: usize, ctas: u32, block: u32, body: &str) -> (Cou
     let address = memory.alloc(BUFFER_BYTES).unwrap();
     let launch =
         Launch { grid: [ctas, 1, 1], cluster: [1; 3], block: [block, 1, 1], dynamic_shared_bytes: 0 };
-    let options = Options { threads, checks: Checks::default(), seed: 0, gpu: &H100 };
+    let options = Options { threads, checks: Checks::default(), seed: 0, gpu: &H100, sums: None };
     let counters = run_counted(kernel, &launch, &address.to_le_bytes(), &memory, &options).unwrap();
     let totals = counters.totals(kernel);
     (counters, totals)

@@ -18,6 +18,7 @@ use crate::exec::kernel::Kernel;
 use crate::exec::matrix::fragment::Kept;
 use crate::exec::matrix::group::Warpgroup;
 use crate::exec::matrix::product::Scratch;
+use crate::exec::matrix::sums::TensorCore;
 use crate::exec::op::LANES;
 use crate::exec::print::Output;
 use crate::exec::profile::{Counters, Gpu, occupancy};
@@ -59,6 +60,8 @@ pub struct Options {
     pub seed: u64,
     /// Its room for CTAs at once is the most that wait for each other in an ordinary launch.
     pub gpu: &'static Gpu,
+    /// Whose sums matrix products have; fused multiply-adds in the order of k if nobody's.
+    pub sums: Option<TensorCore>,
 }
 
 impl Options {

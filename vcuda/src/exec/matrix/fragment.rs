@@ -53,6 +53,8 @@ pub trait Factor: 'static {
     const KIND: u8;
     /// Elements of a lane's register.
     const PER_LANE: usize;
+    /// Of normal values.
+    const LEAST_EXPONENT: i32;
 
     /// The sign bits of a register.
     const SIGNS: u32;
@@ -98,6 +100,7 @@ pub struct Halves<F>(PhantomData<F>);
 impl<F: Format> Factor for Halves<F> {
     const KIND: u8 = if F::INFINITY == F16::INFINITY { 1 } else { 2 };
     const PER_LANE: usize = 2;
+    const LEAST_EXPONENT: i32 = if F::INFINITY == F16::INFINITY { -14 } else { -126 };
     const SIGNS: u32 = 0x8000_8000;
 
     #[inline(always)]
@@ -132,6 +135,7 @@ pub struct Tf32;
 impl Factor for Tf32 {
     const KIND: u8 = 3;
     const PER_LANE: usize = 1;
+    const LEAST_EXPONENT: i32 = -126;
     const SIGNS: u32 = 0x8000_0000;
 
     #[inline(always)]

@@ -124,11 +124,11 @@ impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
         // SAFETY: the decoder gave every operand a slot; the host is the one that the kernel was decoded for.
         unsafe {
             match &run.grid {
-                Some(grid) => {
+                Some(grid) if warp.cta.options.sums.is_none() => {
                     let scratch = &mut *warp.cta.scratch.borrow_mut();
                     run_on(kernel.host, Product::<T, KR> { grid, regs: warp.regs, scratch, of: PhantomData });
                 }
-                None => run.all.iter().for_each(|slots| multiply::<T, KR, false>(warp, slots.list)),
+                _ => run.all.iter().for_each(|slots| multiply::<T, KR, false>(warp, slots.list)),
             }
         }
         Flow::Next

@@ -10,6 +10,7 @@
 use std::marker::PhantomData;
 
 use super::fragment::{Factor, Halves, NO_SUMS, Sums, accumulate};
+use super::sums::Adder;
 use crate::exec::arithmetic::half::{F16, Format};
 use crate::exec::op::{Body, Flow, LANES, Op, Warp, Word};
 
@@ -52,7 +53,11 @@ pub unsafe fn multiply<T: Factor, const KR: usize, const HALF: bool>(warp: &mut 
         }
         let (rows, columns) = kept.get_or_insert_default().panels::<T>(&a, &b, b_slots[0]);
         let mut sums = accumulators::<HALF>(warp.regs, c_slots);
-        accumulate(&mut sums, rows, columns, 4 * T::PER_LANE * KR);
+        let depth = 4 * T::PER_LANE * KR;
+        match warp.cta.options.sums {
+            None => accumulate(&mut sums, rows, columns, depth),
+            Some(core) => Adder::new(core, HALF).accumulate::<T>(&mut sums, rows, columns, depth),
+        }
         set_accumulators::<HALF>(warp.regs, d, &sums);
     }
 }

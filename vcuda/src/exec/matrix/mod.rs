@@ -10,5 +10,6 @@ pub mod mma;
 pub mod panel;
 pub mod product;
 pub mod simd;
+pub mod sums;
 pub mod wgmma;
 pub mod wmma;

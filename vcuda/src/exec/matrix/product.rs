@@ -15,6 +15,7 @@ use super::group::{Instruction, Product, WARPS};
 use super::mma::{accumulators, set_accumulators};
 use super::panel::{Chunk, Packer};
 use super::simd::{Job, run_on};
+use super::sums::{Adder, TensorCore};
 use super::wgmma::{A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS};
 use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::fault::FaultKind;
@@ -117,6 +118,7 @@ impl Warp<'_> {
     ) -> Option<()> {
         let [product, ..] = products else { return Some(()) };
         match product.what.kind {
+            _ if self.cta.options.sums.is_some() => self.multiply_summed(products, regs, scratch),
             FLOAT16 if product.what.flags & HALF_SUMS != 0 => {
                 self.multiply_alone::<Halves<F16>, true>(product, regs, scratch)
             }
@@ -124,6 +126,31 @@ impl Warp<'_> {
             BFLOAT16 => self.multiply_all::<Halves<Bf16>>(products, regs, scratch),
             _ => self.multiply_all::<Tf32>(products, regs, scratch),
         }
+    }
+
+    /// One after another, with the sums of a GPU.
+    #[cold]
+    #[inline(never)]
+    fn multiply_summed(
+        &mut self,
+        products: &[Product],
+        regs: [*mut u32; WARPS],
+        scratch: &mut Scratch,
+    ) -> Option<()> {
+        if self.cta.options.sums == Some(TensorCore::A100) {
+            self.pc = products[0].what.pc;
+            let what = "VCUDA_SUMS: an A100, whose sums are asked for, has no wgmma";
+            self.fail_lane(0, FaultKind::IllegalInstruction, what.to_string());
+            return None;
+        }
+        products.iter().try_for_each(|product| match product.what.kind {
+            FLOAT16 if product.what.flags & HALF_SUMS != 0 => {
+                self.multiply_alone::<Halves<F16>, true>(product, regs, scratch)
+            }
+            FLOAT16 => self.multiply_alone::<Halves<F16>, false>(product, regs, scratch),
+            BFLOAT16 => self.multiply_alone::<Halves<Bf16>, false>(product, regs, scratch),
+            _ => self.multiply_alone::<Tf32, false>(product, regs, scratch),
+        })
     }
 
     /// One product, tile by tile.
@@ -156,7 +183,11 @@ impl Warp<'_> {
                         true => accumulators::<HALF>(regs, slots),
                         false => [NO_SUMS; 4],
                     };
-                    accumulate(&mut sums, &rows, columns, 8 * T::PER_LANE);
+                    let depth = 8 * T::PER_LANE;
+                    match self.cta.options.sums {
+                        None => accumulate(&mut sums, &rows, columns, depth),
+                        Some(_) => Adder::wgmma(HALF).accumulate::<T>(&mut sums, &rows, columns, depth),
+                    }
                     set_accumulators::<HALF>(regs, slots, &sums);
                 }
             }

@@ -7,11 +7,14 @@
 //!   C   row `g + 8 (i mod 4 / 2)`, column `2 t + i mod 2`, of the 16 by 8 elements that four registers hold
 //!
 //! float16 has eight registers for A and B in every shape: where fewer would do, the rest repeats them. Sums are
-//! float32 fused multiply-adds in the order of k.
+//! float32 fused multiply-adds in the order of k, or a GPU's ([`Adder`]).
 
+use super::fragment::{DEPTH, Halves, Tf32};
+use super::sums::Adder;
 use crate::exec::access::GENERIC;
 use crate::exec::arithmetic::half::{Bf16, F16, Format};
 use crate::exec::check::Kind;
+use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, LANES, Op, Warp};
 use crate::exec::profile::Action;
 
@@ -249,6 +252,11 @@ impl Body for WmmaProduct {
         }
         let [d, a, b, c] = [op.a, op.b, op.c, op.e].map(Fragment::decode);
         let Fragment { m, n, k, .. } = d;
+        let core = warp.cta.options.sums;
+        if core.is_some() && d.element != c.element {
+            let what = "VCUDA_SUMS: nothing is known of sums whose C and D are of two types";
+            return warp.fail_lane(0, FaultKind::IllegalInstruction, what.to_string());
+        }
         let counts = [d, a, b, c].map(Fragment::registers);
         let list: &[u16] = &warp.cta.kernel.lists[op.imm as usize..][..counts.iter().sum()];
         let (d_slots, rest) = list.split_at(counts[0]);
@@ -259,6 +267,19 @@ impl Body for WmmaProduct {
             let (x, y) = (a.gather(warp, a_slots, k), b.gather(warp, b_slots, n));
             let mut sums = c.gather(warp, c_slots, n);
             for (row, sums) in sums.chunks_exact_mut(n).take(m).enumerate() {
+                if let Some(core) = core {
+                    let adder = Adder::new(core, d.element == Element::F16);
+                    for (column, sum) in sums.iter_mut().enumerate() {
+                        let y: [f32; DEPTH] = std::array::from_fn(|at| y[at % k * n + column]);
+                        let (x, y) = (&x[row * k..][..k], &y[..k]);
+                        *sum = match a.element {
+                            Element::F16 => adder.sum::<Halves<F16>>(x, y, *sum),
+                            Element::Bf16 => adder.sum::<Halves<Bf16>>(x, y, *sum),
+                            _ => adder.sum::<Tf32>(x, y, *sum),
+                        };
+                    }
+                    continue;
+                }
                 for at in 0..k {
                     let x = x[row * k + at];
                     for (sum, y) in sums.iter_mut().zip(&y[at * n..]) {
