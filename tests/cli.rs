@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use memo::check::fixtures;
+use memo::ops::augment::to_rgb8;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -321,7 +322,17 @@ fn views_that_went_out_come_in_again() {
         (drawn.len(), keys),
         (3, documented.iter().map(|k| k.to_string()).collect::<Vec<_>>().iter().collect())
     );
-    assert!(image::open(&grid).unwrap().width() > 64);
+    // The original and three views in cells of 96 pixels and margins of 4, each pixel three times as large.
+    let sheet = image::open(&grid).unwrap().to_rgb8();
+    assert_eq!(sheet.dimensions(), (2 * 100 + 4, 2 * 100 + 4));
+    let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.tensor("views").unwrap().data());
+    for (i, view) in values.chunks(3 * 32 * 32).enumerate() {
+        let (pixels, left, top) = (to_rgb8(view, 32), 4 + 100 * ((i + 1) % 2), 4 + 100 * ((i + 1) / 2));
+        for (x, y) in (0..96).flat_map(|x| (0..96).map(move |y| (x, y))) {
+            let shown = sheet.get_pixel((left + x) as u32, (top + y) as u32).0;
+            assert_eq!(shown, pixels[(y / 3 * 32 + x / 3) * 3..][..3], "view {i} at {x}, {y}");
+        }
+    }
 
     let predict = |more: &[&str]| {
         let common =
