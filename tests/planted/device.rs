@@ -2,7 +2,7 @@
 
 use memo::gpu::{Nvrtc, Target};
 use vcuda::exec::profile::gpu::H100;
-use vcuda::exec::{self, Checks, Fault, Launch, Module, Options};
+use vcuda::exec::{self, Checks, Fault, Launch, Module, Options, TensorCore};
 use vcuda::memory::Memory;
 
 /// A kernel's argument. Buffers are allocated for the run.
@@ -58,6 +58,16 @@ pub struct Run {
     pub out: usize,
 }
 
+/// What is on during a run.
+#[derive(Clone, Copy)]
+pub struct Adversary {
+    pub checks: Checks,
+    pub sums: Option<TensorCore>,
+}
+
+/// All checks for broken rules.
+pub const ALL: Adversary = Adversary { checks: Checks::ALL, sums: None };
+
 pub struct Device(Memory);
 
 impl Device {
@@ -65,11 +75,11 @@ impl Device {
         Device(Memory::watched(1 << 28, Checks::ALL))
     }
 
-    /// The result's bytes, or what `checks` found, for each seed.
+    /// The result's bytes, or what was found, for each seed.
     pub fn run<const N: usize>(
         &self,
         run: &Run,
-        checks: Checks,
+        with: Adversary,
         seeds: [u64; N],
     ) -> [Result<Vec<u8>, Fault>; N] {
         let target = Target { virtual_driver: true, architecture: "90a" };
@@ -77,22 +87,18 @@ impl Device {
         let text = String::from_utf8(ptx.unwrap_or_else(|error| panic!("{error:#}"))).expect("PTX is text");
         let tree = vcuda::ptx::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", run.name));
         let module =
-            Module::load(&tree, &self.0, checks).unwrap_or_else(|error| panic!("{}: {error}", run.name));
-        seeds.map(|seed| self.launch_all(&module, run, checks, seed))
+            Module::load(&tree, &self.0, with.checks).unwrap_or_else(|error| panic!("{}: {error}", run.name));
+        seeds.map(|seed| self.launch_all(&module, run, with, seed))
     }
 
-    fn launch_all(&self, module: &Module, run: &Run, checks: Checks, seed: u64) -> Result<Vec<u8>, Fault> {
+    fn launch_all(&self, module: &Module, run: &Run, with: Adversary, seed: u64) -> Result<Vec<u8>, Fault> {
         let mut buffers: Vec<(u64, usize)> = Vec::new();
         let mut done = Ok(());
         for (i, step) in run.steps.iter().enumerate() {
             done = done.and_then(|()| {
-                self.launch(
-                    module,
-                    step,
-                    Options { threads: 2, checks, seed, gpu: &H100, sums: None },
-                    &mut buffers,
-                    i == 0,
-                )
+                let Adversary { checks, sums } = with;
+                let options = Options { threads: 2, checks, seed, gpu: &H100, sums };
+                self.launch(module, step, options, &mut buffers, i == 0)
             });
         }
         let (address, len) = buffers[run.out];

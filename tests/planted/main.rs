@@ -14,8 +14,8 @@ mod small;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use device::{Device, Run};
-use vcuda::exec::Checks;
+use device::{ALL, Adversary, Device, Run};
+use vcuda::exec::{Checks, TensorCore};
 
 /// A kernel and what can be wrong with it.
 struct Planted {
@@ -29,7 +29,7 @@ struct Planted {
 
 /// A broken version, and the check that must catch it: `memory`, `init`, `race`, `sync` or `async`, several of them
 /// where the order of the warps decides which comes first; or `result`, where no rule is broken and the numbers are
-/// wrong.
+/// wrong; or `approx` or `sums`, where they are only by that adversary.
 struct Bug {
     name: String,
     check: String,
@@ -38,15 +38,23 @@ struct Bug {
 }
 
 /// What is on while a bug is looked for: the check that must catch it alone, so that no other comes first.
-fn checks(name: &str) -> Checks {
-    match name {
+fn adversary(name: &str) -> Adversary {
+    let checks = match name {
         "init" => Checks { init: true, ..Checks::default() },
         "race" => Checks { race: true, ..Checks::default() },
         "async" => Checks { asynchrony: true, ..Checks::default() },
-        "memory" => Checks::default(),
+        "approx" => Checks { approx: true, ..Checks::default() },
+        "memory" | "sums" => Checks::default(),
         _ => Checks::ALL,
-    }
+    };
+    Adversary { checks, sums: (name == "sums").then_some(TensorCore::H100) }
 }
+
+/// Those of numbers: kernels that give whole numbers give the same by all of them.
+const OF_NUMBERS: [Adversary; 2] = {
+    let checks = Checks { approx: true, ..Checks::ALL };
+    [Adversary { checks, sums: Some(TensorCore::H100) }, Adversary { checks, sums: None }]
+};
 
 const SEEDS: [u64; 3] = [1, 2, 3];
 
@@ -66,8 +74,10 @@ fn every_planted_bug_is_caught_and_every_twin_passes() {
     let planted: Vec<Planted> = small::all(&device).into_iter().chain(ours::all()).collect();
     let (mut caught, mut missed) = (0, Vec::new());
     for Planted { name, twin, want, bugs } in &planted {
+        let others = if want.is_some() { &OF_NUMBERS[..] } else { &[] };
         let mut want = want.clone();
-        for (seed, done) in SEEDS.iter().zip(device.run(twin, Checks::ALL, SEEDS)) {
+        let runs = [ALL].iter().chain(others).flat_map(|&with| device.run(twin, with, SEEDS));
+        for (seed, done) in SEEDS.iter().cycle().zip(runs) {
             match done {
                 Ok(got) if want.get_or_insert_with(|| got.clone()) == &got => {}
                 Ok(_) => missed.push(format!("{name}: the right one is wrong (seed {seed})")),
@@ -76,9 +86,15 @@ fn every_planted_bug_is_caught_and_every_twin_passes() {
         }
         println!("bits {name}: {:016x}", digest(want.as_deref().unwrap_or_default()));
         for Bug { name, check, what, run } in bugs {
-            let found = device.run(run, checks(check), SEEDS).map(|done| match done {
+            let is_of_numbers = matches!(&check[..], "approx" | "sums");
+            if is_of_numbers
+                && !matches!(&device.run(run, ALL, [0])[0], Ok(got) if want.as_ref() == Some(got))
+            {
+                missed.push(format!("{name} ({check}): {what}\n        found without the adversary"));
+            }
+            let found = device.run(run, adversary(check), SEEDS).map(|done| match done {
                 Ok(got) if want.as_ref() == Some(&got) => (false, "nothing found".to_string()),
-                Ok(_) => (check == "result", "other numbers, and nothing found".to_string()),
+                Ok(_) => (check == "result" || is_of_numbers, "other numbers, and nothing found".to_string()),
                 Err(fault) => (check.split('/').any(|check| fault.kind.check() == check), fault.to_string()),
             });
             match found.iter().find(|(right, _)| !right) {

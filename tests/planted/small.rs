@@ -6,9 +6,7 @@
 //!
 //! `kernel(inp, out, n)` gets `n = inp` numbers and writes `out`, which `reference` defines in plain loops.
 
-use vcuda::exec::Checks;
-
-use crate::device::{Arg, Device, Run, Step};
+use crate::device::{ALL, Arg, Device, Run, Step};
 use crate::{Bug, Planted};
 
 macro_rules! files {
@@ -16,8 +14,8 @@ macro_rules! files {
 }
 
 pub fn all(device: &Device) -> Vec<Planted> {
-    let files = files!("copies" "fragments" "handed" "histogram" "last_block" "map" "peers" "pipeline" "product" "ring" "scan" "scheduler" "store" "sum"
-        "transpose" "vectors" "warpgroup");
+    let files = files!("approximate" "copies" "fragments" "handed" "histogram" "last_block" "long_sum" "map" "peers" "pipeline" "product" "ring"
+        "scan" "scheduler" "store" "sum" "transpose" "vectors" "warpgroup");
     files.iter().map(|(name, text)| planted(name, text, device)).collect()
 }
 
@@ -46,7 +44,7 @@ fn planted(name: &str, text: &str, device: &Device) -> Planted {
         args,
     };
     let reference = Step { kernel: "reference", grid: [1; 3], cluster: 1, block: 1, ..step.clone() };
-    let [want] = device.run(&run(0, reference), Checks::ALL, [0]);
+    let [want] = device.run(&run(0, reference), ALL, [0]);
     let want = want.unwrap_or_else(|fault| panic!("{name}: {fault}"));
     let bug = |line: &str| {
         let (head, what) = line.strip_prefix("// bug ")?.split_once(": ")?;
