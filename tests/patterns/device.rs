@@ -2,7 +2,7 @@
 
 use memo::gpu::{Nvrtc, Target};
 use vcuda::exec::profile::gpu::H100;
-use vcuda::exec::{self, Checks, Fault, Launch, Module, Options};
+use vcuda::exec::{self, Checks, Fault, Launch, Module, Options, TensorCore};
 use vcuda::memory::Memory;
 
 use crate::problem::{Defines, Problem};
@@ -55,13 +55,14 @@ impl Device {
         Module::load(&compiled.0, self.memory(checks), checks).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// D, or what `checks`, with which the module has been loaded, found.
+    /// D, or what `checks`, with which the module has been loaded, found; products have the sums of a GPU where those
+    /// are asked for.
     pub fn run(
         &self,
         module: &Module,
         problem: &Problem,
         shape: Shape,
-        checks: Checks,
+        (checks, sums): (Checks, Option<TensorCore>),
         seed: u64,
     ) -> Result<Vec<f32>, Fault> {
         let memory = self.memory(checks);
@@ -87,7 +88,7 @@ impl Device {
             block: [shape.threads, 1, 1],
             dynamic_shared_bytes: shape.shared_bytes,
         };
-        let options = Options { threads: 1, checks, seed, gpu: &H100, sums: None };
+        let options = Options { threads: 1, checks, seed, gpu: &H100, sums };
         let done = exec::run(kernel, &launch, &params, memory, &options);
         let mut out = vec![0f32; problem.want.len()];
         // SAFETY: an allocation of as many bytes; the launch is over.

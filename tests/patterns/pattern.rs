@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use vcuda::exec::Checks;
+use vcuda::exec::{Checks, TensorCore};
 
 use crate::device::{Compiled, Device, Shape};
 use crate::problem::{Defines, Problem, Task};
@@ -65,11 +65,20 @@ fn checks(name: &str) -> Checks {
     }
 }
 
-/// How a form is tried: plain, with its turns shuffled, and with all checks; checks and seed of each.
-fn modes(form: u64) -> Vec<(&'static str, Checks, u64)> {
-    let seeds = form..form + *SEEDS;
-    let checked = seeds.flat_map(|seed| [("memory", Checks::default(), seed), ("all", Checks::ALL, seed)]);
-    std::iter::once(("plain", Checks::default(), 0)).chain(checked).collect()
+/// With approximate functions as far off as may be.
+const ASTRAY: Checks = Checks { init: false, race: false, asynchrony: false, approx: true };
+
+/// How a form is tried: plain, with its turns shuffled, and with all checks; once for each source also with the numbers
+/// that a GPU may have, for which the bounds hold as well. Name, checks, sums and seed of each.
+fn modes(form: u64, is_first: bool) -> Vec<(&'static str, Checks, Option<TensorCore>, u64)> {
+    let mut all = vec![("plain", Checks::default(), None, 0)];
+    for seed in form..form + *SEEDS {
+        all.extend([("memory", Checks::default(), None, seed), ("all", Checks::ALL, None, seed)]);
+    }
+    if is_first {
+        all.push(("numbers", ASTRAY, Some(TensorCore::H100), form));
+    }
+    all
 }
 
 impl Pattern {
@@ -117,15 +126,16 @@ impl Pattern {
         let (mut amiss, mut runs, mut form) = (Vec::new(), 0, 0);
         for defines in self.compilations() {
             let compiled = Compiled::new(self.name, self.source, &defines, 0);
-            let [plain, watched] =
-                [Checks::default(), Checks::ALL].map(|checks| device.load(&compiled, checks));
+            let modules = [Checks::default(), Checks::ALL, ASTRAY]
+                .map(|checks| (checks, device.load(&compiled, checks)));
             let problem = self.problem(&defines);
+            let first = form;
             for (&stages, &ctas) in self.stages.iter().flat_map(|s| self.ctas.iter().map(move |c| (s, c))) {
                 form += 1;
                 let shape = self.shape(ctas, stages, defines["SPAN"]);
-                for (mode, checks, seed) in modes(form) {
-                    let module = if checks == Checks::ALL { &watched } else { &plain };
-                    let wrong = match device.run(module, &problem, shape, checks, seed) {
+                for (mode, checks, sums, seed) in modes(form, form == first + 1) {
+                    let (_, module) = modules.iter().find(|(of, _)| *of == checks).expect("loaded for these");
+                    let wrong = match device.run(module, &problem, shape, (checks, sums), seed) {
                         Ok(got) => problem.amiss(&got),
                         Err(fault) => Some(fault.to_string()),
                     };
@@ -165,7 +175,7 @@ impl Pattern {
             let ctas = *self.ctas.last().expect("a number of CTAs");
             let shape = self.shape(ctas, self.stages[0], defines["SPAN"]);
             for seed in 1..=(*SEEDS).max(3) {
-                let (caught, found) = match device.run(&module, &problem, shape, checks, seed) {
+                let (caught, found) = match device.run(&module, &problem, shape, (checks, None), seed) {
                     Ok(got) => {
                         (*names == "result" && problem.amiss(&got).is_some(), "no finding".to_string())
                     }

@@ -67,7 +67,8 @@ impl Problem {
     }
 
     /// Products of float16 are exact in float32, and k of them, summed in any order, are off by k roundings at most of no
-    /// more than the sum of their magnitudes.
+    /// more than the sum of their magnitudes. An H100 cuts seventeen terms to 25 bits below the greatest and their sum to 23,
+    /// for sixteen products: 10.5 of these roundings.
     fn product(&self) -> Vec<(f64, f64)> {
         let [m, n, k] = self.size;
         let [ta, tb] = self.transposed;
