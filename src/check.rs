@@ -41,58 +41,85 @@ macro_rules! device_test {
 
 /// How far a result may be from the truth.
 ///
-/// Each element: `|a − b| ≤ absolute + relative · |b|`; all together: `‖a − b‖ ≤ global · ‖b‖`.
+/// Each element: `|a − b| ≤ floor + relative · |b|`, where the floor, which alone counts where the truth is zero, is the
+/// lesser of `absolute` and `rms` times the root mean square of `b`; all together: `‖a − b‖ ≤ global · ‖b‖`. One of the
+/// two is finite: no element is without a bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Tolerance {
     pub absolute: f64,
+    pub rms: f64,
     pub relative: f64,
     pub global: f64,
 }
 
 impl Tolerance {
     /// float32 arithmetic on operands of order one, sums of up to a few thousand terms.
-    pub const FP32: Tolerance = Tolerance { absolute: 2e-5, relative: 2e-5, global: 1e-5 };
+    pub const FP32: Tolerance = Tolerance { absolute: 2e-5, rms: 2e-5, relative: 2e-5, global: 1e-5 };
     /// float32 sums of `terms` products of factors up to one, added one after another.
     pub fn of_sums(terms: usize) -> Tolerance {
         let terms = terms as f64;
-        Tolerance { absolute: 2e-6 + 6e-8 * terms, relative: 2e-6, global: 5e-7 + 3e-7 * terms.sqrt() }
+        Tolerance {
+            relative: 2e-6,
+            global: 5e-7 + 3e-7 * terms.sqrt(),
+            ..Tolerance::absolute(2e-6 + 6e-8 * terms)
+        }
+    }
+
+    /// The same of results for which terms up to `size` cancel: of what is left the truth's size says nothing.
+    pub fn of_terms(self, size: f64) -> Tolerance {
+        Tolerance { absolute: 2e-6 * size, rms: f64::INFINITY, ..self }
+    }
+
+    /// Each element by itself.
+    pub fn absolute(most: f64) -> Tolerance {
+        Tolerance { absolute: most, rms: f64::INFINITY, relative: 0.0, global: f64::INFINITY }
     }
 
     /// Bit equality (but for the sign of zero).
-    pub const EXACT: Tolerance = Tolerance { absolute: 0.0, relative: 0.0, global: 0.0 };
+    pub const EXACT: Tolerance = Tolerance { absolute: 0.0, rms: 0.0, relative: 0.0, global: 0.0 };
 }
 
-/// Global relative error, for what is compared as a whole.
+/// Global relative error, for what is compared as a whole; of one element eight times that, of itself or of the root mean
+/// square, since errors have the spread of a sum of many.
 pub fn within(relative: f64) -> Tolerance {
-    Tolerance { absolute: f64::INFINITY, relative: 0.0, global: relative }
+    let each = 8.0 * relative;
+    Tolerance { absolute: f64::INFINITY, rms: each, relative: each, global: relative }
 }
 
 /// Compares with the truth and panics with the worst element. NaN never passes.
 #[track_caller]
 pub fn assert_close<A: Copy + Into<f64>, B: Copy + Into<f64>>(got: &[A], want: &[B], tolerance: Tolerance) {
     assert_eq!(got.len(), want.len(), "lengths differ");
-    let (mut worst, mut excess) = (0, f64::NEG_INFINITY);
-    let (mut error, mut norm) = (0.0, 0.0);
+    let norm: f64 = want.iter().map(|&b| b.into() * b.into()).sum();
+    let rms = (norm / want.len().max(1) as f64).sqrt();
+    // No product of infinity and zero, which would be NaN.
+    let floor = if tolerance.rms.is_finite() {
+        tolerance.absolute.min(tolerance.rms * rms)
+    } else {
+        tolerance.absolute
+    };
+    assert!(floor.is_finite(), "{tolerance:?} has no bound for single elements");
+    let (mut worst, mut excess, mut error) = (0, f64::NEG_INFINITY, 0.0);
     for (i, (&a, &b)) in got.iter().zip(want).enumerate() {
         let (a, b): (f64, f64) = (a.into(), b.into());
         let difference = if a == b { 0.0 } else { (a - b).abs() };
-        let over = difference - (tolerance.absolute + tolerance.relative * b.abs());
+        let over = difference - (floor + tolerance.relative * b.abs());
         let over = if over.is_nan() { f64::INFINITY } else { over };
         if over > excess {
             (worst, excess) = (i, over);
         }
         error += difference * difference;
-        norm += b * b;
     }
     let global = (error / f64::max(norm, f64::MIN_POSITIVE)).sqrt();
     let describe = || {
         let (a, b): (f64, f64) = (got[worst].into(), want[worst].into());
         format!(
-            "worst at [{worst}] of {}: got {a:e}, want {b:e}; global relative error {global:e}",
+            "worst at [{worst}] of {}: got {a:e}, want {b:e}; global relative error {global:e}, floor {floor:e}",
             got.len()
         )
     };
     assert!(excess <= 0.0, "outside {tolerance:?}: {}", describe());
+    // Where the truth is zero everywhere, the floor has bounded the whole.
     assert!(norm == 0.0 || global <= tolerance.global, "outside {tolerance:?}: {}", describe());
 }
 
@@ -111,7 +138,8 @@ pub fn finite_difference(x: &[f64], f: impl Fn(&[f64]) -> f64, gradient: &[f64])
             (at(step) - at(-step)) / (2.0 * step)
         })
         .collect();
-    assert_close(gradient, &numeric, Tolerance { absolute: 1e-8, relative: 1e-5, global: 1e-6 });
+    let tolerance = Tolerance { relative: 1e-5, global: 1e-6, ..Tolerance::absolute(1e-8) };
+    assert_close(gradient, &numeric, tolerance);
 }
 
 /// Values in `[-spread, spread)`, the same for the same seed (SplitMix64).
@@ -139,4 +167,36 @@ pub fn poisoned(gpu: &Gpu, len: usize) -> Slice<f32> {
     let slice = gpu.alloc(len).expect("device memory for a test");
     gpu.fill_bytes(&slice, 0xff).expect("filling device memory");
     slice
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a thousand elements pass of which number 500 is as given.
+    fn passes(got: f64, want: f64, others: f64, tolerance: Tolerance) -> bool {
+        let with =
+            |one: f64| -> Vec<f64> { (0..1000).map(|i| if i == 500 { one } else { others }).collect() };
+        std::panic::catch_unwind(|| assert_close(&with(got), &with(want), tolerance)).is_ok()
+    }
+
+    #[test]
+    fn every_element_has_a_bound() {
+        for tolerance in [within(1e-3), Tolerance::FP32, Tolerance::of_sums(10), Tolerance::absolute(1e-3)] {
+            for others in [1.0, 1e-3, 0.0] {
+                // The norm alone would let one element in a thousand be thirty times as wrong.
+                assert!(passes(others, others, others, tolerance), "{tolerance:?}");
+                assert!(!passes(others + 0.02, others, others, tolerance), "{tolerance:?}: among {others}");
+                assert!(!passes(f64::NAN, others, others, tolerance), "{tolerance:?}: NaN among {others}");
+            }
+            assert!(!passes(0.02, 0.0, 1.0, tolerance), "{tolerance:?}: the truth is zero");
+        }
+        // Of small numbers no more than of others.
+        for tolerance in [within(1e-3), Tolerance::FP32] {
+            assert!(!passes(2e-5, 0.0, 1e-4, tolerance), "{tolerance:?}: small numbers");
+        }
+        assert!(passes(0.005, 0.0, 1.0, within(1e-3)));
+        assert!(!passes(1e-300, 0.0, 0.0, within(1e-3)), "nothing is of no size");
+        assert!(!passes(1.0, 1.0, 1.0, Tolerance { absolute: f64::INFINITY, ..Tolerance::absolute(0.0) }));
+    }
 }

@@ -73,10 +73,6 @@ impl Case {
     }
 }
 
-fn absolute(most: f64) -> Tolerance {
-    Tolerance { absolute: most, relative: 0.0, global: f64::INFINITY }
-}
-
 device_test!(activations_are_pytorchs, |gpu| {
     for model in MODELS {
         let case = case(model);
@@ -115,9 +111,9 @@ device_test!(one_step_is_pytorchs, |gpu| {
 
         let k = outcome.zero_shot.logits.len();
         let original = &case.values("logits")[case.views() * k..];
-        assert_close(&outcome.zero_shot.logits, original, absolute(5e-4));
-        assert_close(&outcome.entropy, &case.values("entropy")[..1], absolute(1e-5));
-        assert_close(&outcome.memo.logits, case.values("adapted1"), absolute(2e-3));
+        assert_close(&outcome.zero_shot.logits, original, Tolerance::absolute(5e-4));
+        assert_close(&outcome.entropy, &case.values("entropy")[..1], Tolerance::absolute(1e-5));
+        assert_close(&outcome.memo.logits, case.values("adapted1"), Tolerance::absolute(2e-3));
         let effect = |after: &[f32], before: &[f32]| -> Vec<f64> {
             after.iter().zip(before).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect()
         };
@@ -132,7 +128,7 @@ device_test!(one_step_is_pytorchs, |gpu| {
             // A key's bias shifts all of a query's scores alike: its true gradient is zero, and any
             // relative error of it would be of rounding.
             if source.name.ends_with("k_proj.bias") {
-                assert_close(&grads[source.range], want, absolute(1e-5));
+                assert_close(&grads[source.range], want, Tolerance::absolute(1e-5));
             } else {
                 assert_close(&grads[source.range], want, within(1e-4));
             }
@@ -148,8 +144,8 @@ device_test!(three_steps_are_pytorchs, |gpu| {
         let memo = case.memo(&gpu, 3)?;
         let views = gpu.upload(&case.view_patches())?;
         let outcome = memo.adapt(&case.image, Views::Given(&views))?;
-        assert_close(&outcome.entropy, case.values("entropy"), absolute(1e-4));
-        assert_close(&outcome.memo.logits, case.values("adapted3"), absolute(2e-3));
+        assert_close(&outcome.entropy, case.values("entropy"), Tolerance::absolute(1e-4));
+        assert_close(&outcome.memo.logits, case.values("adapted3"), Tolerance::absolute(2e-3));
         // Nothing of an episode is left for the next.
         assert_eq!(memo.adapt(&case.image, Views::Given(&views))?, outcome);
     }
