@@ -274,6 +274,12 @@ impl Clocks {
         self.now += 1;
     }
 
+    /// Whether an access is among what is known of the cluster's threads, or before all of it.
+    pub fn is_known(&self, known: &[u32], record: Record) -> bool {
+        let is_before = self.is_before_barrier(record) || self.is_foreign(record);
+        is_before || known[record.thread() - self.first_thread] >= record.stamp()
+    }
+
     /// Adds what the lanes of a warp have done and seen to what is `known`, thread by thread.
     pub fn learn(&mut self, known: &mut Vec<u32>, first_thread: usize, mask: u32) {
         known.resize(self.seen.len(), 0);

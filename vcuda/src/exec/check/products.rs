@@ -1,15 +1,18 @@
 //! Reads of shared memory by a warpgroup's products (PTX ISA 9.7.15). They are nobody's own: for the race check each
-//! warpgroup is one more thread, after those of its CTA. It has seen what any of the four warps had when it issued the
-//! product; it reads from then until the group is complete, and threads are ordered after that by their own wait.
+//! warpgroup is one more thread, after those of its CTA. It reads from when the last of the four warps issues the product
+//! until the group is complete, and threads are ordered after that by their own wait. Each warp must have seen the
+//! writes of its rows of A, and all four those of B, when it issued the product: nothing makes them wait for each other.
 
+use super::race::{Conflict, Race};
 use super::{ALL, Finding, Kind, LANES, Span, Warp, examine};
 use crate::exec::matrix::group::WARPS;
 
 /// What the race check knows of a product.
 #[derive(Default)]
 pub struct Reading {
-    /// What those who have issued it had seen, thread by thread.
-    known: Vec<u32>,
+    /// What each warp had seen when it issued it, thread by thread; and what all four had.
+    known: [Vec<u32>; WARPS],
+    common: Vec<u32>,
     /// When the last of them did.
     began: u32,
 }
@@ -28,7 +31,7 @@ impl Warp<'_> {
     /// The warp issues the product.
     pub fn learn(&mut self, reading: &mut Reading) {
         if let Some(clocks) = self.cta.watch.borrow_mut().clocks() {
-            clocks.learn(&mut reading.known, self.first_thread(), ALL);
+            clocks.learn(&mut reading.known[self.index as usize % WARPS], self.first_thread(), ALL);
         }
     }
 
@@ -36,13 +39,17 @@ impl Warp<'_> {
     pub fn begin_reading(&mut self, reading: &mut Reading) {
         let warpgroup = self.first_warpgroup() + self.warpgroup();
         if let Some(clocks) = self.cta.watch.borrow_mut().clocks() {
-            reading.began = clocks.know(warpgroup, &reading.known);
+            let of_thread = |thread: usize| reading.known.each_ref().map(|known| known[thread]);
+            let threads = || (0..reading.known[0].len()).map(of_thread);
+            let any: Vec<u32> = threads().map(|[a, b, c, d]| a.max(b).max(c).max(d)).collect();
+            reading.common = threads().map(|[a, b, c, d]| a.min(b).min(c).min(d)).collect();
+            reading.began = clocks.know(warpgroup, &any);
         }
     }
 
-    /// It reads `bytes` from now on, at an offset in the CTA's shared memory: they must be there, and nobody may write
-    /// them. `None` after a fault, as of the following.
-    pub fn begin_chunk(&mut self, at: u32, bytes: usize) -> Option<()> {
+    /// It reads `bytes` from now on for a warp, or for all four, at an offset in the CTA's shared memory: they must be
+    /// there, and nobody may write them. `None` after a fault, as of the following.
+    pub fn begin_chunk(&mut self, reading: &Reading, by: Option<usize>, at: u32, bytes: usize) -> Option<()> {
         let Some(host) = self.chunk(at, bytes) else { return Some(()) };
         let cluster = self.cta.cluster;
         if self.cta.options.checks.asynchrony {
@@ -50,6 +57,8 @@ impl Warp<'_> {
             let objection = cluster.engine.borrow_mut().proxy.begin_product(offset, bytes, line);
             self.unless(0, objection)?;
         }
+        let known = by.map_or(&reading.common, |warp| &reading.known[warp]);
+        self.find_chunk(host as usize, bytes, |race, span, lane| race.unseen_write(span, lane, known))?;
         self.read_chunk(host as usize, bytes)
     }
 
@@ -60,15 +69,8 @@ impl Warp<'_> {
             let cluster = self.cta.cluster;
             cluster.engine.borrow_mut().proxy.release(cluster.offset(host), bytes);
         }
-        let finding = {
-            let watch = &mut *self.cta.watch.borrow_mut();
-            watch.race.as_mut().and_then(|race| {
-                let span = self.span_of_chunk(host as usize, bytes);
-                let conflict = race.written_since(&span, self.warpgroup(), reading.began)?;
-                Some(race.finding(self, &conflict, &span, Kind::Read, true))
-            })
-        };
-        self.found(finding)?;
+        let began = reading.began;
+        self.find_chunk(host as usize, bytes, |race, span, lane| race.written_since(span, lane, began))?;
         self.read_chunk(host as usize, bytes)
     }
 
@@ -94,6 +96,24 @@ impl Warp<'_> {
     fn span_of_chunk(&self, at: usize, bytes: usize) -> Span {
         let mask = 1 << self.warpgroup();
         Span { at: [at; LANES], bytes, mask, contiguous: false, uniform: false }
+    }
+
+    /// What the race check has against bytes being read, as `conflict` finds it given the span and its lane.
+    fn find_chunk(
+        &mut self,
+        at: usize,
+        bytes: usize,
+        conflict: impl Fn(&mut Race, &Span, usize) -> Option<Conflict>,
+    ) -> Option<()> {
+        let finding = {
+            let watch = &mut *self.cta.watch.borrow_mut();
+            watch.race.as_mut().and_then(|race| {
+                let span = self.span_of_chunk(at, bytes);
+                let conflict = conflict(race, &span, self.warpgroup())?;
+                Some(race.finding(self, &conflict, &span, Kind::Read, true))
+            })
+        };
+        self.found(finding)
     }
 
     fn read_chunk(&mut self, at: usize, bytes: usize) -> Option<()> {

@@ -177,12 +177,26 @@ impl Race {
 
     /// A write of shared memory that a lane's access names, at this time or later.
     pub fn written_since(&mut self, span: &Span, lane: usize, stamp: u32) -> Option<Conflict> {
+        self.find_write(span, lane, |_, write| write.stamp() >= stamp)
+    }
+
+    /// The same that is not among what is known, thread by thread.
+    pub fn unseen_write(&mut self, span: &Span, lane: usize, known: &[u32]) -> Option<Conflict> {
+        self.find_write(span, lane, |clocks, write| !clocks.is_known(known, write))
+    }
+
+    fn find_write(
+        &mut self,
+        span: &Span,
+        lane: usize,
+        is_wanted: impl Fn(&Clocks, Record) -> bool,
+    ) -> Option<Conflict> {
         let (cells, at) = (self.shared.share(), span.at[lane]);
         let granules =
             (at - cells.origin) >> self.shift..((at - cells.origin + span.bytes - 1) >> self.shift) + 1;
         // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
-        let write =
-            granules.map(|cell| unsafe { *cells.writes.add(cell) }).find(|write| write.stamp() >= stamp)?;
+        let mut writes = granules.map(|cell| unsafe { *cells.writes.add(cell) });
+        let write = writes.find(|&write| is_wanted(&self.clocks, write))?;
         Some(Conflict { lane, at, other: write, name: "write" })
     }
 

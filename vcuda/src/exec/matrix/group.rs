@@ -54,13 +54,15 @@ impl Instruction {
         chunks(descriptor, self.flags & B_TRANSPOSED != 0, group, k)
     }
 
-    /// Where all chunks are that it reads of shared memory.
-    fn chunks(&self) -> impl Iterator<Item = u32> {
+    /// Where all chunks are that it reads of shared memory, and the warp for which; B's are for all four.
+    fn chunks(&self) -> impl Iterator<Item = (u32, Option<usize>)> {
         let (a, b) = (self.a.map(Descriptor::decode), Descriptor::decode(self.b));
-        let of_a = a
-            .into_iter()
-            .flat_map(move |a| (0..WARPS as u32 * 4).flat_map(move |at| self.chunks_of_a(a, at / 4, at % 4)));
-        of_a.chain((0..self.n as u32 / 4).flat_map(move |at| self.chunks_of_b(b, at / 2, at % 2)))
+        let of_a = a.into_iter().flat_map(move |a| {
+            (0..WARPS as u32 * 4)
+                .flat_map(move |i| self.chunks_of_a(a, i / 4, i % 4).map(|at| (at, Some(i as usize / 4))))
+        });
+        let of_b = (0..self.n as u32 / 4).flat_map(move |i| self.chunks_of_b(b, i / 2, i % 2));
+        of_a.chain(of_b.map(|at| (at, None)))
     }
 }
 
@@ -175,7 +177,8 @@ impl Warp<'_> {
             self.learn(&mut product.reading);
             if group.issued.iter().all(|&issued| issued > group.complete + place as u64) {
                 self.begin_reading(&mut product.reading);
-                what.chunks().try_for_each(|at| self.begin_chunk(at, CHUNK as usize))?;
+                let reading = &product.reading;
+                what.chunks().try_for_each(|(at, by)| self.begin_chunk(reading, by, at, CHUNK as usize))?;
             }
         }
         Some(())
@@ -204,7 +207,7 @@ impl Warp<'_> {
                 if cta.options.checks.asynchrony || cta.memory.is_watched() {
                     for Product { what, reading, .. } in products {
                         self.pc = what.pc;
-                        what.chunks().try_for_each(|at| self.end_chunk(reading, at, CHUNK as usize))?;
+                        what.chunks().try_for_each(|(at, _)| self.end_chunk(reading, at, CHUNK as usize))?;
                     }
                 }
                 group.products.drain(..many);
