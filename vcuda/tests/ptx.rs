@@ -200,7 +200,7 @@ fn linkage_words() {
 #[test]
 fn register_operands() {
     assert_eq!(operands("add.s32 %r1, %r2, -5;"), [reg("%r1"), reg("%r2"), Int(-5)]);
-    assert_eq!(operands("mov.b32 _, %r2;"), [Sink, reg("%r2")]);
+    assert_eq!(operands("atom.global.add.u32 _, [%rd1], %r2;")[0], Sink);
     assert_eq!(operands("and.pred p, %p1, !%p2;"), [reg("p"), reg("%p1"), NotReg(predicate("%p2"))]);
     let pair = |a, b| Pair(Box::new(a), Box::new(b));
     assert_eq!(operands("setp.eq.s32 %p1|%p2, %r1, 0;")[0], pair(reg("%p1"), reg("%p2")));
@@ -222,8 +222,9 @@ fn immediate_operands() {
         assert_eq!(operands(&format!("mov.b32 %r1, {text};"))[1], Int(value), "{text}");
     }
     assert_eq!(operands("mov.f32 %f1, 0f3F800000;")[1], F32(0x3f80_0000));
-    assert_eq!(operands("mov.f32 %f1, 0dBFF0000000000000;")[1], F64((-1f64).to_bits()));
-    assert_eq!(operands("mov.f32 %f1, -2.5e-1;")[1], F64((-0.25f64).to_bits()));
+    assert_eq!(operands("mov.f64 %rd1, 0dBFF0000000000000;")[1], F64((-1f64).to_bits()));
+    assert_eq!(operands("mov.f32 %f1, 0dBFF0000000000000;")[1], F32((-1f32).to_bits()));
+    assert_eq!(operands("mov.f32 %f1, -2.5e-1;")[1], F32((-0.25f32).to_bits()));
 }
 
 #[test]
@@ -239,8 +240,8 @@ fn address_operands() {
 
 #[test]
 fn vectors_and_tensor_addresses() {
-    let vector = Vector(vec![reg("%r1"), reg("%r2"), Sink, Int(0)]);
-    assert_eq!(operands("ld.global.v4.b32 {%r1, %r2, _, 0}, [%rd1];")[0], vector);
+    let vector = Vector(vec![reg("%r1"), reg("%r2"), Sink, reg("%r3")]);
+    assert_eq!(operands("ld.global.v4.b32 {%r1, %r2, _, %r3}, [%rd1];")[0], vector);
     let coordinates = vec![reg("%r1"), Int(0)];
     assert_eq!(
         operands(
@@ -273,7 +274,7 @@ fn special_registers_and_symbols() {
 
 #[test]
 fn vector_registers_have_components() {
-    let body = body(".reg .v4 .f32 v; mov.v4.f32 v, {0.0, 0.0, 0.0, 0.0}; mov.f32 %f1, v.z;");
+    let body = body(".reg .v4 .f32 v; ld.global.v4.f32 v, [%rd1]; mov.f32 %f1, v.z;");
     let first = body.registers.iter().position(|r| r.name == "v.x").expect("v.x") as u32;
     assert_eq!(body.instructions[0].operands[0], Vector((first..first + 4).map(Reg).collect()));
     assert_eq!(body.instructions[1].operands[1], Reg(first + 2));
@@ -418,7 +419,11 @@ fn errors_say_what_and_on_which_line() {
         assert_eq!(error(&text), message, "{text}");
     }
     for (head, directive, message) in [
-        (".version 7.7\n.target sm_90", ".explicitcluster", "line 3: .explicitcluster needs .version 7.8"),
+        (
+            ".version 7.7\n.target sm_90",
+            ".explicitcluster",
+            "line 2: target sm_90 needs .version 7.8 or later",
+        ),
         (
             ".version 8.6\n.target sm_90a",
             ".blocksareclusters",

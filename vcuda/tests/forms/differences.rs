@@ -22,7 +22,7 @@ impl Difference {
 const ANY: &[&str] = &[""];
 
 /// What the assembler accepts and vcuda refuses: by name, or because the ISA does not have it.
-pub const REFUSED_ALONE: [Difference; 18] = [
+pub const REFUSED_ALONE: [Difference; 17] = [
     Difference {
         why: "a constant of 128 bits",
         starts: &["atom"],
