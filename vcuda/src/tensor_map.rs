@@ -120,11 +120,13 @@ impl TensorMap {
         self.missing == ALL
     }
 
-    /// Names what a map of this rank needs and has never been given, if there is anything.
+    /// Names what a map of this rank needs and has never been given, if there is anything. Zeros are a layout, a swizzle and
+    /// a fill: none, which compilers rely on.
     fn names_missing(&self) -> Option<String> {
         let mut names = Vec::new();
         for (field, (name, values)) in FIELDS.iter().zip(VALUES).enumerate() {
             let needed = match *name {
+                "interleave_layout" | "swizzle_mode" | "fill_mode" => 0,
                 "global_stride" => self.rank.saturating_sub(1),
                 _ if values > 1 => self.rank.max(1),
                 _ => 1,
