@@ -68,11 +68,20 @@ pub struct Adversary {
 /// All checks for broken rules.
 pub const ALL: Adversary = Adversary { checks: Checks::ALL, sums: None };
 
-pub struct Device(Memory);
+/// Its memory for the checks that keep a shadow of it, and for those that do not.
+pub struct Device {
+    watched: Memory,
+    plain: Memory,
+}
 
 impl Device {
     pub fn new() -> Device {
-        Device(Memory::watched(1 << 28, Checks::ALL))
+        Device { watched: Memory::watched(1 << 28, Checks::ALL), plain: Memory::new(1 << 28) }
+    }
+
+    /// As a driver would have it: what nobody tells a shadow of, none may be asked about.
+    fn memory(&self, checks: Checks) -> &Memory {
+        if checks.init || checks.race { &self.watched } else { &self.plain }
     }
 
     /// The result's bytes, or what was found, for each seed.
@@ -86,12 +95,13 @@ impl Device {
         let ptx = Nvrtc::find().and_then(|nvrtc| nvrtc.compile(&run.name, &run.source, target));
         let text = String::from_utf8(ptx.unwrap_or_else(|error| panic!("{error:#}"))).expect("PTX is text");
         let tree = vcuda::ptx::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", run.name));
-        let module =
-            Module::load(&tree, &self.0, with.checks).unwrap_or_else(|error| panic!("{}: {error}", run.name));
+        let module = Module::load(&tree, self.memory(with.checks), with.checks)
+            .unwrap_or_else(|error| panic!("{}: {error}", run.name));
         seeds.map(|seed| self.launch_all(&module, run, with, seed))
     }
 
     fn launch_all(&self, module: &Module, run: &Run, with: Adversary, seed: u64) -> Result<Vec<u8>, Fault> {
+        let memory = self.memory(with.checks);
         let mut buffers: Vec<(u64, usize)> = Vec::new();
         let mut done = Ok(());
         for (i, step) in run.steps.iter().enumerate() {
@@ -105,7 +115,7 @@ impl Device {
         let mut out = vec![0; len];
         // SAFETY: an allocation of as many bytes; the launches are over.
         unsafe { std::ptr::copy_nonoverlapping(address as *const u8, out.as_mut_ptr(), len) };
-        buffers.iter().for_each(|&(address, _)| assert!(self.0.free(address)));
+        buffers.iter().for_each(|&(address, _)| assert!(memory.free(address)));
         done.map(|()| out)
     }
 
@@ -117,6 +127,7 @@ impl Device {
         buffers: &mut Vec<(u64, usize)>,
         first: bool,
     ) -> Result<(), Fault> {
+        let memory = self.memory(options.checks);
         let kernel = module.kernel(step.kernel).expect("a kernel of this name");
         let mut params = vec![0; kernel.param_bytes];
         for (i, arg) in step.args.iter().enumerate() {
@@ -124,15 +135,15 @@ impl Device {
                 Arg::Value(bytes) => bytes.clone(),
                 Arg::Shared(i) => buffers[*i].0.to_le_bytes().to_vec(),
                 Arg::Bytes(bytes) => {
-                    let address = self.0.alloc(bytes.len()).expect("device memory");
+                    let address = memory.alloc(bytes.len()).expect("device memory");
                     // SAFETY: an allocation of as many bytes, known to nobody else.
                     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
-                    self.0.mark_written(address, bytes.len());
+                    memory.mark_written(address, bytes.len());
                     buffers.push((address, bytes.len()));
                     address.to_le_bytes().to_vec()
                 }
                 Arg::Fresh(len) => {
-                    let address = self.0.alloc(*len).expect("device memory");
+                    let address = memory.alloc(*len).expect("device memory");
                     buffers.push((address, *len));
                     address.to_le_bytes().to_vec()
                 }
@@ -151,6 +162,6 @@ impl Device {
             block: [step.block, 1, 1],
             dynamic_shared_bytes: step.shared_bytes,
         };
-        exec::run(kernel, &launch, &params, &self.0, &options)
+        exec::run(kernel, &launch, &params, memory, &options)
     }
 }
