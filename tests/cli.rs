@@ -327,7 +327,7 @@ fn views_that_went_out_come_in_again() {
     assert_eq!(sheet.dimensions(), (2 * 100 + 4, 2 * 100 + 4));
     let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.tensor("views").unwrap().data());
     for (i, view) in values.chunks(3 * 32 * 32).enumerate() {
-        let (pixels, left, top) = (to_rgb8(view, 32), 4 + 100 * ((i + 1) % 2), 4 + 100 * ((i + 1) / 2));
+        let (pixels, left, top) = (to_rgb8(view, 32), 4 + 100 * ((i + 1) % 2), 4 + 100 * i.div_ceil(2));
         for (x, y) in (0..96).flat_map(|x| (0..96).map(move |y| (x, y))) {
             let shown = sheet.get_pixel((left + x) as u32, (top + y) as u32).0;
             assert_eq!(shown, pixels[(y / 3 * 32 + x / 3) * 3..][..3], "view {i} at {x}, {y}");
