@@ -282,7 +282,7 @@ impl<'a> Parser<'a> {
         self.expect(';')?;
         let registers = &self.body.registers;
         let checked = opcode.check(&mut operands, &|reg| registers[reg as usize].ty);
-        let wrong = |why| ParseError { line, message: format!("{}: {why}", opcode.join(".")) };
+        let wrong = |why| ParseError { line, message: format!("{}: {why}", opcode.written()) };
         checked.map_err(wrong)?;
         self.body.instructions.push(Instruction { guard, opcode, operands, line, source });
         Ok(())

@@ -13,7 +13,7 @@ pub const PROLOGUE: &str = ".address_size 64
 .shared .align 16 .b8 tile[1024];
 .visible .entry k(.param .u64 k0, .param .align 8 .b8 k1[64])
 {
-.reg .pred %p<9>; .reg .b16 %h<9>; .reg .b32 %r<300>; .reg .b64 %d<9>; .reg .f32 %f<300>; .reg .f64 %g<40>;
+.reg .pred %p<9>; .reg .b16 %h<9>; .reg .b32 %r<64>; .reg .b64 %d<9>; .reg .f32 %f<64>; .reg .f64 %g<40>;
 .reg .b128 %q<9>; .local .align 16 .b8 own[64];
 ";
 pub const EPILOGUE: &str = "L0: ret;\n}\n";

@@ -190,7 +190,7 @@ impl<'a> Lower<'a> {
             table::decode(self, instruction)
         });
         decoded.map_err(|why| {
-            let opcode = instruction.opcode.join(".");
+            let opcode = instruction.opcode.written();
             (
                 instruction.line,
                 if why.is_empty() {

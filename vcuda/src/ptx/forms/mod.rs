@@ -23,6 +23,7 @@ use super::ast::{Operand, RegId, Type};
 /// part: `shared::cta`). Its parts stand in the grammar's order.
 #[derive(Debug)]
 pub struct Opcode {
+    written: String,
     parts: Vec<String>,
     /// The types among its parts, as registers hold them.
     types: Vec<Type>,
@@ -34,9 +35,10 @@ pub struct Opcode {
 }
 
 impl Opcode {
-    fn new(parts: Vec<String>, lines: Vec<&'static Syntax>) -> Opcode {
+    fn new(written: &str, parts: Vec<String>, lines: Vec<&'static Syntax>) -> Opcode {
         let length = ["v2", "v4", "v8"].iter().position(|length| parts.iter().any(|part| part == length));
         Opcode {
+            written: written.to_string(),
             types: parts.iter().filter_map(|part| register_type(part)).collect(),
             length: length.map_or(1, |i| 2 << i),
             has_policy: parts.iter().any(|part| part == "L2::cache_hint"),
@@ -47,12 +49,17 @@ impl Opcode {
 
     /// The opcode of an instruction that no text has.
     pub fn bare(name: &str) -> Arc<Opcode> {
-        Arc::new(Opcode::new(vec![name.to_string()], Vec::new()))
+        Arc::new(Opcode::new(name, vec![name.to_string()], Vec::new()))
     }
 
     /// Its type number `n`.
     fn ty(&self, n: usize) -> Type {
         self.types.get(n).copied().unwrap_or(Type::B32)
+    }
+
+    /// As the text has it.
+    pub fn written(&self) -> &str {
+        &self.written
     }
 
     /// What it is called, if it is PTX that is not supported here.
@@ -127,7 +134,7 @@ fn find(text: &str, version: Version, target: Target) -> Result<Opcode, String> 
     }
     // What is supported is preferred.
     lines.sort_by_key(|line| line.refused.is_some());
-    Ok(Opcode::new(order, lines))
+    Ok(Opcode::new(text, order, lines))
 }
 
 /// The type of registers that hold what a part names.
