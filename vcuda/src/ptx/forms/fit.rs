@@ -4,14 +4,19 @@
 //! What says something by its place may not: types, state spaces and layouts, each among their like, and the words
 //! that make up an instruction's name, as in `cp.async.bulk.tensor`.
 
-use super::grammar::Element;
+use super::grammar::{Element, Syntax};
 use crate::ptx::ast::Type;
 
-/// The parts of an opcode, in the grammar's order, if they are what `elements` has: each of them once.
-pub fn fit<'a>(name: &str, elements: &[Element], parts: &[&'a str]) -> Option<Vec<&'a str>> {
+/// The parts of an opcode, in the grammar's order, if they are what a line has: each of them once.
+pub fn fit<'a>(name: &str, line: &Syntax, parts: &[&'a str]) -> Option<Vec<&'a str>> {
+    // Most lines have another part, or not one of these.
+    let is_possible = |part: &&str| line.possible.as_ref().is_none_or(|all| all.binary_search(part).is_ok());
+    if !line.required.iter().all(|part| parts.contains(part)) || !parts.iter().all(is_possible) {
+        return None;
+    }
     let classes: Vec<Class> = parts.iter().map(|part| Class::of(name, part)).collect();
     let mut state = State { parts, classes: &classes, order: Vec::with_capacity(parts.len()) };
-    let elements: Vec<&Element> = elements.iter().rev().collect();
+    let elements: Vec<&Element> = line.opcode.iter().rev().collect();
     state.fits(&elements).then(|| state.order.iter().map(|&i| parts[i]).collect())
 }
 

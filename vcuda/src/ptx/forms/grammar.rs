@@ -23,6 +23,9 @@ pub struct Syntax {
     /// The opcode as the text has it.
     pub text: &'static str,
     pub opcode: Vec<Element>,
+    /// The parts that it always has, and all that it may have, in order; `None`: any.
+    pub required: Vec<&'static str>,
+    pub possible: Option<Vec<&'static str>>,
     /// `None`: any.
     pub operands: Option<Vec<Pattern>>,
     pub needs: Needs,
@@ -76,12 +79,32 @@ fn syntax(line: &'static str, end: usize, names: &Names) -> Syntax {
     };
     let (form, needs) = line.split_once("@ ").unwrap_or((line, "1.0"));
     let (text, operands) = form.split_once(' ').unwrap_or((form, ""));
+    let opcode = elements(&text[end..], names);
+    let required = opcode.iter().filter_map(|element| match element {
+        Element::Part(part) => Some(*part),
+        _ => None,
+    });
+    let mut possible = Some(Vec::new());
+    opcode.iter().for_each(|element| collect(element, &mut possible));
+    possible.iter_mut().for_each(|parts| parts.sort_unstable());
     Syntax {
         text,
-        opcode: elements(&text[end..], names),
+        required: required.collect(),
+        possible,
+        opcode,
         operands: (operands.trim() != "...").then(|| Pattern::list(operands)),
         needs: Needs::from_text(needs.trim()),
         refused,
+    }
+}
+
+/// Adds the parts that an element may have.
+fn collect(element: &Element, parts: &mut Option<Vec<&'static str>>) {
+    match element {
+        Element::Part(part) => parts.iter_mut().for_each(|parts| parts.push(part)),
+        Element::Choice(choice) => choice.iter().flatten().for_each(|inner| collect(inner, parts)),
+        Element::Maybe(group) => group.iter().for_each(|inner| collect(inner, parts)),
+        Element::Rest => *parts = None,
     }
 }
 

@@ -118,7 +118,7 @@ fn find(text: &str, version: Version, target: Target) -> Result<Opcode, String> 
     let parts: Vec<&str> = text.split('.').collect();
     let lines = GRAMMAR.get(parts[0]).ok_or_else(|| format!("unknown instruction {text}"))?;
     let fitting: Vec<(&Syntax, Vec<&str>)> =
-        lines.iter().filter_map(|line| Some((line, fit(parts[0], &line.opcode, &parts[1..])?))).collect();
+        lines.iter().filter_map(|line| Some((line, fit(parts[0], line, &parts[1..])?))).collect();
     let Some((_, order)) = fitting.first() else { return Err(format!("{text}: {}", misfit(lines, &parts))) };
     let order: Vec<String> = [parts[0]].iter().chain(order).map(|part| part.to_string()).collect();
     let mut missing = None;
@@ -150,7 +150,7 @@ fn register_type(part: &str) -> Option<Type> {
 /// What is the matter with an opcode that fits no line.
 fn misfit(lines: &[Syntax], parts: &[&str]) -> String {
     let without = |i: usize| [&parts[1..i], &parts[i + 1..]].concat();
-    let fits = |rest: &[&str]| lines.iter().any(|line| fit(parts[0], &line.opcode, rest).is_some());
+    let fits = |rest: &[&str]| lines.iter().any(|line| fit(parts[0], line, rest).is_some());
     if let Some(i) = (1..parts.len()).find(|&i| fits(&without(i))) {
         return match parts[1..].iter().filter(|part| **part == parts[i]).count() {
             1 => format!("unknown or misplaced part .{}", parts[i]),
