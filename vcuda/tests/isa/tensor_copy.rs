@@ -95,8 +95,9 @@ fn elements(map: &Map, size: usize, at: &[i32]) -> Vec<(usize, Option<usize>)> {
     out
 }
 
-/// Shared bytes that hold any box.
+/// Shared bytes that hold any box, and what they hold before it.
 const DUMP: usize = 16384;
+const UNTOUCHED: u32 = 0x5a5a_5a5a;
 
 /// Blocks that load the box at their own coordinates (8 words a block) and write out what they find.
 fn load_kernel(rank: usize, dump: usize) -> String {
@@ -105,13 +106,15 @@ fn load_kernel(rank: usize, dump: usize) -> String {
         "{HEADER}.extern .shared .align 1024 .b8 tile[];
 .visible .entry k(.param .u64 outs, .param .u64 tensor, .param .u64 list, .param .align 64 .b8 map[128])
 {{
-.reg .pred p, leader; .reg .b32 a, b, bytes, c0, c1, c2, c3, c4, tid, block; .reg .b64 out, places, x, y;
+.reg .pred p, leader; .reg .b32 a, b, bytes, c0, c1, c2, c3, c4, t, fill, tid, block; .reg .b64 out, places, x, y;
 .shared .align 8 .b64 bar;
 ld.param.u64 out, [outs]; ld.param.u64 places, [list]; mov.u32 tid, %tid.x; mov.u32 block, %ctaid.x;
 mad.wide.u32 places, block, 32, places; mad.wide.u32 out, block, {dump}, out;
 ld.global.v4.u32 {{c0, c1, c2, c3}}, [places]; ld.global.v2.u32 {{c4, bytes}}, [places+16];
 setp.eq.u32 leader, tid, 0; @leader mbarrier.init.shared.b64 [bar], 1; bar.sync 0;
-mov.b64 x, map; cvta.param.u64 x, x; mov.u32 a, tile;
+mov.b64 x, map; cvta.param.u64 x, x; mov.u32 a, tile; mov.u32 fill, {UNTOUCHED}; shl.b32 t, tid, 4;
+before: add.u32 b, a, t; st.shared.v4.u32 [b], {{fill, fill, fill, fill}}; add.u32 t, t, 2048;
+setp.lt.u32 p, t, {dump}; @p bra before; fence.proxy.async; bar.sync 0;
 @!leader bra wait;
 prefetch.tensormap [x]; cp.async.bulk.prefetch.tensor.{rank}d.L2.global.tile [x, {{{names}}}];
 mbarrier.arrive.expect_tx.shared.b64 _, [bar], bytes;
@@ -147,7 +150,7 @@ fn check_load(map: &Map, size: usize, is_float: bool, places: &[Vec<i32>], setup
         let shape = Shape { blocks: places.len() as u32, threads: 128, shared_bytes: DUMP as u32 };
         let ran = run_with(&load_kernel(rank, dump), "k", shape, setup, &mut buffers)
             .unwrap_or_else(|error| panic!("{map:?} {size}: {error}"));
-        // What no element of a box is in may hold anything.
+        // What no element of a box is in may hold anything, past the box as before.
         let ty = match map.data_type {
             6 => "f16",
             9 => "bf16",
@@ -170,6 +173,10 @@ fn check_load(map: &Map, size: usize, is_float: bool, places: &[Vec<i32>], setup
                 let bits = found.iter().rev().fold(0, |bits, &byte| bits << 8 | u64::from(byte));
                 accepted[(block * dump + shared) / size] = (bits, bits);
             }
+            // What of a row's span the box leaves free is nobody's.
+            let end = (last + size).next_multiple_of([1, 32, 64, 128][map.swizzle as usize]);
+            let touched = found[end..].iter().position(|&byte| byte != UNTOUCHED as u8);
+            assert!(touched.is_none(), "{:?} at {place:?}: byte {touched:?} past the box", map.extents);
         }
         ran.keep(&[(0, Expected::between(ty, accepted.into_iter()))]);
     }
