@@ -157,3 +157,64 @@ fn nothing_is_said_where_nobody_listens() {
     // SAFETY: nothing is passed. With a check the fault comes out where the host waits.
     assert_eq!(unsafe { sys::cuCtxSynchronize() }, CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
 }
+
+/// `1 + 16 · 2^-25` and `1 + 16 · 2^-24` by `mma`, and `2^1.5`: what each setting makes of them.
+#[test]
+fn adversaries_of_numbers_are_asked_for_by_name() {
+    let name = "process::adversaries_of_numbers_are_asked_for_by_name";
+    let product = |b: &str, at: usize| {
+        format!(
+            "mov.b32 b, {b}; mov.b32 c, 0f3F800000;
+            mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {{d, e, f, g}}, {{a, a, a, a}}, {{b, b}}, {{c, c, c, c}};
+            st.global.b32 [out+{at}], d;"
+        )
+    };
+    let text = format!(
+        ".version 7.8\n.target sm_80\n.address_size 64
+        .visible .entry k(.param .u64 address) {{ .reg .b32 a, b, c, d, e, f, g; .reg .b64 out;
+        ld.param.u64 out, [address]; mov.b32 a, 0x0c000c00; {} {}
+        mov.b32 a, 0f3FC00000; ex2.approx.f32 d, a; st.global.b32 [out+8], d; ret; }}",
+        product("0x08000800", 0),
+        product("0x0c000c00", 4)
+    );
+    let found = |settings: &[(&str, &str)]| -> Option<([u32; 3], String)> {
+        let Some(child) = in_child(name, settings) else {
+            let context = context();
+            let (module, stream) = (Module::of(&text), context.new_stream().unwrap());
+            let mut words = [0u32; 3];
+            // SAFETY: live locals, of as many bytes.
+            unsafe {
+                let mut address = 0u64;
+                sys::cuMemAlloc_v2(&mut address, 12).result().unwrap();
+                launch(module.function("k"), 1, 32, stream.cu_stream(), &mut [&mut address]).unwrap();
+                sys::cuStreamSynchronize(stream.cu_stream()).result().unwrap();
+                sys::cuMemcpyDtoH_v2(words.as_mut_ptr().cast(), address, 12).result().unwrap();
+                sys::cuMemFree_v2(address).result().unwrap();
+            }
+            println!("\nfound {} {} {}", words[0], words[1], words[2]);
+            return None;
+        };
+        let out = String::from_utf8_lossy(&child.stdout).to_string();
+        let line = out.lines().find_map(|line| line.strip_prefix("found ")).expect("the child's words");
+        let words: Vec<u32> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+        Some((words.try_into().unwrap(), String::from_utf8_lossy(&child.stderr).to_string()))
+    };
+    let Some((plain, _)) = found(&[]) else { return };
+    assert_eq!(plain, [0x3f80_0000, 0x3f80_0000, (2f64.powf(1.5) as f32).to_bits()]);
+    for (sums, want) in [("a100", [0x3f80_0000, 0x3f80_0008]), ("h100", [0x3f80_0004, 0x3f80_0008])] {
+        assert_eq!(found(&[("VCUDA_SUMS", sums)]).unwrap().0[..2], want, "{sums}");
+    }
+    let (unknown, said) = found(&[("VCUDA_SUMS", "v100")]).unwrap();
+    assert_eq!(unknown, plain);
+    assert!(said.contains("VCUDA_SUMS=v100: expected a100 or h100"), "{said}");
+    // All checks leave numbers as they are; by the seed, approximate functions do not.
+    assert_eq!(found(&[("VCUDA_CHECK", "all"), ("VCUDA_SEED", "1")]).unwrap().0, plain);
+    let astray =
+        |checks: &str, seed: &str| found(&[("VCUDA_CHECK", checks), ("VCUDA_SEED", seed)]).unwrap().0;
+    let seeds = ["1", "2", "3", "4", "5", "6"].map(|seed| astray("approx", seed));
+    assert!(seeds.iter().all(|words| words[..2] == plain[..2] && words[2].abs_diff(plain[2]) <= 2));
+    assert!(seeds.iter().any(|words| words[2] != plain[2]), "{seeds:x?}");
+    for checks in ["all,approx", "approx,all"] {
+        assert_eq!(astray(checks, "1"), seeds[0], "{checks}");
+    }
+}
