@@ -130,7 +130,11 @@ impl Footprint {
             let range = pages(range);
             // The shorter of the two lists of pages.
             match range.len() > self.pages.len() {
-                true => self.pages.keys().filter(|page| range.contains(page)).find_map(|&page| in_page(page)),
+                // The lowest, whatever the order of the map: every run says the same.
+                true => {
+                    let inside = self.pages.keys().filter(|page| range.contains(page));
+                    inside.filter_map(|&page| in_page(page)).min_by_key(|&(at, ..)| at)
+                }
                 false => range.into_iter().find_map(in_page),
             }
         })
