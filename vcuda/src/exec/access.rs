@@ -118,6 +118,8 @@ pub fn together(warp: &Warp, op: &Op, at: &[u64; LANES], bytes: u64) -> Option<T
         apart |= far ^ (lane as u64 * bytes);
         differ |= far;
     }
+    // As numbers: the compiler would compare lane by lane, in bits that it has to pack.
+    let (apart, differ) = std::hint::black_box((apart, differ));
     if apart != 0 && differ != 0 {
         return None;
     }
@@ -143,15 +145,23 @@ pub fn pointers(warp: &mut Warp, op: &Op, mut at: [u64; LANES], bytes: u64) -> O
         }
     }
     let Window { start, end, base, stride } = warp.window(space(op), first.wrapping_add(offset(op)));
-    let places = (end - start).saturating_sub(bytes - 1);
+    // The last place that is right, from the start; addresses have 63 bits, so a lane is wrong where the sign of its
+    // distance to one end or the other is. Host vectors have no comparison of unsigned numbers.
+    let last = (end - start).wrapping_sub(bytes);
     let mut out = [std::ptr::null_mut(); LANES];
-    let mut wrong = false;
+    let (mut outside, mut odd) = (last, 0);
     for lane in 0..LANES {
         at[lane] = at[lane].wrapping_add(offset(op));
-        wrong |= at[lane].wrapping_sub(start) >= places || at[lane] & (bytes - 1) != 0;
+        let far = at[lane].wrapping_sub(start);
+        outside |= far | last.wrapping_sub(far);
+        odd |= at[lane];
         out[lane] = base.wrapping_add(at[lane]).wrapping_add(lane as u64 * stride) as *mut u8;
     }
-    if wrong { pointers_checked(warp, space(op), &at, bytes) } else { Some(out) }
+    if outside >> 63 != 0 || odd & (bytes - 1) != 0 {
+        pointers_checked(warp, space(op), &at, bytes)
+    } else {
+        Some(out)
+    }
 }
 
 /// The same, lane by lane: where one of them is wrong, or they go to several stretches of memory.

@@ -1,38 +1,8 @@
 //! `ld` and `st`, PTX ISA 9.7.9.
 
-use super::access::{Together, addresses, pointers, together};
-use super::op::{Body, Flow, LANES, Op, Warp, Word, lanes_of};
-
-/// A memory element.
-pub trait Element: Copy + 'static {
-    /// The register lane it loads into.
-    type Lane: Word;
-    const BYTES: usize = size_of::<Self>();
-    fn widen(self) -> Self::Lane;
-    fn narrow(lane: Self::Lane) -> Self;
-    const ZERO: Self::Lane;
-}
-
-macro_rules! element {
-    ($ty:ty, $lane:ty) => {
-        impl Element for $ty {
-            type Lane = $lane;
-            const ZERO: $lane = 0;
-            #[inline(always)]
-            fn widen(self) -> $lane {
-                self as $lane
-            }
-            #[inline(always)]
-            fn narrow(lane: $lane) -> $ty {
-                lane as $ty
-            }
-        }
-    };
-}
-element!(u8, u32);
-element!(u16, u32);
-element!(u32, u32);
-element!(u64, u64);
+use super::access::{GLOBAL, Together, addresses, pointers, space, together};
+use super::element::{Element, registers, rows};
+use super::op::{ALL, Body, Flow, LANES, Op, Warp, lanes_of};
 
 /// The register slots of a vector access, in order.
 #[inline(always)]
@@ -50,37 +20,53 @@ impl<E: Element, const N: usize> Body for Load<E, N> {
         unsafe {
             let bytes = (E::BYTES * N) as u64;
             let at = addresses(warp, op);
-            let mut out = [[E::ZERO; LANES]; N];
-            match together(warp, op, &at, bytes) {
-                Some(Together::Row(from)) => {
-                    let from = &*(from as *const [[E; N]; LANES]);
-                    for n in 0..N {
-                        for lane in 0..LANES {
-                            out[n][lane] = from[lane][n].widen();
-                        }
-                    }
-                }
+            let out: [[E::Lane; LANES]; N] = match together(warp, op, &at, bytes) {
+                Some(Together::Row(from)) => registers(&*(from as *const [[E; N]; LANES])),
                 Some(Together::One(from)) => {
                     let from = *(from as *const [E; N]);
+                    let mut out = [[E::ZERO; LANES]; N];
                     for n in 0..N {
                         out[n] = [from[n].widen(); LANES];
                     }
+                    out
                 }
                 None => {
                     let Some(from) = pointers(warp, op, at, bytes) else { return Flow::Fault };
-                    for lane in 0..LANES {
-                        let from = *(from[lane] as *const [E; N]);
-                        for n in 0..N {
-                            out[n][lane] = from[n].widen();
-                        }
-                    }
+                    // Rows of a matrix, as a rule.
+                    let is_wide = bytes == 16 && space(op) == GLOBAL;
+                    let step = if is_wide { warp.cta.ranges.step(warp.pc, from[0] as u64) } else { 0 };
+                    registers(&gather::<[E; N]>(&from, step))
                 }
-            }
+            };
             for n in 0..N {
                 warp.set_lanes(slots(op)[n], out[n]);
             }
         }
         Flow::Next
+    }
+}
+
+/// What is at each pointer; it may soon be wanted so many bytes from there. In place the compiler would take the values
+/// apart into words; as it is, the host has the lanes' misses of its caches under way at once.
+///
+/// # Safety
+/// The pointers lead to as much.
+#[inline(never)]
+unsafe fn gather<T: Copy>(from: &[*mut u8; LANES], step: u64) -> [T; LANES] {
+    // SAFETY: the caller's; a prefetch may go anywhere.
+    unsafe {
+        let mut out = [*(from[0] as *const T); LANES];
+        for lane in 1..LANES {
+            out[lane] = *(from[lane] as *const T);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if step != 0 {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            for from in from {
+                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(step as usize).cast());
+            }
+        }
+        out
     }
 }
 
@@ -94,18 +80,22 @@ impl<E: Element, const N: usize> Body for Store<E, N> {
         unsafe {
             let bytes = (E::BYTES * N) as u64;
             let at = addresses(warp, op);
-            let mut rows = [[E::narrow(E::ZERO); N]; LANES];
+            let mut values = [[E::ZERO; LANES]; N];
             for n in 0..N {
-                let values: [E::Lane; LANES] = warp.lanes(slots(op)[n]);
-                for lane in 0..LANES {
-                    rows[lane][n] = E::narrow(values[lane]);
-                }
+                values[n] = warp.lanes(slots(op)[n]);
             }
+            let rows: [[E; N]; LANES] = rows(&values);
             match together(warp, op, &at, bytes) {
                 Some(Together::Row(to)) => *(to as *mut [[E; N]; LANES]) = rows,
                 Some(Together::One(to)) => *(to as *mut [E; N]) = rows[LANES - 1],
                 None => {
                     let Some(to) = pointers(warp, op, at, bytes) else { return Flow::Fault };
+                    if warp.mask == ALL {
+                        for lane in 0..LANES {
+                            *(to[lane] as *mut [E; N]) = rows[lane];
+                        }
+                        return Flow::Next;
+                    }
                     for lane in lanes_of(warp.mask) {
                         *(to[lane] as *mut [E; N]) = rows[lane];
                     }

@@ -16,6 +16,7 @@ mod call;
 pub mod check;
 mod collective;
 mod control;
+mod element;
 mod fault;
 mod functions;
 mod heap;

@@ -74,6 +74,9 @@ impl Space {
                 libc::mmap(std::ptr::null_mut(), reserved_bytes, libc::PROT_NONE, flags, -1, 0)
             };
             if base != libc::MAP_FAILED {
+                // Rows of a matrix are often a page apart. Where the host has no larger pages, nothing is lost.
+                // SAFETY: our own mapping.
+                unsafe { libc::madvise(base, reserved_bytes, libc::MADV_HUGEPAGE) };
                 let base = base as usize;
                 let free = BTreeMap::from([(base, base + reserved_bytes)]);
                 let state = RwLock::new(State { free, ..State::default() });

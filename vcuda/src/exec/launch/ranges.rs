@@ -1,4 +1,5 @@
-//! Which allocation each operation found last: most find it again, and need not look for it.
+//! Which allocation each operation found last, and where in it: most find it again, and need not look for it, and go on
+//! by equal steps.
 
 use std::cell::Cell;
 
@@ -15,6 +16,8 @@ type Range = (u64, u64);
 pub struct Ranges {
     /// By the operation's number, modulo the length, which is a power of two.
     last: Vec<Cell<Range>>,
+    /// The last address of each operation that asks for its steps, likewise.
+    visited: Vec<Cell<u64>>,
     /// What any operation found last.
     latest: Cell<Range>,
     /// How often access to memory had been lost when these were live.
@@ -26,6 +29,7 @@ impl Ranges {
         let operations = kernel.ops.len().next_power_of_two().min(MOST);
         Ranges {
             last: vec![Cell::default(); operations],
+            visited: vec![Cell::default(); operations],
             latest: Cell::default(),
             losses: memory.losses().into(),
         }
@@ -41,6 +45,14 @@ impl Ranges {
     #[inline(always)]
     pub fn last(&self, pc: usize) -> Range {
         self.cell(pc).get()
+    }
+
+    /// How far an operation's address is from its last one, and so where the next may be.
+    #[inline(always)]
+    pub fn step(&self, pc: usize, address: u64) -> u64 {
+        // SAFETY: as above; both are as long.
+        let visited = unsafe { self.visited.get_unchecked(pc & (self.visited.len() - 1)) };
+        address.wrapping_sub(visited.replace(address))
     }
 
     /// The live allocation that an address is in, now for this operation; an empty range if there is none.
