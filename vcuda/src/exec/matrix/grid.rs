@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 
 use super::fragment::Factor;
-use super::gemm::{BLOCK, Panels, Simd, TILE};
+use super::gemm::{BLOCK, Panels, Simd, TILE, per_panel};
 use super::mma::multiply;
 use super::panel::{Chunk, Packer};
 use super::product::Scratch;
@@ -154,7 +154,7 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
         let part = 4 * T::PER_LANE;
         let steps = grid.b.len() / (tiles * KR);
         let depth = steps * KR * part;
-        scratch.reserve::<S>(rows, tiles, depth);
+        scratch.reserve::<S>(rows, depth);
         // SAFETY: the decoder gave every operand a slot; a register is eight chunks.
         unsafe {
             let register = |slot: u16| regs.add(slot as usize * LANES);
@@ -164,12 +164,6 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
                 let place = ((step * KR + at / 2) * part, block * BLOCK + at % 2 * TILE);
                 let chunks = &*register(slot).cast::<[Chunk; 8]>();
                 Packer::<T, S>::rows(chunks, false, place, rows, &mut scratch.a);
-            }
-            for (i, &slot) in grid.b.iter().enumerate() {
-                let (at, tile, step) = (i % KR, i / KR % tiles, i / KR / tiles);
-                let place = ((step * KR + at) * part, tile);
-                let chunks = &*register(slot).cast::<[Chunk; 8]>();
-                Packer::<T, S>::columns(chunks, false, place, depth, &mut scratch.b);
             }
             scratch.d.clear();
             for slots in grid.d.chunks_exact(4) {
@@ -181,7 +175,19 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
                 ]);
             }
             let Scratch { a, b, d, .. } = scratch;
-            Panels { rows, depth, tiles, a, b, d, accumulates: true }.multiply::<S>();
+            let panels = Panels { rows, depth, tiles, a, d, accumulates: true };
+            for first in (0..tiles).step_by(per_panel::<S>()) {
+                for (step, slots) in grid.b.chunks_exact(tiles * KR).enumerate() {
+                    for tile in 0..per_panel::<S>().min(tiles - first) {
+                        for at in 0..KR {
+                            let chunks = &*register(slots[(first + tile) * KR + at]).cast::<[Chunk; 8]>();
+                            let k = (step * KR + at) * part;
+                            Packer::<T, S>::columns(chunks, false, (k, tile), b);
+                        }
+                    }
+                }
+                panels.multiply::<S>(first, b);
+            }
         }
     }
 }

@@ -38,25 +38,18 @@ impl<T: Factor, S: Simd> Packer<T, S> {
         }
     }
 
-    /// Eight columns of B, likewise, into panels `depth` deep.
+    /// Eight columns of B, likewise, into a panel.
     ///
     /// # Safety
     /// As there.
     #[inline(always)]
-    pub unsafe fn columns(
-        chunks: &[Chunk; 8],
-        by_k: bool,
-        (k, tile): (usize, usize),
-        depth: usize,
-        out: &mut [f32],
-    ) {
-        let per_panel = width::<S>() / TILE;
+    pub unsafe fn columns(chunks: &[Chunk; 8], by_k: bool, (k, tile): (usize, usize), out: &mut [f32]) {
         let [a, b, c, d, e, f, g, h] = *chunks;
         let chunks = if by_k { *chunks } else { [a, c, e, g, b, d, f, h] };
         // SAFETY: the caller's.
         unsafe {
             let (rows, count) = Self::turned(&chunks, by_k);
-            let at = tile / per_panel * width::<S>() * depth + tile % per_panel * TILE + k * width::<S>();
+            let at = k * width::<S>() + tile * TILE;
             debug_assert!(at + (count - 1) * width::<S>() + TILE <= out.len());
             let to = out.as_mut_ptr().add(at);
             for i in 0..8 {

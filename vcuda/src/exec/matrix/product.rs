@@ -10,7 +10,7 @@ use super::descriptor::{CHUNK, Descriptor};
 use super::fragment::{
     Columns, Factor, Fragment, Halves, NO_COLUMNS, NO_ROWS, NO_SUMS, Tf32, accumulate, transpose,
 };
-use super::gemm::{BLOCK, Panels, Simd, TILE, width};
+use super::gemm::{BLOCK, Panels, Simd, TILE, per_panel, width};
 use super::group::{Instruction, Product, WARPS};
 use super::mma::{accumulators, set_accumulators};
 use super::panel::{Chunk, Packer};
@@ -32,8 +32,8 @@ pub struct Scratch {
 
 impl Scratch {
     /// Makes the panels large enough.
-    pub fn reserve<S: Simd>(&mut self, rows: usize, tiles: usize, depth: usize) {
-        let (a, b) = (rows * depth, (tiles * TILE).next_multiple_of(width::<S>()) * depth);
+    pub fn reserve<S: Simd>(&mut self, rows: usize, depth: usize) {
+        let (a, b) = (rows * depth, width::<S>() * depth);
         self.a.resize(self.a.len().max(a), 0.0);
         self.b.resize(self.b.len().max(b), 0.0);
     }
@@ -233,14 +233,13 @@ impl<T: Factor> Job for All<'_, '_, T> {
         // Of a chunk, and of all.
         let part = 4 * T::PER_LANE;
         let (rows, tiles, depth) = (WARPS * BLOCK, n / TILE, 2 * part * products.len());
-        scratch.reserve::<S>(rows, tiles, depth);
+        scratch.reserve::<S>(rows, depth);
         // SAFETY: the panels have room; the decoder gave D its slots, in each of the CTA's register files, whose warps
         // take turns on this thread.
         unsafe {
             for (step, product) in products.iter().enumerate() {
                 let what = &product.what;
                 warp.pc = what.pc;
-                let k = |half: u32| (2 * step + half as usize) * part;
                 let sign = if what.is_negative() { T::SIGNS } else { 0 };
                 for i in 0..4 * WARPS as u32 {
                     let (quarter, i) = (i / 4, i % 4);
@@ -256,15 +255,9 @@ impl<T: Factor> Job for All<'_, '_, T> {
                     for word in chunks.as_flattened_mut() {
                         *word ^= sign;
                     }
-                    let place = (k(i / 2), (quarter as usize * 2 + i as usize % 2) * TILE);
+                    let k = (2 * step + i as usize / 2) * part;
+                    let place = (k, (quarter as usize * 2 + i as usize % 2) * TILE);
                     Packer::<T, S>::rows(&chunks, by_k, place, rows, &mut scratch.a);
-                }
-                let (descriptor, by_k) = (Descriptor::decode(what.b), what.flags & B_TRANSPOSED != 0);
-                for tile in 0..tiles {
-                    for half in 0..2 {
-                        let chunks = warp.gather(what.chunks_of_b(descriptor, tile as u32, half))?;
-                        Packer::<T, S>::columns(&chunks, by_k, (k(half), tile), depth, &mut scratch.b);
-                    }
                 }
             }
             let slots = &warp.cta.kernel.lists[list..][..registers];
@@ -276,7 +269,22 @@ impl<T: Factor> Job for All<'_, '_, T> {
                 }
             }
             let Scratch { a, b, d, .. } = scratch;
-            Panels { rows, depth, tiles, a, b, d, accumulates }.multiply::<S>();
+            let panels = Panels { rows, depth, tiles, a, d, accumulates };
+            for first in (0..tiles).step_by(per_panel::<S>()) {
+                for (step, product) in products.iter().enumerate() {
+                    let what = &product.what;
+                    warp.pc = what.pc;
+                    let (descriptor, by_k) = (Descriptor::decode(what.b), what.flags & B_TRANSPOSED != 0);
+                    for tile in 0..per_panel::<S>().min(tiles - first) {
+                        for half in 0..2 {
+                            let k = (2 * step + half) * part;
+                            let places = what.chunks_of_b(descriptor, (first + tile) as u32, half as u32);
+                            Packer::<T, S>::columns(&warp.gather(places)?, by_k, (k, tile), b);
+                        }
+                    }
+                }
+                panels.multiply::<S>(first, b);
+            }
         }
         Some(())
     }

@@ -48,24 +48,28 @@ unsafe fn on_avx512<J: Job>(job: J) -> J::Output {
 }
 
 /// A product, compiled once for each host.
-struct Multiply<'a, 'p>(&'a Panels<'p>);
-impl Job for Multiply<'_, '_> {
+struct Multiply<'a> {
+    panels: &'a Panels<'a>,
+    first: usize,
+    b: &'a [f32],
+}
+impl Job for Multiply<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        unsafe { self.0.multiply_with::<S>() }
+        unsafe { self.panels.multiply_with::<S>(self.first, self.b) }
     }
 }
 
 impl Panels<'_> {
-    /// Adds the product to D.
+    /// Adds the product of A and a panel of B, which has the tiles from `first` on, to D.
     ///
     /// # Safety
     /// As [`Simd`]; D's registers have 32 elements each.
     #[inline(always)]
-    pub unsafe fn multiply<S: Simd>(&self) {
-        unsafe { run_on(S::HOST, Multiply(self)) }
+    pub unsafe fn multiply<S: Simd>(&self, first: usize, b: &[f32]) {
+        unsafe { run_on(S::HOST, Multiply { panels: self, first, b }) }
     }
 }
 
@@ -101,18 +105,18 @@ impl Simd for Baseline {
     }
 
     #[inline(always)]
-    unsafe fn load_sums(tiles: &[[*mut f32; 2]; 2]) -> [f32; 8] {
+    unsafe fn load_sums(tiles: &[[*mut f32; 2]; 2], row: usize) -> [f32; 8] {
         let mut out = [0.0; 8];
         for (half, registers) in out.chunks_exact_mut(4).zip(tiles[0]) {
-            half.copy_from_slice(unsafe { &*registers.cast::<[f32; 4]>() });
+            half.copy_from_slice(unsafe { &*registers.cast::<[f32; 4]>().add(row) });
         }
         out
     }
 
     #[inline(always)]
-    unsafe fn store_sums(tiles: &[[*mut f32; 2]; 2], sums: [f32; 8]) {
+    unsafe fn store_sums(tiles: &[[*mut f32; 2]; 2], row: usize, sums: [f32; 8]) {
         for (half, registers) in sums.chunks_exact(4).zip(tiles[0]) {
-            unsafe { (*registers.cast::<[f32; 4]>()).copy_from_slice(half) };
+            unsafe { (*registers.cast::<[f32; 4]>().add(row)).copy_from_slice(half) };
         }
     }
 
@@ -181,7 +185,10 @@ macro_rules! eights {
         unsafe fn prefetch(tiles: &[[*mut f32; 2]; 2]) {
             for tile in &tiles[..Self::TILES] {
                 for registers in tile {
-                    unsafe { _mm_prefetch::<_MM_HINT_T0>(registers.cast()) };
+                    unsafe {
+                        _mm_prefetch::<_MM_HINT_T0>(registers.cast());
+                        _mm_prefetch::<_MM_HINT_T0>(registers.add(16).cast());
+                    }
                 }
             }
         }
@@ -222,7 +229,8 @@ macro_rules! eights {
     };
 }
 
-/// AVX2 with fused multiply-adds: twelve of 16 registers hold sums.
+/// AVX2 with fused multiply-adds. Eight sums keep two units busy that take four cycles each; with twelve, three vectors wide,
+/// the compiler has no register left and moves them about.
 #[cfg(target_arch = "x86_64")]
 pub struct Avx2;
 
@@ -231,7 +239,7 @@ impl Simd for Avx2 {
     const HOST: Host = Host::Avx2;
     type Vector = __m256;
     const TILES: usize = 1;
-    const ROWS: usize = 6;
+    const ROWS: usize = 4;
     const VECTORS: usize = 2;
     eights!();
 
@@ -251,13 +259,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_sums(tiles: &[[*mut f32; 2]; 2]) -> __m256 {
-        unsafe { _mm256_loadu2_m128(tiles[0][1], tiles[0][0]) }
+    unsafe fn load_sums(tiles: &[[*mut f32; 2]; 2], row: usize) -> __m256 {
+        unsafe { _mm256_loadu2_m128(tiles[0][1].add(4 * row), tiles[0][0].add(4 * row)) }
     }
 
     #[inline(always)]
-    unsafe fn store_sums(tiles: &[[*mut f32; 2]; 2], sums: __m256) {
-        unsafe { _mm256_storeu2_m128(tiles[0][1], tiles[0][0], sums) };
+    unsafe fn store_sums(tiles: &[[*mut f32; 2]; 2], row: usize, sums: __m256) {
+        unsafe { _mm256_storeu2_m128(tiles[0][1].add(4 * row), tiles[0][0].add(4 * row), sums) };
     }
 }
 
@@ -290,18 +298,20 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn load_sums([low, high]: &[[*mut f32; 2]; 2]) -> __m512 {
+    unsafe fn load_sums([low, high]: &[[*mut f32; 2]; 2], row: usize) -> __m512 {
         unsafe {
-            let (low, high) = (_mm256_loadu2_m128(low[1], low[0]), _mm256_loadu2_m128(high[1], high[0]));
+            let low = _mm256_loadu2_m128(low[1].add(4 * row), low[0].add(4 * row));
+            let high = _mm256_loadu2_m128(high[1].add(4 * row), high[0].add(4 * row));
             _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high)
         }
     }
 
     #[inline(always)]
-    unsafe fn store_sums([low, high]: &[[*mut f32; 2]; 2], sums: __m512) {
+    unsafe fn store_sums([low, high]: &[[*mut f32; 2]; 2], row: usize, sums: __m512) {
         unsafe {
-            _mm256_storeu2_m128(low[1], low[0], _mm512_castps512_ps256(sums));
-            _mm256_storeu2_m128(high[1], high[0], _mm512_extractf32x8_ps::<1>(sums));
+            _mm256_storeu2_m128(low[1].add(4 * row), low[0].add(4 * row), _mm512_castps512_ps256(sums));
+            let of_high = _mm512_extractf32x8_ps::<1>(sums);
+            _mm256_storeu2_m128(high[1].add(4 * row), high[0].add(4 * row), of_high);
         }
     }
 }
