@@ -45,3 +45,11 @@ impl When {
         self.known.covers(other.lane, other.tick)
     }
 }
+
+/// A place in the order: a piece of work by its number, and all that comes before it.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pub item: u64,
+    pub lane: u32,
+    pub clock: Arc<Clock>,
+}

@@ -1,8 +1,9 @@
 //! CUDA's errors, their names and their texts.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 
-use super::{guarded_always, put};
+/// What a call comes to.
+pub type Outcome = Result<(), Status>;
 
 macro_rules! statuses {
     ($($variant:ident = $code:literal, $name:literal, $text:literal;)*) => {
@@ -23,7 +24,8 @@ macro_rules! statuses {
             }
         }
 
-        fn describe(code: i32) -> Option<(&'static CStr, &'static CStr)> {
+        /// The name and the text of a `CUresult`.
+        pub fn describe(code: i32) -> Option<(&'static CStr, &'static CStr)> {
             match code {
                 0 => Some((c"CUDA_SUCCESS", c"no error")),
                 $($code => Some(($name, $text)),)*
@@ -75,30 +77,4 @@ statuses! {
     GraphExecUpdateFailure = 910, c"CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE", c"the graph update was not performed because it included changes which violated constraints specific to instantiated graph update";
     InvalidClusterSize = 912, c"CUDA_ERROR_INVALID_CLUSTER_SIZE", c"invalid cluster size";
     Unknown = 999, c"CUDA_ERROR_UNKNOWN", c"unknown error";
-}
-
-/// As in NVIDIA's CUDA driver API.
-///
-/// # Safety
-/// `text` is null or may be written.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetErrorName(code: i32, text: *mut *const c_char) -> i32 {
-    guarded_always(|| {
-        let (name, _) = describe(code).ok_or(Status::InvalidValue)?;
-        // SAFETY: the caller's.
-        unsafe { put(text, name.as_ptr()) }
-    })
-}
-
-/// As in NVIDIA's CUDA driver API.
-///
-/// # Safety
-/// `text` is null or may be written.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuGetErrorString(code: i32, text: *mut *const c_char) -> i32 {
-    guarded_always(|| {
-        let (_, description) = describe(code).ok_or(Status::InvalidValue)?;
-        // SAFETY: the caller's.
-        unsafe { put(text, description.as_ptr()) }
-    })
 }

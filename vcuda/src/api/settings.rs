@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::{allocation, version};
+use super::version;
 use crate::exec::profile::gpu;
 use crate::exec::{Checks, Options, TensorCore};
 use crate::memory::MOST_DEVICES;
@@ -76,10 +76,6 @@ fn read() -> Settings {
             None
         }
     };
-    if leaks {
-        // SAFETY: a function of this library, called at the latest when that is closed.
-        unsafe { libc::atexit(allocation::end_process) };
-    }
     let devices = number("VCUDA_DEVICES", 1, MOST_DEVICES).unwrap_or(1);
     let seed = number("VCUDA_SEED", 0, usize::MAX).unwrap_or(0) as u64;
     Settings {
