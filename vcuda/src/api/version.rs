@@ -27,21 +27,6 @@ pub fn newest_ptx(driver: i32) -> (u32, u32) {
     }
 }
 
-/// The version of the PTX ISA that a text begins with.
-pub fn ptx_version(mut text: &str) -> Option<(u32, u32)> {
-    loop {
-        text = text.trim_start();
-        text = match () {
-            () if text.starts_with("//") => text.split_once('\n')?.1,
-            () if text.starts_with("/*") => text.split_once("*/")?.1,
-            () => break,
-        };
-    }
-    let word = text.strip_prefix(".version")?.split_ascii_whitespace().next()?;
-    let (major, minor) = word.split_once('.')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
 /// Functions, and second and later variants of them, by the version that brought them: those that are not here are
 /// older than any driver that can be played, or came with 64-bit addresses, in 3.2 or 4.0.
 const FUNCTIONS: &[(i32, &str)] = &[
@@ -151,8 +136,6 @@ mod tests {
         assert_eq!(all, [a, b, c, d, None, None, None, None]);
         let ptx = [11_000, 11_080, 12_050, 12_060, 12_080, 13_000, 13_050].map(newest_ptx);
         assert_eq!(ptx, [(7, 0), (7, 8), (8, 5), (8, 5), (8, 7), (9, 0), (9, 5)]);
-        assert_eq!(ptx_version("// a\n /* b\n*/\n.version 8.5\n.target sm_80"), Some((8, 5)));
-        assert_eq!([".version", ".target x", "// .version 1.0"].map(ptx_version), [None; 3]);
         let functions = ["cuInit", "cuMemAlloc_v2", "cuLibraryLoadData", "cuEventElapsedTime_v2"].map(since);
         assert_eq!(functions, [4_000, 4_000, 12_000, 12_080]);
     }

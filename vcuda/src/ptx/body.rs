@@ -4,42 +4,15 @@
 //! their scope until it closes; those it does not know go to the scope around it.
 
 use super::ast::{Body, Function, Guard, Instruction, Operand, RegId, Register, Space, Type, Variable};
+use super::cursor::{Global, Name, Parser, Pending, Scope};
+use super::forms::operands;
 use super::lexer::Token;
-use super::parser::{Global, Parser};
 use super::{ParseError, Result};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 const MAX_SCOPE_DEPTH: usize = 64;
 const MAX_REGISTERS: usize = 1 << 19;
 const MAX_BRANCH_TARGETS: usize = 1 << 20;
-
-/// What a name inside a function stands for.
-pub(super) enum Name {
-    Reg(RegId),
-    /// A vector register: the first of this many scalar ones.
-    Vector(RegId, u32),
-    /// A variable or parameter, by its unique name.
-    Variable(String),
-    Prototype,
-}
-
-#[derive(Default)]
-pub(super) struct Scope<'a> {
-    pub names: HashMap<String, Name>,
-    labels: HashMap<&'a str, usize>,
-    /// `.branchtargets` lists: labels and the lines they are written on.
-    tables: HashMap<&'a str, Vec<(&'a str, u32)>>,
-    pending: Vec<Pending<'a>>,
-}
-
-/// A label operand to fill in: operand 0 of a `bra`, or an element of operand 1 of a `brx`.
-struct Pending<'a> {
-    label: &'a str,
-    line: u32,
-    instruction: usize,
-    element: Option<usize>,
-}
 
 impl<'a> Parser<'a> {
     /// A function's body, from `{` to its `}`.
@@ -281,7 +254,7 @@ impl<'a> Parser<'a> {
         };
         self.expect(';')?;
         let registers = &self.body.registers;
-        let checked = opcode.check(&mut operands, &|reg| registers[reg as usize].ty);
+        let checked = operands::check(&opcode, &mut operands, &|reg| registers[reg as usize].ty);
         let wrong = |why| ParseError { line, message: format!("{}: {why}", opcode.written()) };
         checked.map_err(wrong)?;
         self.body.instructions.push(Instruction { guard, opcode, operands, line, source });

@@ -1,8 +1,8 @@
 //! Literals and constant expressions, PTX ISA 4.5.
 
 use super::Result;
-use super::lexer::Token;
-use super::parser::Parser;
+use super::cursor::Parser;
+use super::lexer::{Token, integer};
 
 /// Parentheses and signs may nest this deep.
 const MAX_DEPTH: u32 = 64;
@@ -13,18 +13,6 @@ pub(super) enum Constant {
     Int(i64),
     F32(u32),
     F64(u64),
-}
-
-/// An integer literal: decimal, `0x`, `0b` or octal (`0…`), with an optional `U`.
-pub(super) fn integer(text: &str) -> Option<u64> {
-    let digits = text.strip_suffix('U').unwrap_or(text);
-    let (digits, radix) = match digits.as_bytes() {
-        [b'0', b'x' | b'X', ..] => (&digits[2..], 16),
-        [b'0', b'b' | b'B', ..] => (&digits[2..], 2),
-        [b'0', _, ..] => (&digits[1..], 8),
-        _ => (digits, 10),
-    };
-    u64::from_str_radix(digits, radix).ok()
 }
 
 /// Any literal: an integer, `0f` and eight hex digits, `0d` and sixteen, or a decimal fraction.

@@ -3,8 +3,8 @@
 
 use super::Result;
 use super::ast::Directives;
+use super::cursor::Parser;
 use super::lexer::Token;
-use super::parser::Parser;
 
 impl Parser<'_> {
     /// The directives of a kernel, or of a device function, which has few.
@@ -91,5 +91,59 @@ impl Parser<'_> {
             *size = self.small_int("a size")?;
         }
         Ok(extent)
+    }
+
+    /// `.loc file line column [, function_name label[+n]] [, inlined_at file line column]`: file and line;
+    /// `None` for line 0, which stands for no line.
+    pub fn loc(&mut self) -> Result<Option<(u32, u32)>> {
+        let place = self.place()?;
+        while self.accept(',')? {
+            match self.word("function_name or inlined_at")? {
+                "function_name" => {
+                    self.word("a label")?;
+                    if self.accept('+')? {
+                        self.small_int("an offset")?;
+                    }
+                }
+                "inlined_at" => drop(self.place()?),
+                other => {
+                    return self
+                        .error_taken(format!("expected function_name or inlined_at, found `{other}`"));
+                }
+            }
+        }
+        Ok(Some(place).filter(|&(_, line)| line != 0))
+    }
+
+    fn place(&mut self) -> Result<(u32, u32)> {
+        let place = (self.small_int("a file index")?, self.small_int("a line")?);
+        self.small_int("a column")?;
+        Ok(place)
+    }
+
+    /// `.pragma "…", "…";`
+    pub fn skip_pragma(&mut self) -> Result<()> {
+        while !self.accept(';')? {
+            match self.next()? {
+                Token::Text(_) | Token::Punct(',') => {}
+                other => return self.error_taken(format!("expected a pragma in quotes, found {other}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// `(.managed)`, `(.unified(n, n))`
+    pub fn skip_attribute(&mut self) -> Result<()> {
+        self.expect('(')?;
+        let mut depth = 1;
+        while depth > 0 {
+            match self.next()? {
+                Token::Punct('(') => depth += 1,
+                Token::Punct(')') => depth -= 1,
+                Token::Dot(_) | Token::Number(_) | Token::Punct(',') => {}
+                other => return self.error_taken(format!("unexpected {other} in an attribute")),
+            }
+        }
+        Ok(())
     }
 }

@@ -7,14 +7,16 @@
 pub mod ast;
 mod body;
 mod constant;
+mod cursor;
 mod directive;
 pub mod forms;
 mod lexer;
 mod operand;
 mod parser;
+mod types;
 mod variable;
 
-pub use parser::{parse, target};
+pub use parser::{header, parse};
 
 /// Why a text is not PTX, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,9 @@
 
 use super::Result;
 use super::ast::{Operand, Part, RegId, Type};
-use super::body::Name;
 use super::constant::Constant;
+use super::cursor::{Global, Name, Parser};
 use super::lexer::Token;
-use super::parser::{Global, Parser};
 
 impl<'a> Parser<'a> {
     /// One operand in any form but a label or a call's argument list.

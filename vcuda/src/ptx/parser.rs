@@ -1,12 +1,10 @@
-//! The token cursor and the module level: headers, linkage, function signatures and their directives.
+//! The module level: headers, linkage, function signatures and their directives.
 
-use super::ast::{Body, Function, Module, Space, Variable};
-use super::body::Scope;
-use super::forms::Forms;
+use super::ast::{Function, Module, Space};
+use super::cursor::{Global, Parser};
 use super::forms::target::{Target, Version};
-use super::lexer::{Lexer, Token, unescape};
+use super::lexer::{Token, unescape};
 use super::{ParseError, Result};
-use std::collections::{HashMap, HashSet};
 
 /// Parses a whole PTX module (PTX ISA 9.0 chapters 4, 5, 10 and 11).
 ///
@@ -19,131 +17,23 @@ pub fn parse(text: &str) -> Result<Module> {
     Ok(parser.module)
 }
 
-/// The target that a text names first; what is behind it is not looked at.
+/// The version and the target that a text names first; what is behind them is not looked at.
 ///
 /// # Errors
 /// A text that begins otherwise.
-pub fn target(text: &str) -> Result<&str> {
+pub fn header(text: &str) -> Result<(Version, &str)> {
     let mut parser = Parser::new(text)?;
     let Token::Dot("version") = parser.next()? else {
         return parser.error_taken("a module begins with .version");
     };
-    parser.version()?;
+    let version = parser.version()?;
     let Token::Dot("target") = parser.next()? else {
         return parser.error_taken(".target is expected after .version");
     };
-    parser.word("a target such as sm_90a")
-}
-
-/// What a module-scope name stands for: an index into [`Module::variables`] or [`Module::functions`].
-#[derive(Clone, Copy)]
-pub(super) enum Global {
-    Variable(usize),
-    Function(usize),
-}
-
-pub(super) struct Parser<'a> {
-    lexer: Lexer<'a>,
-    /// The token to come, and its line.
-    pub token: Token<'a>,
-    pub line: u32,
-    /// Line of the token last taken.
-    pub taken_line: u32,
-    pub module: Module,
-    pub target: Option<Target>,
-    pub forms: Forms,
-    /// The opcode in hand.
-    pub opcode: String,
-    pub globals: HashMap<String, Global>,
-    /// The function body in hand: its contents, its open scopes and the names its variables took.
-    pub body: Body,
-    pub scopes: Vec<Scope<'a>>,
-    pub taken_names: HashSet<String>,
-    pub rename_count: usize,
-    /// What a short text could blow up, over the whole module: registers declared, branch-table entries
-    /// copied into instructions, bytes of initial values.
-    pub register_count: usize,
-    pub branch_target_count: usize,
-    pub init_bytes: usize,
+    Ok((version, parser.word("a target such as sm_90a")?))
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str) -> Result<Self> {
-        let mut lexer = Lexer::new(text);
-        let (token, line) = lexer.next()?;
-        Ok(Parser {
-            lexer,
-            token,
-            line,
-            taken_line: line,
-            module: Module::default(),
-            target: None,
-            forms: Forms::default(),
-            opcode: String::new(),
-            globals: HashMap::new(),
-            body: Body::default(),
-            scopes: Vec::new(),
-            taken_names: HashSet::new(),
-            rename_count: 0,
-            register_count: 0,
-            branch_target_count: 0,
-            init_bytes: 0,
-        })
-    }
-
-    /// Takes the current token.
-    pub fn next(&mut self) -> Result<Token<'a>> {
-        let token = self.token;
-        self.taken_line = self.line;
-        (self.token, self.line) = self.lexer.next()?;
-        Ok(token)
-    }
-
-    /// The token after the next one, if there is any.
-    pub fn peek(&self) -> Option<Token<'a>> {
-        self.lexer.clone().next().ok().map(|(token, _)| token)
-    }
-
-    /// An error about the token last taken.
-    pub fn error_taken<T>(&self, message: impl Into<String>) -> Result<T> {
-        Err(ParseError { line: self.taken_line, message: message.into() })
-    }
-
-    /// An error about the token to come.
-    pub fn expected<T>(&self, what: &str) -> Result<T> {
-        Err(ParseError { line: self.line, message: format!("expected {what}, found {}", self.token) })
-    }
-
-    /// Takes `c` if it comes next.
-    pub fn accept(&mut self, c: char) -> Result<bool> {
-        let found = self.token == Token::Punct(c);
-        if found {
-            self.next()?;
-        }
-        Ok(found)
-    }
-
-    pub fn expect(&mut self, c: char) -> Result<()> {
-        if self.accept(c)? { Ok(()) } else { self.expected(&format!("`{c}`")) }
-    }
-
-    /// Takes an identifier.
-    pub fn word(&mut self, what: &str) -> Result<&'a str> {
-        let Token::Word(word) = self.token else { return self.expected(what) };
-        self.next()?;
-        Ok(word)
-    }
-
-    /// Takes an unsigned integer literal of at most 32 bits.
-    pub fn small_int(&mut self, what: &str) -> Result<u32> {
-        let Token::Number(text) = self.token else { return self.expected(what) };
-        self.next()?;
-        match super::constant::integer(text).and_then(|value| u32::try_from(value).ok()) {
-            Some(value) => Ok(value),
-            None => self.error_taken(format!("expected {what}, found `{text}`")),
-        }
-    }
-
     fn module(&mut self) -> Result<()> {
         let (mut has_version, mut has_target) = (false, false);
         loop {
@@ -232,23 +122,6 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// Adds a module-scope variable; an `.extern` one may be declared again.
-    pub fn declare_global(&mut self, variable: Variable) -> Result<()> {
-        match self.globals.get(&variable.name) {
-            None => {
-                let index = self.module.variables.len();
-                self.globals.insert(variable.name.clone(), Global::Variable(index));
-                self.module.variables.push(variable);
-            }
-            Some(&Global::Variable(index)) if self.module.variables[index].is_extern => {
-                self.module.variables[index] = variable;
-            }
-            Some(&Global::Variable(_)) if variable.is_extern => {}
-            Some(_) => return self.error_taken(format!("`{}` is declared twice", variable.name)),
-        }
-        Ok(())
-    }
-
     /// `.entry` and `.func`, after that word. A declaration and its definition become one function.
     fn function(&mut self, is_kernel: bool) -> Result<()> {
         let line = self.taken_line;
@@ -292,22 +165,6 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// `( .param … name, … )`
-    pub fn parameters(&mut self) -> Result<Vec<Variable>> {
-        self.expect('(')?;
-        let mut params = Vec::new();
-        if self.accept(')')? {
-            return Ok(params);
-        }
-        loop {
-            params.push(self.parameter()?);
-            if !self.accept(',')? {
-                self.expect(')')?;
-                return Ok(params);
-            }
-        }
-    }
-
     /// `.file index "path" [, timestamp, size]`
     fn file(&mut self) -> Result<()> {
         let index = self.small_int("a file index")?;
@@ -318,34 +175,6 @@ impl<'a> Parser<'a> {
             let Token::Number(_) = self.next()? else { return self.error_taken("expected a number") };
         }
         Ok(())
-    }
-
-    /// `.loc file line column [, function_name label[+n]] [, inlined_at file line column]`: file and line;
-    /// `None` for line 0, which stands for no line.
-    pub fn loc(&mut self) -> Result<Option<(u32, u32)>> {
-        let place = self.place()?;
-        while self.accept(',')? {
-            match self.word("function_name or inlined_at")? {
-                "function_name" => {
-                    self.word("a label")?;
-                    if self.accept('+')? {
-                        self.small_int("an offset")?;
-                    }
-                }
-                "inlined_at" => drop(self.place()?),
-                other => {
-                    return self
-                        .error_taken(format!("expected function_name or inlined_at, found `{other}`"));
-                }
-            }
-        }
-        Ok(Some(place).filter(|&(_, line)| line != 0))
-    }
-
-    fn place(&mut self) -> Result<(u32, u32)> {
-        let place = (self.small_int("a file index")?, self.small_int("a line")?);
-        self.small_int("a column")?;
-        Ok(place)
     }
 
     /// `.section .debug_info { … }`: debug information, which nothing here reads.
@@ -359,32 +188,6 @@ impl<'a> Parser<'a> {
                 Token::Punct('}') => depth -= 1,
                 Token::End => return self.error_taken("a section has no closing brace"),
                 _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// `.pragma "…", "…";`
-    pub fn skip_pragma(&mut self) -> Result<()> {
-        while !self.accept(';')? {
-            match self.next()? {
-                Token::Text(_) | Token::Punct(',') => {}
-                other => return self.error_taken(format!("expected a pragma in quotes, found {other}")),
-            }
-        }
-        Ok(())
-    }
-
-    /// `(.managed)`, `(.unified(n, n))`
-    pub fn skip_attribute(&mut self) -> Result<()> {
-        self.expect('(')?;
-        let mut depth = 1;
-        while depth > 0 {
-            match self.next()? {
-                Token::Punct('(') => depth += 1,
-                Token::Punct(')') => depth -= 1,
-                Token::Dot(_) | Token::Number(_) | Token::Punct(',') => {}
-                other => return self.error_taken(format!("unexpected {other} in an attribute")),
             }
         }
         Ok(())

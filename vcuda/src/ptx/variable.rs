@@ -3,8 +3,8 @@
 use super::Result;
 use super::ast::{Space, Type, Variable};
 use super::constant::Constant;
+use super::cursor::{Global, Parser};
 use super::lexer::Token;
-use super::parser::Parser;
 
 /// A variable's size in bytes stays below this.
 const MAX_SIZE_BYTES: usize = 1 << 36;
@@ -40,6 +40,39 @@ impl Shape {
 }
 
 impl<'a> Parser<'a> {
+    /// Adds a module-scope variable; an `.extern` one may be declared again.
+    pub fn declare_global(&mut self, variable: Variable) -> Result<()> {
+        match self.globals.get(&variable.name) {
+            None => {
+                let index = self.module.variables.len();
+                self.globals.insert(variable.name.clone(), Global::Variable(index));
+                self.module.variables.push(variable);
+            }
+            Some(&Global::Variable(index)) if self.module.variables[index].is_extern => {
+                self.module.variables[index] = variable;
+            }
+            Some(&Global::Variable(_)) if variable.is_extern => {}
+            Some(_) => return self.error_taken(format!("`{}` is declared twice", variable.name)),
+        }
+        Ok(())
+    }
+
+    /// `( .param … name, … )`
+    pub fn parameters(&mut self) -> Result<Vec<Variable>> {
+        self.expect('(')?;
+        let mut params = Vec::new();
+        if self.accept(')')? {
+            return Ok(params);
+        }
+        loop {
+            params.push(self.parameter()?);
+            if !self.accept(',')? {
+                self.expect(')')?;
+                return Ok(params);
+            }
+        }
+    }
+
     /// The rest of a declaration after its state space: `.align 4 .b8 a[16] = {1, 2}, b;`
     pub fn variables(&mut self, space: Space, is_extern: bool) -> Result<Vec<Variable>> {
         let shape = self.shape()?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use vcuda::ptx::ast::Type;
 use vcuda::ptx::forms::fit::is_type;
 use vcuda::ptx::forms::grammar::{Element, GRAMMAR, Syntax};
-use vcuda::ptx::forms::operands::{Kind, Pattern, Want};
+use vcuda::ptx::forms::pattern::{Kind, Pattern, Want};
 
 /// What stands before and behind the instructions.
 pub const PROLOGUE: &str = ".address_size 64

@@ -232,25 +232,20 @@ pub fn load(out: *mut Handle, image: &[u8], jit: &mut Jit, is_library: bool) -> 
     }
     let text =
         std::str::from_utf8(image.strip_suffix(b"\0").unwrap_or(image)).map_err(|_| Status::InvalidImage)?;
-    let (driver, known) = (settings().driver_version, version::newest_ptx(settings().driver_version));
-    if let Some((major, minor)) = version::ptx_version(text).filter(|&version| version > known) {
-        let what = format!(
-            "PTX of version {major}.{minor}; a driver of {} knows {}.{}",
-            version::name(driver),
-            known.0,
-            known.1
-        );
-        say!("loading a module: {what}");
-        jit.error.write(&what);
-        return Err(Status::UnsupportedPtxVersion);
-    }
     let start = Instant::now();
     let invalid = |message: &dyn std::fmt::Display| {
         say!("loading a module: {message}");
         jit.error.write(&message.to_string());
         Status::InvalidPtx
     };
-    let target = ptx::target(text).map_err(|error| invalid(&error))?;
+    let (version, target) = ptx::header(text).map_err(|error| invalid(&error))?;
+    let (driver, known) = (settings().driver_version, version::newest_ptx(settings().driver_version));
+    if version > known {
+        let (driver, [of, knows]) =
+            (version::name(driver), [version, known].map(|(a, b)| format!("{a}.{b}")));
+        invalid(&format!("PTX of version {of}; a driver of {driver} knows {knows}"));
+        return Err(Status::UnsupportedPtxVersion);
+    }
     if !Target::from_name(target).is_some_and(|(target, _)| target.runs_on(settings().capability)) {
         invalid(&format!(".target {target} does not run on this device"));
         return Err(Status::NoBinaryForGpu);

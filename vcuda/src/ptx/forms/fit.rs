@@ -5,7 +5,7 @@
 //! that make up an instruction's name, as in `cp.async.bulk.tensor`.
 
 use super::grammar::{Element, Syntax};
-use crate::ptx::ast::Type;
+use crate::ptx::types::Type;
 
 /// The parts of an opcode, in the grammar's order, if they are what a line has: each of them once.
 pub fn fit<'a>(name: &str, line: &Syntax, parts: &[&'a str]) -> Option<Vec<&'a str>> {

@@ -9,12 +9,12 @@
 //! ```
 //!
 //! In the opcode `{}` may be left out, `|` parts alternatives, a name that a line before has defined stands for any
-//! of its parts, and `*` for any parts at all. How operands are written is in [`super::operands`].
+//! of its parts, and `*` for any parts at all. How operands are written is in [`super::pattern`].
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::operands::Pattern;
+use super::pattern::Pattern;
 use super::target::Needs;
 
 /// One form of an instruction.

@@ -7,91 +7,18 @@
 
 pub mod fit;
 pub mod grammar;
+pub mod opcode;
 pub mod operands;
+pub mod pattern;
 pub mod target;
 
 use std::collections::HashMap;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use self::fit::fit;
 use self::grammar::{GRAMMAR, Syntax};
+pub use self::opcode::Opcode;
 use self::target::{Target, Version};
-use super::ast::{Operand, RegId, Type};
-
-/// An opcode, split at its dots: `ld.global.nc.v4.f32` is `["ld", "global", "nc", "v4", "f32"]` (`::` stays inside a
-/// part: `shared::cta`). Its parts stand in the grammar's order.
-#[derive(Debug)]
-pub struct Opcode {
-    written: String,
-    parts: Vec<String>,
-    /// The types among its parts, as registers hold them.
-    types: Vec<Type>,
-    /// Elements of its vectors: 1 without any.
-    length: usize,
-    has_policy: bool,
-    /// The lines that it fits.
-    lines: Vec<&'static Syntax>,
-}
-
-impl Opcode {
-    fn new(written: &str, parts: Vec<String>, lines: Vec<&'static Syntax>) -> Opcode {
-        let length = ["v2", "v4", "v8"].iter().position(|length| parts.iter().any(|part| part == length));
-        Opcode {
-            written: written.to_string(),
-            types: parts.iter().filter_map(|part| register_type(part)).collect(),
-            length: length.map_or(1, |i| 2 << i),
-            has_policy: parts.iter().any(|part| part == "L2::cache_hint"),
-            parts,
-            lines,
-        }
-    }
-
-    /// The opcode of an instruction that no text has.
-    pub fn bare(name: &str) -> Arc<Opcode> {
-        Arc::new(Opcode::new(name, vec![name.to_string()], Vec::new()))
-    }
-
-    /// Its type number `n`.
-    fn ty(&self, n: usize) -> Type {
-        self.types.get(n).copied().unwrap_or(Type::B32)
-    }
-
-    /// As the text has it.
-    pub fn written(&self) -> &str {
-        &self.written
-    }
-
-    /// What it is called, if it is PTX that is not supported here.
-    pub fn refused(&self) -> Option<&'static str> {
-        self.lines.first()?.refused
-    }
-
-    /// Holds operands against the lines that the opcode fits.
-    ///
-    /// # Errors
-    /// What is the matter with them.
-    pub fn check(&self, operands: &mut [Operand], ty: &dyn Fn(RegId) -> Type) -> Result<(), String> {
-        let mut error = String::new();
-        for line in &self.lines {
-            match operands::check(line, self, operands, ty) {
-                Ok(()) => return Ok(()),
-                // Of several, the one that has as many operands.
-                Err(why) if error.is_empty() || why.of_one => error = why.message,
-                Err(_) => {}
-            }
-        }
-        Err(error)
-    }
-}
-
-impl Deref for Opcode {
-    type Target = [String];
-
-    fn deref(&self) -> &[String] {
-        &self.parts
-    }
-}
 
 /// The opcodes of a module.
 #[derive(Default)]
@@ -135,16 +62,6 @@ fn find(text: &str, version: Version, target: Target) -> Result<Opcode, String> 
     // What is supported is preferred.
     lines.sort_by_key(|line| line.refused.is_some());
     Ok(Opcode::new(text, order, lines))
-}
-
-/// The type of registers that hold what a part names.
-fn register_type(part: &str) -> Option<Type> {
-    Type::from_name(part).or(match part {
-        "e4m3x2" | "e5m2x2" => Some(Type::B16),
-        "tf32" | "u2" | "s2" | "u4" | "s4" => Some(Type::B32),
-        "u16x2" | "s16x2" => Some(Type::U32),
-        _ => None,
-    })
 }
 
 /// What is the matter with an opcode that fits no line.
