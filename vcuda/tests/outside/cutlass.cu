@@ -111,6 +111,12 @@ void launch(CUfunction function, Kernel::Params& params) {
   CHECK(cuCtxSynchronize());
 }
 
+// In how many parts stream-K takes K; other schedulers know none.
+template <class SchedulerArguments>
+void split(SchedulerArguments& scheduler, int splits) {
+  if constexpr (STREAM_K) scheduler.splits = splits;
+}
+
 int main(int count, char** words) {
   int M = std::atoi(words[2]), N = std::atoi(words[3]), K = std::atoi(words[4]), sms = std::atoi(words[5]);
   CUdevice device;
@@ -139,7 +145,7 @@ int main(int count, char** words) {
       {reinterpret_cast<Half*>(a_address), a_stride, reinterpret_cast<Half*>(b_address), b_stride},
       {{1.f, 0.f}, d_pointer, d_stride, d_pointer, d_stride},
       hardware};
-  if constexpr (STREAM_K) arguments.scheduler.splits = count > 6 ? std::atoi(words[6]) : 1;
+  split(arguments.scheduler, count > 6 ? std::atoi(words[6]) : 1);
   // Its flags must be zero; CUTLASS itself leaves the partial sums behind them as they are.
   if (size_t bytes = Kernel::get_workspace_size(arguments)) {
     CHECK(cuMemAlloc(&workspace, bytes));
