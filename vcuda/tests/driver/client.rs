@@ -26,6 +26,10 @@ pub fn library_path() -> PathBuf {
 pub fn open() -> &'static libloading::Library {
     static LIBRARY: OnceLock<libloading::Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
+        if std::env::var_os(CHILD).is_none() {
+            // SAFETY: the library, which reads the environment by itself, is not open yet.
+            SETTINGS.iter().for_each(|name| unsafe { std::env::remove_var(name) });
+        }
         // SAFETY: opening it runs nothing of its own.
         unsafe { libloading::Library::new(library_path()) }.expect("libvcuda.so opens")
     })
@@ -103,6 +107,9 @@ impl Param for u64 {
 
 const CHILD: &str = "VCUDA_DRIVER_TEST_CHILD";
 
+/// What changes when work is done, and what is said of it: tests that want these ask for them.
+const SETTINGS: [&str; 2] = ["VCUDA_CHECK", "VCUDA_SEED"];
+
 /// Runs a test in a process of its own, where settings and faults disturb no other: `None` in that
 /// process, which is to do the test, and in the parent what came of it.
 pub fn in_child(test: &str, settings: &[(&str, &str)]) -> Option<Output> {
@@ -110,6 +117,7 @@ pub fn in_child(test: &str, settings: &[(&str, &str)]) -> Option<Output> {
         return None;
     }
     let mut command = Command::new(std::env::current_exe().expect("a program has a path"));
+    SETTINGS.iter().for_each(|name| drop(command.env_remove(name)));
     command.args(["--exact", test, "--nocapture"]).env(CHILD, "1").envs(settings.iter().copied());
     let output = command.output().expect("this program runs again");
     let text = String::from_utf8_lossy(&output.stderr);
