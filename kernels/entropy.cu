@@ -3,14 +3,16 @@
 //   z[i][j]    = x[i][j] - max_h x[i][h] - log sum_h exp(x[i][h] - max x[i])
 //   logpbar[j] = log sum_i exp z[i][j] - log N        (clamped at -FLT_MAX)
 //   H          = - sum_j exp(logpbar[j]) logpbar[j]
-//   dx[i][j]   = - (scale / N) p[i][j] (logpbar[j] - sum_h p[i][h] logpbar[h])        p = exp z
+//   d[i][j]    = logpbar[j] - logpbar[t]              t: a class with the largest x[i]; p = exp z
+//   dx[i][j]   = - (scale / N) p[i][j] (d[i][j] - sum_h p[i][h] d[i][h])
 //
 //   logits   (B, N, K) fp32   N views of each of B images, K classes
 //   dlogits  (B, N, K) fp32   written (=), times `scale`, the loss scale
 //   entropy  (B,)      fp32   written (=), nats, not scaled
 //
 // Grid: one CTA of 256 threads per image; a warp per view, then a thread per class.
-// Shared: (2 N + K) floats. The largest logit is taken off first, exactly, so that z keeps its digits. No atomics: the same input gives the same bits.
+// Shared: (3 N + K) words. The largest logit is taken off first, exactly, so that z keeps its digits; the gradient of a
+// view that is sure of its class is a small difference, which d leaves whole. No atomics: the same input gives the same bits.
 // MEMO, arXiv 2110.09506, equation 3, in log-sum-exp form.
 
 #include "prelude.cuh"
@@ -19,21 +21,29 @@ extern "C" __global__ void __launch_bounds__(256)
 entropy_forward_backward(const float* __restrict__ logits, float* __restrict__ dlogits,
                          float* __restrict__ entropy, int N, int K, float scale) {
     extern __shared__ float shared[];
-    float* top = shared;              // (N,)
-    float* log_sum = shared + N;      // (N,)
-    float* logpbar = shared + 2 * N;  // (K,)
+    float* top = shared;                 // (N,)
+    float* log_sum = shared + N;         // (N,)
+    int* surest = (int*)shared + 2 * N;  // (N,) t
+    float* logpbar = shared + 3 * N;     // (K,)
     const float* x = logits + (size_t)blockIdx.x * N * K;
     float* dx = dlogits + (size_t)blockIdx.x * N * K;
 
     for (int i = warp_id(); i < N; i += warp_count()) {
         float most = -FLT_MAX, sum = 0.f;
-        for (int j = lane_id(); j < K; j += 32) most = fmaxf(most, x[i * K + j]);
+        int best = 0;
+        for (int j = lane_id(); j < K; j += 32) {
+            if (x[i * K + j] > most) best = j;
+            most = fmaxf(most, x[i * K + j]);
+        }
+        float of_lane = most;
         most = warp_max(most);
+        u32 surest_lanes = __ballot_sync(0xffffffff, of_lane == most);
         for (int j = lane_id(); j < K; j += 32) sum += expf(x[i * K + j] - most);
         sum = warp_sum(sum);
-        if (lane_id() == 0) {
+        if (lane_id() == __ffs(surest_lanes) - 1) {
             top[i] = most;
             log_sum[i] = logf(sum);
+            surest[i] = best;
         }
     }
     __syncthreads();
@@ -51,12 +61,13 @@ entropy_forward_backward(const float* __restrict__ logits, float* __restrict__ d
     if (threadIdx.x == 0) entropy[blockIdx.x] = h;
 
     for (int i = warp_id(); i < N; i += warp_count()) {
-        float mean = 0.f;  // of logpbar under view i's prediction
-        for (int j = lane_id(); j < K; j += 32) mean += expf(x[i * K + j] - top[i] - log_sum[i]) * logpbar[j];
+        float of_surest = logpbar[surest[i]], mean = 0.f;  // of d under view i's prediction
+        for (int j = lane_id(); j < K; j += 32)
+            mean += expf(x[i * K + j] - top[i] - log_sum[i]) * (logpbar[j] - of_surest);
         mean = warp_sum(mean);
         for (int j = lane_id(); j < K; j += 32) {
             float p = expf(x[i * K + j] - top[i] - log_sum[i]);
-            dx[i * K + j] = -scale / N * p * (logpbar[j] - mean);
+            dx[i * K + j] = -scale / N * p * (logpbar[j] - of_surest - mean);
         }
     }
 }

@@ -65,11 +65,6 @@ impl Tolerance {
         }
     }
 
-    /// The same of results for which terms up to `size` cancel: of what is left the truth's size says nothing.
-    pub fn of_terms(self, size: f64) -> Tolerance {
-        Tolerance { absolute: 2e-6 * size, rms: f64::INFINITY, ..self }
-    }
-
     /// Each element by itself.
     pub fn absolute(most: f64) -> Tolerance {
         Tolerance { absolute: most, rms: f64::INFINITY, relative: 0.0, global: f64::INFINITY }

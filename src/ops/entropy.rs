@@ -40,7 +40,7 @@ pub fn entropy_forward_backward(
             ("entropy", entropy.len(), b),
         ],
     )?;
-    let launch = Launch { grid: [b, 1, 1], block: [256, 1, 1], shared_bytes: 4 * (2 * n + k) };
+    let launch = Launch { grid: [b, 1, 1], block: [256, 1, 1], shared_bytes: 4 * (3 * n + k) };
     gpu.launch(
         "entropy",
         "entropy_forward_backward",
@@ -84,7 +84,7 @@ fn log_sum_exp(x: impl Iterator<Item = f64> + Clone) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Tolerance, assert_close, finite_difference, poisoned, random, widen};
+    use crate::check::{Tolerance, assert_close, finite_difference, poisoned, random, widen, within};
     use crate::device_test;
 
     /// Real size, odd tails, one view, one class, and logits so peaked that most classes underflow.
@@ -104,24 +104,10 @@ mod tests {
             let (want_d, want_h) = entropy_reference(&widen(&logits), shape);
             let want_d: Vec<f64> = want_d.iter().map(|d| 8.0 * d).collect();
             assert_close(&gpu.read(&entropy)?, &want_h, Tolerance::FP32);
-            let tolerance = Tolerance::FP32.of_terms(8.0 * largest_term(&widen(&logits), shape));
-            assert_close(&gpu.read(&dlogits)?, &want_d, tolerance);
+            // A view that is sure has a gradient far smaller than its terms, and it is as exact.
+            assert_close(&gpu.read(&dlogits)?, &want_d, within(2e-6));
         }
     });
-
-    /// Of the gradient, `p · ln p̄ / n`; another like it is taken off.
-    fn largest_term(logits: &[f64], Shape { n, k, .. }: Shape) -> f64 {
-        let mut largest = 0f64;
-        for image in logits.chunks(n * k) {
-            let log_p: Vec<Vec<f64>> = image.chunks(k).map(log_softmax).collect();
-            for j in 0..k {
-                let column = log_p.iter().map(|row| row[j]);
-                let log_pbar = log_sum_exp(column.clone()) - (n as f64).ln();
-                largest = column.map(|z| z.exp() * log_pbar.abs() / n as f64).fold(largest, f64::max);
-            }
-        }
-        largest
-    }
 
     #[test]
     fn the_definition_is_its_own_derivative() {

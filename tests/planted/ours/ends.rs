@@ -75,7 +75,7 @@ pub fn cases() -> Vec<Case> {
                 "entropy_forward_backward",
                 [2, 1, 1],
                 256,
-                4 * (2 * 5 + 10),
+                4 * (3 * 5 + 10),
                 vec![floats(2 * 5 * 10), fresh(2 * 5 * 10), fresh(2), int(5), int(10), Arg::float(1.0)],
             )],
             out: 1,
@@ -102,10 +102,10 @@ pub fn cases() -> Vec<Case> {
                 (
                     "memory",
                     "the average begins four places too far",
-                    "shared + 2 * N;",
-                    "shared + 2 * N + 4;",
+                    "shared + 3 * N;",
+                    "shared + 3 * N + 4;",
                 ),
-                ("race", "the average lies over the rows' sums", "shared + 2 * N;", "shared + N;"),
+                ("race", "the average lies over the rows' sums", "shared + 3 * N;", "shared + N;"),
                 (
                     "memory",
                     "a class too many",
