@@ -1,7 +1,8 @@
 //! Where the lanes of an access go, PTX ISA 9.7.9 and 9.7.13: every address is checked before it is used.
 
 use super::fault::FaultKind;
-use super::op::{ALL, LANES, Op, Warp, lanes_of};
+use super::op::{Op, Warp};
+use super::registers::{ALL, LANES, lanes_of};
 
 /// Where shared and local memory and the kernel's parameters appear among generic addresses: above any
 /// host address.

@@ -1,7 +1,8 @@
 //! A collective that is executed for lanes at several instructions of its form.
 
 use super::meeting::{Meeting, Role, mask_slot, pack};
-use super::op::{Group, LANES, NO_PRED, Op, Warp, lanes_of};
+use super::op::{Group, Op, Warp};
+use super::registers::{LANES, NO_PRED, Operands, lanes_of};
 
 /// Operands of a collective: `d`, `a`, `b`, `c`, `e` and the member mask.
 const OPERANDS: usize = 6;
@@ -64,7 +65,8 @@ impl Warp<'_> {
             _ => place(i),
         });
         let imm = pack(first.mode, place(MASK), false);
-        let op = Op { d, a, b, c, e, guard: 0, imm, ..kernel.ops[first.group.pc] };
+        let Op { run, operands } = kernel.ops[first.group.pc];
+        let op = Op { run, operands: Operands { d, a, b, c, e, guard: 0, imm, ..operands } };
         (self.regs, self.preds) = (own_regs, own_preds.as_mut_ptr());
         self.mask = come.iter().fold(0, |mask, meeting| mask | meeting.group.mask);
         self.writable = self.mask;

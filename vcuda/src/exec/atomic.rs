@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::access::{addresses, pointers};
 use super::arithmetic::half::{Bf16, F16, Format, add, largest, least};
-use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use super::op::{Body, Flow, Op, Warp};
+use super::registers::{LANES, lanes_of};
 
 /// What an atomic does to its word, `Op::e`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +104,7 @@ macro_rules! atomic {
                             Ok(old) | Err(old) => old,
                         };
                     }
-                    let writable = std::mem::replace(&mut warp.writable, warp.mask);
-                    warp.set_lanes(op.d, old);
-                    warp.writable = writable;
+                    warp.set_lanes_of_mask(op.d, old);
                 }
                 Flow::Next
             }
@@ -223,11 +222,9 @@ impl Body for AtomicVector {
                     };
                 }
             }
-            let writable = std::mem::replace(&mut warp.writable, warp.mask);
             for i in 0..count {
-                warp.set_lanes(list[1 + i], old[i]);
+                warp.set_lanes_of_mask(list[1 + i], old[i]);
             }
-            warp.writable = writable;
         }
         Flow::Next
     }
@@ -268,10 +265,8 @@ impl Body for Atomic128 {
                 }
                 (low[lane], high[lane]) = (old as u64, (old >> 64) as u64);
             }
-            let writable = std::mem::replace(&mut warp.writable, warp.mask);
-            warp.set_lanes(list[1], low);
-            warp.set_lanes(list[2], high);
-            warp.writable = writable;
+            warp.set_lanes_of_mask(list[1], low);
+            warp.set_lanes_of_mask(list[2], high);
         }
         Flow::Next
     }

@@ -7,7 +7,8 @@
 use super::fault::FaultKind;
 use super::kernel::Special;
 use super::lower::{Location, Lower};
-use super::op::{Body, Flow, Group, LANES, Op, Warp, lanes_of};
+use super::op::{Body, Flow, Group, Op, Warp};
+use super::registers::{LANES, lanes_of};
 use super::table::Decoded;
 use crate::ptx::ast::Operand;
 
@@ -266,10 +267,8 @@ unsafe fn pass(warp: &Warp, from: *const u8, to: *mut u8, bytes: usize) {
 }
 
 fn set_slot(warp: &mut Warp, slot: u16, values: [u32; LANES]) {
-    let writable = std::mem::replace(&mut warp.writable, warp.mask);
     // SAFETY: the decoder gave frames and ends a narrow slot.
-    unsafe { warp.set_lanes(slot, values) };
-    warp.writable = writable;
+    unsafe { warp.set_lanes_of_mask(slot, values) };
 }
 
 /// Sends the lanes of the mask where they go, and those that the guard left out to `next`.

@@ -1,9 +1,9 @@
-//! What lanes do together: shuffles, votes, matches, reductions (PTX ISA 9.7.9.6, 9.7.13), and the
-//! moves between predicates and registers.
+//! What lanes do together: shuffles, votes, matches, reductions (PTX ISA 9.7.9.6, 9.7.13).
 
 use super::meeting::Role::{Predicate, Register, Unused, Wide};
 use super::meeting::{Collective, Form, groups, mode};
-use super::op::{Body, Flow, LANES, NO_PRED, Op, Warp, lanes_of};
+use super::op::{Body, Flow, Op, Warp};
+use super::registers::{LANES, NO_PRED, lanes_of};
 
 /// `shfl.sync`, mode: 0 up, 1 down, 2 bfly, 3 idx. `a` value, `b` lane, `c` clamp and segment
 /// mask; predicate `e`: the source lane was in range.
@@ -162,17 +162,6 @@ impl Collective for Redux {
     const FORM: Form = Form { name: "redux.sync", roles: |_| [Register, Register, Unused, Unused, Unused] };
 }
 
-/// `activemask`.
-pub struct ActiveMask;
-impl Body for ActiveMask {
-    #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        // SAFETY: the decoder gave the destination a slot.
-        unsafe { warp.set_lanes(op.d, [warp.mask; LANES]) };
-        Flow::Next
-    }
-}
-
 /// `elect.sync`: predicate `e` in the lowest member, its lane in register `d`.
 pub struct Elect;
 impl Body for Elect {
@@ -195,51 +184,3 @@ impl Body for Elect {
 impl Collective for Elect {
     const FORM: Form = Form { name: "elect.sync", roles: |_| [Register, Unused, Unused, Unused, Predicate] };
 }
-
-/// Logic on predicates, in `imm`: 0 and, 1 or, 2 xor, 3 not, 4 mov, 5 false, 6 true.
-pub struct PredLogic;
-impl Body for PredLogic {
-    #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        // SAFETY: the decoder gave every operand a predicate.
-        unsafe {
-            let (a, b) = (warp.pred(op.a), warp.pred(op.b));
-            let value = match op.imm {
-                0 => a & b,
-                1 => a | b,
-                2 => a ^ b,
-                3 => !a,
-                4 => a,
-                5 => 0,
-                _ => u32::MAX,
-            };
-            warp.set_pred(op.d, value);
-        }
-        Flow::Next
-    }
-}
-
-macro_rules! select {
-    ($name:ident, $lane:ty) => {
-        /// `selp`: `a` where predicate `c` holds, else `b`.
-        pub struct $name;
-        impl Body for $name {
-            #[inline(always)]
-            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-                // SAFETY: the decoder gave every operand a slot of its width, and a predicate.
-                unsafe {
-                    let (a, b): ([$lane; LANES], [$lane; LANES]) = (warp.lanes(op.a), warp.lanes(op.b));
-                    let chosen = warp.pred(op.c);
-                    let mut out = [0; LANES];
-                    for lane in 0..LANES {
-                        out[lane] = if chosen >> lane & 1 != 0 { a[lane] } else { b[lane] };
-                    }
-                    warp.set_lanes(op.d, out);
-                }
-                Flow::Next
-            }
-        }
-    };
-}
-select!(Select32, u32);
-select!(Select64, u64);

@@ -3,7 +3,8 @@
 use std::mem::take;
 
 use super::fault::FaultKind;
-use super::op::{ALL, Body, Flow, Group, LANES, Op, Warp};
+use super::op::{Body, Flow, Group, Op, Warp};
+use super::registers::{ALL, LANES};
 
 /// Backward branches that a group of lanes takes before it lets others run.
 pub const BUDGET: u32 = 1 << 14;

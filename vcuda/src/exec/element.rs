@@ -1,7 +1,7 @@
 //! What `ld` and `st` move. Vector accesses have a lane's elements side by side, registers an element's lanes: 32 rows of
 //! `N`, and `N` rows of 32.
 
-use super::op::{LANES, Word};
+use super::registers::{LANES, Word};
 
 /// A memory element.
 pub trait Element: Copy + 'static {

@@ -4,8 +4,9 @@
 use super::access::LOCAL;
 use super::check::Kind;
 use super::fault::FaultKind;
-use super::op::{Body, Flow, Op, Warp, lanes_of};
+use super::op::{Body, Flow, Op, Warp};
 use super::print::load;
+use super::registers::lanes_of;
 
 /// `malloc`: the size is in local memory where slot `a` says, the address goes where `b` says; 0 if there is no
 /// memory, or none is asked for.

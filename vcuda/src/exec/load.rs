@@ -2,7 +2,8 @@
 
 use super::access::{GLOBAL, Together, addresses, pointers, space, together};
 use super::element::{Element, registers, rows};
-use super::op::{ALL, Body, Flow, LANES, Op, Warp, lanes_of};
+use super::op::{Body, Flow, Op, Warp};
+use super::registers::{ALL, LANES, lanes_of};
 
 /// The register slots of a vector access, in order.
 #[inline(always)]

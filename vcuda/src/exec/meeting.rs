@@ -9,7 +9,8 @@
 use std::marker::PhantomData;
 
 use super::fault::FaultKind;
-use super::op::{ALL, Body, Flow, Group, LANES, Op, Warp};
+use super::op::{Body, Flow, Group, Op, Warp};
+use super::registers::{ALL, LANES};
 
 /// What an operand of a collective is.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -31,6 +31,8 @@ mod module;
 pub mod op;
 mod print;
 pub mod profile;
+pub mod random;
+mod registers;
 mod stack;
 mod table;
 

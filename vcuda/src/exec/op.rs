@@ -1,30 +1,13 @@
 //! A decoded instruction, the warp it acts on, and how one body serves every host.
-//!
-//! A register is 32 lanes side by side in a *slot* of 32 words, a 64-bit one in two neighbouring slots.
-//! Immediates, special registers and kernel parameters are slots too, filled before the first
-//! instruction: an operation never asks where its operands come from.
+
+use std::ops::{Deref, DerefMut};
 
 use super::call::Saved;
 use super::fault::FaultKind;
 use super::launch::run::Cta;
 use super::matrix::wgmma::Pending;
 use super::meeting::Meeting;
-
-/// Lanes of a warp.
-pub const LANES: usize = 32;
-/// Every lane.
-pub const ALL: u32 = u32::MAX;
-
-/// The lanes of a mask, in order.
-#[inline]
-pub fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
-    let mut left = mask;
-    std::iter::from_fn(move || {
-        let lane = left.trailing_zeros() as usize;
-        left &= left.wrapping_sub(1);
-        (lane < LANES).then_some(lane)
-    })
-}
+use super::registers::{Compute, Operands, Registers};
 
 /// What the warp does after an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,23 +41,20 @@ pub enum Flow {
 /// the instructions that this version was compiled for.
 pub type OpFn = unsafe fn(&mut Warp, &Op) -> Flow;
 
-/// One decoded instruction: destination, sources, guard.
+/// One decoded instruction.
 #[derive(Clone, Copy)]
 pub struct Op {
     pub run: OpFn,
-    /// Slots or predicate numbers, as the operation has it.
-    pub d: u16,
-    pub a: u16,
-    pub b: u16,
-    pub c: u16,
-    /// A fifth operand.
-    pub e: u16,
-    /// 0: none; else `1 + 2 · predicate + negated`.
-    pub guard: u16,
-    /// Line in the PTX text.
-    pub line: u32,
-    /// Offset, branch target, table index: as the operation has it.
-    pub imm: i64,
+    pub operands: Operands,
+}
+
+impl Deref for Op {
+    type Target = Operands;
+
+    #[inline(always)]
+    fn deref(&self) -> &Operands {
+        &self.operands
+    }
 }
 
 /// Lanes that run together, and where.
@@ -100,14 +80,7 @@ pub struct Missed {
 
 /// 32 threads: their registers and where each of them is.
 pub struct Warp<'a> {
-    pub regs: *mut u32,
-    pub preds: *mut u32,
-    /// Carry flags of the extended-precision instructions, a lane a bit.
-    pub carry: u32,
-    /// The lanes that execute the current operation.
-    pub mask: u32,
-    /// Those, and the lanes whose registers nobody will read again: what arithmetic may overwrite.
-    pub writable: u32,
+    pub registers: Registers<'a>,
     /// The running group.
     pub pc: usize,
     pub active: u32,
@@ -152,76 +125,22 @@ impl Warp<'_> {
         self.fault = Some((kind, message));
         Flow::Fault
     }
+}
 
-    /// # Safety
-    /// The slot is in the register file.
-    #[inline(always)]
-    pub unsafe fn lanes<W: Word>(&self, slot: u16) -> [W; LANES] {
-        // SAFETY: the caller's; slots are 128-byte aligned, and W is a plain word.
-        unsafe { *(self.regs.add(slot as usize * LANES) as *const [W; LANES]) }
-    }
+impl<'a> Deref for Warp<'a> {
+    type Target = Registers<'a>;
 
-    /// Writes the lanes that `writable` has.
-    ///
-    /// # Safety
-    /// The slot is in the register file.
     #[inline(always)]
-    pub unsafe fn set_lanes<W: Word>(&mut self, slot: u16, value: [W; LANES]) {
-        // SAFETY: the caller's.
-        let out = unsafe { &mut *(self.regs.add(slot as usize * LANES) as *mut [W; LANES]) };
-        if self.writable == ALL {
-            *out = value;
-        } else {
-            for lane in 0..LANES {
-                out[lane] = if self.writable >> lane & 1 != 0 { value[lane] } else { out[lane] };
-            }
-        }
-    }
-
-    /// # Safety
-    /// The predicate is in the file.
-    #[inline(always)]
-    pub unsafe fn pred(&self, index: u16) -> u32 {
-        // SAFETY: the caller's. Bit 15 asks for the negation.
-        let value = unsafe { *self.preds.add((index & 0x7fff) as usize) };
-        if index & 0x8000 != 0 { !value } else { value }
-    }
-
-    /// # Safety
-    /// The predicate is in the file.
-    #[inline(always)]
-    pub unsafe fn set_pred(&mut self, index: u16, value: u32) {
-        // SAFETY: the caller's.
-        let out = unsafe { &mut *self.preds.add(index as usize) };
-        *out = *out & !self.mask | value & self.mask;
+    fn deref(&self) -> &Registers<'a> {
+        &self.registers
     }
 }
 
-/// A lane's word: registers are u32 or u64; floats are their bits.
-pub trait Word: Copy + 'static {}
-impl Word for u32 {}
-impl Word for u64 {}
-
-// `array::map` would be compiled once, for the plainest host; these are compiled for each.
-
-/// A register's lanes as float32.
-#[inline(always)]
-pub fn floats(bits: [u32; LANES]) -> [f32; LANES] {
-    let mut out = [0.0; LANES];
-    for lane in 0..LANES {
-        out[lane] = f32::from_bits(bits[lane]);
+impl DerefMut for Warp<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.registers
     }
-    out
-}
-
-/// The reverse of [`floats`].
-#[inline(always)]
-pub fn bits(values: [f32; LANES]) -> [u32; LANES] {
-    let mut out = [0; LANES];
-    for lane in 0..LANES {
-        out[lane] = values[lane].to_bits();
-    }
-    out
 }
 
 /// What an operation does.
@@ -232,6 +151,17 @@ pub trait Body {
     /// # Safety
     /// As [`OpFn`].
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow;
+}
+
+impl<C: Compute> Body for C {
+    const PER_HOST: bool = C::PER_HOST;
+
+    #[inline(always)]
+    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the caller's.
+        unsafe { C::compute(&mut warp.registers, &op.operands) };
+        Flow::Next
+    }
 }
 
 /// The instruction sets that operations are compiled for.
@@ -303,90 +233,4 @@ unsafe fn avx2<B: Body>(warp: &mut Warp, op: &Op) -> Flow {
 unsafe fn avx512<B: Body>(warp: &mut Warp, op: &Op) -> Flow {
     // SAFETY: the caller's; the body is inlined here and so compiled for AVX-512.
     unsafe { B::run(warp, op) }
-}
-
-/// `d = f(a, b, c)`, lane by lane: `lane!(AddU32, (a: u32, b: u32) -> u32 { a.wrapping_add(b) });`; `scalar` before
-/// the name where no host has it for vectors.
-#[macro_export]
-#[doc(hidden)]
-macro_rules! lane {
-    (scalar $name:ident, $($lane:tt)*) => { lane!(@ false, $name, $($lane)*); };
-    ($name:ident, $($lane:tt)*) => { lane!(@ true, $name, $($lane)*); };
-    (@ $per_host:literal, $name:ident, ($($arg:ident : $ty:ty),*) -> $out:ty $body:block) => {
-        pub struct $name;
-        impl $crate::exec::op::Body for $name {
-            const PER_HOST: bool = $per_host;
-
-            #[inline(always)]
-            unsafe fn run(warp: &mut $crate::exec::op::Warp, op: &$crate::exec::op::Op) -> $crate::exec::op::Flow {
-                // SAFETY: the decoder gave every operand a slot of its width.
-                unsafe {
-                    let mut _slots = [op.a, op.b, op.c].into_iter();
-                    $(let $arg: [$ty; $crate::exec::op::LANES] = warp.lanes(_slots.next().unwrap_unchecked());)*
-                    let mut out: [$out; $crate::exec::op::LANES] = [0; $crate::exec::op::LANES];
-                    for lane in 0..$crate::exec::op::LANES {
-                        $(let $arg = $arg[lane];)*
-                        out[lane] = $body;
-                    }
-                    warp.set_lanes(op.d, out);
-                }
-                $crate::exec::op::Flow::Next
-            }
-        }
-    };
-}
-
-/// `p = f(a, b)`, lane by lane, then combined with predicate `c`: `imm` 0 none, 1 and, 2 or, 3 xor;
-/// predicate `e` gets the combined negation unless it is [`NO_PRED`].
-#[macro_export]
-#[doc(hidden)]
-macro_rules! compare {
-    ($name:ident, ($a:ident : $ty:ty, $b:ident) $body:block) => {
-        pub struct $name;
-        impl $crate::exec::op::Body for $name {
-            #[inline(always)]
-            unsafe fn run(
-                warp: &mut $crate::exec::op::Warp,
-                op: &$crate::exec::op::Op,
-            ) -> $crate::exec::op::Flow {
-                // SAFETY: as for `lane!`.
-                unsafe {
-                    let ($a, $b): ([$ty; 32], [$ty; 32]) = (warp.lanes(op.a), warp.lanes(op.b));
-                    let mut bits = 0u32;
-                    for lane in 0..$crate::exec::op::LANES {
-                        let ($a, $b) = ($a[lane], $b[lane]);
-                        let holds: bool = $body;
-                        bits |= (holds as u32) << lane;
-                    }
-                    $crate::exec::op::finish_compare(warp, op, bits);
-                }
-                $crate::exec::op::Flow::Next
-            }
-        }
-    };
-}
-
-/// "There is no such predicate."
-pub const NO_PRED: u16 = u16::MAX;
-
-/// # Safety
-/// The predicates are in the file.
-#[inline(always)]
-pub unsafe fn finish_compare(warp: &mut Warp, op: &Op, bits: u32) {
-    let combine = |bits: u32, with: u32| match op.imm {
-        1 => bits & with,
-        2 => bits | with,
-        3 => bits ^ with,
-        _ => bits,
-    };
-    // SAFETY: the caller's.
-    unsafe {
-        let with = if op.imm == 0 { 0 } else { warp.pred(op.c) };
-        if op.d != NO_PRED {
-            warp.set_pred(op.d, combine(bits, with));
-        }
-        if op.e != NO_PRED {
-            warp.set_pred(op.e, combine(!bits, with));
-        }
-    }
 }

@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use super::access::{GENERIC, LOCAL};
 use super::check::Kind;
 use super::fault::FaultKind;
-use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use super::op::{Body, Flow, Op, Warp};
+use super::registers::{LANES, lanes_of};
 
 /// Bytes of a string that is printed, and of a number, at most.
 const MAX_BYTES: usize = 1 << 16;

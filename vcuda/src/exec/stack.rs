@@ -7,7 +7,8 @@ use super::arithmetic::integer::{Copy32, Unpack64};
 use super::fault::FaultKind;
 use super::kernel::Special;
 use super::lower::Lower;
-use super::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use super::op::{Body, Flow, Op, Warp};
+use super::registers::{LANES, lanes_of};
 use super::table::{Decoded, Entry};
 use crate::ptx::ast::{Operand, Type};
 

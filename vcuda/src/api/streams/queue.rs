@@ -14,7 +14,7 @@ use crate::api::objects::context::Context;
 use crate::api::objects::device::devices;
 use crate::api::objects::stream::Place;
 use crate::api::settings::settings;
-use crate::exec::check::Random;
+use crate::exec::random::Random;
 use crate::order::Mark;
 
 struct Queue {

@@ -2,7 +2,7 @@
 //! [`super::astray`] gives what else it would allow.
 
 use super::float::{bits32, bits64, f, g};
-use crate::lane;
+use super::lane::lane;
 
 /// What an instruction approximates, for [`super::astray::Astray`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::marker::PhantomData;
 use super::approximate::Function;
 use super::float::{NAN32, f};
 use super::half::{Bf16, F16, Format};
-use crate::exec::check::Random;
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::random::Random;
+use crate::exec::registers::{Compute, LANES, Operands, Registers};
 
 /// How far a result may be from the truth.
 pub enum Bound {
@@ -101,19 +101,18 @@ half!(Bf16, 7, -126, -7.0, -8.0);
 
 /// `d = f(a, b)`, where [`Function::ALL`] has `f` at `imm`, of float32 operands.
 pub struct Astray<T>(PhantomData<T>);
-impl<T: Target> Body for Astray<T> {
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+impl<T: Target> Compute for Astray<T> {
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
         let function = Function::ALL[op.imm as usize];
         // SAFETY: the decoder gave every operand a narrow slot.
         unsafe {
-            let (a, b): ([u32; LANES], [u32; LANES]) = (warp.lanes(op.a), warp.lanes(op.b));
+            let (a, b): ([u32; LANES], [u32; LANES]) = (registers.lanes(op.a), registers.lanes(op.b));
             let mut out = [0; LANES];
             for lane in 0..LANES {
-                out[lane] = astray::<T>(function, a[lane], b[lane], warp.cta.options.seed);
+                out[lane] = astray::<T>(function, a[lane], b[lane], registers.seed);
             }
-            warp.set_lanes(op.d, out);
+            registers.set_lanes(op.d, out);
         }
-        Flow::Next
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::float::{NAN32, NAN64};
 use super::half::{Bf16, F16, Format};
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
-use crate::lane;
+use super::lane::lane;
+use crate::exec::registers::{Compute, LANES, Operands, Registers};
 
 lane!(WidenU32, (a: u32) -> u64 { a as u64 });
 lane!(WidenS32, (a: u32) -> u64 { a as i32 as i64 as u64 });
@@ -64,25 +64,24 @@ lane!(UpperHalf, (a: u32) -> u32 { a >> 16 });
 /// `cvt.pack.sat`: `a` and `b` saturated to `imm & 255` bits, signed if `imm >> 8`; `b` in the lowest bits,
 /// `a` above it, and the low bits of `c` above both.
 pub struct PackSaturated;
-impl Body for PackSaturated {
+impl Compute for PackSaturated {
     #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
         let (bits, signed) = (op.imm as u32 & 255, op.imm >> 8 != 0);
         let (low, high) =
             if signed { (-(1i32 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) };
         // SAFETY: the decoder gave every operand a narrow slot.
         unsafe {
             let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
-                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+                (registers.lanes(op.a), registers.lanes(op.b), registers.lanes(op.c));
             let mut out = [0; LANES];
             for lane in 0..LANES {
                 let field = |value: u32| (value as i32).clamp(low, high) as u32 & ((1 << bits) - 1);
                 let above = c[lane].checked_shl(2 * bits).unwrap_or(0);
                 out[lane] = above | field(a[lane]) << bits | field(b[lane]);
             }
-            warp.set_lanes(op.d, out);
+            registers.set_lanes(op.d, out);
         }
-        Flow::Next
     }
 }
 
@@ -180,11 +179,11 @@ impl Conversion<'_> {
 
 /// Any conversion; `imm` is its [`Conversion::code`].
 pub struct Convert;
-impl Body for Convert {
+impl Compute for Convert {
     const PER_HOST: bool = false;
 
     #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
         let flag = |i: u32| op.imm >> (24 + i) & 1 != 0;
         let code = Code {
             to: KINDS[(op.imm & 0xff) as usize].1,
@@ -200,16 +199,15 @@ impl Body for Convert {
         // wide destination.
         unsafe {
             let wide: [u64; LANES] = match op.e & 1 {
-                0 => warp.lanes::<u32>(op.a).map(u64::from),
-                _ => warp.lanes(op.a),
+                0 => registers.lanes::<u32>(op.a).map(u64::from),
+                _ => registers.lanes(op.a),
             };
             let out = wide.map(|bits| code.convert(bits));
             match op.e & 2 {
-                0 => warp.set_lanes(op.d, out.map(|bits| bits as u32)),
-                _ => warp.set_lanes(op.d, out),
+                0 => registers.set_lanes(op.d, out.map(|bits| bits as u32)),
+                _ => registers.set_lanes(op.d, out),
             }
         }
-        Flow::Next
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::convert::{Rounding, round_float64};
 use super::float::NAN64;
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::registers::{Compute, LANES, Operands, Registers};
 
 /// A finite value that is not zero: `magnitude · 2^exponent`.
 #[derive(Clone, Copy)]
@@ -125,11 +125,11 @@ fn square_root(a: f64, rounding: Rounding) -> f64 {
 /// `d = a op b (op c)` rounded as `imm & 3` says: 1 toward zero, 2 down, 3 up; `imm >> 2`: 0 add, 1 sub, 2 mul,
 /// 3 fma, 4 div, 5 sqrt, 6 rcp.
 pub struct Directed64;
-impl Body for Directed64 {
+impl Compute for Directed64 {
     const PER_HOST: bool = false;
 
     #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
         let rounding = match op.imm & 3 {
             1 => Rounding::Zero,
             2 => Rounding::Down,
@@ -138,7 +138,7 @@ impl Body for Directed64 {
         // SAFETY: the decoder gave every operand a slot of its width.
         unsafe {
             let (a, b, c): ([u64; LANES], [u64; LANES], [u64; LANES]) =
-                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+                (registers.lanes(op.a), registers.lanes(op.b), registers.lanes(op.c));
             let mut out = [0; LANES];
             for lane in 0..LANES {
                 let [a, b, c] = [a[lane], b[lane], c[lane]].map(f64::from_bits);
@@ -153,8 +153,7 @@ impl Body for Directed64 {
                 };
                 out[lane] = if value.is_nan() { NAN64 } else { value.to_bits() };
             }
-            warp.set_lanes(op.d, out);
+            registers.set_lanes(op.d, out);
         }
-        Flow::Next
     }
 }

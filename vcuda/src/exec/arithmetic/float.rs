@@ -1,8 +1,8 @@
 //! Floating point arithmetic, PTX ISA 9.7.3. A NaN result is the canonical one, as on hardware, so
 //! bits never depend on the order in which a host takes its operands.
 
-use crate::exec::op::{ALL, Body, Flow, LANES, Op, Warp};
-use crate::{compare, lane};
+use super::lane::{compare, lane};
+use crate::exec::registers::{ALL, Compute, LANES, Operands, Registers};
 
 /// `0x7fffffff`, the hardware's NaN.
 pub const NAN32: u32 = 0x7fff_ffff;
@@ -177,16 +177,16 @@ fn fma_directed(a: u32, b: u32, c: u32, mode: i64) -> u32 {
 /// `d = a op b (op c)` rounded as `imm & 3` says; `imm >> 2`: 0 add, 1 sub, 2 mul, 3 fma, 4 div, 5 sqrt,
 /// 6 rcp.
 pub struct Directed32;
-impl Body for Directed32 {
+impl Compute for Directed32 {
     const PER_HOST: bool = false;
 
     #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
         const ONE: u32 = 0x3f80_0000;
         // SAFETY: the decoder gave every operand a slot of its width.
         unsafe {
             let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
-                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+                (registers.lanes(op.a), registers.lanes(op.b), registers.lanes(op.c));
             let (mode, operation) = (op.imm & 3, op.imm >> 2);
             let mut out = [0; LANES];
             for lane in 0..LANES {
@@ -209,9 +209,8 @@ impl Body for Directed32 {
                     _ => quotient(1.0, f(a), mode),
                 };
             }
-            warp.set_lanes(op.d, out);
+            registers.set_lanes(op.d, out);
         }
-        Flow::Next
     }
 }
 
@@ -234,18 +233,18 @@ pub const SLOT_BYTES: u32 = (size_of::<u32>() * LANES) as u32;
 /// A run of `fma.rn.f32` in one operation: `imm` is the first of `a` in the kernel's table, of slots d, a, b, c as
 /// offsets in bytes.
 pub struct FmaRun;
-impl Body for FmaRun {
+impl Compute for FmaRun {
     #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
         // SAFETY: the decoder made the run from as many entries of the table, all of valid slots.
         unsafe {
-            let runs = warp.cta.kernel.runs.as_ptr().add(op.imm as usize);
-            let regs = warp.regs.cast::<u8>();
+            let runs = registers.runs.as_ptr().add(op.imm as usize);
+            let regs = registers.regs.cast::<u8>();
             let register = |offset: u32| regs.add(offset as usize).cast::<[u32; LANES]>();
             for i in 0..op.a as usize {
-                if warp.writable != ALL {
+                if registers.writable != ALL {
                     let [d, a, b, c] = (*runs.add(i)).map(|offset| (offset / SLOT_BYTES) as u16);
-                    Fma32::run(warp, &Op { d, a, b, c, ..*op });
+                    Fma32::compute(registers, &Operands { d, a, b, c, ..*op });
                     continue;
                 }
                 let entry = runs.add(i).cast::<u32>();
@@ -258,6 +257,5 @@ impl Body for FmaRun {
                 *register(*entry) = sum;
             }
         }
-        Flow::Next
     }
 }

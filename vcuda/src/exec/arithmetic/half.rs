@@ -3,8 +3,8 @@
 
 use std::marker::PhantomData;
 
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
-use crate::lane;
+use super::lane::lane;
+use crate::exec::registers::{Compute, LANES, Operands, Registers};
 
 /// The hardware's NaN of both formats.
 const NAN16: u32 = 0x7fff;
@@ -96,13 +96,13 @@ macro_rules! half {
     ($(#[$doc:meta])* $name:ident, $format:ident, ($($arg:ident),*) $body:block) => {
         $(#[$doc])*
         pub struct $name<$format, const PAIR: bool>(PhantomData<$format>);
-        impl<$format: Format, const PAIR: bool> Body for $name<$format, PAIR> {
+        impl<$format: Format, const PAIR: bool> Compute for $name<$format, PAIR> {
             #[inline(always)]
-            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+            unsafe fn compute(registers: &mut Registers, op: &Operands) {
                 // SAFETY: the decoder gave every operand a narrow slot.
                 unsafe {
                     let mut _slots = [op.a, op.b, op.c, op.e].into_iter();
-                    $(let $arg: [u32; LANES] = warp.lanes(_slots.next().unwrap_unchecked());)*
+                    $(let $arg: [u32; LANES] = registers.lanes(_slots.next().unwrap_unchecked());)*
                     let mut out = [0; LANES];
                     for lane in 0..LANES {
                         $(let $arg = $arg[lane];)*
@@ -110,9 +110,8 @@ macro_rules! half {
                         let high = if PAIR { $(let $arg = $arg >> 16;)* $body } else { 0 };
                         out[lane] = high << 16 | low;
                     }
-                    warp.set_lanes(op.d, out);
+                    registers.set_lanes(op.d, out);
                 }
-                Flow::Next
             }
         }
     };

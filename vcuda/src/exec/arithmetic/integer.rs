@@ -1,8 +1,8 @@
 //! Integer arithmetic, PTX ISA 9.7.1, and logic and shifts, 9.7.8. 16-bit values live in 32-bit lanes,
 //! zero-extended.
 
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
-use crate::{compare, lane};
+use super::lane::{compare, lane};
+use crate::exec::registers::{Compute, LANES, Operands, Registers};
 
 /// One type's operations: `$s` and `$u` are its signed and unsigned Rust types, `$lane` its register.
 macro_rules! integer {
@@ -153,14 +153,15 @@ lane!(Prmt, (a: u32, b: u32, c: u32) -> u32 {
 macro_rules! bfi {
     ($name:ident, $lane:ty, $bits:expr) => {
         pub struct $name;
-        impl Body for $name {
+        impl Compute for $name {
             #[inline(always)]
-            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+            unsafe fn compute(registers: &mut Registers, op: &Operands) {
                 // SAFETY: the decoder gave every operand a slot of its width.
                 unsafe {
-                    let (a, b): ([$lane; LANES], [$lane; LANES]) = (warp.lanes(op.a), warp.lanes(op.b));
+                    let (a, b): ([$lane; LANES], [$lane; LANES]) =
+                        (registers.lanes(op.a), registers.lanes(op.b));
                     let (position, length): ([u32; LANES], [u32; LANES]) =
-                        (warp.lanes(op.c), warp.lanes(op.e));
+                        (registers.lanes(op.c), registers.lanes(op.e));
                     let mut out = [0; LANES];
                     for lane in 0..LANES {
                         let (p, n) = (position[lane] & 0xff, length[lane] & 0xff);
@@ -168,9 +169,8 @@ macro_rules! bfi {
                         let (field, value) = if p >= $bits { (0, 0) } else { (field << p, a[lane] << p) };
                         out[lane] = b[lane] & !field | value & field;
                     }
-                    warp.set_lanes(op.d, out);
+                    registers.set_lanes(op.d, out);
                 }
-                Flow::Next
             }
         }
     };
@@ -180,13 +180,13 @@ bfi!(Bfi64, u64, 64);
 
 /// `lop3`: the truth table is in `imm`.
 pub struct Lop3;
-impl Body for Lop3 {
+impl Compute for Lop3 {
     #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
         // SAFETY: the decoder gave every operand a slot of its width.
         unsafe {
             let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
-                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+                (registers.lanes(op.a), registers.lanes(op.b), registers.lanes(op.c));
             let mut out = [0u32; LANES];
             for term in (0..8).filter(|term| op.imm >> term & 1 != 0) {
                 let (fa, fb, fc) = (flip(term & 4), flip(term & 2), flip(term & 1));
@@ -194,9 +194,8 @@ impl Body for Lop3 {
                     out[lane] |= (a[lane] ^ fa) & (b[lane] ^ fb) & (c[lane] ^ fc);
                 }
             }
-            warp.set_lanes(op.d, out);
+            registers.set_lanes(op.d, out);
         }
-        Flow::Next
     }
 }
 
@@ -209,27 +208,26 @@ fn flip(wanted: u32) -> u32 {
 macro_rules! carry {
     ($name:ident, $lane:ty, |$a:ident, $b:ident, $c:ident, $carry:ident| $value:expr) => {
         pub struct $name;
-        impl Body for $name {
+        impl Compute for $name {
             #[inline(always)]
-            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+            unsafe fn compute(registers: &mut Registers, op: &Operands) {
                 // SAFETY: the decoder gave every operand a slot of its width.
                 unsafe {
                     let (a, b, c): ([$lane; LANES], [$lane; LANES], [$lane; LANES]) =
-                        (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+                        (registers.lanes(op.a), registers.lanes(op.b), registers.lanes(op.c));
                     let (mut out, mut flags) = ([0; LANES], 0u32);
                     for lane in 0..LANES {
                         let ($a, $b, $c) = (a[lane], b[lane], c[lane]);
-                        let $carry = op.imm & 1 != 0 && warp.carry >> lane & 1 != 0;
+                        let $carry = op.imm & 1 != 0 && registers.carry >> lane & 1 != 0;
                         let (value, flag): ($lane, bool) = $value;
                         out[lane] = value;
                         flags |= (flag as u32) << lane;
                     }
                     if op.imm & 2 != 0 {
-                        warp.carry = warp.carry & !warp.mask | flags & warp.mask;
+                        registers.carry = registers.carry & !registers.mask | flags & registers.mask;
                     }
-                    warp.set_lanes(op.d, out);
+                    registers.set_lanes(op.d, out);
                 }
-                Flow::Next
             }
         }
     };
@@ -252,16 +250,15 @@ macro_rules! unpack {
     ($name:ident, $lane:ty, $shift:expr, $mask:expr) => {
         /// The halves of `a` to `d` and `e`.
         pub struct $name;
-        impl Body for $name {
+        impl Compute for $name {
             #[inline(always)]
-            unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+            unsafe fn compute(registers: &mut Registers, op: &Operands) {
                 // SAFETY: the decoder gave every operand a slot of its width.
                 unsafe {
-                    let a: [$lane; LANES] = warp.lanes(op.a);
-                    warp.set_lanes(op.d, a.map(|a| (a & $mask) as u32));
-                    warp.set_lanes(op.e, a.map(|a| (a >> $shift) as u32));
+                    let a: [$lane; LANES] = registers.lanes(op.a);
+                    registers.set_lanes(op.d, a.map(|a| (a & $mask) as u32));
+                    registers.set_lanes(op.e, a.map(|a| (a >> $shift) as u32));
                 }
-                Flow::Next
             }
         }
     };

@@ -7,6 +7,8 @@ pub mod directed;
 pub mod float;
 pub mod half;
 pub mod integer;
+mod lane;
+pub mod predicate;
 pub mod scalar_video;
 pub mod uncommon;
 pub mod video;

@@ -2,7 +2,7 @@
 //! clamped, combined with a third operand, or put in a part of it.
 
 use crate::exec::lower::Lower;
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::registers::{Compute, LANES, Operands, Registers};
 use crate::exec::table::{Decoded, Entry};
 use crate::ptx::ast::{Operand, Part};
 
@@ -124,23 +124,22 @@ fn clamp(value: i128, bits: u16, signed: bool) -> i128 {
 
 /// The [`Form`] at `imm` of the kernel's lists.
 pub struct ScalarVideo;
-impl Body for ScalarVideo {
+impl Compute for ScalarVideo {
     const PER_HOST: bool = false;
 
     #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        let form = Form::from_numbers(&warp.cta.kernel.lists[op.imm as usize..][..11]);
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
+        let form = Form::from_numbers(&registers.lists[op.imm as usize..][..11]);
         // SAFETY: the decoder gave every operand a narrow slot.
         unsafe {
             let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
-                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+                (registers.lanes(op.a), registers.lanes(op.b), registers.lanes(op.c));
             let mut out = [0; LANES];
             for lane in 0..LANES {
                 out[lane] = form.result(a[lane], b[lane], c[lane]);
             }
-            warp.set_lanes(op.d, out);
+            registers.set_lanes(op.d, out);
         }
-        Flow::Next
     }
 }
 

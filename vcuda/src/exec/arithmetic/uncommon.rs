@@ -5,11 +5,11 @@ use crate::exec::access::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 
 use super::float::{Flush32, compare32};
 use super::integer::{Prmt, w32};
+use super::lane::{compare, lane};
 use crate::exec::lower::Lower;
-use crate::exec::op::{Body, Flow, LANES, NO_PRED, Op, Warp};
+use crate::exec::registers::{Compute, LANES, NO_PRED, Operands, Registers};
 use crate::exec::table::{Decoded, Entry, emit_compare, emit_select, is_half, is_pair};
 use crate::ptx::ast::Type;
-use crate::{compare, lane};
 
 lane!(AddSat, (a: u32, b: u32) -> u32 { (a as i32).saturating_add(b as i32) as u32 });
 lane!(SubSat, (a: u32, b: u32) -> u32 { (a as i32).saturating_sub(b as i32) as u32 });
@@ -106,19 +106,18 @@ compare!(InLocal, (a: u64, _b) { a >> 60 == LOCAL_WINDOW >> 60 });
 /// Whether `a` is an address in constant memory, which here is part of device memory, or (`imm` 1) in the rest
 /// of it.
 pub struct InConst;
-impl Body for InConst {
+impl Compute for InConst {
     #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        let ranges = &warp.cta.kernel.const_ranges;
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
+        let ranges = registers.const_ranges;
         let is_const = |at: u64| ranges.iter().any(|&(from, to)| (from..to).contains(&at));
         // SAFETY: the decoder gave every operand a slot of its width.
         unsafe {
-            let at: [u64; LANES] = warp.lanes(op.a);
+            let at: [u64; LANES] = registers.lanes(op.a);
             let holds = |at: u64| if op.imm == 0 { is_const(at) } else { at >> 60 == 0 && !is_const(at) };
             let bits = (0..LANES).fold(0, |bits, lane| bits | (holds(at[lane]) as u32) << lane);
-            warp.set_pred(op.d, bits);
+            registers.set_pred(op.d, bits);
         }
-        Flow::Next
     }
 }
 

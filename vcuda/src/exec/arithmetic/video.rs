@@ -1,7 +1,7 @@
 //! Numbers side by side in a word: SIMD video instructions (PTX ISA 9.7.20) and `dp2a` (9.7.1.24).
 
 use crate::exec::lower::Lower;
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::registers::{Compute, LANES, Operands, Registers};
 use crate::exec::table::{Decoded, Entry};
 
 /// What a video instruction does with the numbers at one place in `a` and `b`.
@@ -23,11 +23,11 @@ fn part(word: u32, i: u32, bits: u32, signed: bool) -> i32 {
 
 /// `imm`: the operation's place in [`NAMES`], numbers in a word at bit 4, flags.
 pub struct Video;
-impl Body for Video {
+impl Compute for Video {
     const PER_HOST: bool = false;
 
     #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
         let (operation, count) = (op.imm & 15, op.imm as u32 >> 4 & 15);
         let (bits, flag) = (32 / count, |flag: i64| op.imm & flag != 0);
         let (low, high) = match flag(D_SIGNED) {
@@ -37,7 +37,7 @@ impl Body for Video {
         // SAFETY: the decoder gave every operand a narrow slot.
         unsafe {
             let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
-                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+                (registers.lanes(op.a), registers.lanes(op.b), registers.lanes(op.c));
             let mut out = [0u32; LANES];
             for lane in 0..LANES {
                 let mut d = if flag(SUM) { c[lane] } else { 0 };
@@ -62,24 +62,23 @@ impl Body for Video {
                 }
                 out[lane] = d;
             }
-            warp.set_lanes(op.d, out);
+            registers.set_lanes(op.d, out);
         }
-        Flow::Next
     }
 }
 
 /// `d = c` plus the products of `a`'s two numbers with two bytes of `b`, the upper ones if `imm & 1`; `imm`'s
 /// flags say which are signed.
 pub struct Dp2a;
-impl Body for Dp2a {
+impl Compute for Dp2a {
     #[inline(always)]
-    unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
         let (first, a_signed, b_signed) =
             (2 * (op.imm as u32 & 1), op.imm & A_SIGNED != 0, op.imm & B_SIGNED != 0);
         // SAFETY: the decoder gave every operand a narrow slot.
         unsafe {
             let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
-                (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+                (registers.lanes(op.a), registers.lanes(op.b), registers.lanes(op.c));
             let mut out = c;
             for lane in 0..LANES {
                 for i in 0..2 {
@@ -87,9 +86,8 @@ impl Body for Dp2a {
                     out[lane] = out[lane].wrapping_add(product as u32);
                 }
             }
-            warp.set_lanes(op.d, out);
+            registers.set_lanes(op.d, out);
         }
-        Flow::Next
     }
 }
 

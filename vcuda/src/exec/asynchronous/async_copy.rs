@@ -6,7 +6,8 @@ use crate::exec::access::{GENERIC, GLOBAL, SHARED_WINDOW};
 use crate::exec::check::Kind;
 use crate::exec::fault::FaultKind;
 use crate::exec::launch::run::POISON;
-use crate::exec::op::{ALL, Body, Flow, LANES, Op, Warp, lanes_of};
+use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::registers::{ALL, LANES, lanes_of};
 
 /// How many of [`AsyncCopy`]'s bytes come from memory, `Op::e`: all; as many as register `c` says; none
 /// where predicate `c` holds.

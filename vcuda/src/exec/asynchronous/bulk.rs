@@ -8,8 +8,9 @@ use crate::exec::access::GLOBAL;
 use crate::exec::check;
 use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::launch::run::POISON;
-use crate::exec::op::{Barrier, Body, Flow, LANES, Op, Warp, lanes_of};
+use crate::exec::op::{Barrier, Body, Flow, Op, Warp};
 use crate::exec::profile::Action;
+use crate::exec::registers::{LANES, lanes_of};
 
 /// "To one CTA": there is no mask of CTAs.
 pub const NO_MASK: u16 = u16::MAX;

@@ -3,7 +3,8 @@
 use crate::exec::access::{GENERIC, SHARED_WINDOW};
 use crate::exec::check::Kind;
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Barrier, Body, Flow, LANES, Missed, Op, Warp, lanes_of};
+use crate::exec::op::{Barrier, Body, Flow, Missed, Op, Warp};
+use crate::exec::registers::{LANES, lanes_of};
 
 /// Arrivals, and transactions, that a barrier can count.
 const MAX_COUNT: u32 = (1 << 20) - 1;

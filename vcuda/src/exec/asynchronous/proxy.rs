@@ -11,7 +11,8 @@ use std::ops::Range;
 
 use crate::exec::check::{Finding, Kind, Span};
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, Op, Warp, lanes_of};
+use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::registers::lanes_of;
 
 /// What a bulk copy reads is made of these, and what copies write of words.
 const GRANULE_BYTES: usize = 16;

@@ -11,8 +11,9 @@ use crate::exec::arithmetic::half::OOB_NAN;
 use crate::exec::check;
 use crate::exec::fault::FaultKind;
 use crate::exec::launch::run::Checks;
-use crate::exec::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use crate::exec::op::{Body, Flow, Op, Warp};
 use crate::exec::profile::Action;
+use crate::exec::registers::{LANES, lanes_of};
 use crate::memory::Memory;
 use crate::tensor_map::{MAP_ALIGN, MAP_BYTES, TensorMap};
 

@@ -2,7 +2,8 @@
 
 use crate::exec::access::{GENERIC, GLOBAL};
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::registers::{LANES, lanes_of};
 use crate::tensor_map::{DataType, FIELDS, MAP_ALIGN, MAP_BYTES, TensorMap, value_number};
 
 /// Puts `value` into a field, at `index` where it has several.

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::cell::Record;
-use crate::exec::op::{LANES, lanes_of};
+use crate::exec::registers::{LANES, lanes_of};
 
 /// What threads of a cluster have published, thread by thread: all their accesses up to a stamp.
 #[derive(Clone)]

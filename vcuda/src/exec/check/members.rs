@@ -5,7 +5,7 @@
 use super::cell::{Class, MOST_THREADS, Record};
 use super::clock::Clocks;
 use super::groups::Groups;
-use crate::exec::op::LANES;
+use crate::exec::registers::LANES;
 
 /// What lanes of a warp did; the record is the first one's.
 #[derive(Clone, Copy)]

@@ -23,7 +23,6 @@ mod place;
 mod probe;
 mod products;
 mod race;
-mod random;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -34,7 +33,9 @@ use super::access::{
 };
 use super::fault::FaultKind;
 use super::launch::run::Checks;
-use super::op::{ALL, Body, Flow, LANES, Op, Warp};
+use super::op::{Body, Flow, Op, Warp};
+use super::random::Random;
+use super::registers::{ALL, LANES};
 use crate::memory::Memory;
 use cell::Cells;
 pub use cell::MOST_THREADS;
@@ -45,7 +46,6 @@ use place::Place;
 pub use probe::Probe;
 pub use products::Reading;
 use race::Race;
-pub use random::{Permutation, Random};
 
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,7 +337,7 @@ impl Body for Check {
 #[cold]
 #[inline(never)]
 fn apart(warp: &mut Warp, span: &Span, kind: Kind) -> Flow {
-    for lane in super::op::lanes_of(span.mask) {
+    for lane in super::registers::lanes_of(span.mask) {
         if warp.access(lane, span.at[lane] as *const u8, span.bytes, kind).is_none() {
             return Flow::Fault;
         }

@@ -13,7 +13,8 @@ use super::{Kind, Span};
 use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::meeting::Role::Unused;
 use crate::exec::meeting::{Collective, Form, exited, groups};
-use crate::exec::op::{Body, Flow, LANES, Op, Warp, lanes_of};
+use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::registers::{LANES, lanes_of};
 
 /// `bar.warp.sync`: orders the lanes of its mask.
 pub struct WarpSync;

@@ -1,6 +1,7 @@
 //! Which memory an address is in.
 
-use crate::exec::op::{LANES, Warp};
+use crate::exec::op::Warp;
+use crate::exec::registers::LANES;
 
 /// Where a pointer leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use super::groups::Groups;
 use super::members::{Entry, Members};
 use super::{Finding, Kind, Place, Span, order};
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{LANES, Warp, lanes_of};
+use crate::exec::op::Warp;
+use crate::exec::registers::{LANES, lanes_of};
 use crate::memory::Memory;
 
 /// Two accesses that nothing orders: whose is the present one, where, and the other with what it was.

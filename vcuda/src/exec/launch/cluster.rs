@@ -11,7 +11,8 @@ use crate::exec::asynchronous::engine::Engine;
 use crate::exec::control::ARRIVE;
 use crate::exec::fault::FaultKind;
 use crate::exec::kernel::Kernel;
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::registers::LANES;
 
 /// CTAs of a cluster at most, and those that every device with clusters has room for.
 pub const MAX_CTAS: u32 = 16;

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::room::{Room, Site};
 use super::run::Common;
-use crate::exec::check::{MOST_THREADS, Permutation, Random};
+use crate::exec::check::MOST_THREADS;
 use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::profile::Counters;
+use crate::exec::random::{Permutation, Random};
 
 /// The groups of a launch, each of which is taken once.
 pub struct Queue {

@@ -8,12 +8,14 @@ use super::cluster::Cluster;
 use super::ranges::Ranges;
 use super::run::{Common, Cta, Launch, POISON};
 use super::schedule::Schedule;
-use crate::exec::check::{Beginning, Probe, Random, Watch};
+use crate::exec::check::{Beginning, Probe, Watch};
 use crate::exec::fault::Fault;
 use crate::exec::kernel::{Kernel, Special};
 use crate::exec::matrix::wgmma::Pending;
-use crate::exec::op::{ALL, LANES, Warp};
+use crate::exec::op::Warp;
 use crate::exec::profile::Counters;
+use crate::exec::random::Random;
+use crate::exec::registers::{ALL, LANES, Registers};
 
 /// One 128-byte slot: a register of 32 lanes.
 #[derive(Clone, Copy)]
@@ -200,7 +202,7 @@ impl<'a> Room<'a> {
 
     /// The warps of a CTA by its place in the arrays, at their beginning.
     fn warps(&mut self, place: usize, group: [u32; 3]) -> Vec<Warp<'a>> {
-        let Common { kernel, in_turn, .. } = *self.common;
+        let Common { kernel, options, in_turn, .. } = *self.common;
         let cta = &self.ctas[place];
         let inside = self.common.inside(place);
         cta.begin(std::array::from_fn(|axis| group[axis] * in_turn[axis] + inside[axis]));
@@ -212,14 +214,21 @@ impl<'a> Room<'a> {
                 let live = (threads - index * LANES).min(LANES);
                 let active = if live == LANES { ALL } else { (1 << live) - 1 };
                 let warp = place * self.warps_per_cta + index;
-                let mut warp = Warp {
-                    // SAFETY: each warp has its own part of each array, of the kernel's size.
+                let registers = Registers {
+                    // SAFETY: each warp has its own part of each array, of the kernel's size; so below.
                     regs: unsafe { self.regs.as_mut_ptr().add(warp * kernel.slots) }.cast(),
                     preds: unsafe { self.preds.as_mut_ptr().add(warp * kernel.preds) },
-                    local: unsafe { self.local.as_mut_ptr().add(warp * self.local_slots_per_warp) }.cast(),
                     carry: 0,
                     mask: active,
                     writable: ALL,
+                    lists: &kernel.lists,
+                    runs: &kernel.runs,
+                    const_ranges: &kernel.const_ranges,
+                    seed: options.seed,
+                };
+                let mut warp = Warp {
+                    registers,
+                    local: unsafe { self.local.as_mut_ptr().add(warp * self.local_slots_per_warp) }.cast(),
                     pc: 0,
                     active,
                     waiting: Vec::new(),

@@ -12,16 +12,17 @@ use super::ranges::Ranges;
 use super::resident::{self, Queue};
 use super::room::at;
 use super::workspace::Workspace;
-use crate::exec::check::{MOST_THREADS, Permutation, Watch};
+use crate::exec::check::{MOST_THREADS, Watch};
 use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::kernel::Kernel;
 use crate::exec::matrix::fragment::Kept;
 use crate::exec::matrix::group::Warpgroup;
 use crate::exec::matrix::product::Scratch;
 use crate::exec::matrix::sums::TensorCore;
-use crate::exec::op::LANES;
 use crate::exec::print::Output;
 use crate::exec::profile::{Counters, Gpu, occupancy};
+use crate::exec::random::Permutation;
+use crate::exec::registers::LANES;
 use crate::memory::Memory;
 
 /// Grid, cluster, block and dynamic shared memory of a launch.

@@ -5,11 +5,13 @@ use std::mem::take;
 
 use super::cluster::Cluster;
 use super::standstill::Laps;
-use crate::exec::check::{Random, order};
+use crate::exec::check::order;
 use crate::exec::control::{ARRIVE, BUDGET, COUNT};
 use crate::exec::fault::{Fault, FaultKind, Origin};
 use crate::exec::matrix::group;
-use crate::exec::op::{ALL, Flow, Group, LANES, Op, Warp};
+use crate::exec::op::{Flow, Group, Op, Warp};
+use crate::exec::random::Random;
+use crate::exec::registers::{ALL, LANES};
 
 /// Why a warp has stopped.
 enum Stop {

@@ -3,8 +3,8 @@
 
 use super::Lower;
 use crate::exec::kernel::{Constant, ParamSlot, Special};
-use crate::exec::op::NO_PRED;
 use crate::exec::profile::occupancy::RESERVED_SHARED_BYTES;
+use crate::exec::registers::NO_PRED;
 
 impl Lower<'_> {
     fn new_slot(&mut self, wide: bool) -> u16 {

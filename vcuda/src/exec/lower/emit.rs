@@ -15,6 +15,7 @@ use crate::exec::matrix::grid::{MmaRun, Run, Slots};
 use crate::exec::matrix::mma::Mma;
 use crate::exec::matrix::wgmma::SumsAtRest;
 use crate::exec::op::{Body, Op};
+use crate::exec::registers::Operands;
 use crate::ptx::ast::{Instruction, Operand};
 
 impl Lower<'_> {
@@ -22,7 +23,8 @@ impl Lower<'_> {
     pub fn emit<B: Body>(&mut self, [d, a, b, c, e]: [u16; 5], imm: i64) {
         let run = self.host.version::<B>();
         self.leader = false;
-        self.kernel.ops.push(Op { run, d, a, b, c, e, guard: self.guard, line: self.line, imm });
+        let operands = Operands { d, a, b, c, e, guard: self.guard, line: self.line, imm };
+        self.kernel.ops.push(Op { run, operands });
     }
 
     /// Whether reads of what nobody wrote, or races, are looked for.
@@ -54,7 +56,11 @@ impl Lower<'_> {
                 let [d, a, b, c] = slots;
                 return self.emit::<Fma32>([d, a, b, c, 0], 0);
             }
-            Some(last) if !self.leader && self.last_run == Some(next - 1) && last.a < u16::MAX => last.a += 1,
+            Some(Op { operands: Operands { a: count, .. }, .. })
+                if !self.leader && self.last_run == Some(next - 1) && *count < u16::MAX =>
+            {
+                *count += 1;
+            }
             _ => {
                 self.last_run = Some(next);
                 self.emit::<FmaRun>([0, 1, 0, 0, 0], self.kernel.runs.len() as i64);

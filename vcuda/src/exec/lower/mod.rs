@@ -16,9 +16,10 @@ use super::inline::Flat;
 use super::kernel::{Kernel, Special};
 use super::launch::run::Checks;
 use super::matrix::grid::Run;
-use super::op::{Host, NO_PRED};
+use super::op::Host;
 use super::profile::counters::Marks;
 use super::profile::registers;
+use super::registers::NO_PRED;
 use super::table;
 use crate::ptx::ast::{Function, Instruction, Operand, Variable};
 use layout::Layout;
@@ -205,8 +206,8 @@ impl<'a> Lower<'a> {
     /// Resolves branch targets, from instructions to operations.
     fn finish(mut self, starts: &[usize]) -> Result<Kernel, (u32, String)> {
         for &branch in &self.branches {
-            let op = &mut self.kernel.ops[branch];
-            op.imm = starts[op.imm as usize] as i64;
+            let target = &mut self.kernel.ops[branch].operands.imm;
+            *target = starts[*target as usize] as i64;
         }
         self.kernel.mma_runs.iter_mut().for_each(Run::end);
         for target in &mut self.kernel.targets {

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 
 use super::gemm::Simd;
 use crate::exec::arithmetic::half::{F16, Format};
-use crate::exec::op::LANES;
+use crate::exec::registers::LANES;
 
 /// A register's lanes.
 pub type Fragment = [u32; LANES];

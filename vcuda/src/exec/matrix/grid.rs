@@ -10,7 +10,8 @@ use super::mma::multiply;
 use super::panel::{Chunk, Packer};
 use super::product::Scratch;
 use super::simd::{Job, run_on};
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::registers::LANES;
 
 /// The slots of an `mma` whose D is its C.
 #[derive(Clone, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use super::product::together;
 use super::wgmma::{A_NEGATED, A_TRANSPOSED, B_NEGATED, B_TRANSPOSED};
 use crate::exec::check::Reading;
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{LANES, Warp};
+use crate::exec::op::Warp;
+use crate::exec::registers::LANES;
 
 /// Warps of a warpgroup.
 pub const WARPS: usize = 4;

@@ -4,7 +4,8 @@
 use super::fragment::{Fragment, transpose};
 use crate::exec::access::SHARED_WINDOW;
 use crate::exec::check::Kind;
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::registers::LANES;
 
 /// Bytes of a matrix's row.
 const ROW_BYTES: u64 = 16;
@@ -109,7 +110,10 @@ impl Body for MoveMatrix {
             return warp.wait_for_all();
         }
         // SAFETY: the decoder gave every operand a slot.
-        unsafe { warp.set_lanes(op.d, transpose(&warp.lanes(op.a))) };
+        unsafe {
+            let matrix = transpose(&warp.lanes(op.a));
+            warp.set_lanes(op.d, matrix);
+        }
         Flow::Next
     }
 }

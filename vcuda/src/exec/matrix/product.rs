@@ -19,7 +19,8 @@ use super::sums::{Adder, TensorCore};
 use super::wgmma::{A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS};
 use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{LANES, Warp};
+use crate::exec::op::Warp;
+use crate::exec::registers::LANES;
 
 /// What computing a product needs, kept from one to the next: panels, where D is, and the columns of a single one.
 #[derive(Default)]

@@ -9,7 +9,8 @@ use std::collections::{HashSet, VecDeque};
 
 use super::group::Instruction;
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::registers::LANES;
 
 /// Elements of A and B, in `Op::b`.
 pub const FLOAT16: u16 = 0;

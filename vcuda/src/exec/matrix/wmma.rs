@@ -15,8 +15,9 @@ use crate::exec::access::GENERIC;
 use crate::exec::arithmetic::half::{Bf16, F16, Format};
 use crate::exec::check::Kind;
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, LANES, Op, Warp};
+use crate::exec::op::{Body, Flow, Op, Warp};
 use crate::exec::profile::Action;
+use crate::exec::registers::LANES;
 
 /// What an element is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

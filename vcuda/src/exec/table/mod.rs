@@ -8,6 +8,7 @@ use super::arithmetic::convert::{self, Convert, Rounding};
 use super::arithmetic::directed::Directed64;
 use super::arithmetic::float::{self, *};
 use super::arithmetic::integer::*;
+use super::arithmetic::predicate::*;
 use super::asynchronous::proxy::ProxyFence;
 use super::atomic::{Atomic, Atomic32, Atomic64, Atomic128, AtomicVector, Element, Update};
 use super::call::Return;
@@ -17,8 +18,8 @@ use super::control::*;
 use super::heap::{Free, Malloc};
 use super::launch::cluster::{ClusterBarrier, Mapa32, Mapa64, Rank32, Rank64};
 use super::lower::{Location, Lower};
-use super::op::NO_PRED;
 use super::print::{AssertFail, Print};
+use super::registers::NO_PRED;
 use crate::ptx::ast::{Instruction, Operand, Type};
 
 pub(super) type Decoded = Result<(), String>;
