@@ -9,13 +9,10 @@ use super::kernel::Special;
 use super::lower::{Location, Lower};
 use super::op::{Body, Flow, Group, Op, Warp};
 use super::registers::{LANES, lanes_of};
+use super::space::STACK_BYTES;
 use super::table::Decoded;
 use crate::ptx::ast::Operand;
 
-/// Where the addresses of functions are, above any other window.
-pub const FUNCTION_WINDOW: u64 = 4 << 60;
-/// Local memory of a thread for the variables of what it calls.
-pub const STACK_BYTES: usize = 16 << 10;
 /// What a call takes of it at least, so that recursion without variables ends too.
 const FRAME_BYTES: usize = 16;
 /// Registers that a lane's calls may save.

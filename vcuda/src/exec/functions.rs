@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::call::FUNCTION_WINDOW;
+use super::space::FUNCTION_WINDOW;
 use crate::ptx::ast::{Function, Module, Operand};
 
 /// Device functions that have bodies.

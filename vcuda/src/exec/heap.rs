@@ -1,12 +1,12 @@
 //! `malloc` and `free` in device code, from the same memory as `cuMemAlloc`'s (CUDA C++ Programming Guide,
 //! 10.36).
 
-use super::access::LOCAL;
 use super::check::Kind;
 use super::fault::FaultKind;
 use super::op::{Body, Flow, Op, Warp};
 use super::print::load;
 use super::registers::lanes_of;
+use super::space::LOCAL;
 
 /// `malloc`: the size is in local memory where slot `a` says, the address goes where `b` says; 0 if there is no
 /// memory, or none is asked for.

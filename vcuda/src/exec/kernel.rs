@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::call::Calls;
+use super::host::Host;
 use super::matrix::grid::Run;
-use super::op::{Host, Op};
+use super::op::Op;
 use super::profile::counters::Marks;
 
 /// A kernel parameter's place in the parameter buffer.

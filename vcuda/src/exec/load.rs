@@ -1,9 +1,10 @@
 //! `ld` and `st`, PTX ISA 9.7.9.
 
-use super::access::{GLOBAL, Together, addresses, pointers, space, together};
+use super::access::{Together, addresses, pointers, together};
 use super::element::{Element, registers, rows};
 use super::op::{Body, Flow, Op, Warp};
 use super::registers::{ALL, LANES, lanes_of};
+use super::space::{GLOBAL, space};
 
 /// The register slots of a vector access, in order.
 #[inline(always)]

@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::fault::LoadError;
 use super::functions::Functions;
+use super::host::Host;
 use super::inline::{Flat, inline};
 use super::kernel::Kernel;
-use super::launch::run::Checks;
 use super::lower::{Location, lower};
-use super::op::Host;
+use super::options::Checks;
 use crate::memory::Memory;
 use crate::ptx::ast::{self, Operand, Space, Variable};
 

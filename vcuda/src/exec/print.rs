@@ -5,11 +5,11 @@ use std::ffi::{CString, c_char};
 use std::io::Write;
 use std::sync::Mutex;
 
-use super::access::{GENERIC, LOCAL};
 use super::check::Kind;
 use super::fault::FaultKind;
 use super::op::{Body, Flow, Op, Warp};
 use super::registers::{LANES, lanes_of};
+use super::space::{GENERIC, LOCAL};
 
 /// Bytes of a string that is printed, and of a number, at most.
 const MAX_BYTES: usize = 1 << 16;

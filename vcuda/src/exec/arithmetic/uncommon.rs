@@ -1,7 +1,7 @@
 //! Instructions that compilers write seldom: `set`, `slct`, `testp`, saturating and 24-bit integer
 //! arithmetic, byte dot products, the special modes of `prmt`, `isspacep`.
 
-use crate::exec::access::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
+use crate::exec::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 
 use super::float::{Flush32, compare32};
 use super::integer::{Prmt, w32};

@@ -2,12 +2,12 @@
 
 use super::engine::{Copy, Source, Work};
 use super::mbarrier::State;
-use crate::exec::access::{GENERIC, GLOBAL, SHARED_WINDOW};
 use crate::exec::check::Kind;
 use crate::exec::fault::FaultKind;
-use crate::exec::launch::run::POISON;
 use crate::exec::op::{Body, Flow, Op, Warp};
 use crate::exec::registers::{ALL, LANES, lanes_of};
+use crate::exec::space::POISON;
+use crate::exec::space::{GENERIC, GLOBAL, SHARED_WINDOW};
 
 /// How many of [`AsyncCopy`]'s bytes come from memory, `Op::e`: all; as many as register `c` says; none
 /// where predicate `c` holds.

@@ -4,13 +4,13 @@
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::engine::{Source, Work};
-use crate::exec::access::GLOBAL;
 use crate::exec::check;
 use crate::exec::fault::{Fault, FaultKind};
-use crate::exec::launch::run::POISON;
 use crate::exec::op::{Barrier, Body, Flow, Op, Warp};
 use crate::exec::profile::Action;
 use crate::exec::registers::{LANES, lanes_of};
+use crate::exec::space::GLOBAL;
+use crate::exec::space::POISON;
 
 /// "To one CTA": there is no mask of CTAs.
 pub const NO_MASK: u16 = u16::MAX;

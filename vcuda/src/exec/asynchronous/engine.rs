@@ -1,7 +1,7 @@
 //! What a cluster has under way besides its warps: the mbarriers it has initialised, and asynchronous
 //! copies.
 //!
-//! Work is done when it is issued, unless [`Checks::asynchrony`](crate::exec::launch::run::Checks) asks for the
+//! Work is done when it is issued, unless [`Checks::asynchrony`](crate::exec::options::Checks) asks for the
 //! adversary: then it lands at the latest moment that the ISA allows, so that whoever does not wait for it
 //! reads what was there before, which is poison. A thread's `cp.async` land when the thread waits for
 //! their group; work that an mbarrier announces lands when no warp gets any further without it, one piece

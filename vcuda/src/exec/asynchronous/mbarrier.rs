@@ -1,10 +1,10 @@
 //! Barriers in shared memory, PTX ISA 9.7.13.15: their state and the instructions on them.
 
-use crate::exec::access::{GENERIC, SHARED_WINDOW};
 use crate::exec::check::Kind;
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Barrier, Body, Flow, Missed, Op, Warp};
 use crate::exec::registers::{LANES, lanes_of};
+use crate::exec::space::{GENERIC, SHARED_WINDOW};
 
 /// Arrivals, and transactions, that a barrier can count.
 const MAX_COUNT: u32 = (1 << 20) - 1;

@@ -1,4 +1,4 @@
-//! Two things about shared memory, where [`Checks::asynchrony`](crate::exec::launch::run::Checks) asks for them.
+//! Two things about shared memory, where [`Checks::asynchrony`](crate::exec::options::Checks) asks for them.
 //!
 //! What ordinary stores have left there that bulk copies may not see yet: they read through the async
 //! proxy, and only a `fence.proxy.async` orders the two (PTX ISA 8.6). A fence covers the stores of its

@@ -6,14 +6,14 @@
 
 use super::bulk::{Kind, Reduce, apply, decode};
 use super::engine::{Source, Work};
-use crate::exec::access::GENERIC;
 use crate::exec::arithmetic::half::OOB_NAN;
 use crate::exec::check;
 use crate::exec::fault::FaultKind;
-use crate::exec::launch::run::Checks;
 use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::options::Checks;
 use crate::exec::profile::Action;
 use crate::exec::registers::{LANES, lanes_of};
+use crate::exec::space::GENERIC;
 use crate::memory::Memory;
 use crate::tensor_map::{MAP_ALIGN, MAP_BYTES, TensorMap};
 

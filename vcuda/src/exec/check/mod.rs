@@ -28,14 +28,13 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::access::{
-    self, GENERIC, GLOBAL, LOCAL, SHARED32, SHARED64, Together, addresses, pointers, together,
-};
+use super::access::{Together, addresses, pointers, together};
 use super::fault::FaultKind;
-use super::launch::run::Checks;
 use super::op::{Body, Flow, Op, Warp};
+use super::options::Checks;
 use super::random::Random;
 use super::registers::{ALL, LANES};
+use super::space::{GENERIC, GLOBAL, LOCAL, SHARED32, SHARED64, space};
 use crate::memory::Memory;
 use cell::Cells;
 pub use cell::MOST_THREADS;
@@ -291,7 +290,7 @@ impl Body for Check {
         if is_probed {
             warp.probe(&span, kind);
         }
-        let space = access::space(op);
+        let space = space(op);
         let place = match space {
             GLOBAL => Place::Global,
             SHARED32 | SHARED64 => Place::Shared,

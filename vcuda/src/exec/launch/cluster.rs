@@ -5,20 +5,16 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::run::{Cta, Launch};
-use crate::exec::access::SHARED_WINDOW;
+use super::run::Cta;
 use crate::exec::asynchronous::engine::Engine;
 use crate::exec::control::ARRIVE;
 use crate::exec::fault::FaultKind;
 use crate::exec::kernel::Kernel;
 use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::options::Launch;
+use crate::exec::options::{MAX_CTAS, UNSAID};
 use crate::exec::registers::LANES;
-
-/// CTAs of a cluster at most, and those that every device with clusters has room for.
-pub const MAX_CTAS: u32 = 16;
-pub const PORTABLE_CTAS: u32 = 8;
-/// The cluster of a launch that says nothing of one.
-pub const UNSAID: [u32; 3] = [0; 3];
+use crate::exec::space::SHARED_WINDOW;
 
 const RANK_SHIFT: u32 = 24;
 const OFFSET_MASK: u64 = (1 << RANK_SHIFT) - 1;

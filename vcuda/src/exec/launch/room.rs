@@ -6,16 +6,18 @@ use typed_arena::Arena;
 
 use super::cluster::Cluster;
 use super::ranges::Ranges;
-use super::run::{Common, Cta, Launch, POISON};
+use super::run::{Common, Cta};
 use super::schedule::Schedule;
 use crate::exec::check::{Beginning, Probe, Watch};
 use crate::exec::fault::Fault;
 use crate::exec::kernel::{Kernel, Special};
 use crate::exec::matrix::wgmma::Pending;
 use crate::exec::op::Warp;
+use crate::exec::options::Launch;
 use crate::exec::profile::Counters;
 use crate::exec::random::Random;
 use crate::exec::registers::{ALL, LANES, Registers};
+use crate::exec::space::POISON;
 
 /// One 128-byte slot: a register of 32 lanes.
 #[derive(Clone, Copy)]

@@ -18,77 +18,14 @@ use crate::exec::kernel::Kernel;
 use crate::exec::matrix::fragment::Kept;
 use crate::exec::matrix::group::Warpgroup;
 use crate::exec::matrix::product::Scratch;
-use crate::exec::matrix::sums::TensorCore;
+use crate::exec::options::UNSAID;
+use crate::exec::options::{Checks, Launch, Options};
 use crate::exec::print::Output;
-use crate::exec::profile::{Counters, Gpu, occupancy};
+use crate::exec::profile::{Counters, occupancy};
 use crate::exec::random::Permutation;
 use crate::exec::registers::LANES;
+use crate::exec::space::POISON;
 use crate::memory::Memory;
-
-/// Grid, cluster, block and dynamic shared memory of a launch.
-#[derive(Clone, Copy, Debug)]
-pub struct Launch {
-    /// CTAs along each axis, or clusters where the kernel is `.blocksareclusters`.
-    pub grid: [u32; 3],
-    /// CTAs of a cluster along each axis; [`cluster::UNSAID`] leaves it to the kernel.
-    pub cluster: [u32; 3],
-    pub block: [u32; 3],
-    pub dynamic_shared_bytes: u32,
-}
-
-impl Launch {
-    pub(in crate::exec) fn threads(&self) -> u32 {
-        self.block.iter().product()
-    }
-
-    fn clusters(&self) -> usize {
-        (0..3).map(|axis| (self.grid[axis] / self.cluster[axis]) as usize).product()
-    }
-
-    pub fn ctas_per_cluster(&self) -> usize {
-        self.cluster.iter().map(|&n| n as usize).product()
-    }
-}
-
-/// How to run.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Host threads at most.
-    pub threads: usize,
-    /// What to look for; bounds and alignment always are.
-    pub checks: Checks,
-    /// Of the order of warps and CTAs, which is by number only for 0 and no [`Checks`].
-    pub seed: u64,
-    /// Its room for CTAs at once is the most that wait for each other in an ordinary launch.
-    pub gpu: &'static Gpu,
-    /// Whose sums matrix products have; fused multiply-adds in the order of k if nobody's.
-    pub sums: Option<TensorCore>,
-}
-
-impl Options {
-    /// Whether warps and CTAs run in an order drawn from the seed.
-    pub fn is_unkind(&self) -> bool {
-        self.seed != 0 || self.checks != Checks::default()
-    }
-}
-
-/// What `VCUDA_CHECK` asks for. Modules are decoded for it when they are loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Checks {
-    /// Reads of memory that nobody wrote.
-    pub init: bool,
-    /// Accesses by two threads that nothing orders.
-    pub race: bool,
-    /// Asynchronous copies and products land at the latest legal moment.
-    pub asynchrony: bool,
-    /// Results of approximate instructions are as wrong as the ISA allows.
-    pub approx: bool,
-}
-
-impl Checks {
-    /// All that look for broken rules. What they let pass gives the numbers of a run without; `approx` gives others.
-    pub const ALL: Checks = Checks { init: true, race: true, asynchrony: true, approx: false };
-}
 
 /// What the warps of a CTA share.
 pub struct Cta<'a> {
@@ -185,9 +122,6 @@ impl Common<'_> {
     }
 }
 
-/// Memory that nobody has written holds this: NaN as a float, far out of range as an index.
-pub const POISON: u8 = 0xff;
-
 /// Runs a kernel to its end.
 ///
 /// # Errors
@@ -243,7 +177,7 @@ fn run_groups(
 ) -> Result<Counters, Fault> {
     let _running = memory.running();
     let total = Mutex::new(Counters::new(kernel));
-    let is_explicit_cluster = launch.cluster != cluster::UNSAID || kernel.cluster.is_some();
+    let is_explicit_cluster = launch.cluster != UNSAID || kernel.cluster.is_some();
     let launch = &cluster::resolve(kernel, launch)
         .map_err(|message| Fault { kind: FaultKind::IllegalInstruction, message })?;
     let in_turn = if workspace == 0 { launch.cluster } else { launch.grid };

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 
 use super::Lower;
-use crate::exec::access;
 use crate::exec::allocate::Allocation;
 use crate::exec::arithmetic::float::{Fma32, FmaRun, SLOT_BYTES};
 use crate::exec::check::{Check, Kind};
@@ -16,6 +15,7 @@ use crate::exec::matrix::mma::Mma;
 use crate::exec::matrix::wgmma::SumsAtRest;
 use crate::exec::op::{Body, Op};
 use crate::exec::registers::Operands;
+use crate::exec::space;
 use crate::ptx::ast::{Instruction, Operand};
 
 impl Lower<'_> {
@@ -37,7 +37,7 @@ impl Lower<'_> {
     pub fn emit_check(&mut self, kind: Kind, at: (u8, u16, i64), bytes: usize, flags: u16, elements: u16) {
         let (space, a, imm) = at;
         self.kernel.polls |= matches!(kind, Kind::StrongRead | Kind::Atomic);
-        let meets_copies = self.kernel.is_asynchronous && !matches!(space, access::GLOBAL | access::LOCAL);
+        let meets_copies = self.kernel.is_asynchronous && !matches!(space, space::GLOBAL | space::LOCAL);
         if !self.is_watched() && !meets_copies {
             return;
         }
@@ -45,7 +45,7 @@ impl Lower<'_> {
             self.kernel.granule_bytes = self.kernel.granule_bytes.min(bytes);
         }
         let slots = [0, a, bytes as u16, kind as u16 | flags, elements];
-        self.emit::<Check>(slots, access::packed(space, imm));
+        self.emit::<Check>(slots, space::packed(space, imm));
     }
 
     /// `fma.rn.f32`, joined to a run of them where nothing may come between.

@@ -8,7 +8,7 @@
 //! A's panel is all its rows, element by element of k; B has panels of [`width`] columns, of which the last may have room
 //! for more than there are. They are made one after the other, and stay in the host's nearest cache.
 
-use crate::exec::op::Host;
+use crate::exec::host::Host;
 
 /// Columns of a tile.
 pub const TILE: usize = 8;

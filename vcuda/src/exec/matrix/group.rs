@@ -2,7 +2,7 @@
 //! begins when the last of the four issues it, and a group is complete for all four when the first wait for it passes,
 //! which is where its products are computed, for the four at once.
 //!
-//! With [`Checks::asynchrony`](crate::exec::launch::run::Checks) a wait passes only when no warp gets any further
+//! With [`Checks::asynchrony`](crate::exec::options::Checks) a wait passes only when no warp gets any further
 //! without it; what a product reads is held until then.
 
 use std::collections::VecDeque;

@@ -2,10 +2,10 @@
 //! `movmatrix`, PTX ISA 9.7.14.5. A matrix's row is a row of a [`Fragment`].
 
 use super::fragment::{Fragment, transpose};
-use crate::exec::access::SHARED_WINDOW;
 use crate::exec::check::Kind;
 use crate::exec::op::{Body, Flow, Op, Warp};
 use crate::exec::registers::LANES;
+use crate::exec::space::SHARED_WINDOW;
 
 /// Bytes of a matrix's row.
 const ROW_BYTES: u64 = 16;

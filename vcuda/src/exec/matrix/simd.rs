@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::gemm::{Panels, Simd};
 use crate::exec::arithmetic::half::{F16, Format};
-use crate::exec::op::Host;
+use crate::exec::host::Host;
 
 /// Something that is compiled for each host.
 pub trait Job {

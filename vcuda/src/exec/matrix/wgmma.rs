@@ -2,7 +2,7 @@
 //! the warpgroup ([`super::group`]) and computed at the first wait for its group ([`super::product`]); until then D holds
 //! what it held before.
 //!
-//! With [`Checks::asynchrony`](crate::exec::launch::run::Checks) an instruction that touches D before the warp's own wait
+//! With [`Checks::asynchrony`](crate::exec::options::Checks) an instruction that touches D before the warp's own wait
 //! is a fault, and so is a product whose D has been touched with no fence since.
 
 use std::collections::{HashSet, VecDeque};

@@ -3,7 +3,7 @@
 
 use super::gpu::Gpu;
 use crate::exec::kernel::Kernel;
-use crate::exec::launch::run::Launch;
+use crate::exec::options::Launch;
 
 /// Registers are given to a warp in units of this.
 const REGISTER_UNIT: u32 = 256;

@@ -1,7 +1,6 @@
 //! Barriers in shared memory, asynchronous copies, and clusters.
 
 use super::*;
-use crate::exec::access::{PARAM_START, PARAM_WINDOW};
 use crate::exec::asynchronous::async_copy::{self, ArriveAfterCopies, AsyncCopy, CommitGroup, WaitCopies};
 use crate::exec::asynchronous::bulk::{
     self, BulkLoad, BulkStore, BulkWait, Kind, NO_MASK, Reduce, StoreAsync,
@@ -9,6 +8,7 @@ use crate::exec::asynchronous::bulk::{
 use crate::exec::asynchronous::mbarrier::{self, Mbarrier, PendingCount, Wait};
 use crate::exec::asynchronous::tensor_copy::{self, TensorLoad, TensorStore};
 use crate::exec::asynchronous::tensor_replace::{TensormapCopy, TensormapReplace};
+use crate::exec::space::{PARAM_START, PARAM_WINDOW};
 use crate::tensor_map::FIELDS;
 
 const REDUCES: [(&str, Reduce); 8] = [

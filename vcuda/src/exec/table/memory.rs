@@ -1,9 +1,9 @@
 //! Loads, stores and atomics: their spaces, widths and vectors.
 
 use super::*;
-use crate::exec::access::{is_offset, packed};
 use crate::exec::check::{Kind, OBSERVES, RELEASES};
 use crate::exec::load::{Load, Store};
+use crate::exec::space::{is_offset, packed};
 
 /// Emits `$body::<E, N>` for an element and a count that are known only now.
 macro_rules! by_element {

@@ -1,7 +1,6 @@
 //! The table from opcode to implementation: one entry an instruction, in the order of the PTX ISA's
 //! chapters. An empty error is an opcode that is not here at all.
 
-use super::access::{GENERIC, GLOBAL, LOCAL, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, SHARED32, SHARED64};
 use super::arithmetic::approximate::*;
 use super::arithmetic::astray::{self, Astray};
 use super::arithmetic::convert::{self, Convert, Rounding};
@@ -20,6 +19,7 @@ use super::launch::cluster::{ClusterBarrier, Mapa32, Mapa64, Rank32, Rank64};
 use super::lower::{Location, Lower};
 use super::print::{AssertFail, Print};
 use super::registers::NO_PRED;
+use super::space::{GENERIC, GLOBAL, LOCAL, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, SHARED32, SHARED64};
 use crate::ptx::ast::{Instruction, Operand, Type};
 
 pub(super) type Decoded = Result<(), String>;
