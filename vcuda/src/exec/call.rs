@@ -4,127 +4,14 @@
 //! a call saves the lane's registers, the return puts them back. The lane's variables are in local memory, the
 //! callee's after its caller's; a special register says where they begin.
 
+use super::calls::Saved;
 use super::fault::FaultKind;
-use super::kernel::Special;
-use super::lower::{Location, Lower};
 use super::op::{Body, Flow, Group, Op, Warp};
 use super::registers::{LANES, lanes_of};
 use super::space::STACK_BYTES;
-use super::table::Decoded;
-use crate::ptx::ast::Operand;
 
-/// What a call takes of it at least, so that recursion without variables ends too.
-const FRAME_BYTES: usize = 16;
 /// Registers that a lane's calls may save.
 const MAX_SAVED_BYTES: usize = 1 << 20;
-
-/// What a kernel calls.
-#[derive(Default)]
-pub struct Calls {
-    pub functions: Vec<Callable>,
-    sites: Vec<Site>,
-    /// 64- and 32-bit registers to save.
-    registers: [usize; 2],
-    /// Where the running function's variables begin in local memory.
-    frame: u16,
-    /// Where the stack ends, if `alloca` moves that.
-    end: Option<u16>,
-}
-
-impl Calls {
-    pub fn new(registers: [usize; 2]) -> Calls {
-        Calls { registers, ..Calls::default() }
-    }
-}
-
-/// A function that is called.
-#[derive(Clone, Copy)]
-pub struct Callable {
-    pub address: u64,
-    pub pc: usize,
-    /// Of its variables, parameters and results first.
-    pub frame_bytes: usize,
-}
-
-/// A `call` instruction.
-struct Site {
-    /// In [`Calls::functions`], if the call is not through an address.
-    function: Option<usize>,
-    caller_bytes: usize,
-    callee_bytes: usize,
-    arguments: Vec<Passed>,
-    results: Vec<Passed>,
-}
-
-/// A parameter or result: where it is among the caller's variables, and among the callee's.
-struct Passed {
-    caller: usize,
-    callee: usize,
-    bytes: usize,
-}
-
-/// What a lane comes back to.
-#[derive(Clone, PartialEq)]
-pub struct Saved {
-    pc: usize,
-    site: usize,
-    frame: u32,
-    end: u32,
-    registers: Box<[u32]>,
-    preds: Box<[bool]>,
-}
-
-impl Lower<'_> {
-    /// The slot with the place where the function's variables begin.
-    pub fn frame(&mut self) -> u16 {
-        self.special_slot(Special::Frame)
-    }
-
-    pub fn emit_call(&mut self, operands: &[Operand]) -> Decoded {
-        let [Operand::List(returns), callee, Operand::List(arguments), ..] = operands else {
-            return Err("a call of another form".to_string());
-        };
-        let mut callee_bytes = 0;
-        let results = self.passed(returns, &mut callee_bytes)?;
-        let arguments = self.passed(arguments, &mut callee_bytes)?;
-        let (function, a) = match callee {
-            Operand::Function(name) => (Some(self.function(name).ok_or("an unknown function")?), 0),
-            callee => (None, self.source(callee, true)?),
-        };
-        let frame = self.frame();
-        let end = self.has_alloca().then(|| self.special_slot(Special::StackEnd));
-        let site = Site {
-            function,
-            caller_bytes: self.frame_bytes().max(FRAME_BYTES),
-            callee_bytes,
-            arguments,
-            results,
-        };
-        let calls = self.calls();
-        (calls.frame, calls.end) = (frame, end);
-        calls.sites.push(site);
-        let site = calls.sites.len() - 1;
-        self.emit::<Call>([0, a, 0, 0, 0], site as i64);
-        Ok(())
-    }
-
-    /// Variables of the caller, and their places among the callee's, in whose frame they follow each other.
-    fn passed(&self, variables: &[Operand], callee_bytes: &mut usize) -> Result<Vec<Passed>, String> {
-        let place = |operand: &Operand| {
-            let Operand::Symbol(name, 0) = operand else {
-                return Err("an argument that is not a .param variable".to_string());
-            };
-            let (Location::Local(caller) | Location::Frame(caller)) = self.locate(name)? else {
-                return Err(format!("{name} is not a .param variable"));
-            };
-            let variable = self.variable(name).ok_or_else(|| format!("{name} is not a .param variable"))?;
-            let callee = callee_bytes.next_multiple_of(variable.align.max(1));
-            *callee_bytes = callee + variable.size_bytes;
-            Ok(Passed { caller: caller as usize, callee, bytes: variable.size_bytes })
-        };
-        variables.iter().map(place).collect()
-    }
-}
 
 /// `call`: `imm` is its site; register `a` has the callee's address where the site names none.
 pub struct Call;

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::kernel::Kernel;
-
 /// The kind of a fault, which decides the CUDA error that the launch fails with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
@@ -54,22 +52,6 @@ pub struct Origin {
     pub cta: [u32; 3],
     pub thread: u32,
     pub line: u32,
-}
-
-impl Kernel {
-    /// A PTX line, with the source's where it is known.
-    pub fn line(&self, line: u32) -> String {
-        let source = self.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
-        format!("PTX line {line}{source}")
-    }
-
-    /// What went wrong, with the kernel, the PTX line, the source's where it is known, CTA and thread.
-    #[cold]
-    pub fn blame(&self, what: &str, block: [u32; 3], origin: Origin) -> String {
-        let ([bx, by, _], Origin { cta, thread, line }) = (block, origin);
-        let thread = [thread % bx, thread / bx % by, thread / bx / by];
-        format!("{}: {what}; {}, CTA {cta:?}, thread {thread:?}", self.name, self.line(line))
-    }
 }
 
 impl fmt::Display for Fault {

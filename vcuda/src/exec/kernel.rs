@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::call::Calls;
+use super::calls::Calls;
+use super::fault::Origin;
 use super::host::Host;
 use super::matrix::grid::Run;
 use super::op::Op;
-use super::profile::counters::Marks;
+use crate::exec::profile::marks::Marks;
 
 /// A kernel parameter's place in the parameter buffer.
 #[derive(Clone, Copy, Debug)]
@@ -125,4 +126,20 @@ pub struct Kernel {
     pub(super) dynamic_shared_offset: usize,
     /// `file:line` of a PTX line, where `.loc` tells.
     pub(super) source_lines: HashMap<u32, String>,
+}
+
+impl Kernel {
+    /// A PTX line, with the source's where it is known.
+    pub fn line(&self, line: u32) -> String {
+        let source = self.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
+        format!("PTX line {line}{source}")
+    }
+
+    /// What went wrong, with the kernel, the PTX line, the source's where it is known, CTA and thread.
+    #[cold]
+    pub fn blame(&self, what: &str, block: [u32; 3], origin: Origin) -> String {
+        let ([bx, by, _], Origin { cta, thread, line }) = (block, origin);
+        let thread = [thread % bx, thread / bx % by, thread / bx / by];
+        format!("{}: {what}; {}, CTA {cta:?}, thread {thread:?}", self.name, self.line(line))
+    }
 }

@@ -13,6 +13,7 @@ mod arithmetic;
 mod asynchronous;
 mod atomic;
 mod call;
+mod calls;
 pub mod check;
 mod collective;
 mod control;

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::call::Saved;
+use super::calls::Saved;
 use super::fault::FaultKind;
 use super::host::Host;
 use super::launch::run::Cta;

@@ -176,7 +176,7 @@ fn run_groups(
     workspace: u64,
 ) -> Result<Counters, Fault> {
     let _running = memory.running();
-    let total = Mutex::new(Counters::new(kernel));
+    let total = Mutex::new(Counters::new(&kernel.marks));
     let is_explicit_cluster = launch.cluster != UNSAID || kernel.cluster.is_some();
     let launch = &cluster::resolve(kernel, launch)
         .map_err(|message| Fault { kind: FaultKind::IllegalInstruction, message })?;
@@ -221,7 +221,7 @@ fn run_groups(
     }
     let fault: Mutex<Option<(usize, Fault)>> = Mutex::new(None);
     let work = || {
-        let counters = RefCell::new(Counters::new(kernel));
+        let counters = RefCell::new(Counters::new(&kernel.marks));
         if let Err((number, error)) = resident::run(&common, &counters) {
             let mut first = lock(&fault);
             if first.as_ref().is_none_or(|(lowest, _)| number < *lowest) {

@@ -1,7 +1,7 @@
 //! Warps that go round for ever: each has come back to a state that it was in before, and no memory has changed
 //! meanwhile, nor has a clock been read. Each then does the same again, whatever the others' turns are.
 
-use crate::exec::call::Saved;
+use crate::exec::calls::Saved;
 use crate::exec::op::{Group, Warp};
 use crate::exec::registers::LANES;
 

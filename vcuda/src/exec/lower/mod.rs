@@ -1,6 +1,7 @@
 //! A flat kernel to decoded operations. What an opcode means is in [`super::table`], which finds here where its
 //! operands are ([`layout`] for variables, [`operand`] and [`constant`] for slots) and appends operations ([`emit`]).
 
+mod call;
 mod constant;
 mod emit;
 mod layout;
@@ -10,17 +11,17 @@ mod steady;
 use std::collections::{HashMap, HashSet};
 
 use super::allocate::{Allocation, Mentions, allocate, blocks};
-use super::call::{Callable, Calls};
+use super::calls::{Callable, Calls};
 use super::control::Exit;
 use super::host::Host;
 use super::inline::Flat;
 use super::kernel::{Kernel, Special};
 use super::matrix::grid::Run;
 use super::options::Checks;
-use super::profile::counters::Marks;
 use super::profile::registers;
 use super::registers::NO_PRED;
 use super::table;
+use crate::exec::profile::marks::Marks;
 use crate::ptx::ast::{Function, Instruction, Operand, Variable};
 use layout::Layout;
 pub use layout::Location;

@@ -9,12 +9,15 @@ pub mod class;
 pub mod count;
 pub mod counters;
 pub mod gpu;
+pub(in crate::exec) mod marks;
 pub mod occupancy;
 pub mod registers;
 pub mod roofline;
+pub mod totals;
 
 pub use class::{Class, Unit};
-pub use counters::{Action, Counters, Space, Totals, Traffic};
+pub use counters::{Action, Counters, Space, Traffic};
 pub use gpu::Gpu;
 pub use occupancy::Occupancy;
 pub use roofline::Roofline;
+pub use totals::Totals;

@@ -7,8 +7,9 @@
 //! touched sector is taken to come from device memory once).
 
 use super::class::{Class, Unit};
-use super::counters::{Counters, SECTOR_BYTES, Space, Totals};
+use super::counters::{Counters, SECTOR_BYTES, Space};
 use super::gpu::Gpu;
+use super::totals::Totals;
 
 /// Warp instructions that a multiprocessor issues a clock.
 const ISSUE_PER_CLOCK: f64 = 4.0;

@@ -3,7 +3,8 @@
 use super::*;
 use crate::exec::profile::class::{Class, classify, shape};
 use crate::exec::profile::count::{Count, CountAccess, CountBranch, CountProduct};
-use crate::exec::profile::counters::{Action, Mark};
+use crate::exec::profile::counters::Action;
+use crate::exec::profile::marks::Mark;
 
 impl Entry<'_> {
     /// Emits what counts this instruction. An unguarded one is counted with the straight run that it is in,
