@@ -1,7 +1,9 @@
 //! A collective that is executed for lanes at several instructions of its form.
 
-use super::meeting::{Meeting, Role, mask_slot, pack};
-use super::op::{Group, Op, Warp};
+use super::groups::Group;
+use super::groups::{Meeting, Role};
+use super::meeting::{mask_slot, pack};
+use super::op::{Op, Warp};
 use super::registers::{LANES, NO_PRED, Operands, lanes_of};
 
 /// Operands of a collective: `d`, `a`, `b`, `c`, `e` and the member mask.

@@ -6,7 +6,8 @@
 
 use super::calls::Saved;
 use super::fault::FaultKind;
-use super::op::{Body, Flow, Group, Op, Warp};
+use super::groups::Group;
+use super::op::{Body, Flow, Op, Warp};
 use super::registers::{LANES, lanes_of};
 use super::space::STACK_BYTES;
 

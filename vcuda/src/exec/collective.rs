@@ -1,7 +1,8 @@
 //! What lanes do together: shuffles, votes, matches, reductions (PTX ISA 9.7.9.6, 9.7.13).
 
-use super::meeting::Role::{Predicate, Register, Unused, Wide};
-use super::meeting::{Collective, Form, groups, mode};
+use super::groups::Form;
+use super::groups::Role::{Predicate, Register, Unused, Wide};
+use super::meeting::{Collective, groups, mode};
 use super::op::{Body, Flow, Op, Warp};
 use super::registers::{LANES, NO_PRED, lanes_of};
 

@@ -3,7 +3,8 @@
 use std::mem::take;
 
 use super::fault::FaultKind;
-use super::op::{Body, Flow, Group, Op, Warp};
+use super::groups::Group;
+use super::op::{Body, Flow, Op, Warp};
 use super::registers::{ALL, LANES};
 
 /// Backward branches that a group of lanes takes before it lets others run.

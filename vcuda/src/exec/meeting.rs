@@ -9,52 +9,14 @@
 use std::marker::PhantomData;
 
 use super::fault::FaultKind;
-use super::op::{Body, Flow, Group, Op, Warp};
+use super::groups::Group;
+use super::groups::{ALIGNED, Form, Meeting};
+use super::op::{Body, Flow, Op, Warp};
 use super::registers::{ALL, LANES};
-
-/// What an operand of a collective is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    Unused,
-    Register,
-    /// Of 64 bits.
-    Wide,
-    Predicate,
-}
-
-/// What lanes must have in common to meet.
-pub struct Form {
-    pub name: &'static str,
-    /// Of `d` and `e`, which are results, and `a`, `b`, `c` between them, by the mode.
-    pub roles: fn(i64) -> [Role; 5],
-}
 
 /// An operation that the lanes of a member mask execute together; its mode and mask are in `Op::imm`.
 pub trait Collective: Body {
     const FORM: Form;
-}
-
-/// An instruction of the whole warp; its mode is where it is.
-const ALIGNED: Form = Form { name: "an instruction of the whole warp", roles: |_| [Role::Unused; 5] };
-
-/// Lanes that wait, and for whom.
-#[derive(Clone, Copy)]
-pub struct Meeting {
-    pub group: Group,
-    members: u32,
-    pub(super) form: &'static Form,
-    pub(super) mode: i64,
-}
-
-impl Meeting {
-    fn is_aligned(&self) -> bool {
-        self.form.name == ALIGNED.name
-    }
-
-    /// Whether the lanes of both wait for each other.
-    fn is_with(&self, other: &Meeting) -> bool {
-        (self.form.name, self.mode, self.members) == (other.form.name, other.mode, other.members)
-    }
 }
 
 const MODE: i64 = 0xff;

@@ -20,6 +20,7 @@ mod control;
 mod element;
 mod fault;
 mod functions;
+mod groups;
 mod heap;
 mod host;
 mod inline;

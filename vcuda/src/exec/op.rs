@@ -4,11 +4,13 @@ use std::ops::{Deref, DerefMut};
 
 use super::calls::Saved;
 use super::fault::FaultKind;
+use super::groups::Group;
+use super::groups::Meeting;
 use super::host::Host;
 use super::launch::run::Cta;
 use super::matrix::wgmma::Pending;
-use super::meeting::Meeting;
 use super::registers::{Compute, Operands, Registers};
+use crate::exec::asynchronous::barrier::Missed;
 
 /// What the warp does after an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,27 +58,6 @@ impl Deref for Op {
     fn deref(&self) -> &Operands {
         &self.operands
     }
-}
-
-/// Lanes that run together, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Group {
-    pub pc: usize,
-    pub mask: u32,
-}
-
-/// An mbarrier: where it is on the host, and in the shared window.
-#[derive(Clone, Copy, Debug)]
-pub struct Barrier {
-    pub host: *mut u8,
-    pub address: u64,
-}
-
-/// A wait that failed.
-#[derive(Clone, Copy, Debug)]
-pub struct Missed {
-    pub barrier: Barrier,
-    pub pc: usize,
 }
 
 /// 32 threads: their registers and where each of them is.

@@ -3,10 +3,11 @@
 
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::barrier::Barrier;
 use super::engine::{Source, Work};
 use crate::exec::check;
 use crate::exec::fault::{Fault, FaultKind};
-use crate::exec::op::{Barrier, Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op, Warp};
 use crate::exec::profile::Action;
 use crate::exec::registers::{LANES, lanes_of};
 use crate::exec::space::GLOBAL;

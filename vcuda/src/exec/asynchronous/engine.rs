@@ -9,11 +9,11 @@
 
 use std::mem::take;
 
-use super::mbarrier::State;
+use super::barrier::Barrier;
+use super::barrier::State;
 use super::proxy::Proxy;
 use crate::exec::fault::{Fault, FaultKind, Origin};
 use crate::exec::launch::run::Cta;
-use crate::exec::op::Barrier;
 use crate::memory::Memory;
 
 /// Moves the bytes, given where they come from.

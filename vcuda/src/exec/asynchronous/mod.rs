@@ -1,6 +1,7 @@
 //! Copies that land later, the barriers that say when, and the fences between.
 
 pub mod async_copy;
+pub mod barrier;
 pub mod bulk;
 pub mod engine;
 pub mod mbarrier;

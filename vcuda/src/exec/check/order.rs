@@ -11,8 +11,9 @@ use std::ops::Range;
 use super::clock::Clocks;
 use super::{Kind, Span};
 use crate::exec::fault::{Fault, FaultKind};
-use crate::exec::meeting::Role::Unused;
-use crate::exec::meeting::{Collective, Form, exited, groups};
+use crate::exec::groups::Form;
+use crate::exec::groups::Role::Unused;
+use crate::exec::meeting::{Collective, exited, groups};
 use crate::exec::op::{Body, Flow, Op, Warp};
 use crate::exec::registers::{LANES, lanes_of};
 

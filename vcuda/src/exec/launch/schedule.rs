@@ -8,8 +8,9 @@ use super::standstill::Laps;
 use crate::exec::check::order;
 use crate::exec::control::{ARRIVE, BUDGET, COUNT};
 use crate::exec::fault::{Fault, FaultKind, Origin};
+use crate::exec::groups::Group;
 use crate::exec::matrix::group;
-use crate::exec::op::{Flow, Group, Op, Warp};
+use crate::exec::op::{Flow, Op, Warp};
 use crate::exec::random::Random;
 use crate::exec::registers::{ALL, LANES};
 

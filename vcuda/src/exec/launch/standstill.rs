@@ -2,7 +2,8 @@
 //! meanwhile, nor has a clock been read. Each then does the same again, whatever the others' turns are.
 
 use crate::exec::calls::Saved;
-use crate::exec::op::{Group, Warp};
+use crate::exec::groups::Group;
+use crate::exec::op::Warp;
 use crate::exec::registers::LANES;
 
 /// All that decides what a warp does next, but for memory.
