@@ -1,7 +1,6 @@
 //! A collective that is executed for lanes at several instructions of its form.
 
-use super::groups::Group;
-use super::groups::{Meeting, Role};
+use super::groups::{Group, Meeting, Role};
 use super::meeting::{mask_slot, pack};
 use super::op::{Op, Warp};
 use super::registers::{LANES, NO_PRED, Operands, lanes_of};

@@ -46,3 +46,6 @@ impl Meeting {
         (self.form.name, self.mode, self.members) == (other.form.name, other.mode, other.members)
     }
 }
+
+/// Warps of a warpgroup.
+pub const WARPS: usize = 4;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::calls::Calls;
 use super::fault::Origin;
 use super::host::Host;
-use super::matrix::grid::Run;
 use super::op::Op;
+use crate::exec::matrix::run::Run;
 use crate::exec::profile::marks::Marks;
 
 /// A kernel parameter's place in the parameter buffer.

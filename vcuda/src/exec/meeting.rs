@@ -9,8 +9,7 @@
 use std::marker::PhantomData;
 
 use super::fault::FaultKind;
-use super::groups::Group;
-use super::groups::{ALIGNED, Form, Meeting};
+use super::groups::{ALIGNED, Form, Group, Meeting};
 use super::op::{Body, Flow, Op, Warp};
 use super::registers::{ALL, LANES};
 

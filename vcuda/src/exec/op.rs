@@ -4,13 +4,12 @@ use std::ops::{Deref, DerefMut};
 
 use super::calls::Saved;
 use super::fault::FaultKind;
-use super::groups::Group;
-use super::groups::Meeting;
+use super::groups::{Group, Meeting};
 use super::host::Host;
 use super::launch::run::Cta;
-use super::matrix::wgmma::Pending;
 use super::registers::{Compute, Operands, Registers};
 use crate::exec::asynchronous::barrier::Missed;
+use crate::exec::matrix::warpgroup::Pending;
 
 /// What the warp does after an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use crate::exec::check::Kind;
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, Op, Warp};
 use crate::exec::registers::{ALL, LANES, lanes_of};
-use crate::exec::space::POISON;
-use crate::exec::space::{GENERIC, GLOBAL, SHARED_WINDOW};
+use crate::exec::space::{GENERIC, GLOBAL, POISON, SHARED_WINDOW};
 
 /// How many of [`AsyncCopy`]'s bytes come from memory, `Op::e`: all; as many as register `c` says; none
 /// where predicate `c` holds.

@@ -10,8 +10,7 @@ use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::op::{Body, Flow, Op, Warp};
 use crate::exec::profile::Action;
 use crate::exec::registers::{LANES, lanes_of};
-use crate::exec::space::GLOBAL;
-use crate::exec::space::POISON;
+use crate::exec::space::{GLOBAL, POISON};
 
 /// "To one CTA": there is no mask of CTAs.
 pub const NO_MASK: u16 = u16::MAX;

@@ -9,8 +9,7 @@
 
 use std::mem::take;
 
-use super::barrier::Barrier;
-use super::barrier::State;
+use super::barrier::{Barrier, State};
 use super::proxy::Proxy;
 use crate::exec::fault::{Fault, FaultKind, Origin};
 use crate::exec::launch::run::Cta;

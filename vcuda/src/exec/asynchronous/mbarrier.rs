@@ -1,7 +1,6 @@
 //! Instructions on barriers in shared memory, PTX ISA 9.7.13.15.
 
-use super::barrier::State;
-use super::barrier::{Barrier, Missed};
+use super::barrier::{Barrier, Missed, State};
 use crate::exec::check::Kind;
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, Op, Warp};

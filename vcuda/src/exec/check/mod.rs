@@ -23,6 +23,7 @@ mod place;
 mod probe;
 mod products;
 mod race;
+mod reading;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -43,8 +44,8 @@ use init::Written;
 use pieces::Present;
 use place::Place;
 pub use probe::Probe;
-pub use products::Reading;
 use race::Race;
+pub use reading::Reading;
 
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,18 +4,9 @@
 //! writes of its rows of A, and all four those of B, when it issued the product: nothing makes them wait for each other.
 
 use super::race::{Conflict, Race};
+use super::reading::Reading;
 use super::{ALL, Finding, Kind, LANES, Span, Warp, examine};
-use crate::exec::matrix::group::WARPS;
-
-/// What the race check knows of a product.
-#[derive(Default)]
-pub struct Reading {
-    /// What each warp had seen when it issued it, thread by thread; and what all four had.
-    known: [Vec<u32>; WARPS],
-    common: Vec<u32>,
-    /// When the last of them did.
-    began: u32,
-}
+use crate::exec::groups::WARPS;
 
 impl Warp<'_> {
     /// The number of the first of a CTA's warpgroups among the threads that take turns.

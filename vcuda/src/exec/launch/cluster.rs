@@ -11,8 +11,7 @@ use crate::exec::control::ARRIVE;
 use crate::exec::fault::FaultKind;
 use crate::exec::kernel::Kernel;
 use crate::exec::op::{Body, Flow, Op, Warp};
-use crate::exec::options::Launch;
-use crate::exec::options::{MAX_CTAS, UNSAID};
+use crate::exec::options::{Launch, MAX_CTAS, UNSAID};
 use crate::exec::registers::LANES;
 use crate::exec::space::SHARED_WINDOW;
 

@@ -11,7 +11,7 @@ use super::schedule::Schedule;
 use crate::exec::check::{Beginning, Probe, Watch};
 use crate::exec::fault::Fault;
 use crate::exec::kernel::{Kernel, Special};
-use crate::exec::matrix::wgmma::Pending;
+use crate::exec::matrix::warpgroup::Pending;
 use crate::exec::op::Warp;
 use crate::exec::options::Launch;
 use crate::exec::profile::Counters;

@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use crate::exec::inline::Flat;
 use crate::exec::kernel::Param;
 use crate::exec::profile::occupancy::RESERVED_SHARED_BYTES;
-use crate::exec::space::PARAM_START;
-use crate::exec::space::STACK_BYTES;
+use crate::exec::space::{PARAM_START, STACK_BYTES};
 use crate::ptx::ast::{Function, Operand, Space, Variable};
 
 /// What hardware allows: `.param` of kernels from sm_70 on, static `.shared`, and `.local` (CUDA C++

@@ -5,131 +5,15 @@
 //! With [`Checks::asynchrony`](crate::exec::options::Checks) a wait passes only when no warp gets any further
 //! without it; what a product reads is held until then.
 
-use std::collections::VecDeque;
-use std::ptr::null_mut;
-
-use super::descriptor::{CHUNK, Descriptor};
+use super::descriptor::CHUNK;
 use super::fragment::Fragment;
 use super::product::together;
-use super::wgmma::{A_NEGATED, A_TRANSPOSED, B_NEGATED, B_TRANSPOSED};
+use super::warpgroup::{Instruction, Product, Warpgroup};
 use crate::exec::check::Reading;
 use crate::exec::fault::FaultKind;
+use crate::exec::groups::WARPS;
 use crate::exec::op::Warp;
 use crate::exec::registers::LANES;
-
-/// Warps of a warpgroup.
-pub const WARPS: usize = 4;
-
-/// A `wgmma.mma_async`, decoded: what the four warps must have in common.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Instruction {
-    pub pc: usize,
-    /// Slots of D, in the kernel's lists.
-    pub list: usize,
-    pub registers: usize,
-    pub n: usize,
-    /// Types and flags as [`super::wgmma`] has them.
-    pub kind: u16,
-    pub flags: u16,
-    pub accumulates: bool,
-    /// Descriptors; A is in registers where it has none.
-    pub a: Option<u64>,
-    pub b: u64,
-}
-
-impl Instruction {
-    /// The sign of one factor is as good as that of the other.
-    pub fn is_negative(&self) -> bool {
-        (self.flags & A_NEGATED != 0) != (self.flags & B_NEGATED != 0)
-    }
-
-    /// Where the chunks of A in shared memory are, those of fragment `i` of a warp.
-    pub fn chunks_of_a(&self, descriptor: Descriptor, quarter: u32, i: u32) -> [u32; 8] {
-        let (group, k) = (2 * quarter + i % 2, i / 2);
-        let transposed = self.flags & A_TRANSPOSED != 0;
-        chunks(descriptor, transposed, group, k)
-    }
-
-    /// Where the chunks of B are, of eight columns and of the first or second half of k.
-    pub fn chunks_of_b(&self, descriptor: Descriptor, group: u32, k: u32) -> [u32; 8] {
-        chunks(descriptor, self.flags & B_TRANSPOSED != 0, group, k)
-    }
-
-    /// Where all chunks are that it reads of shared memory, and the warp for which; B's are for all four.
-    fn chunks(&self) -> impl Iterator<Item = (u32, Option<usize>)> {
-        let (a, b) = (self.a.map(Descriptor::decode), Descriptor::decode(self.b));
-        let of_a = a.into_iter().flat_map(move |a| {
-            (0..WARPS as u32 * 4)
-                .flat_map(move |i| self.chunks_of_a(a, i / 4, i % 4).map(|at| (at, Some(i as usize / 4))))
-        });
-        let of_b = (0..self.n as u32 / 4).flat_map(move |i| self.chunks_of_b(b, i / 2, i % 2));
-        of_a.chain(of_b.map(|at| (at, None)))
-    }
-}
-
-/// Eight chunks: rows `8 group` and up of chunk `k`, or for `transposed` ones rows `8 k` and up of chunk `group`.
-#[inline(always)]
-fn chunks(descriptor: Descriptor, transposed: bool, group: u32, k: u32) -> [u32; 8] {
-    let mut out = [0; 8];
-    for (out, row) in out.iter_mut().zip(0..) {
-        *out = match transposed {
-            true => descriptor.mn_major(group, 8 * k + row),
-            false => descriptor.k_major(8 * group + row, k),
-        };
-    }
-    out
-}
-
-/// A product that some of the four warps have issued.
-pub struct Product {
-    pub what: Instruction,
-    /// A in registers, warp by warp.
-    pub fragments: Option<Box<[[Fragment; 4]; WARPS]>>,
-    /// What the race check knows of it.
-    reading: Reading,
-}
-
-/// The products of a warpgroup, and how far its warps are.
-pub struct Warpgroup {
-    /// Those that are not complete.
-    products: VecDeque<Product>,
-    /// How many are, and the register files of its warps.
-    complete: u64,
-    regs: [*mut u32; WARPS],
-    /// How many each warp has issued, and how many it waits for.
-    issued: [u64; WARPS],
-    awaited: [u64; WARPS],
-    /// For the adversary: how many may be complete.
-    landed: u64,
-    /// For the race check: how many were complete when, as far as not all warps have waited for them.
-    ends: VecDeque<(u64, u32)>,
-    seen: [u64; WARPS],
-}
-
-impl Default for Warpgroup {
-    fn default() -> Warpgroup {
-        Warpgroup {
-            products: VecDeque::new(),
-            complete: 0,
-            regs: [null_mut(); WARPS],
-            issued: [0; WARPS],
-            awaited: [0; WARPS],
-            landed: 0,
-            ends: VecDeque::new(),
-            seen: [0; WARPS],
-        }
-    }
-}
-
-impl Warpgroup {
-    /// Lets the products land that a warp waits for; false if no warp waits for any that all have issued.
-    fn land(&mut self) -> bool {
-        let all_issued = self.issued.iter().copied().min().unwrap_or(0);
-        let wanted = self.awaited.iter().filter(|&&count| count > self.landed && count <= all_issued).min();
-        self.landed = wanted.copied().unwrap_or(self.landed);
-        wanted.is_some()
-    }
-}
 
 /// The adversary lets products land, of the first warpgroup whose warps wait for some; whether there is one.
 pub fn land_one(warps: &[Warp]) -> bool {

@@ -10,35 +10,18 @@ use super::descriptor::{CHUNK, Descriptor};
 use super::fragment::{
     Columns, Factor, Fragment, Halves, NO_COLUMNS, NO_ROWS, NO_SUMS, Tf32, accumulate, transpose,
 };
-use super::gemm::{BLOCK, Panels, Simd, TILE, per_panel, width};
-use super::group::{Instruction, Product, WARPS};
+use super::gemm::{BLOCK, Panels, Simd, TILE, per_panel};
 use super::mma::{accumulators, set_accumulators};
 use super::panel::{Chunk, Packer};
+use super::scratch::Scratch;
 use super::simd::{Job, run_on};
 use super::sums::{Adder, TensorCore};
-use super::wgmma::{A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS};
+use super::warpgroup::{A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS, Instruction, Product};
 use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::fault::FaultKind;
+use crate::exec::groups::WARPS;
 use crate::exec::op::Warp;
 use crate::exec::registers::LANES;
-
-/// What computing a product needs, kept from one to the next: panels, where D is, and the columns of a single one.
-#[derive(Default)]
-pub struct Scratch {
-    pub a: Vec<f32>,
-    pub b: Vec<f32>,
-    pub d: Vec<[*mut f32; 4]>,
-    columns: Vec<Columns>,
-}
-
-impl Scratch {
-    /// Makes the panels large enough.
-    pub fn reserve<S: Simd>(&mut self, rows: usize, depth: usize) {
-        let (a, b) = (rows * depth, width::<S>() * depth);
-        self.a.resize(self.a.len().max(a), 0.0);
-        self.b.resize(self.b.len().max(b), 0.0);
-    }
-}
 
 /// Products that are computed as one, at most.
 const MOST_TOGETHER: usize = 8;

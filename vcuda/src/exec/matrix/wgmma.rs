@@ -5,53 +5,10 @@
 //! With [`Checks::asynchrony`](crate::exec::options::Checks) an instruction that touches D before the warp's own wait
 //! is a fault, and so is a product whose D has been touched with no fence since.
 
-use std::collections::{HashSet, VecDeque};
-
-use super::group::Instruction;
+use super::warpgroup::{A_REGISTERS, HALF_SUMS, Instruction};
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, Op, Warp};
 use crate::exec::registers::LANES;
-
-/// Elements of A and B, in `Op::b`.
-pub const FLOAT16: u16 = 0;
-pub const BFLOAT16: u16 = 1;
-pub const TFLOAT32: u16 = 2;
-
-/// Bits of `Op::c`: A and B MN-major, A and B negated, A in registers, float16 sums.
-pub const A_TRANSPOSED: u16 = 1;
-pub const B_TRANSPOSED: u16 = 2;
-pub const A_NEGATED: u16 = 4;
-pub const B_NEGATED: u16 = 8;
-pub const A_REGISTERS: u16 = 16;
-pub const HALF_SUMS: u16 = 32;
-
-/// What a warp has issued, and what it has waited for.
-#[derive(Default)]
-pub struct Pending {
-    pub(in crate::exec) issued: u64,
-    /// How many it had issued at each of its commits since the last wait that covered them.
-    commits: VecDeque<u64>,
-    /// For the adversary: products that it has not waited for, by number; whether there has been a fence; and the slots
-    /// of sums that it has accessed since the last one.
-    unwaited: Vec<(u64, Instruction)>,
-    has_fenced: bool,
-    touched: HashSet<u16>,
-}
-
-impl Pending {
-    /// How many products all but the latest `but` groups have.
-    fn count(&self, but: usize) -> u64 {
-        let waited = self.commits.len().saturating_sub(but);
-        waited.checked_sub(1).map_or(0, |last| self.commits[last])
-    }
-
-    /// Those groups are complete.
-    fn forget(&mut self, but: usize) {
-        let count = self.count(but);
-        self.unwaited.retain(|&(number, _)| number >= count);
-        self.commits.drain(..self.commits.len().saturating_sub(but));
-    }
-}
 
 impl Warp<'_> {
     /// The matrix descriptor that all lanes have in a slot; `None` after a fault.

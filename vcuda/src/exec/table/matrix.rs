@@ -5,7 +5,8 @@ use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::matrix::fragment::{Halves, Tf32};
 use crate::exec::matrix::ldmatrix::{LoadMatrix, MoveMatrix, StoreMatrix};
 use crate::exec::matrix::mma::{Bytes, Double, HalfMma, MmaSummed};
-use crate::exec::matrix::wgmma::{self, Wgmma, WgmmaCommit, WgmmaFence, WgmmaWait};
+use crate::exec::matrix::warpgroup;
+use crate::exec::matrix::wgmma::{Wgmma, WgmmaCommit, WgmmaFence, WgmmaWait};
 
 /// Emits `MmaSummed` of bytes whose signs are known only now.
 macro_rules! integer_mma {
@@ -152,9 +153,9 @@ impl Entry<'_> {
             .filter(|part| Type::from_name(part).is_some() || *part == "tf32")
             .collect();
         let (kind, depth) = match types[..] {
-            [_, "f16", "f16"] => (wgmma::FLOAT16, 16),
-            ["f32", "bf16", "bf16"] => (wgmma::BFLOAT16, 16),
-            ["f32", "tf32", "tf32"] => (wgmma::TFLOAT32, 8),
+            [_, "f16", "f16"] => (warpgroup::FLOAT16, 16),
+            ["f32", "bf16", "bf16"] => (warpgroup::BFLOAT16, 16),
+            ["f32", "tf32", "tf32"] => (warpgroup::TFLOAT32, 8),
             _ => return Err("this combination of types is not supported".to_string()),
         };
         let half_sums = types[0] == "f16";
@@ -186,14 +187,14 @@ impl Entry<'_> {
             }
             operand => to.pred(operand)?,
         };
-        let mut flags = if in_registers { wgmma::A_REGISTERS } else { 0 };
-        flags |= if half_sums { wgmma::HALF_SUMS } else { 0 };
+        let mut flags = if in_registers { warpgroup::A_REGISTERS } else { 0 };
+        flags |= if half_sums { warpgroup::HALF_SUMS } else { 0 };
         let sign = |index: usize| match self.literal(index)? {
             sign @ (1 | -1) => Ok(sign),
             other => Err(format!("{other} where 1 or -1 is expected")),
         };
-        flags |= if sign(4)? < 0 { wgmma::A_NEGATED } else { 0 };
-        flags |= if sign(5)? < 0 { wgmma::B_NEGATED } else { 0 };
+        flags |= if sign(4)? < 0 { warpgroup::A_NEGATED } else { 0 };
+        flags |= if sign(5)? < 0 { warpgroup::B_NEGATED } else { 0 };
         // Which dimension is contiguous is said of 16-bit elements only; of A only where it is in memory.
         let is_major = |index: usize| match self.literal(index)? {
             bit @ (0 | 1) => Ok(bit != 0),
@@ -205,11 +206,11 @@ impl Entry<'_> {
             1 => (false, is_major(6)?),
             _ => (is_major(6)?, is_major(7)?),
         };
-        if (of_a || of_b) && kind == wgmma::TFLOAT32 {
+        if (of_a || of_b) && kind == warpgroup::TFLOAT32 {
             return Err("MN-major matrices of 16-bit elements only".to_string());
         }
-        flags |= if of_a { wgmma::A_TRANSPOSED } else { 0 };
-        flags |= if of_b { wgmma::B_TRANSPOSED } else { 0 };
+        flags |= if of_a { warpgroup::A_TRANSPOSED } else { 0 };
+        flags |= if of_b { warpgroup::B_TRANSPOSED } else { 0 };
         let list = to.list(&list) as i64;
         done(to.emit::<Wgmma>([registers as u16, a, kind, flags, b], list | i64::from(accumulate) << 32))
     }
