@@ -1,12 +1,13 @@
 //! Where the lanes of an access go, PTX ISA 9.7.9 and 9.7.13: every address is checked before it is used.
 
 use super::fault::FaultKind;
-use super::op::{Op, Warp};
+use super::op::Op;
 use super::registers::{ALL, LANES, lanes_of};
 use super::space::{
     GENERIC, GLOBAL, LOCAL, LOCAL_WINDOW, PARAM, PARAM_START, PARAM_WINDOW, SHARED_WINDOW, SHARED32,
     SHARED64, offset, space,
 };
+use super::warp::Warp;
 
 /// The addresses in an access's register, without its offset.
 ///

@@ -2,8 +2,9 @@
 
 use super::groups::{Group, Meeting, Role};
 use super::meeting::{mask_slot, pack};
-use super::op::{Op, Warp};
+use super::op::Op;
 use super::registers::{LANES, NO_PRED, Operands, lanes_of};
+use super::warp::Warp;
 
 /// Operands of a collective: `d`, `a`, `b`, `c`, `e` and the member mask.
 const OPERANDS: usize = 6;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::access::{addresses, pointers};
 use super::arithmetic::half::{Bf16, F16, Format, add, largest, least};
-use super::op::{Body, Flow, Op, Warp};
+use super::op::{Body, Flow, Op};
 use super::registers::{LANES, lanes_of};
+use super::warp::Warp;
 
 /// What an atomic does to its word, `Op::e`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

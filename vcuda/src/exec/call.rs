@@ -7,9 +7,10 @@
 use super::calls::Saved;
 use super::fault::FaultKind;
 use super::groups::Group;
-use super::op::{Body, Flow, Op, Warp};
+use super::op::{Body, Flow, Op};
 use super::registers::{LANES, lanes_of};
 use super::space::STACK_BYTES;
+use super::warp::Warp;
 
 /// Registers that a lane's calls may save.
 const MAX_SAVED_BYTES: usize = 1 << 20;

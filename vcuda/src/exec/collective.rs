@@ -3,8 +3,9 @@
 use super::groups::Form;
 use super::groups::Role::{Predicate, Register, Unused, Wide};
 use super::meeting::{Collective, groups, mode};
-use super::op::{Body, Flow, Op, Warp};
+use super::op::{Body, Flow, Op};
 use super::registers::{LANES, NO_PRED, lanes_of};
+use super::warp::Warp;
 
 /// `shfl.sync`, mode: 0 up, 1 down, 2 bfly, 3 idx. `a` value, `b` lane, `c` clamp and segment
 /// mask; predicate `e`: the source lane was in range.

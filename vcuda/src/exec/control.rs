@@ -1,11 +1,10 @@
 //! Branches, barriers and the end of a thread (PTX ISA 9.7.12, 9.7.13.1), and clocks.
 
-use std::mem::take;
-
 use super::fault::FaultKind;
 use super::groups::Group;
-use super::op::{Body, Flow, Op, Warp};
+use super::op::{Body, Flow, Op};
 use super::registers::{ALL, LANES};
+use super::warp::Warp;
 
 /// Backward branches that a group of lanes takes before it lets others run.
 pub const BUDGET: u32 = 1 << 14;
@@ -128,7 +127,7 @@ macro_rules! clock {
             #[inline(always)]
             unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
                 warp.probe_change();
-                let now = warp.cta.common.start.elapsed().as_nanos() as $lane;
+                let now = warp.cta.grid.start.elapsed().as_nanos() as $lane;
                 // SAFETY: the decoder gave the destination a slot of its width.
                 unsafe { warp.set_lanes(op.d, [now; LANES]) };
                 Flow::Next
@@ -140,42 +139,6 @@ clock!(Clock32, u32);
 clock!(Clock64, u64);
 
 impl Warp<'_> {
-    /// Sets a group aside to run later, joined with one that waits at the same place.
-    pub fn park(&mut self, group: Group) {
-        match self.waiting.iter_mut().find(|other| other.pc == group.pc) {
-            Some(other) => other.mask |= group.mask,
-            None => self.waiting.push(group),
-        }
-        self.merge_pc = self.merge_pc.min(group.pc);
-    }
-
-    /// Continues with the lowest group that can run, the current one included; false if there is none. Those that have
-    /// had their turn can when no other is left.
-    pub fn resume(&mut self) -> bool {
-        if self.active != 0 {
-            self.park(Group { pc: self.pc, mask: self.active });
-        }
-        if self.waiting.is_empty() {
-            while let Some(group) = self.spent.pop() {
-                self.park(group);
-            }
-        }
-        let lowest = (0..self.waiting.len()).min_by_key(|&i| self.waiting[i].pc);
-        let next = lowest.map(|i| self.waiting.swap_remove(i));
-        self.merge_pc = self.waiting.iter().map(|group| group.pc).min().unwrap_or(usize::MAX);
-        (self.pc, self.active) = next.map_or((0, 0), |group| (group.pc, group.mask));
-        next.is_some()
-    }
-
-    /// After a long loop, or a wait in vain: the others have their turn first, although the group is the lowest. It may
-    /// wait for what they have yet to do, as for a lock that a lane of the same warp holds.
-    pub fn rotate(&mut self) {
-        if !self.waiting.is_empty() || !self.spent.is_empty() {
-            self.spent.push(Group { pc: self.pc, mask: take(&mut self.active) });
-            self.resume();
-        }
-    }
-
     /// Writes a barrier's result, once `threads` have come and `votes` of them have said yes.
     pub fn finish_barrier(&mut self, op: &Op, mask: u32, votes: u32, threads: u32) {
         (self.mask, self.writable) = (mask, mask);

@@ -54,6 +54,14 @@ pub struct Origin {
     pub line: u32,
 }
 
+/// A fault of what a thread has done, before it is put into words.
+#[derive(Clone, Debug)]
+pub struct Blame {
+    pub kind: FaultKind,
+    pub what: String,
+    pub origin: Origin,
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.message)

@@ -3,10 +3,11 @@
 
 use super::check::Kind;
 use super::fault::FaultKind;
-use super::op::{Body, Flow, Op, Warp};
+use super::op::{Body, Flow, Op};
 use super::print::load;
 use super::registers::lanes_of;
 use super::space::LOCAL;
+use super::warp::Warp;
 
 /// `malloc`: the size is in local memory where slot `a` says, the address goes where `b` says; 0 if there is no
 /// memory, or none is asked for.

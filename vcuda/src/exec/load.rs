@@ -2,9 +2,10 @@
 
 use super::access::{Together, addresses, pointers, together};
 use super::element::{Element, registers, rows};
-use super::op::{Body, Flow, Op, Warp};
+use super::op::{Body, Flow, Op};
 use super::registers::{ALL, LANES, lanes_of};
 use super::space::{GLOBAL, space};
+use super::warp::Warp;
 
 /// The register slots of a vector access, in order.
 #[inline(always)]

@@ -10,8 +10,9 @@ use std::marker::PhantomData;
 
 use super::fault::FaultKind;
 use super::groups::{ALIGNED, Form, Group, Meeting};
-use super::op::{Body, Flow, Op, Warp};
+use super::op::{Body, Flow, Op};
 use super::registers::{ALL, LANES};
+use super::warp::Warp;
 
 /// An operation that the lanes of a member mask execute together; its mode and mask are in `Op::imm`.
 pub trait Collective: Body {

@@ -1,15 +1,10 @@
 //! A decoded instruction, the warp it acts on, and how one body serves every host.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 
-use super::calls::Saved;
-use super::fault::FaultKind;
-use super::groups::{Group, Meeting};
 use super::host::Host;
-use super::launch::run::Cta;
-use super::registers::{Compute, Operands, Registers};
-use crate::exec::asynchronous::barrier::Missed;
-use crate::exec::matrix::warpgroup::Pending;
+use super::registers::{Compute, Operands};
+use super::warp::Warp;
 
 /// What the warp does after an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,71 +51,6 @@ impl Deref for Op {
     #[inline(always)]
     fn deref(&self) -> &Operands {
         &self.operands
-    }
-}
-
-/// 32 threads: their registers and where each of them is.
-pub struct Warp<'a> {
-    pub registers: Registers<'a>,
-    /// The running group.
-    pub pc: usize,
-    pub active: u32,
-    /// Groups that wait to run, and the lowest `pc` among them.
-    pub waiting: Vec<Group>,
-    pub merge_pc: usize,
-    /// Groups that run again when all of those have had their turn.
-    pub spent: Vec<Group>,
-    /// Groups that wait for lanes of the warp.
-    pub meetings: Vec<Meeting>,
-    /// Groups at a barrier, with its number.
-    pub blocked: Vec<(Group, u32)>,
-    /// Lanes that have exited or never were.
-    pub dead: u32,
-    pub index: u32,
-    pub wait: (u32, u32),
-    /// Lanes that have arrived in the current phase of the cluster's barrier, and lanes that have not
-    /// waited since they arrived.
-    pub cluster_arrived: u32,
-    pub cluster_owed: u32,
-    /// The last wait in vain, and whether there has been one since the last yield.
-    pub missed: Option<Missed>,
-    pub misses: bool,
-    /// What it has polled last while it was watched: the host address, and where.
-    pub polled: Option<(usize, usize)>,
-    /// Backward branches until the next yield, and whether it has polled memory, or may have, since the last one.
-    pub budget: u32,
-    pub polls: bool,
-    pub local: *mut u8,
-    /// What each lane comes back to from its calls, the last one last; empty before the first call.
-    pub calls: Vec<Vec<Saved>>,
-    pub cta: &'a Cta<'a>,
-    pub fault: Option<(FaultKind, String)>,
-    /// Matrix products under way.
-    pub products: Pending,
-}
-
-impl Warp<'_> {
-    /// Stops the launch.
-    #[cold]
-    pub fn fail(&mut self, kind: FaultKind, message: String) -> Flow {
-        self.fault = Some((kind, message));
-        Flow::Fault
-    }
-}
-
-impl<'a> Deref for Warp<'a> {
-    type Target = Registers<'a>;
-
-    #[inline(always)]
-    fn deref(&self) -> &Registers<'a> {
-        &self.registers
-    }
-}
-
-impl DerefMut for Warp<'_> {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.registers
     }
 }
 

@@ -2,38 +2,16 @@
 //! (CUDA C++ Programming Guide, 10.34 and 10.35).
 
 use std::ffi::{CString, c_char};
-use std::io::Write;
-use std::sync::Mutex;
 
 use super::check::Kind;
 use super::fault::FaultKind;
-use super::op::{Body, Flow, Op, Warp};
+use super::op::{Body, Flow, Op};
 use super::registers::{LANES, lanes_of};
 use super::space::{GENERIC, LOCAL};
+use super::warp::Warp;
 
 /// Bytes of a string that is printed, and of a number, at most.
 const MAX_BYTES: usize = 1 << 16;
-
-/// What a launch prints, by CTA; it goes to stdout when the launch is over, in the order of the CTAs.
-#[derive(Default)]
-pub struct Output(Mutex<Vec<([u32; 3], Vec<u8>)>>);
-
-impl Output {
-    fn push(&self, cta: [u32; 3], text: Vec<u8>) {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((cta, text));
-    }
-
-    /// Writes everything. Nobody can be told of a stdout that is closed.
-    pub fn flush(&self) {
-        let mut all = std::mem::take(&mut *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        if all.is_empty() {
-            return;
-        }
-        all.sort_by_key(|&([x, y, z], _)| (z, y, x));
-        let mut stdout = std::io::stdout().lock();
-        let _ = all.iter().try_for_each(|(_, text)| stdout.write_all(text)).and_then(|()| stdout.flush());
-    }
-}
 
 /// `vprintf(format, arguments)`: their addresses are in local memory where slots `a` and `b` say, the
 /// result goes where `c` says.
@@ -66,7 +44,7 @@ fn print(warp: &mut Warp, lane: usize, format: u64, arguments: u64, result: u64)
     warp.access(lane, place, 4, Kind::Write)?;
     // SAFETY: checked just now.
     unsafe { *place.cast::<u32>() = count };
-    warp.cta.common.output.push(warp.cta.index.get(), text);
+    warp.cta.grid.output.push(warp.cta.index.get(), text);
     Some(())
 }
 

@@ -7,9 +7,10 @@ use super::arithmetic::integer::{Copy32, Unpack64};
 use super::fault::FaultKind;
 use super::kernel::Special;
 use super::lower::Lower;
-use super::op::{Body, Flow, Op, Warp};
+use super::op::{Body, Flow, Op};
 use super::registers::{LANES, lanes_of};
 use super::table::{Decoded, Entry};
+use super::warp::Warp;
 use crate::ptx::ast::{Operand, Type};
 
 /// What `alloca` aligns to at least.

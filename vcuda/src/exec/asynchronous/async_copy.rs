@@ -4,9 +4,10 @@ use super::barrier::State;
 use super::engine::{Copy, Source, Work};
 use crate::exec::check::Kind;
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{ALL, LANES, lanes_of};
 use crate::exec::space::{GENERIC, GLOBAL, POISON, SHARED_WINDOW};
+use crate::exec::warp::Warp;
 
 /// How many of [`AsyncCopy`]'s bytes come from memory, `Op::e`: all; as many as register `c` says; none
 /// where predicate `c` holds.
@@ -166,11 +167,6 @@ impl Body for ArriveAfterCopies {
 }
 
 impl Warp<'_> {
-    /// The warp's number in its cluster, with room for 32 in each CTA.
-    pub fn number(&self) -> usize {
-        (self.cta.rank * 32 + self.index) as usize
-    }
-
     /// Does a whole warp's `cp.async` where that is plainly valid and nobody asks for more; else nothing, and
     /// false.
     #[inline(always)]

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::barrier::Barrier;
 use super::engine::{Source, Work};
 use crate::exec::check;
-use crate::exec::fault::{Fault, FaultKind};
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::fault::{Blame, Fault, FaultKind};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::profile::Action;
 use crate::exec::registers::{LANES, lanes_of};
 use crate::exec::space::{GLOBAL, POISON};
+use crate::exec::warp::Warp;
 
 /// "To one CTA": there is no mask of CTAs.
 pub const NO_MASK: u16 = u16::MAX;
@@ -252,15 +253,15 @@ impl Body for BulkLoad {
                 work.reads = (warp.cta.cluster.offset(from), count as usize);
             }
             let (pointers, bytes) = (targets.pointers, count as usize);
-            let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |from, _| {
+            let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta.memory, work, move |from, _| {
                 for to in pointers {
                     // SAFETY: the pointers were checked when the copy was issued.
                     unsafe { apply(reduce, kind, to, from, bytes) };
                 }
                 Ok(())
             });
-            if let Err(fault) = done {
-                return warp.fault_with(fault);
+            if let Err(blame) = done {
+                return warp.fail_with(blame);
             }
         }
         Flow::Next
@@ -305,13 +306,13 @@ impl Body for BulkStore {
                 return Flow::Fault;
             }
             let work = warp.store_work(lane, from, count as usize);
-            let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, _| {
+            let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta.memory, work, move |from, _| {
                 // SAFETY: the pointers were checked when the copy was issued.
                 unsafe { apply(reduce, kind, to, from, count as usize) };
                 Ok(())
             });
-            if let Err(fault) = done {
-                return warp.fault_with(fault);
+            if let Err(blame) = done {
+                return warp.fail_with(blame);
             }
         }
         Flow::Next
@@ -327,10 +328,11 @@ impl Body for BulkWait {
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if warp.cta.options.checks.asynchrony {
             let (number, mask, but, read) = (warp.number(), warp.mask, op.imm as u32, op.e != 0);
-            let done = warp.cta.cluster.engine.borrow_mut().wait_stores(warp.cta, number, mask, but, read);
+            let done =
+                warp.cta.cluster.engine.borrow_mut().wait_stores(warp.cta.memory, number, mask, but, read);
             let reads = match done {
                 Ok(reads) => reads,
-                Err(fault) => return warp.fault_with(fault),
+                Err(blame) => return warp.fail_with(blame),
             };
             // Only those who come after the thread that waits come after the reads.
             for (lane, from, bytes) in reads {
@@ -376,13 +378,13 @@ impl Body for StoreAsync {
             let Some(writes) = warp.claim(lane, &targets, bytes, reduce) else { return Flow::Fault };
             let work = targets.work(warp, lane, Source::Taken(values), writes);
             let to = targets.pointers[0];
-            let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |from, _| {
+            let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta.memory, work, move |from, _| {
                 // SAFETY: the pointer was checked when the store was issued.
                 unsafe { apply(reduce, kind, to, from, bytes) };
                 Ok(())
             });
-            if let Err(fault) = done {
-                return warp.fault_with(fault);
+            if let Err(blame) = done {
+                return warp.fail_with(blame);
             }
         }
         Flow::Next
@@ -503,7 +505,8 @@ impl Warp<'_> {
         }
     }
 
-    pub fn fault_with(&mut self, fault: Fault) -> Flow {
-        self.fail(fault.kind, fault.message)
+    pub fn fail_with(&mut self, blame: Blame) -> Flow {
+        let Fault { kind, message } = self.cta.fault(blame);
+        self.fail(kind, message)
     }
 }

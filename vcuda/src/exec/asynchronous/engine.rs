@@ -11,8 +11,7 @@ use std::mem::take;
 
 use super::barrier::{Barrier, State};
 use super::proxy::Proxy;
-use crate::exec::fault::{Fault, FaultKind, Origin};
-use crate::exec::launch::run::Cta;
+use crate::exec::fault::{Blame, FaultKind, Origin};
 use crate::memory::Memory;
 
 /// Moves the bytes, given where they come from.
@@ -99,6 +98,8 @@ struct Lane {
 }
 
 pub struct Engine {
+    /// For the adversary: work lands as late as it may.
+    is_late: bool,
     /// Initialised barriers: host address, and the word that is there.
     barriers: Vec<(usize, u64)>,
     changes: u64,
@@ -111,10 +112,20 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn new(seed: u64) -> Engine {
+    pub fn new(seed: u64, is_late: bool) -> Engine {
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let (barriers, warps, loads, stores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Engine { barriers, changes: 0, warps, issued: 0, loads, stores, random, proxy: Proxy::default() }
+        Engine {
+            is_late,
+            barriers,
+            changes: 0,
+            warps,
+            issued: 0,
+            loads,
+            stores,
+            random,
+            proxy: Proxy::default(),
+        }
     }
 
     /// How often a barrier has changed.
@@ -205,11 +216,11 @@ impl Engine {
     /// Starts work that mbarriers announce.
     pub fn load(
         &mut self,
-        cta: &Cta,
+        memory: &Memory,
         work: Work,
         job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
-    ) -> Result<(), Fault> {
-        let pending = self.start(cta, work, job)?;
+    ) -> Result<(), Blame> {
+        let pending = self.start(memory, work, job)?;
         self.loads.extend(pending);
         Ok(())
     }
@@ -217,12 +228,12 @@ impl Engine {
     /// Starts work of the thread's current bulk group.
     pub fn store(
         &mut self,
-        cta: &Cta,
+        memory: &Memory,
         work: Work,
         job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Blame> {
         let group = self.warp(work.warp()).groups[work.lane()].bulk;
-        let pending = self.start(cta, work, job)?;
+        let pending = self.start(memory, work, job)?;
         self.stores.extend(pending.map(|pending| Pending { group, ..pending }));
         Ok(())
     }
@@ -231,13 +242,13 @@ impl Engine {
     /// reads, or touch what it writes.
     fn start(
         &mut self,
-        cta: &Cta,
+        memory: &Memory,
         work: Work,
         job: impl FnOnce(*const u8, &Memory) -> Result<(), String> + 'static,
-    ) -> Result<Option<Pending>, Fault> {
-        if !cta.options.checks.asynchrony {
-            finish(cta, &work, job)?;
-            self.complete(cta, &work)?;
+    ) -> Result<Option<Pending>, Blame> {
+        if !self.is_late {
+            finish(memory, &work, job)?;
+            self.complete(&work)?;
             return Ok(None);
         }
         self.proxy.hold(work.reads.0, work.reads.1, work.origin.line);
@@ -284,12 +295,12 @@ impl Engine {
     /// store. What of the cluster's shared memory they have read only now: by which lane, where, and how many bytes.
     pub fn wait_stores(
         &mut self,
-        cta: &Cta,
+        memory: &Memory,
         warp: usize,
         mask: u32,
         but: u32,
         read: bool,
-    ) -> Result<Vec<(usize, *const u8, usize)>, Fault> {
+    ) -> Result<Vec<(usize, *const u8, usize)>, Blame> {
         let groups = self.warp(warp).groups;
         let mut reads = Vec::new();
         let waited = |pending: &Pending| {
@@ -308,13 +319,13 @@ impl Engine {
         }
         for pending in self.stores.extract_if(.., |pending| waited(pending)).collect::<Vec<_>>() {
             reads.extend(pending.work.read());
-            self.land(cta, pending)?;
+            self.land(memory, pending)?;
         }
         Ok(reads)
     }
 
     /// Lands one piece of the work that mbarriers announce; false if there is none.
-    pub fn land_one(&mut self, cta: &Cta) -> Result<bool, Fault> {
+    pub fn land_one(&mut self, memory: &Memory) -> Result<bool, Blame> {
         if self.loads.is_empty() {
             return Ok(false);
         }
@@ -323,15 +334,14 @@ impl Engine {
         self.random ^= self.random << 17;
         let pick = (self.random >> 16) as usize % self.loads.len();
         let pending = self.loads.swap_remove(pick);
-        self.land(cta, pending)?;
+        self.land(memory, pending)?;
         Ok(true)
     }
 
     /// The last thread of a CTA exits: its stores are done, and nothing else may be under way.
-    pub fn exit(&mut self, cta: &Cta) -> Result<(), Fault> {
-        let rank = cta.rank;
+    pub fn exit(&mut self, memory: &Memory, rank: u32, index: [u32; 3]) -> Result<(), Blame> {
         for pending in self.stores.extract_if(.., |pending| pending.work.rank == rank).collect::<Vec<_>>() {
-            self.land(cta, pending)?;
+            self.land(memory, pending)?;
         }
         let own = self.warps.iter().skip(rank as usize * 32).take(32);
         let copy = own.flat_map(|warp| &warp.copies).map(|(copy, ..)| copy.origin).next();
@@ -340,10 +350,9 @@ impl Engine {
             None => Ok(()),
             Some(origin) => {
                 let what = format!(
-                    "CTA {:?} exits before this copy into its shared memory has been waited for",
-                    cta.index.get()
+                    "CTA {index:?} exits before this copy into its shared memory has been waited for"
                 );
-                Err(fault(cta, FaultKind::Asynchrony, &what, origin))
+                Err(Blame { kind: FaultKind::Asynchrony, what, origin })
             }
         }
     }
@@ -372,49 +381,48 @@ impl Engine {
         self.warps[warp].copies = copies;
     }
 
-    fn land(&mut self, cta: &Cta, pending: Pending) -> Result<(), Fault> {
+    fn land(&mut self, memory: &Memory, pending: Pending) -> Result<(), Blame> {
         match pending.task {
             Task::Move(job) => {
                 self.proxy.release(pending.work.reads.0, pending.work.reads.1);
                 pending.work.writes.iter().for_each(|&(offset, bytes)| self.proxy.land(offset, bytes));
-                finish(cta, &pending.work, job)?;
-                self.complete(cta, &pending.work)
+                finish(memory, &pending.work, job)?;
+                self.complete(&pending.work)
             }
             Task::Arrive { warp, lane, before } => {
                 self.land_copies(warp, |at, number, _| at == lane as usize && number < before);
                 for (barrier, _) in &pending.work.completes {
                     self.update(*barrier, |state| state.arrive(1))
-                        .map_err(|what| fault(cta, FaultKind::Asynchrony, &what, pending.work.origin))?;
+                        .map_err(|what| pending.work.blame(FaultKind::Asynchrony, what))?;
                 }
                 Ok(())
             }
         }
     }
 
-    fn complete(&mut self, cta: &Cta, work: &Work) -> Result<(), Fault> {
+    fn complete(&mut self, work: &Work) -> Result<(), Blame> {
         for (barrier, bytes) in &work.completes {
             self.update(*barrier, |state| state.transact(-i64::from(*bytes)))
-                .map_err(|what| fault(cta, FaultKind::Asynchrony, &what, work.origin))?;
+                .map_err(|what| work.blame(FaultKind::Asynchrony, what))?;
         }
         Ok(())
     }
 }
 
 fn finish(
-    cta: &Cta,
+    memory: &Memory,
     work: &Work,
     job: impl FnOnce(*const u8, &Memory) -> Result<(), String>,
-) -> Result<(), Fault> {
-    job(work.source.at(), cta.memory)
-        .map_err(|what| fault(cta, FaultKind::IllegalAddress, &what, work.origin))
-}
-
-#[cold]
-fn fault(cta: &Cta, kind: FaultKind, what: &str, origin: Origin) -> Fault {
-    Fault { kind, message: cta.kernel.blame(what, cta.launch.block, origin) }
+) -> Result<(), Blame> {
+    job(work.source.at(), memory).map_err(|what| work.blame(FaultKind::IllegalAddress, what))
 }
 
 impl Work {
+    #[cold]
+    fn blame(&self, kind: FaultKind, what: String) -> Blame {
+        Blame { kind, what, origin: self.origin }
+    }
+
     /// The warp that issued it, counted through the cluster.
     fn warp(&self) -> usize {
         (self.rank * 32 + self.origin.thread / 32) as usize

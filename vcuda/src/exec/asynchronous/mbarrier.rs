@@ -3,9 +3,10 @@
 use super::barrier::{Barrier, Missed, State};
 use crate::exec::check::Kind;
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{LANES, lanes_of};
 use crate::exec::space::{GENERIC, SHARED_WINDOW};
+use crate::exec::warp::Warp;
 
 /// What an instruction does to a barrier; the low bits of `Op::imm`.
 pub const INIT: i64 = 0;

@@ -11,8 +11,9 @@ use std::ops::Range;
 
 use crate::exec::check::{Finding, Kind, Span};
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::lanes_of;
+use crate::exec::warp::Warp;
 
 /// What a bulk copy reads is made of these, and what copies write of words.
 const GRANULE_BYTES: usize = 16;

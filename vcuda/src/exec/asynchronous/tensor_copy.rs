@@ -9,11 +9,12 @@ use super::engine::{Source, Work};
 use crate::exec::arithmetic::half::OOB_NAN;
 use crate::exec::check;
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::options::Checks;
 use crate::exec::profile::Action;
 use crate::exec::registers::{LANES, lanes_of};
 use crate::exec::space::GENERIC;
+use crate::exec::warp::Warp;
 use crate::memory::Memory;
 use crate::tensor_map::{MAP_ALIGN, MAP_BYTES, TensorMap};
 
@@ -243,12 +244,12 @@ impl Body for TensorLoad {
                 return Flow::Fault;
             }
             let pointers = targets.pointers;
-            let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta, work, move |_, memory| {
+            let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta.memory, work, move |_, memory| {
                 // SAFETY: the pointers were checked for the box when the copy was issued.
                 unsafe { tile.load(&pointers, memory) }
             });
-            if let Err(fault) = done {
-                return warp.fault_with(fault);
+            if let Err(blame) = done {
+                return warp.fail_with(blame);
             }
         }
         Flow::Next
@@ -297,12 +298,13 @@ impl Body for TensorStore {
             if (is_first || reduce != Reduce::Store) && tile.touch(warp, lane, access).is_none() {
                 return Flow::Fault;
             }
-            let done = warp.cta.cluster.engine.borrow_mut().store(warp.cta, work, move |from, memory| {
-                // SAFETY: the box was checked when the copy was issued.
-                unsafe { tile.store(from, reduce, memory) }
-            });
-            if let Err(fault) = done {
-                return warp.fault_with(fault);
+            let done =
+                warp.cta.cluster.engine.borrow_mut().store(warp.cta.memory, work, move |from, memory| {
+                    // SAFETY: the box was checked when the copy was issued.
+                    unsafe { tile.store(from, reduce, memory) }
+                });
+            if let Err(blame) = done {
+                return warp.fail_with(blame);
             }
         }
         Flow::Next

@@ -1,9 +1,10 @@
 //! Tensor maps changed on the device, PTX ISA 9.7.9.28: `tensormap.replace` and `tensormap.cp_fenceproxy`.
 
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{LANES, lanes_of};
 use crate::exec::space::{GENERIC, GLOBAL};
+use crate::exec::warp::Warp;
 use crate::tensor_map::{DataType, FIELDS, MAP_ALIGN, MAP_BYTES, TensorMap, value_number};
 
 /// Puts `value` into a field, at `index` where it has several.

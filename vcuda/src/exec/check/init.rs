@@ -3,8 +3,8 @@
 
 use super::{Finding, Place, Span};
 use crate::exec::fault::FaultKind;
-use crate::exec::op::Warp;
 use crate::exec::registers::{LANES, lanes_of};
+use crate::exec::warp::Warp;
 use crate::memory::Memory;
 
 /// A map of the memory that begins at host address `origin`.

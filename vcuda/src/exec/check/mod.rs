@@ -31,11 +31,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::access::{Together, addresses, pointers, together};
 use super::fault::FaultKind;
-use super::op::{Body, Flow, Op, Warp};
+use super::op::{Body, Flow, Op};
 use super::options::Checks;
 use super::random::Random;
 use super::registers::{ALL, LANES};
 use super::space::{GENERIC, GLOBAL, LOCAL, SHARED32, SHARED64, space};
+use super::warp::Warp;
 use crate::memory::Memory;
 use cell::Cells;
 pub use cell::MOST_THREADS;
@@ -427,7 +428,7 @@ impl Warp<'_> {
 
     /// The number of lane 0 among the threads that take turns.
     fn first_thread(&self) -> usize {
-        self.cta.number as usize * self.cta.common.threads_per_cta() + self.index as usize * LANES
+        self.cta.number as usize * self.cta.grid.threads_per_cta() + self.index as usize * LANES
     }
 
     /// Whether two lanes are about to store the same: the store is the next operation.

@@ -14,8 +14,9 @@ use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::groups::Form;
 use crate::exec::groups::Role::Unused;
 use crate::exec::meeting::{Collective, exited, groups};
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{LANES, lanes_of};
+use crate::exec::warp::Warp;
 
 /// `bar.warp.sync`: orders the lanes of its mask.
 pub struct WarpSync;
@@ -181,7 +182,7 @@ pub fn barrier_done(warps: &[Warp], id: u32, is_common: bool) {
     let waiting = |warp: &Warp| {
         warp.blocked.iter().filter(|&&(_, at)| at == id).fold(0, |mask, (group, _)| mask | group.mask)
     };
-    if cta.common.in_turn == [1; 3] && is_common && !clocks.knows(key) {
+    if cta.grid.in_turn == [1; 3] && is_common && !clocks.knows(key) {
         return clocks.join_all();
     }
     for warp in warps.iter().filter(|warp| waiting(warp) != 0) {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::footprint::{Class, Footprint};
 use super::{Finding, Kind, Span, place::Place};
 use crate::exec::fault::FaultKind;
-use crate::exec::op::Warp;
 use crate::exec::registers::{LANES, lanes_of};
+use crate::exec::warp::Warp;
 use crate::order::When;
 
 /// A piece of work that has run.

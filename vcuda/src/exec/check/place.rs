@@ -1,7 +1,7 @@
 //! Which memory an address is in.
 
-use crate::exec::op::Warp;
 use crate::exec::registers::LANES;
+use crate::exec::warp::Warp;
 
 /// Where a pointer leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

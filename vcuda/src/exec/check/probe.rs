@@ -2,8 +2,8 @@
 //! in, they go round for ever ([`crate::exec::launch::standstill`]).
 
 use super::{Kind, Span};
-use crate::exec::op::Warp;
 use crate::exec::registers::lanes_of;
+use crate::exec::warp::Warp;
 
 /// The bytes of a vector of the most elements.
 const MOST_BYTES: usize = 32;

@@ -11,7 +11,7 @@ use crate::exec::groups::WARPS;
 impl Warp<'_> {
     /// The number of the first of a CTA's warpgroups among the threads that take turns.
     fn first_warpgroup(&self) -> usize {
-        let per_cta = self.cta.common.threads_per_cta();
+        let per_cta = self.cta.grid.threads_per_cta();
         (self.cta.number as usize + 1) * per_cta - LANES
     }
 

@@ -14,8 +14,8 @@ use super::groups::Groups;
 use super::members::{Entry, Members};
 use super::{Finding, Kind, Place, Span, order};
 use crate::exec::fault::FaultKind;
-use crate::exec::op::Warp;
 use crate::exec::registers::{LANES, lanes_of};
+use crate::exec::warp::Warp;
 use crate::memory::Memory;
 
 /// Two accesses that nothing orders: whose is the present one, where, and the other with what it was.
@@ -325,7 +325,7 @@ impl Race {
         let Conflict { lane, at, other, name: what } = *conflict;
         let (kernel, launch) = (warp.cta.kernel, warp.cta.launch);
         let place = if is_shared { Place::Shared } else { Place::Global };
-        let per_cta = warp.cta.common.threads_per_cta();
+        let per_cta = warp.cta.grid.threads_per_cta();
         let (number, thread) = (other.thread() / per_cta, other.thread() % per_cta);
         let [bx, by, _] = launch.block.map(|n| n as usize);
         let name = match thread.checked_sub((launch.threads() as usize).next_multiple_of(LANES)) {
@@ -336,7 +336,7 @@ impl Race {
         let source = kernel.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
         let who = match () {
             () if self.clocks.is_foreign(other) || number != warp.cta.number as usize => {
-                format!("{name} of CTA {:?}", self.groups.cta(other, per_cta, warp.cta.common.in_turn))
+                format!("{name} of CTA {:?}", self.groups.cta(other, per_cta, warp.cta.grid.in_turn))
             }
             () => name,
         };

@@ -1,9 +1,9 @@
 //! A launch: its CTAs on host threads, the warps of a cluster in turn.
 
-pub mod cluster;
+pub mod common;
 pub mod pool;
-pub mod ranges;
 pub mod resident;
+pub mod resolve;
 pub mod room;
 pub mod run;
 pub mod schedule;

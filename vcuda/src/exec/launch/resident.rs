@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::common::Common;
 use super::room::{Room, Site};
-use super::run::Common;
 use crate::exec::check::MOST_THREADS;
 use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::profile::Counters;

@@ -4,20 +4,20 @@ use std::cell::{Cell, RefCell};
 
 use typed_arena::Arena;
 
-use super::cluster::Cluster;
-use super::ranges::Ranges;
-use super::run::{Common, Cta};
+use super::common::Common;
 use super::schedule::Schedule;
 use crate::exec::check::{Beginning, Probe, Watch};
+use crate::exec::cta::{Cluster, Cta, Grid, at};
 use crate::exec::fault::Fault;
 use crate::exec::kernel::{Kernel, Special};
 use crate::exec::matrix::warpgroup::Pending;
-use crate::exec::op::Warp;
 use crate::exec::options::Launch;
 use crate::exec::profile::Counters;
 use crate::exec::random::Random;
+use crate::exec::ranges::Ranges;
 use crate::exec::registers::{ALL, LANES, Registers};
 use crate::exec::space::POISON;
+use crate::exec::warp::Warp;
 
 /// One 128-byte slot: a register of 32 lanes.
 #[derive(Clone, Copy)]
@@ -35,7 +35,7 @@ pub struct Site<'a> {
 impl Site<'_> {
     pub fn new(common: &Common) -> Self {
         Site {
-            ranges: Ranges::new(common.kernel, common.memory),
+            ranges: Ranges::new(common.kernel.ops.len(), common.memory),
             watches: Arena::default(),
             clusters: Arena::default(),
             ctas: Arena::default(),
@@ -70,7 +70,7 @@ impl<'a> Room<'a> {
         site: &'a Site<'a>,
         place: usize,
     ) -> Room<'a> {
-        let Common { kernel, launch, in_turn, .. } = *common;
+        let Grid { kernel, launch, in_turn, .. } = common.grid;
         let ctas = common.ctas_in_turn();
         let warps_per_cta = (launch.threads() as usize).div_ceil(LANES);
         let all_warps = warps_per_cta * ctas;
@@ -115,7 +115,7 @@ impl<'a> Room<'a> {
                 ranges: &site.ranges,
                 watch,
                 counters,
-                common,
+                grid: &common.grid,
                 kept: RefCell::default(),
                 warpgroups: RefCell::default(),
                 scratch: RefCell::default(),
@@ -170,7 +170,7 @@ impl<'a> Room<'a> {
 
     /// The group of this number comes in. `has_company`: the host thread has others under way.
     pub fn begin(&mut self, number: usize, has_company: bool) {
-        let Common { kernel, launch, options, in_turn, .. } = *self.common;
+        let Grid { kernel, launch, options, in_turn, .. } = self.common.grid;
         self.number = number;
         self.shared.fill(Slot([u32::from_ne_bytes([POISON; 4]); LANES]));
         let seed = options.seed.wrapping_add(number as u64);
@@ -194,7 +194,7 @@ impl<'a> Room<'a> {
             .enumerate()
             .map(|(n, cluster)| {
                 let seed = seed.wrapping_add(n as u64);
-                cluster.begin(seed);
+                cluster.begin(seed, options.checks.asynchrony);
                 let ctas = n * ctas_per_cluster..(n + 1) * ctas_per_cluster;
                 let warps = ctas.flat_map(|cta| self.warps(cta, place)).collect();
                 Schedule::new(warps, cluster, launch.threads(), order.map(|_| seed))
@@ -204,7 +204,7 @@ impl<'a> Room<'a> {
 
     /// The warps of a CTA by its place in the arrays, at their beginning.
     fn warps(&mut self, place: usize, group: [u32; 3]) -> Vec<Warp<'a>> {
-        let Common { kernel, options, in_turn, .. } = *self.common;
+        let Grid { kernel, options, in_turn, .. } = self.common.grid;
         let cta = &self.ctas[place];
         let inside = self.common.inside(place);
         cta.begin(std::array::from_fn(|axis| group[axis] * in_turn[axis] + inside[axis]));
@@ -313,7 +313,7 @@ impl<'a> Room<'a> {
         let all_shared_bytes = self.shared_bytes as u64;
         let shared_bytes = all_shared_bytes - kernel.reserved_shared_bytes as u64;
         let cluster = launch.cluster;
-        let is_explicit = cta.common.is_explicit_cluster;
+        let is_explicit = cta.grid.is_explicit_cluster;
         for warp in 0..self.warps_per_cta {
             for &(special, slot) in &kernel.specials {
                 let thread = |lane: usize| (warp * LANES + lane) as u32;
@@ -344,7 +344,7 @@ impl<'a> Room<'a> {
                         Special::DynamicSharedBytes => launch.dynamic_shared_bytes.into(),
                         Special::AllSharedBytes => all_shared_bytes,
                         Special::SharedBytes => shared_bytes,
-                        Special::Workspace(shift) => cta.common.workspace >> shift & 0xffff_ffff,
+                        Special::Workspace(shift) => cta.grid.workspace >> shift & 0xffff_ffff,
                         Special::StackEnd => kernel.local_bytes_per_thread as u64,
                         Special::Frame => 0,
                     }
@@ -352,11 +352,6 @@ impl<'a> Room<'a> {
             }
         }
     }
-}
-
-/// The place of number `n` in a box, the first axis fastest.
-pub fn at(n: u32, [x, y, _]: [u32; 3]) -> [u32; 3] {
-    [n % x, n / x % y, n / x / y]
 }
 
 fn self_warps(launch: &Launch) -> u64 {

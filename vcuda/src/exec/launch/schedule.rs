@@ -3,16 +3,17 @@
 
 use std::mem::take;
 
-use super::cluster::Cluster;
 use super::standstill::Laps;
 use crate::exec::check::order;
 use crate::exec::control::{ARRIVE, BUDGET, COUNT};
-use crate::exec::fault::{Fault, FaultKind, Origin};
+use crate::exec::cta::Cluster;
+use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::groups::Group;
 use crate::exec::matrix::group;
-use crate::exec::op::{Flow, Op, Warp};
+use crate::exec::op::{Flow, Op};
 use crate::exec::random::Random;
-use crate::exec::registers::{ALL, LANES};
+use crate::exec::registers::ALL;
+use crate::exec::warp::Warp;
 
 /// Why a warp has stopped.
 enum Stop {
@@ -186,7 +187,9 @@ impl<'a> Schedule<'a> {
                 let done = barriers[rank].complete(&mut warps[rank * warps_per_cta..][..warps_per_cta]);
                 if barriers[rank].live == 0 && cluster.exited.get() >> rank & 1 == 0 {
                     cluster.exited.set(cluster.exited.get() | 1 << rank);
-                    cluster.engine.borrow_mut().exit(warps[i].cta)?;
+                    let cta = warps[i].cta;
+                    let exit = cluster.engine.borrow_mut().exit(cta.memory, cta.rank, cta.index.get());
+                    exit.map_err(|blame| cta.fault(blame))?;
                 }
                 if done {
                     cluster.engine.borrow_mut().proxy.order();
@@ -225,7 +228,9 @@ impl<'a> Schedule<'a> {
         self.vain_rounds = if vain { self.vain_rounds + 1 } else { 0 };
         self.lost_rounds = if vain && !loops { self.lost_rounds + 1 } else { 0 };
         if !ran || self.vain_rounds >= PATIENCE || self.lingers() {
-            let has_landed = self.cluster.engine.borrow_mut().land_one(self.warps[0].cta)?;
+            let cta = self.warps[0].cta;
+            let has_landed = self.cluster.engine.borrow_mut().land_one(cta.memory);
+            let has_landed = has_landed.map_err(|blame| cta.fault(blame))?;
             if has_landed || group::land_one(&self.warps) {
                 (self.vain_rounds, self.lost_rounds, self.has_landed) = (0, 0, true);
             } else if !ran || self.lost_rounds >= DEADLOCK {
@@ -409,7 +414,7 @@ impl Warp<'_> {
     /// Backward branches until it yields again.
     pub fn renew_budget(&mut self, lingers: bool) {
         let cta = self.cta;
-        let is_short = self.polls || cta.common.is_cooperative() || cta.options.is_unkind();
+        let is_short = self.polls || cta.grid.is_cooperative() || cta.options.is_unkind();
         self.budget = match is_short {
             true if lingers => LINGERING_SPINS,
             true => SPINS,
@@ -440,26 +445,5 @@ impl Warp<'_> {
             }
             self.park(group);
         }
-    }
-
-    /// The current instruction of a lane.
-    pub fn origin(&self, lane: usize) -> Origin {
-        let thread = self.index * LANES as u32 + lane as u32;
-        Origin { cta: self.cta.index.get(), thread, line: self.cta.kernel.ops[self.pc].line }
-    }
-
-    /// A fault of one lane, with where it happened.
-    #[cold]
-    pub fn fail_lane(&mut self, lane: usize, kind: FaultKind, what: String) -> Flow {
-        let message = self.cta.kernel.blame(&what, self.cta.launch.block, self.origin(lane));
-        self.fail(kind, message)
-    }
-
-    pub fn take_fault(&mut self) -> Fault {
-        let (kind, message) = self
-            .fault
-            .take()
-            .unwrap_or((FaultKind::IllegalInstruction, "a fault without a reason".to_string()));
-        Fault { kind, message }
     }
 }

@@ -3,8 +3,8 @@
 
 use crate::exec::calls::Saved;
 use crate::exec::groups::Group;
-use crate::exec::op::Warp;
 use crate::exec::registers::LANES;
+use crate::exec::warp::Warp;
 
 /// All that decides what a warp does next, but for memory.
 #[derive(PartialEq)]

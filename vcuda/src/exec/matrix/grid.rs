@@ -11,8 +11,9 @@ use super::panel::{Chunk, Packer};
 use super::run::Grid;
 use super::scratch::Scratch;
 use super::simd::{Job, run_on};
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::LANES;
+use crate::exec::warp::Warp;
 
 /// The run at `imm`, of `KR` registers of B each.
 pub struct MmaRun<T, const KR: usize>(PhantomData<T>);

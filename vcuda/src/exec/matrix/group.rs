@@ -12,8 +12,8 @@ use super::warpgroup::{Instruction, Product, Warpgroup};
 use crate::exec::check::Reading;
 use crate::exec::fault::FaultKind;
 use crate::exec::groups::WARPS;
-use crate::exec::op::Warp;
 use crate::exec::registers::LANES;
+use crate::exec::warp::Warp;
 
 /// The adversary lets products land, of the first warpgroup whose warps wait for some; whether there is one.
 pub fn land_one(warps: &[Warp]) -> bool {

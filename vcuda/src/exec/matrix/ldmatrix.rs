@@ -3,9 +3,10 @@
 
 use super::fragment::{Fragment, transpose};
 use crate::exec::check::Kind;
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::LANES;
 use crate::exec::space::SHARED_WINDOW;
+use crate::exec::warp::Warp;
 
 /// Bytes of a matrix's row.
 const ROW_BYTES: u64 = 16;

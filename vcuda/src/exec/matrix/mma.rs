@@ -12,8 +12,9 @@ use std::marker::PhantomData;
 use super::fragment::{Factor, Halves, NO_SUMS, Sums, accumulate};
 use super::sums::Adder;
 use crate::exec::arithmetic::half::{F16, Format};
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{LANES, Word};
+use crate::exec::warp::Warp;
 
 /// 16 rows of A by `K` = `4 · KR · PER_REGISTER` columns, 8 columns of B; float32 or (`HALF`) float16 sums. The list
 /// at `imm` has the slots of D, A, B, C.

@@ -20,8 +20,8 @@ use super::warpgroup::{A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS,
 use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::fault::FaultKind;
 use crate::exec::groups::WARPS;
-use crate::exec::op::Warp;
 use crate::exec::registers::LANES;
+use crate::exec::warp::Warp;
 
 /// Products that are computed as one, at most.
 const MOST_TOGETHER: usize = 8;

@@ -7,8 +7,9 @@
 
 use super::warpgroup::{A_REGISTERS, HALF_SUMS, Instruction};
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::LANES;
+use crate::exec::warp::Warp;
 
 impl Warp<'_> {
     /// The matrix descriptor that all lanes have in a slot; `None` after a fault.

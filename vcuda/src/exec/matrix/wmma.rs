@@ -14,10 +14,11 @@ use super::sums::Adder;
 use crate::exec::arithmetic::half::{Bf16, F16, Format};
 use crate::exec::check::Kind;
 use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::profile::Action;
 use crate::exec::registers::LANES;
 use crate::exec::space::GENERIC;
+use crate::exec::warp::Warp;
 
 /// What an element is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! The operations that count, and what an access costs: sectors and wavefronts.
 
 use super::counters::{Action, Counters, SECTOR_BYTES, Space, Traffic};
-use crate::exec::op::{Body, Flow, Op, Warp};
+use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{LANES, lanes_of};
 use crate::exec::space::{GLOBAL, LOCAL, LOCAL_WINDOW, SHARED_WINDOW, SHARED32, SHARED64};
+use crate::exec::warp::Warp;
 
 /// 32 banks of 4 bytes.
 const WAVEFRONT_BYTES: u64 = 128;

@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 
-use crate::exec::kernel::Kernel;
 use crate::memory::Memory;
 
 /// Operations that are told apart, at most.
@@ -25,8 +24,9 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    pub fn new(kernel: &Kernel, memory: &Memory) -> Ranges {
-        let operations = kernel.ops.len().next_power_of_two().min(MOST);
+    /// For a kernel of so many operations.
+    pub fn new(operations: usize, memory: &Memory) -> Ranges {
+        let operations = operations.next_power_of_two().min(MOST);
         Ranges {
             last: vec![Cell::default(); operations],
             visited: vec![Cell::default(); operations],

@@ -1,0 +1,27 @@
+//! What the host threads of a launch share.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use super::resident::Queue;
+use crate::exec::cta::Grid;
+
+/// A launch, and how far it is.
+pub struct Common<'a> {
+    pub grid: Grid<'a>,
+    /// Groups of CTAs that have yet to come, and those that the device has room for at once.
+    pub queue: Queue,
+    pub most_groups: usize,
+    /// Groups that are there, on all host threads; host threads that get on; whether any has failed.
+    pub groups: AtomicUsize,
+    pub at_work: AtomicUsize,
+    pub failed: AtomicBool,
+}
+
+impl<'a> Deref for Common<'a> {
+    type Target = Grid<'a>;
+
+    fn deref(&self) -> &Grid<'a> {
+        &self.grid
+    }
+}
