@@ -33,6 +33,7 @@ mod lower;
 mod matrix;
 mod meeting;
 mod module;
+mod observe;
 pub mod op;
 mod options;
 mod output;

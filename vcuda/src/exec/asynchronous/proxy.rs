@@ -9,12 +9,6 @@
 
 use std::ops::Range;
 
-use crate::exec::check::{Finding, Kind, Span};
-use crate::exec::fault::FaultKind;
-use crate::exec::op::{Body, Flow, Op};
-use crate::exec::registers::lanes_of;
-use crate::exec::warp::Warp;
-
 /// What a bulk copy reads is made of these, and what copies write of words.
 const GRANULE_BYTES: usize = 16;
 const WORD_BYTES: usize = 4;
@@ -132,16 +126,23 @@ impl Proxy {
     }
 
     /// A thread's own access: what a copy under way has against it. A store is remembered.
-    fn access(&mut self, offset: usize, bytes: usize, kind: Kind, warp: usize, line: u32) -> Option<String> {
-        let objection = self.objection(offset, bytes, kind.writes());
-        if objection.is_none() && kind.writes() {
+    pub fn access(
+        &mut self,
+        offset: usize,
+        bytes: usize,
+        writes: bool,
+        warp: usize,
+        line: u32,
+    ) -> Option<String> {
+        let objection = self.objection(offset, bytes, writes);
+        if objection.is_none() && writes {
             self.store(offset, bytes, warp, line);
         }
         objection
     }
 
     /// What a copy under way has against bytes being read, or written.
-    fn objection(&self, offset: usize, bytes: usize, writes: bool) -> Option<String> {
+    pub fn objection(&self, offset: usize, bytes: usize, writes: bool) -> Option<String> {
         let words = words(offset, bytes);
         if let Some(line) = find(&self.expected, words.clone()) {
             return Some(format!(
@@ -159,7 +160,7 @@ impl Proxy {
     }
 
     /// What the async proxy has against reading bytes: a store that no fence has covered.
-    fn unfenced(&self, offset: usize, bytes: usize) -> Option<String> {
+    pub fn unfenced(&self, offset: usize, bytes: usize) -> Option<String> {
         let end = (offset + bytes).div_ceil(GRANULE_BYTES).min(self.marks.len());
         let start = (offset / GRANULE_BYTES).min(end);
         let line = self.marks[start..end].iter().find(|mark| mark.warp != 0)?.line;
@@ -167,65 +168,5 @@ impl Proxy {
             "this reads shared memory through the async proxy that PTX line {line} has stored to, and no \
              fence.proxy.async comes between"
         ))
-    }
-}
-
-/// `fence.proxy.async`, of shared memory.
-pub struct ProxyFence;
-impl Body for ProxyFence {
-    #[inline(always)]
-    unsafe fn run(warp: &mut Warp, _: &Op) -> Flow {
-        warp.cta.cluster.engine.borrow_mut().proxy.fence(warp.number());
-        Flow::Next
-    }
-}
-
-impl Warp<'_> {
-    /// Lanes load from shared memory or store to it, as the threads' own instructions do: what a copy under way has
-    /// against it. Stores are remembered until a fence.
-    #[inline(never)]
-    pub fn meet_copies(&self, span: &Span, kind: Kind) -> Option<Finding> {
-        let (cluster, warp, line) = (self.cta.cluster, self.number(), self.cta.kernel.ops[self.pc].line);
-        let proxy = &mut cluster.engine.borrow_mut().proxy;
-        lanes_of(span.mask).find_map(|lane| {
-            let offset = cluster.offset(span.at[lane] as *const u8);
-            let what = proxy.access(offset, span.bytes, kind, warp, line)?;
-            Some(Finding { lane, kind: FaultKind::Asynchrony, what })
-        })
-    }
-
-    /// The same of one lane.
-    pub fn meet_copies_at(&self, host: *const u8, bytes: usize, kind: Kind) -> Option<String> {
-        let (cluster, line) = (self.cta.cluster, self.cta.kernel.ops[self.pc].line);
-        let proxy = &mut cluster.engine.borrow_mut().proxy;
-        proxy.access(cluster.offset(host), bytes, kind, self.number(), line)
-    }
-
-    /// Checks that no copy has yet to write, or to read, any of `bytes` of shared memory at a host pointer; `None`
-    /// after a fault.
-    pub fn free(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
-        let cluster = self.cta.cluster;
-        let objection = cluster.engine.borrow().proxy.objection(cluster.offset(host), bytes, true);
-        self.unless(lane, objection)
-    }
-
-    /// Checks that the async proxy may read `bytes` of shared memory at a host pointer: they have landed, and
-    /// no store is unfenced; `None` after a fault.
-    pub fn readable(&mut self, lane: usize, host: *const u8, bytes: usize) -> Option<()> {
-        let cluster = self.cta.cluster;
-        let offset = cluster.offset(host);
-        let objection = {
-            let proxy = &cluster.engine.borrow().proxy;
-            proxy.objection(offset, bytes, false).or_else(|| proxy.unfenced(offset, bytes))
-        };
-        self.unless(lane, objection)?;
-        self.touch(lane, host, bytes, Kind::Read)
-    }
-
-    /// A fault if there is an objection: then `None`.
-    pub fn unless(&mut self, lane: usize, objection: Option<String>) -> Option<()> {
-        let Some(message) = objection else { return Some(()) };
-        self.fail_lane(lane, FaultKind::Asynchrony, message);
-        None
     }
 }

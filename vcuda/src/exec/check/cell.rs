@@ -1,6 +1,6 @@
 //! What the race check keeps beside each granule of memory: its last plain write, and what came since.
 
-use super::Kind;
+use super::span::Kind;
 use crate::memory::Memory;
 
 /// An access that is no plain write, as far as those after it are concerned.

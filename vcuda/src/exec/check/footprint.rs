@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::Kind;
+use super::span::Kind;
 
 const PAGE_BYTES: usize = 4096;
 const WORDS: usize = PAGE_BYTES / 64;

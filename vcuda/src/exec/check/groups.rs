@@ -2,11 +2,21 @@
 
 use super::cell::Record;
 
-struct Group {
+/// A group of CTAs that take turns.
+#[derive(Clone, Copy, Default)]
+pub struct Group {
     start: u32,
     first_thread: usize,
     /// Which of the launch's groups it is.
     place: [u32; 3],
+}
+
+impl Group {
+    /// The CTA of one of its threads, by the threads of a CTA and the CTAs of a group along each axis.
+    pub fn cta(&self, thread: usize, threads: usize, [x, y, z]: [u32; 3]) -> [u32; 3] {
+        let ([px, py, pz], number) = (self.place, ((thread - self.first_thread) / threads) as u32);
+        [px * x + number % x, py * y + number / x % y, pz * z + number / x / y]
+    }
 }
 
 /// The groups of a launch in the order of their beginnings, of so many threads each.
@@ -25,21 +35,15 @@ impl Groups {
         self.all.push(Group { start, first_thread, place });
     }
 
-    fn of(&self, record: Record) -> Option<&Group> {
+    /// The group of an access; one that began at 0 if it was before the launch.
+    pub fn of(&self, record: Record) -> Group {
         let next = self.all.partition_point(|group| group.start <= record.stamp());
         let is_its = |group: &&Group| record.thread().wrapping_sub(group.first_thread) < self.threads;
-        self.all[..next].iter().rev().find(is_its)
+        self.all[..next].iter().rev().find(is_its).copied().unwrap_or_default()
     }
 
     /// When the group of an access began; 0 before the launch.
     pub fn start(&self, record: Record) -> u32 {
-        self.of(record).map_or(0, |group| group.start)
-    }
-
-    /// The CTA of an access, by the threads of one and the CTAs of a group along each axis.
-    pub fn cta(&self, record: Record, threads: usize, [x, y, z]: [u32; 3]) -> [u32; 3] {
-        let (first, place) = self.of(record).map_or((0, [0; 3]), |group| (group.first_thread, group.place));
-        let number = ((record.thread() - first) / threads) as u32;
-        [place[0] * x + number % x, place[1] * y + number / x % y, place[2] * z + number / x / y]
+        self.of(record).start
     }
 }

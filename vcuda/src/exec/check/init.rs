@@ -1,10 +1,8 @@
 //! Which bytes have been written: a byte beside each byte of device, shared and local memory. Only what a
 //! kernel reads is asked for; copies from device to device carry it along.
 
-use super::{Finding, Place, Span};
-use crate::exec::fault::FaultKind;
+use super::span::Span;
 use crate::exec::registers::{LANES, lanes_of};
-use crate::exec::warp::Warp;
 use crate::memory::Memory;
 
 /// A map of the memory that begins at host address `origin`.
@@ -124,14 +122,4 @@ unsafe fn is_written(at: *const u8, bytes: usize) -> bool {
         }
     }
     all != 0 && words & 0x0101_0101_0101_0101 == 0x0101_0101_0101_0101
-}
-
-#[cold]
-pub(super) fn finding(warp: &Warp, lane: usize, span: &Span, byte: usize, place: Place) -> Finding {
-    let (bytes, at) = (span.bytes, span.at[lane]);
-    let what = format!(
-        "a read of {bytes} bytes at {}: nobody has written byte {byte} of them",
-        warp.name(at, place)
-    );
-    Finding { lane, kind: FaultKind::Uninitialised, what }
 }

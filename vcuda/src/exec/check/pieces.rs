@@ -6,10 +6,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::footprint::{Class, Footprint};
-use super::{Finding, Kind, Span, place::Place};
-use crate::exec::fault::FaultKind;
+use super::span::{Kind, Span};
 use crate::exec::registers::{LANES, lanes_of};
-use crate::exec::warp::Warp;
 use crate::order::When;
 
 /// A piece of work that has run.
@@ -24,6 +22,15 @@ struct Piece {
 pub struct Present {
     piece: Piece,
     others: Vec<Arc<Piece>>,
+}
+
+/// An access of the present piece that nothing orders with another's: where, the stream of the one, and the other in
+/// words.
+pub struct Unordered {
+    pub lane: usize,
+    pub at: usize,
+    pub stream: String,
+    pub other: String,
 }
 
 /// Pieces that are remembered at most, and what they may take in all: of older ones nothing is found any more.
@@ -131,9 +138,8 @@ impl Present {
     }
 
     /// Accesses of global memory by a warp's lanes.
-    pub(super) fn access(&mut self, warp: &Warp, span: &Span, kind: Kind) -> Option<Finding> {
+    pub(super) fn access(&mut self, span: &Span, kind: Kind, line: u32) -> Option<Unordered> {
         let class = Class::of(kind);
-        let line = warp.cta.kernel.ops.get(warp.pc).map_or(0, |op| op.line);
         let (lanes, bytes) = match () {
             () if span.contiguous => (1, LANES * span.bytes),
             () if span.uniform => (1, span.bytes),
@@ -145,15 +151,8 @@ impl Present {
                 continue;
             }
             let Some((at, other)) = self.conflict(&range, class) else { continue };
-            let what = format!(
-                "a race: nothing orders this {} of {} bytes at {} on {} and {other}",
-                kind.name(),
-                span.bytes,
-                warp.name(at, Place::Global),
-                self.piece.when.stream,
-            );
             let lane = if span.contiguous { (at - span.at[0]) / span.bytes } else { lane };
-            return Some(Finding { lane, kind: FaultKind::Race, what });
+            return Some(Unordered { lane, at, stream: self.piece.when.stream.to_string(), other });
         }
         None
     }

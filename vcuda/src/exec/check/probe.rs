@@ -1,9 +1,8 @@
 //! Whether warps that go round in loops change any memory: if they do not, and come back to the state that they were
-//! in, they go round for ever ([`crate::exec::launch::standstill`]).
+//! in, they go round for ever .
 
-use super::{Kind, Span};
+use super::span::Span;
 use crate::exec::registers::lanes_of;
-use crate::exec::warp::Warp;
 
 /// The bytes of a vector of the most elements.
 const MOST_BYTES: usize = 32;
@@ -19,7 +18,7 @@ pub struct Probe {
 
 impl Probe {
     /// The lanes of a warp are about to write.
-    fn expect(&mut self, span: &Span) {
+    pub fn expect(&mut self, span: &Span) {
         self.settle();
         for lane in lanes_of(span.mask) {
             let (at, bytes) = (span.at[lane], span.bytes.min(MOST_BYTES));
@@ -36,36 +35,17 @@ impl Probe {
         self.changes
     }
 
+    /// Something that is no access of the memory has changed.
+    pub fn change(&mut self) {
+        self.changes += 1;
+    }
+
     /// The last write has been made.
     fn settle(&mut self) {
         for (at, bytes, before) in self.written.drain(..) {
             // SAFETY: the address was checked before the access, a moment ago: nothing has been freed since.
             let now = unsafe { std::slice::from_raw_parts(at as *const u8, bytes) };
             self.changes += u64::from(now != &before[..bytes]);
-        }
-    }
-}
-
-impl Warp<'_> {
-    /// Tells the probe, if there is one, of the access that comes next.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn probe(&mut self, span: &Span, kind: Kind) {
-        let watch = &mut *self.cta.watch.borrow_mut();
-        let Some(probe) = &mut watch.probe else { return };
-        if kind.writes() {
-            probe.expect(span);
-        }
-        if kind.reads() {
-            self.polled = Some((span.at[span.mask.trailing_zeros() as usize & 31], self.pc));
-        }
-    }
-
-    /// Something that is no access of the memory has changed.
-    #[cold]
-    pub fn probe_change(&self) {
-        if let Some(probe) = &mut self.cta.watch.borrow_mut().probe {
-            probe.changes += 1;
         }
     }
 }

@@ -10,20 +10,23 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::cell::{Cells, Class, Record, SharedCells};
 use super::clock::Clocks;
-use super::groups::Groups;
+use super::groups::{Group, Groups};
 use super::members::{Entry, Members};
-use super::{Finding, Kind, Place, Span, order};
-use crate::exec::fault::FaultKind;
+use super::order::barriers;
+use super::span::{Kind, Span};
 use crate::exec::registers::{LANES, lanes_of};
-use crate::exec::warp::Warp;
 use crate::memory::Memory;
 
-/// Two accesses that nothing orders: whose is the present one, where, and the other with what it was.
+/// Two accesses that nothing orders: whose is the present one, where, and the other, what it was.
 pub struct Conflict {
-    lane: usize,
-    at: usize,
-    other: Record,
-    name: &'static str,
+    pub lane: usize,
+    pub at: usize,
+    pub name: &'static str,
+    pub thread: usize,
+    pub pc: usize,
+    /// Whether the other is of another group of CTAs, and which.
+    pub is_foreign: bool,
+    pub group: Group,
 }
 
 /// What is known of a launch, and of its present cluster.
@@ -77,7 +80,7 @@ impl Race {
         granule: usize,
         has_company: bool,
     ) {
-        self.clocks.begin(order::barriers(&ctas), shared, has_company);
+        self.clocks.begin(barriers(&ctas), shared, has_company);
         self.groups.begin(self.clocks.now, self.clocks.first_thread(), place);
         self.shared.begin(shared, granule);
         self.shift = granule.trailing_zeros();
@@ -157,7 +160,7 @@ impl Race {
                         self.conflict(*write, since, thread, kind, cells.is_shared).filter(|_| !harmless)
                     {
                         let at = at.max(origin + (cell << shift));
-                        return Some(Conflict { lane, at, other, name });
+                        return Some(self.describe(lane, at, other, name));
                     }
                 }
                 match class {
@@ -198,7 +201,7 @@ impl Race {
         // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
         let mut writes = granules.map(|cell| unsafe { *cells.writes.add(cell) });
         let write = writes.find(|&write| is_wanted(&self.clocks, write))?;
-        Some(Conflict { lane, at, other: write, name: "write" })
+        Some(self.describe(lane, at, write, "write"))
     }
 
     /// The same for a whole warp's neighbouring granules, of which none is suspect: false, and nothing done, if
@@ -312,40 +315,10 @@ impl Race {
         }
     }
 
-    /// What to say of a conflict.
+    /// What is known of a conflict.
     #[cold]
-    pub(super) fn finding(
-        &self,
-        warp: &Warp,
-        conflict: &Conflict,
-        span: &Span,
-        kind: Kind,
-        is_shared: bool,
-    ) -> Finding {
-        let Conflict { lane, at, other, name: what } = *conflict;
-        let (kernel, launch) = (warp.cta.kernel, warp.cta.launch);
-        let place = if is_shared { Place::Shared } else { Place::Global };
-        let per_cta = warp.cta.grid.threads_per_cta();
-        let (number, thread) = (other.thread() / per_cta, other.thread() % per_cta);
-        let [bx, by, _] = launch.block.map(|n| n as usize);
-        let name = match thread.checked_sub((launch.threads() as usize).next_multiple_of(LANES)) {
-            Some(warpgroup) => format!("the products of warpgroup {warpgroup}"),
-            None => format!("thread [{}, {}, {}]", thread % bx, thread / bx % by, thread / bx / by),
-        };
-        let line = kernel.ops.get(other.pc()).map_or(0, |op| op.line);
-        let source = kernel.source_lines.get(&line).map_or(String::new(), |at| format!(" ({at})"));
-        let who = match () {
-            () if self.clocks.is_foreign(other) || number != warp.cta.number as usize => {
-                format!("{name} of CTA {:?}", self.groups.cta(other, per_cta, warp.cta.grid.in_turn))
-            }
-            () => name,
-        };
-        let what = format!(
-            "a race: nothing orders this {} of {} bytes at {} and the {what} by {who} at PTX line {line}{source}",
-            kind.name(),
-            span.bytes,
-            warp.name(at, place),
-        );
-        Finding { lane, kind: FaultKind::Race, what }
+    fn describe(&self, lane: usize, at: usize, other: Record, name: &'static str) -> Conflict {
+        let (is_foreign, group) = (self.clocks.is_foreign(other), self.groups.of(other));
+        Conflict { lane, at, name, thread: other.thread(), pc: other.pc(), is_foreign, group }
     }
 }

@@ -4,12 +4,12 @@
 use std::mem::take;
 
 use super::standstill::Laps;
-use crate::exec::check::order;
 use crate::exec::control::{ARRIVE, BUDGET, COUNT};
 use crate::exec::cta::Cluster;
 use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::groups::Group;
 use crate::exec::matrix::group;
+use crate::exec::observe::sync;
 use crate::exec::op::{Flow, Op};
 use crate::exec::random::Random;
 use crate::exec::registers::ALL;
@@ -326,7 +326,7 @@ impl Barriers {
             let need = if self.wanted[id] == 0 { self.live } else { self.wanted[id] };
             if self.arrived[id] > 0 && self.arrived[id] >= need {
                 let is_all = [0, warps[0].cta.launch.threads()].contains(&self.wanted[id]);
-                order::barrier_done(warps, id as u32, is_all);
+                sync::barrier_done(warps, id as u32, is_all);
                 let (threads, votes) = (take(&mut self.arrived[id]), take(&mut self.votes[id]));
                 warps.iter_mut().for_each(|warp| warp.release(id as u32, votes, threads));
                 any = true;

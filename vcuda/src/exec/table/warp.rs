@@ -1,8 +1,8 @@
 //! What a warp or a CTA does together.
 
 use super::*;
-use crate::exec::check::order::Members;
 use crate::exec::meeting::{Collective, Together, pack};
+use crate::exec::observe::sync::Members;
 
 /// Emits a collective, and before it what the race check asks of its member mask.
 fn collective<B: Collective>(to: &mut Lower, slots: [u16; 5], mode: i64, members: &Operand) -> Decoded {

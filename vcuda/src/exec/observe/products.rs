@@ -1,12 +1,10 @@
-//! Reads of shared memory by a warpgroup's products (PTX ISA 9.7.15). They are nobody's own: for the race check each
-//! warpgroup is one more thread, after those of its CTA. It reads from when the last of the four warps issues the product
-//! until the group is complete, and threads are ordered after that by their own wait. Each warp must have seen the
-//! writes of its rows of A, and all four those of B, when it issued the product: nothing makes them wait for each other.
+//! Reads of shared memory by a warpgroup's products.
 
-use super::race::{Conflict, Race};
-use super::reading::Reading;
-use super::{ALL, Finding, Kind, LANES, Span, Warp, examine};
+use super::words::Finding;
+use crate::exec::check::{Access, Kind, Place, Reading, Span, Trouble, Watch};
 use crate::exec::groups::WARPS;
+use crate::exec::registers::LANES;
+use crate::exec::warp::Warp;
 
 impl Warp<'_> {
     /// The number of the first of a CTA's warpgroups among the threads that take turns.
@@ -21,21 +19,14 @@ impl Warp<'_> {
 
     /// The warp issues the product.
     pub fn learn(&mut self, reading: &mut Reading) {
-        if let Some(clocks) = self.cta.watch.borrow_mut().clocks() {
-            clocks.learn(&mut reading.known[self.index as usize % WARPS], self.first_thread(), ALL);
-        }
+        let warp = self.index as usize % WARPS;
+        self.cta.watch.borrow_mut().learn(reading, warp, self.first_thread());
     }
 
     /// All four have.
     pub fn begin_reading(&mut self, reading: &mut Reading) {
         let warpgroup = self.first_warpgroup() + self.warpgroup();
-        if let Some(clocks) = self.cta.watch.borrow_mut().clocks() {
-            let of_thread = |thread: usize| reading.known.each_ref().map(|known| known[thread]);
-            let threads = || (0..reading.known[0].len()).map(of_thread);
-            let any: Vec<u32> = threads().map(|[a, b, c, d]| a.max(b).max(c).max(d)).collect();
-            reading.common = threads().map(|[a, b, c, d]| a.min(b).min(c).min(d)).collect();
-            reading.began = clocks.know(warpgroup, &any);
-        }
+        self.cta.watch.borrow_mut().begin_reading(reading, warpgroup);
     }
 
     /// It reads `bytes` from now on for a warp, or for all four, at an offset in the CTA's shared memory: they must be
@@ -48,8 +39,9 @@ impl Warp<'_> {
             let objection = cluster.engine.borrow_mut().proxy.begin_product(offset, bytes, line);
             self.unless(0, objection)?;
         }
-        let known = by.map_or(&reading.common, |warp| &reading.known[warp]);
-        self.find_chunk(host as usize, bytes, |race, span, lane| race.unseen_write(span, lane, known))?;
+        self.find_chunk(host as usize, bytes, |watch, span, lane| {
+            watch.unseen_write(reading, by, span, lane)
+        })?;
         self.read_chunk(host as usize, bytes)
     }
 
@@ -60,22 +52,19 @@ impl Warp<'_> {
             let cluster = self.cta.cluster;
             cluster.engine.borrow_mut().proxy.release(cluster.offset(host), bytes);
         }
-        let began = reading.began;
-        self.find_chunk(host as usize, bytes, |race, span, lane| race.written_since(span, lane, began))?;
+        self.find_chunk(host as usize, bytes, |watch, span, lane| watch.written_since(reading, span, lane))?;
         self.read_chunk(host as usize, bytes)
     }
 
     /// When the products that are complete now were, if the race check is on.
     pub fn end_reading(&mut self) -> Option<u32> {
-        self.cta.watch.borrow_mut().clocks().map(|clocks| clocks.pass())
+        self.cta.watch.borrow_mut().end_reading()
     }
 
     /// The warp has waited for products that were complete then.
     pub fn see_products(&mut self, stamp: u32) {
         let warpgroup = self.first_warpgroup() + self.warpgroup();
-        if let Some(clocks) = self.cta.watch.borrow_mut().clocks() {
-            clocks.see(self.first_thread(), ALL, warpgroup, stamp);
-        }
+        self.cta.watch.borrow_mut().see_products(self.first_thread(), warpgroup, stamp);
     }
 
     /// A host pointer to bytes of shared memory; those beyond it are found when they are read.
@@ -84,35 +73,27 @@ impl Warp<'_> {
         is_inside.then(|| self.cta.shared.wrapping_add(at as usize).cast_const())
     }
 
-    fn span_of_chunk(&self, at: usize, bytes: usize) -> Span {
-        let mask = 1 << self.warpgroup();
-        Span { at: [at; LANES], bytes, mask, contiguous: false, uniform: false }
-    }
-
-    /// What the race check has against bytes being read, as `conflict` finds it given the span and its lane.
+    /// What the race check has against bytes being read, as `find` asks it given the span and its lane.
     fn find_chunk(
         &mut self,
         at: usize,
         bytes: usize,
-        conflict: impl Fn(&mut Race, &Span, usize) -> Option<Conflict>,
+        find: impl Fn(&mut Watch, &Span, usize) -> Option<Trouble>,
     ) -> Option<()> {
-        let finding = {
-            let watch = &mut *self.cta.watch.borrow_mut();
-            watch.race.as_mut().and_then(|race| {
-                let span = self.span_of_chunk(at, bytes);
-                let conflict = conflict(race, &span, self.warpgroup())?;
-                Some(race.finding(self, &conflict, &span, Kind::Read, true))
-            })
-        };
-        self.found(finding)
+        let (lane, pc) = (self.warpgroup(), self.pc);
+        let span = Span::one(at, bytes, lane);
+        let trouble = find(&mut self.cta.watch.borrow_mut(), &span, lane);
+        let (line, first_thread) = (self.cta.kernel.ops[pc].line, self.first_warpgroup());
+        let access = Access { span: &span, place: Place::Shared, kind: Kind::Read, first_thread, pc, line };
+        self.found(trouble.map(|trouble| self.words(&access, &trouble)))
     }
 
     fn read_chunk(&mut self, at: usize, bytes: usize) -> Option<()> {
         if !self.cta.memory.is_watched() {
             return Some(());
         }
-        let span = self.span_of_chunk(at, bytes);
-        let finding = examine(self, &span, self.place(at), Kind::Read, 0, self.first_warpgroup());
+        let span = Span::one(at, bytes, self.warpgroup());
+        let finding = self.examine_alone(&span, Kind::Read, self.first_warpgroup());
         self.found(finding)
     }
 

@@ -1,0 +1,92 @@
+//! What an access is: what it does, where, and in which memory.
+
+use crate::exec::registers::{ALL, LANES};
+
+/// What an access does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Kind {
+    Read,
+    Write,
+    /// Reads and writes at once.
+    Atomic,
+    /// `ld` and `st` that are relaxed, acquire, release or volatile: no race with each other or an atomic.
+    StrongRead,
+    StrongWrite,
+}
+
+/// By their numbers.
+pub const KINDS: [Kind; 5] = [Kind::Read, Kind::Write, Kind::Atomic, Kind::StrongRead, Kind::StrongWrite];
+
+impl Kind {
+    pub fn reads(self) -> bool {
+        matches!(self, Kind::Read | Kind::StrongRead | Kind::Atomic)
+    }
+
+    pub fn writes(self) -> bool {
+        !matches!(self, Kind::Read | Kind::StrongRead)
+    }
+
+    pub fn is_strong(self) -> bool {
+        !matches!(self, Kind::Read | Kind::Write)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Read | Kind::StrongRead => "read",
+            Kind::Write | Kind::StrongWrite => "write",
+            Kind::Atomic => "atomic",
+        }
+    }
+}
+
+/// Addresses of the lanes in `mask`, `bytes` each.
+pub struct Span {
+    pub at: [usize; LANES],
+    pub bytes: usize,
+    pub mask: u32,
+    /// One after the other, all 32.
+    pub contiguous: bool,
+    /// All the same, all 32.
+    pub uniform: bool,
+}
+
+impl Span {
+    /// Of all lanes, each `step` bytes further on.
+    #[inline(always)]
+    pub fn every(first: *mut u8, bytes: u64, step: u64) -> Span {
+        let mut at = [0; LANES];
+        for lane in 0..LANES {
+            at[lane] = first as usize + lane * step as usize;
+        }
+        Span { at, bytes: bytes as usize, mask: ALL, contiguous: step != 0, uniform: step == 0 }
+    }
+
+    /// Of lanes that go where they will.
+    #[inline(always)]
+    pub fn new(host: [*mut u8; LANES], bytes: u64, mask: u32) -> Span {
+        let (mut at, mut apart, mut differ) = ([0; LANES], 0, 0);
+        let bytes = bytes as usize;
+        for lane in 0..LANES {
+            at[lane] = host[lane] as usize;
+            apart |= at[lane].wrapping_sub(at[0]) ^ (lane * bytes);
+            differ |= at[lane] ^ at[0];
+        }
+        Span { at, bytes, mask, contiguous: apart == 0 && mask == ALL, uniform: differ == 0 && mask == ALL }
+    }
+
+    /// Of one lane, at an address that all of them have here.
+    pub fn one(at: usize, bytes: usize, lane: usize) -> Span {
+        Span { at: [at; LANES], bytes, mask: 1 << lane, contiguous: false, uniform: false }
+    }
+}
+
+/// Where a pointer leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Global,
+    Shared,
+    Local,
+    /// Kernel parameters.
+    Other,
+}
