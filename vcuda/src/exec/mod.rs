@@ -47,7 +47,7 @@ mod stack;
 mod table;
 mod warp;
 
-pub use asynchronous::bulk::Kind;
+pub use crate::exec::asynchronous::reduce::Kind;
 pub use fault::{Fault, FaultKind, LoadError};
 pub use kernel::{Kernel, Param};
 pub use launch::resolve::resolve;

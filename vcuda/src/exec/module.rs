@@ -9,6 +9,7 @@ use super::inline::{Flat, inline};
 use super::kernel::Kernel;
 use super::lower::{Location, lower};
 use super::options::Checks;
+use super::table::decode;
 use crate::memory::Memory;
 use crate::ptx::ast::{self, Operand, Space, Variable};
 
@@ -116,8 +117,9 @@ impl Module {
             let at = |line: u32, message: String| format!("{}: line {line}: {message}", function.name);
             let flat =
                 inline(functions, function, &mut size).map_err(|error| at(error.line, error.message))?;
-            let mut kernel = lower(function, &flat, &globals, &named(&flat, &shared), host, (checks, counts))
-                .map_err(|(line, message)| at(line, message))?;
+            let mut kernel =
+                lower(function, &flat, &globals, &named(&flat, &shared), host, (checks, counts), decode)
+                    .map_err(|(line, message)| at(line, message))?;
             kernel.const_ranges = const_ranges.clone();
             kernel.source_lines = source_lines(ast, &flat.instructions);
             self.kernels.push(kernel);

@@ -1,18 +1,16 @@
 //! Numbers side by side in a word: SIMD video instructions (PTX ISA 9.7.20) and `dp2a` (9.7.1.24).
 
-use crate::exec::lower::Lower;
 use crate::exec::registers::{Compute, LANES, Operands, Registers};
-use crate::exec::table::{Decoded, Entry};
 
 /// What a video instruction does with the numbers at one place in `a` and `b`.
-const NAMES: [&str; 6] = ["vadd", "vsub", "vavrg", "vabsdiff", "vmin", "vmax"];
+pub const NAMES: [&str; 6] = ["vadd", "vsub", "vavrg", "vabsdiff", "vmin", "vmax"];
 
-const A_SIGNED: i64 = 1 << 8;
-const B_SIGNED: i64 = 1 << 9;
-const D_SIGNED: i64 = 1 << 10;
-const SATURATE: i64 = 1 << 11;
+pub const A_SIGNED: i64 = 1 << 8;
+pub const B_SIGNED: i64 = 1 << 9;
+pub const D_SIGNED: i64 = 1 << 10;
+pub const SATURATE: i64 = 1 << 11;
 /// Results are added up, with `c`.
-const SUM: i64 = 1 << 12;
+pub const SUM: i64 = 1 << 12;
 
 /// Number `i` of `bits` in a word.
 #[inline(always)]
@@ -88,32 +86,5 @@ impl Compute for Dp2a {
             }
             registers.set_lanes(op.d, out);
         }
-    }
-}
-
-impl Entry<'_> {
-    pub(in crate::exec) fn video(&self, to: &mut Lower, count: i64) -> Decoded {
-        let name = self.parts[0].trim_end_matches(['2', '4']);
-        let operation = NAMES.iter().position(|known| *known == name).ok_or_else(String::new)? as i64;
-        let signed = |i: usize, flag: i64| if self.parts.get(i) == Some(&"s32") { flag } else { 0 };
-        let mut imm =
-            operation | count << 4 | signed(1, D_SIGNED) | signed(2, A_SIGNED) | signed(3, B_SIGNED);
-        for &part in self.parts.get(4..).unwrap_or(&[]) {
-            imm |= match part {
-                "sat" => SATURATE,
-                "add" => SUM,
-                _ => return Err(String::new()),
-            };
-        }
-        let slots = self.slots(to, false)?;
-        to.emit::<Video>(slots, imm);
-        Ok(())
-    }
-
-    pub(in crate::exec) fn dp2a(&self, to: &mut Lower) -> Decoded {
-        let signed = |i: usize, flag: i64| if self.parts.get(i) == Some(&"s32") { flag } else { 0 };
-        let slots = self.slots(to, false)?;
-        to.emit::<Dp2a>(slots, self.has("hi") as i64 | signed(2, A_SIGNED) | signed(3, B_SIGNED));
-        Ok(())
     }
 }

@@ -6,5 +6,8 @@ pub mod bulk;
 pub mod engine;
 pub mod mbarrier;
 pub mod proxy;
+pub mod reduce;
+pub mod targets;
 pub mod tensor_copy;
 pub mod tensor_replace;
+pub mod work;

@@ -4,8 +4,8 @@
 //! bits 4 to 6 of a byte's shared address are XORed with bits 7 to 9, with 64 bytes bits 4 and 5 with 7 and
 //! 8, with 32 bytes bit 4 with bit 7.
 
-use super::bulk::{Kind, Reduce, apply, decode};
-use super::engine::{Source, Work};
+use super::reduce::{Kind, Reduce, apply, decode};
+use super::work::{Source, Work};
 use crate::exec::arithmetic::half::OOB_NAN;
 use crate::exec::check;
 use crate::exec::fault::FaultKind;
@@ -210,7 +210,7 @@ fn round_to_tf32(element: &mut [u8]) {
 /// Coordinates in `Op::imm`: their place in the kernel's lists, their number, and for a store what it does
 /// with its elements.
 pub fn pack(list: usize, dims: usize, reduce: Reduce) -> i64 {
-    list as i64 | (dims as i64) << 32 | super::bulk::encode(reduce, Kind::U8) << 40
+    list as i64 | (dims as i64) << 32 | super::reduce::encode(reduce, Kind::U8) << 40
 }
 
 /// `cp.async.bulk.tensor` into shared memory: to `a`, map `b`, barrier `d` (generic addresses), CTAs of

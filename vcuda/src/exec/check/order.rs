@@ -5,33 +5,11 @@
 //! scope count only for words in shared memory. The reader needs no fence: the usual counter of finished CTAs
 //! has none there.
 
-use std::ops::Range;
-
 use super::clock::Clocks;
+use super::key::WARP;
 use super::span::{Kind, Span};
 use super::watch::Watch;
 use crate::exec::registers::lanes_of;
-
-/// Keys of what has no address.
-const WARP: usize = 1;
-const BARRIERS: usize = 16;
-/// A CTA has 16 of them, and a cluster one.
-const PER_CTA: u32 = 17;
-
-/// The keys of the barriers of CTAs with these numbers.
-pub fn barriers(ctas: &Range<usize>) -> Range<usize> {
-    BARRIERS + ctas.start * PER_CTA as usize..BARRIERS + ctas.end * PER_CTA as usize
-}
-
-/// The key of a CTA's barrier.
-pub fn barrier_of_cta(cta: u32, id: u32) -> usize {
-    BARRIERS + (cta * PER_CTA + id) as usize
-}
-
-/// The key of a cluster's barrier.
-pub fn barrier_of_cluster(cluster: u32) -> usize {
-    barrier_of_cta(cluster, PER_CTA - 1)
-}
 
 /// A strong read that sees what was published there; a strong write that is a fence as well. In `Check`'s `c`.
 pub const OBSERVES: u16 = 1 << 8;

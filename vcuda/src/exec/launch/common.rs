@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use super::resident::Queue;
+use super::queue::Queue;
 use crate::exec::cta::Grid;
 
 /// A launch, and how far it is.

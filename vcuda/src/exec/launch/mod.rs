@@ -2,6 +2,7 @@
 
 pub mod common;
 pub mod pool;
+pub mod queue;
 pub mod resident;
 pub mod resolve;
 pub mod room;

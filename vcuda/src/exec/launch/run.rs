@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use super::common::Common;
 use super::pool;
-use super::resident::{self, Queue};
+use super::queue::Queue;
+use super::resident;
 use super::resolve::resolve;
 
 use super::workspace::Workspace;

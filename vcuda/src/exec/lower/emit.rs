@@ -1,14 +1,11 @@
 //! Operations appended to the kernel: under the instruction's guard, with their checks before them, and multiply-adds
 //! and matrix products joined to runs.
 
-use std::collections::HashSet;
-
 use super::Lower;
-use crate::exec::allocate::Allocation;
+use super::products::narrow_slots;
 use crate::exec::arithmetic::float::{Fma32, FmaRun, SLOT_BYTES};
 use crate::exec::check::Kind;
 use crate::exec::control::Branch;
-use crate::exec::inline::Flat;
 use crate::exec::matrix::fragment::Factor;
 use crate::exec::matrix::grid::MmaRun;
 use crate::exec::matrix::mma::Mma;
@@ -18,7 +15,7 @@ use crate::exec::observe::Check;
 use crate::exec::op::{Body, Op};
 use crate::exec::registers::Operands;
 use crate::exec::space;
-use crate::ptx::ast::{Instruction, Operand};
+use crate::ptx::ast::Instruction;
 
 impl Lower<'_> {
     /// Appends an operation under the instruction's guard; `operands` are d, a, b, c, e.
@@ -126,34 +123,4 @@ impl Lower<'_> {
             self.emit::<SumsAtRest>([count, 0, 0, 0, 0], list as i64);
         }
     }
-}
-
-/// Whether an instruction uses shared memory later, or by the async proxy, or says when others may.
-pub(super) fn is_asynchronous(instruction: &Instruction) -> bool {
-    let opcode = &instruction.opcode;
-    matches!(opcode[0].as_str(), "cp" | "wgmma" | "mbarrier") || opcode.iter().any(|part| part == "async")
-}
-
-/// Slots of the sums of asynchronous matrix products.
-pub(super) fn sums(flat: &Flat, allocation: &Allocation) -> HashSet<u16> {
-    let products = flat.instructions.iter().filter(|instruction| instruction.opcode[0] == "wgmma");
-    products
-        .filter_map(|product| product.operands.first())
-        .flat_map(|sums| narrow_slots([sums], allocation))
-        .collect()
-}
-
-/// Slots of the 32-bit registers that operands name.
-fn narrow_slots<'a>(operands: impl IntoIterator<Item = &'a Operand>, allocation: &Allocation) -> Vec<u16> {
-    let mut slots = Vec::new();
-    for operand in operands {
-        operand.visit(&mut |part| {
-            if let Operand::Reg(reg) = part
-                && let Some((slot, false)) = allocation.slot(*reg)
-            {
-                slots.push(slot);
-            }
-        });
-    }
-    slots
 }

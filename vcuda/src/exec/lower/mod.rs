@@ -1,4 +1,4 @@
-//! A flat kernel to decoded operations. What an opcode means is in [`super::table`], which finds here where its
+//! A flat kernel to decoded operations. What an opcode means is in [`table`](super::table), which finds here where its
 //! operands are ([`layout`] for variables, [`operand`] and [`constant`] for slots) and appends operations ([`emit`]).
 
 mod call;
@@ -6,6 +6,7 @@ mod constant;
 mod emit;
 mod layout;
 mod operand;
+mod products;
 mod steady;
 
 use std::collections::{HashMap, HashSet};
@@ -19,7 +20,6 @@ use super::kernel::{Kernel, Special};
 use super::options::Checks;
 use super::profile::registers;
 use super::registers::NO_PRED;
-use super::table;
 use crate::exec::matrix::run::Run;
 use crate::exec::profile::marks::Marks;
 use crate::ptx::ast::{Function, Instruction, Operand, Variable};
@@ -63,6 +63,9 @@ pub struct Lower<'a> {
     sums: HashSet<u16>,
 }
 
+/// Appends the operations that do an instruction; or what is wrong with it.
+pub type Decode = fn(&mut Lower, &Instruction) -> Result<(), String>;
+
 /// Lowers one kernel.
 ///
 /// # Errors
@@ -74,6 +77,7 @@ pub fn lower(
     shared: &[Variable],
     host: Host,
     (checks, counts): (Checks, bool),
+    decode: Decode,
 ) -> Result<Kernel, (u32, String)> {
     let invalid = |why| (function.line, why);
     let (blocks, mentions) = (blocks(flat), Mentions::new(flat));
@@ -97,7 +101,7 @@ pub fn lower(
         lower.leader |= targets[i];
         lower.owner = owners.get(&i).copied().unwrap_or(lower.owner);
         starts.push(lower.kernel.ops.len());
-        lower.instruction(instruction)?;
+        lower.instruction(instruction, decode)?;
     }
     lower.leader = true;
     starts.push(lower.kernel.ops.len());
@@ -131,7 +135,7 @@ impl<'a> Lower<'a> {
             max_cluster_ctas: directives.max_cluster_ctas.unwrap_or(u32::MAX),
             needs_cluster: directives.needs_cluster,
             counts_clusters: directives.counts_clusters,
-            is_asynchronous: checks.asynchrony && flat.instructions.iter().any(emit::is_asynchronous),
+            is_asynchronous: checks.asynchrony && flat.instructions.iter().any(products::is_asynchronous),
             has_products: flat.instructions.iter().any(|instruction| instruction.opcode[0] == "wgmma"),
             polls: false,
             granule_bytes: 4,
@@ -173,12 +177,12 @@ impl<'a> Lower<'a> {
             branches: Vec::new(),
             last_run: None,
             last_mma: None,
-            sums: if checks.asynchrony { emit::sums(flat, &allocation) } else { HashSet::new() },
+            sums: if checks.asynchrony { products::sums(flat, &allocation) } else { HashSet::new() },
             allocation,
         }
     }
 
-    fn instruction(&mut self, instruction: &Instruction) -> Result<(), (u32, String)> {
+    fn instruction(&mut self, instruction: &Instruction, decode: Decode) -> Result<(), (u32, String)> {
         self.line = instruction.line;
         let guard = match instruction.guard {
             None => Ok(0),
@@ -189,7 +193,7 @@ impl<'a> Lower<'a> {
         let decoded = guard.and_then(|guard| {
             self.guard = guard;
             self.guard_sums(instruction);
-            table::decode(self, instruction)
+            decode(self, instruction)
         });
         decoded.map_err(|why| {
             let opcode = instruction.opcode.written();

@@ -1,11 +1,12 @@
 //! Operands to slots: those of registers come from the allocation, what is constant has its own from [`super::constant`].
 
+use super::steady::State;
 use super::{Location, Lower};
 use crate::exec::allocate::Place;
 use crate::exec::arithmetic::convert::WidenU32;
 use crate::exec::arithmetic::integer::w32;
 use crate::exec::kernel::Special;
-use crate::ptx::ast::{Operand, Type};
+use crate::ptx::ast::{Instruction, Operand, RegId, Type};
 
 impl Lower<'_> {
     /// A slot for values on their way between the operations of one instruction.
@@ -101,5 +102,65 @@ impl Lower<'_> {
             self.emit::<WidenU32>([to, to, 0, 0, 0], 0);
         }
         to
+    }
+}
+
+impl Lower<'_> {
+    /// The slot of a register that always holds the same; `None` for others.
+    pub(super) fn steady(&mut self, register: RegId) -> Option<u16> {
+        match self.steady.0[register as usize] {
+            State::Varies => None,
+            State::Slot(slot) => Some(slot),
+            State::WrittenBy(writer) => {
+                // Until it is known: registers may be moved in a circle.
+                self.steady.0[register as usize] = State::Varies;
+                let flat = self.flat;
+                let slot = self.steady_source(&flat.instructions[writer])?;
+                self.steady.0[register as usize] = State::Slot(slot);
+                Some(slot)
+            }
+        }
+    }
+
+    /// Whether a result need not be written, because it is what the register always holds.
+    pub fn is_steady(&mut self, operand: &Operand) -> bool {
+        matches!(operand, Operand::Reg(register) if self.steady(*register).is_some())
+    }
+
+    /// The slot of what an instruction moves, if that is always the same.
+    fn steady_source(&mut self, instruction: &Instruction) -> Option<u16> {
+        let Instruction { opcode, operands, .. } = instruction;
+        let [d, a] = &operands[..] else { return None };
+        let ty = Type::from_name(opcode.last()?)?;
+        let has = |part: &str| opcode.iter().any(|other| other == part);
+        let wide = ty.size_bytes() == 8;
+        let is_move = match opcode[0].as_str() {
+            "mov" => ty.size_bytes() <= 8 && ty != Type::Pred && wide == self.is_wide(d),
+            "cvta" => wide && has("global"),
+            "ld" => has("param"),
+            _ => false,
+        };
+        if !is_move || !matches!(d, Operand::Reg(_)) {
+            return None;
+        }
+        match a {
+            Operand::Int(_) | Operand::F32(_) | Operand::F64(_) => self.source(a, wide).ok(),
+            Operand::Special(name) if !name.starts_with("clock") && !name.starts_with("globaltimer") => {
+                self.source(a, wide).ok()
+            }
+            Operand::Symbol(name, _) if opcode[0] == "mov" => match self.locate(name).ok()? {
+                Location::Shared(_) | Location::Global(_) => self.source(a, wide).ok(),
+                _ => None,
+            },
+            Operand::Reg(from) if self.is_wide(a) == wide => self.steady(*from),
+            Operand::Address(base, offset) if opcode[0] == "ld" => {
+                let Operand::Symbol(name, addend) = &**base else { return None };
+                let Location::Param(at) = self.locate(name).ok()? else { return None };
+                let at = (at as i64).wrapping_add(*addend).wrapping_add(*offset);
+                let signed = matches!(ty, Type::S8 | Type::S16 | Type::S32);
+                self.param(usize::try_from(at).ok()?, ty.size_bytes(), signed, self.is_wide(d)).ok()
+            }
+            _ => None,
+        }
     }
 }

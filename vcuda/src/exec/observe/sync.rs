@@ -1,7 +1,7 @@
 //! What orders threads: barriers and fences; and barriers that the ISA forbids. A barrier of its own calls
 //! [`Warp::publish`] where threads arrive and [`Warp::observe`] where they go on.
 
-use crate::exec::check::order::{barrier_of_cluster, barrier_of_cta};
+use crate::exec::check::key::{barrier_of_cluster, barrier_of_cta};
 use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::groups::Form;
 use crate::exec::groups::Role::Unused;

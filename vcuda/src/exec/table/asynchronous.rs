@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::exec::asynchronous::async_copy::{self, ArriveAfterCopies, AsyncCopy, CommitGroup, WaitCopies};
-use crate::exec::asynchronous::bulk::{
-    self, BulkLoad, BulkStore, BulkWait, Kind, NO_MASK, Reduce, StoreAsync,
-};
+use crate::exec::asynchronous::bulk::{BulkLoad, BulkStore, BulkWait, StoreAsync};
 use crate::exec::asynchronous::mbarrier::{self, Mbarrier, PendingCount, Wait};
+use crate::exec::asynchronous::reduce;
+use crate::exec::asynchronous::reduce::{Kind, Reduce};
+use crate::exec::asynchronous::targets::NO_MASK;
 use crate::exec::asynchronous::tensor_copy::{self, TensorLoad, TensorStore};
 use crate::exec::asynchronous::tensor_replace::{TensormapCopy, TensormapReplace};
 use crate::exec::space::{PARAM_START, PARAM_WINDOW};
@@ -203,7 +204,7 @@ impl Entry<'_> {
     fn bulk_copy(&self, to: &mut Lower) -> Decoded {
         let (reduce, kind) = (self.reduction(), self.kind(self.ty())?);
         tensor_copy::allowed(reduce, kind)?;
-        let imm = bulk::encode(reduce, kind);
+        let imm = reduce::encode(reduce, kind);
         let c = to.source(self.operand(2)?, false)?;
         if self.has("cp_mask") {
             return Err("a byte mask is not supported".to_string());
@@ -265,7 +266,7 @@ impl Entry<'_> {
         let slots =
             values.iter().map(|value| to.source(value, wide)).collect::<Result<Vec<u16>, String>>()?;
         let d = self.generic(to, self.operand(2)?, true, 1)?;
-        let imm = bulk::encode(reduce, kind) | (to.list(&slots) as i64) << 8;
+        let imm = reduce::encode(reduce, kind) | (to.list(&slots) as i64) << 8;
         done(to.emit::<StoreAsync>([d, a, 0, 0, slots.len() as u16], imm))
     }
 

@@ -1,5 +1,6 @@
 //! float16 and bfloat16, alone and in pairs, and pairs of 16-bit integers.
 
+use super::moves::{emit_compare, emit_select};
 use super::*;
 use crate::exec::arithmetic::half::{self, Bf16, F16};
 
@@ -13,16 +14,6 @@ macro_rules! by_format {
             _ => $to.emit::<half::$name<Bf16, true>>($slots, 0),
         }
     };
-}
-
-/// Whether a type is a 16-bit float or a pair of them.
-pub(in crate::exec) fn is_half(ty: Type) -> bool {
-    matches!(ty, Type::F16 | Type::F16x2 | Type::Bf16 | Type::Bf16x2)
-}
-
-/// Whether it is a pair.
-pub(in crate::exec) fn is_pair(ty: Type) -> bool {
-    matches!(ty, Type::F16x2 | Type::Bf16x2)
 }
 
 impl Entry<'_> {
@@ -137,14 +128,7 @@ impl Entry<'_> {
 
     /// The comparison of operands 1 and 2 in one half, combined with predicate operand 3, to predicates `d`
     /// and `e`: that of float32.
-    pub(in crate::exec) fn half_compare(
-        &self,
-        to: &mut Lower,
-        ty: Type,
-        upper: bool,
-        d: u16,
-        e: u16,
-    ) -> Decoded {
+    pub(super) fn half_compare(&self, to: &mut Lower, ty: Type, upper: bool, d: u16, e: u16) -> Decoded {
         for i in 0..2 {
             let mut source = to.source(self.operand(i + 1)?, false)?;
             if self.has("ftz") {
@@ -173,7 +157,7 @@ impl Entry<'_> {
     }
 
     /// `set` of pairs: `holds` or zero in each half.
-    pub(in crate::exec) fn half_set_pair(&self, to: &mut Lower, ty: Type, holds: u64) -> Decoded {
+    pub(super) fn half_set_pair(&self, to: &mut Lower, ty: Type, holds: u64) -> Decoded {
         let d = to.destination(self.operand(0)?, false)?;
         let (p, zero) = (to.temp_pred(), to.constant(0, false));
         for upper in [false, true] {

@@ -22,7 +22,7 @@ use super::registers::NO_PRED;
 use super::space::{GENERIC, GLOBAL, LOCAL, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, SHARED32, SHARED64};
 use crate::ptx::ast::{Instruction, Operand, Type};
 
-pub(super) type Decoded = Result<(), String>;
+type Decoded = Result<(), String>;
 
 /// Decodes one instruction to the operations that do it.
 pub fn decode(to: &mut Lower, instruction: &Instruction) -> Decoded {
@@ -146,9 +146,19 @@ fn done(_: ()) -> Decoded {
     Ok(())
 }
 
+/// Whether a type is a 16-bit float or a pair of them.
+fn is_half(ty: Type) -> bool {
+    matches!(ty, Type::F16 | Type::F16x2 | Type::Bf16 | Type::Bf16x2)
+}
+
+/// Whether it is a pair.
+fn is_pair(ty: Type) -> bool {
+    matches!(ty, Type::F16x2 | Type::Bf16x2)
+}
+
 /// An instruction being decoded.
-pub(super) struct Entry<'a> {
-    pub(super) parts: &'a [&'a str],
+struct Entry<'a> {
+    parts: &'a [&'a str],
     operands: &'a [Operand],
 }
 
@@ -164,21 +174,21 @@ macro_rules! by_width {
 }
 
 impl Entry<'_> {
-    pub(super) fn has(&self, part: &str) -> bool {
+    fn has(&self, part: &str) -> bool {
         self.parts[1..].contains(&part)
     }
 
     /// The instruction's type: the last part that is one.
-    pub(super) fn ty(&self) -> Option<Type> {
+    fn ty(&self) -> Option<Type> {
         self.parts[1..].iter().rev().find_map(|part| Type::from_name(part))
     }
 
-    pub(super) fn operand(&self, index: usize) -> Result<&Operand, String> {
+    fn operand(&self, index: usize) -> Result<&Operand, String> {
         self.operands.get(index).ok_or_else(|| format!("{} operands are too few", self.operands.len()))
     }
 
     /// Destination and up to three sources, all of one width.
-    pub(super) fn slots(&self, to: &mut Lower, wide: bool) -> Result<[u16; 5], String> {
+    fn slots(&self, to: &mut Lower, wide: bool) -> Result<[u16; 5], String> {
         let mut slots = [to.destination(self.operand(0)?, wide)?, 0, 0, 0, 0];
         for (slot, operand) in slots[1..4].iter_mut().zip(&self.operands[1..]) {
             *slot = to.source(operand, wide)?;
@@ -216,8 +226,9 @@ mod half;
 mod matrix;
 mod memory;
 mod moves;
+mod scalar_video;
+mod stack;
+mod uncommon;
+mod video;
 mod warp;
 mod wmma;
-
-pub(super) use half::{is_half, is_pair};
-pub(super) use moves::{emit_compare, emit_select};

@@ -12,7 +12,7 @@ impl Entry<'_> {
     }
 
     /// The comparison of operands 1 and 2, combined with predicate operand 3, to predicates `d` and `e`.
-    pub(in crate::exec) fn compare_operands(&self, to: &mut Lower, ty: Type, d: u16, e: u16) -> Decoded {
+    pub(super) fn compare_operands(&self, to: &mut Lower, ty: Type, d: u16, e: u16) -> Decoded {
         let wide = ty.size_bytes() == 8;
         let (mut a, mut b) = (to.source(self.operand(1)?, wide)?, to.source(self.operand(2)?, wide)?);
         if self.has("ftz") {
@@ -163,17 +163,11 @@ impl Entry<'_> {
     }
 }
 
-pub(in crate::exec) fn emit_select(to: &mut Lower, wide: bool, slots: [u16; 5]) {
+pub(super) fn emit_select(to: &mut Lower, wide: bool, slots: [u16; 5]) {
     if wide { to.emit::<Select64>(slots, 0) } else { to.emit::<Select32>(slots, 0) }
 }
 
-pub(in crate::exec) fn emit_compare(
-    to: &mut Lower,
-    name: &str,
-    ty: Type,
-    slots: [u16; 5],
-    imm: i64,
-) -> Decoded {
+pub(super) fn emit_compare(to: &mut Lower, name: &str, ty: Type, slots: [u16; 5], imm: i64) -> Decoded {
     macro_rules! floats {
         ($($text:literal => $variant:ident),*) => {
             match (name, ty) {
