@@ -1,5 +1,6 @@
 //! A launch: its CTAs on host threads, the warps of a cluster in turn.
 
+mod barriers;
 pub mod common;
 pub mod pool;
 pub mod queue;
@@ -9,4 +10,5 @@ pub mod room;
 pub mod run;
 pub mod schedule;
 pub mod standstill;
+mod turn;
 pub mod workspace;

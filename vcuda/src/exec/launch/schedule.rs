@@ -3,41 +3,21 @@
 
 use std::mem::take;
 
+use super::barriers::Barriers;
 use super::standstill::Laps;
-use crate::exec::control::{ARRIVE, BUDGET, COUNT};
+use super::turn::{CLUSTER, Stop};
+use crate::exec::control::ARRIVE;
 use crate::exec::cta::Cluster;
 use crate::exec::fault::{Fault, FaultKind};
-use crate::exec::groups::Group;
 use crate::exec::matrix::group;
-use crate::exec::observe::sync;
-use crate::exec::op::{Flow, Op};
 use crate::exec::random::Random;
 use crate::exec::registers::ALL;
 use crate::exec::warp::Warp;
-
-/// Why a warp has stopped.
-enum Stop {
-    Barrier,
-    ClusterBarrier,
-    /// No lane can run.
-    Idle,
-    Yield,
-    Pause,
-    Miss,
-    Fault,
-}
-
-/// The number under which groups wait for the cluster's barrier; a CTA's are below.
-const CLUSTER: u32 = 16;
 
 /// Rounds in which every warp only waited in vain or went round a loop, until a piece of pending work lands.
 const PATIENCE: u32 = 16;
 /// Rounds in which every warp only waited in vain, with no work to land: nobody will ever come.
 const DEADLOCK: u32 = 10_000;
-
-/// Backward branches of a turn where a loop may wait for another CTA, and where it most probably does.
-const SPINS: u32 = 256;
-const LINGERING_SPINS: u32 = 32;
 
 /// A cluster lingers when its loops have been this long: what a round counts in which one has yielded that polls
 /// memory, and one that does not; and rounds without any, after which all is forgotten.
@@ -45,14 +25,6 @@ const LINGERS: u32 = 1024;
 const POLLING: u32 = 64;
 const WORKING: u32 = 1;
 const FORGOTTEN: u32 = 1024;
-
-/// A CTA's barriers and its threads that have not exited.
-struct Barriers {
-    arrived: [u32; 16],
-    wanted: [u32; 16],
-    votes: [u32; 16],
-    live: u32,
-}
 
 /// The warps of a cluster, and how far they are.
 pub struct Schedule<'a> {
@@ -75,13 +47,11 @@ pub struct Schedule<'a> {
 }
 
 impl<'a> Schedule<'a> {
-    /// For the warps of a cluster's CTAs, `threads` each. Threads are counted at barriers, so that lanes of one warp
-    /// may reach it on different paths, as on Volta and later. `order`: the seed of the warps' turns, which are
-    /// theirs by number otherwise.
+    /// For the warps of a cluster's CTAs, `threads` each. `order`: the seed of the warps' turns, which are theirs by
+    /// number otherwise.
     pub fn new(warps: Vec<Warp<'a>>, cluster: &'a Cluster, threads: u32, order: Option<u64>) -> Schedule<'a> {
-        let new = || Barriers { arrived: [0; 16], wanted: [0; 16], votes: [0; 16], live: threads };
         Schedule {
-            barriers: (0..cluster.ctas).map(|_| new()).collect(),
+            barriers: (0..cluster.ctas).map(|_| Barriers::new(threads)).collect(),
             cluster_arrived: 0,
             vain_rounds: 0,
             lost_rounds: 0,
@@ -293,157 +263,5 @@ impl<'a> Schedule<'a> {
             }
         }
         lines
-    }
-}
-
-impl Barriers {
-    /// The lanes of a warp's mask reach a barrier.
-    fn meet(&mut self, warp: &mut Warp) -> Result<(), Fault> {
-        let (id, count) = warp.wait;
-        if id > 15 {
-            let lane = warp.mask.trailing_zeros() as usize;
-            warp.fail_lane(lane, FaultKind::Sync, format!("barrier {id}: there are 16"));
-            return Err(warp.take_fault());
-        }
-        let waits = warp.cta.kernel.ops[warp.pc].imm != ARRIVE;
-        let wanted = (self.arrived[id as usize] > 0).then_some(self.wanted[id as usize]);
-        warp.meet_barrier(id, count, waits, wanted)?;
-        self.arrived[id as usize] += warp.mask.count_ones();
-        self.wanted[id as usize] = count;
-        let op = &warp.cta.kernel.ops[warp.pc];
-        if op.imm >= COUNT {
-            // SAFETY: the decoder gave a reducing barrier a predicate.
-            self.votes[id as usize] += unsafe { warp.pred(op.c) & warp.mask }.count_ones();
-        }
-        warp.pass(waits, id);
-        Ok(())
-    }
-
-    /// Lets the CTA's warps go on from barriers that all have reached; whether there are any.
-    fn complete(&mut self, warps: &mut [Warp]) -> bool {
-        let mut any = false;
-        for id in 0..16 {
-            let need = if self.wanted[id] == 0 { self.live } else { self.wanted[id] };
-            if self.arrived[id] > 0 && self.arrived[id] >= need {
-                let is_all = [0, warps[0].cta.launch.threads()].contains(&self.wanted[id]);
-                sync::barrier_done(warps, id as u32, is_all);
-                let (threads, votes) = (take(&mut self.arrived[id]), take(&mut self.votes[id]));
-                warps.iter_mut().for_each(|warp| warp.release(id as u32, votes, threads));
-                any = true;
-            }
-        }
-        any
-    }
-}
-
-impl Warp<'_> {
-    /// Runs until something else must happen.
-    fn run(&mut self) -> Stop {
-        let ops: &[Op] = &self.cta.kernel.ops;
-        loop {
-            if self.pc >= self.merge_pc {
-                self.resume();
-            }
-            // SAFETY: every path ends in an exit, and branch targets are inside (the lowering's promise).
-            let mut op = unsafe { ops.get_unchecked(self.pc) };
-            let mut mask = self.active;
-            if op.guard != 0 {
-                // SAFETY: the lowering gave the guard a predicate.
-                let value = unsafe { *self.preds.add((op.guard - 1) as usize >> 1) };
-                mask &= if (op.guard - 1) & 1 != 0 { !value } else { value };
-                if mask == 0 {
-                    self.pc += 1;
-                    continue;
-                }
-            }
-            self.mask = mask;
-            self.writable = mask | self.dead;
-            let flow = loop {
-                // SAFETY: the lowering gave the operation slots of the kernel's register file, and the host's
-                // version of it.
-                let flow = unsafe { (op.run)(self, op) };
-                if flow != Flow::Next || op.guard != 0 {
-                    break flow;
-                }
-                // Straight on with the same lanes, unless the next operation has a guard or others wait there.
-                // SAFETY: as above.
-                let next = unsafe { ops.get_unchecked(self.pc + 1) };
-                if next.guard != 0 || self.pc + 1 >= self.merge_pc {
-                    break flow;
-                }
-                self.pc += 1;
-                op = next;
-            };
-            match flow {
-                Flow::Next => self.pc += 1,
-                Flow::Jump => {}
-                Flow::Exit => {
-                    self.dead |= mask;
-                    self.active &= !mask;
-                    self.pc += 1;
-                    if !self.meetings.is_empty() && !self.leave(mask) {
-                        return Stop::Fault;
-                    }
-                    if self.active == 0 && !self.resume() {
-                        return Stop::Idle;
-                    }
-                }
-                Flow::Idle => return Stop::Idle,
-                Flow::Barrier => return Stop::Barrier,
-                Flow::ClusterBarrier => return Stop::ClusterBarrier,
-                Flow::Yield => {
-                    self.rotate();
-                    return Stop::Yield;
-                }
-                Flow::Pause => return Stop::Pause,
-                Flow::Miss => {
-                    self.pc += 1;
-                    self.rotate();
-                    return Stop::Miss;
-                }
-                Flow::Fault => return Stop::Fault,
-            }
-        }
-    }
-
-    /// The lanes that can run.
-    fn ready(&self) -> u32 {
-        self.waiting.iter().chain(&self.spent).fold(self.active, |mask, group| mask | group.mask)
-    }
-
-    /// Backward branches until it yields again.
-    pub fn renew_budget(&mut self, lingers: bool) {
-        let cta = self.cta;
-        let is_short = self.polls || cta.grid.is_cooperative() || cta.options.is_unkind();
-        self.budget = match is_short {
-            true if lingers => LINGERING_SPINS,
-            true => SPINS,
-            false => BUDGET,
-        };
-        self.polls = cta.kernel.polls && !cta.memory.is_watched();
-    }
-
-    /// The lanes of the mask go on from a barrier, or wait for it; those that the guard left out go on.
-    fn pass(&mut self, waits: bool, id: u32) {
-        if waits {
-            self.blocked.push((Group { pc: self.pc + 1, mask: self.mask }, id));
-            self.active &= !self.mask;
-        }
-        if self.active != 0 {
-            self.pc += 1;
-        }
-    }
-
-    /// Lets the groups at barrier `id` run again, with the result if it reduces.
-    fn release(&mut self, id: u32, votes: u32, threads: u32) {
-        let (free, rest) = self.blocked.drain(..).partition(|&(_, at)| at == id);
-        let free: Vec<(Group, u32)> = free;
-        self.blocked = rest;
-        for (group, _) in free {
-            if id != CLUSTER {
-                self.finish_barrier(&self.cta.kernel.ops[group.pc - 1], group.mask, votes, threads);
-            }
-            self.park(group);
-        }
     }
 }
