@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::calls::Calls;
 use super::fault::Origin;
 use super::host::Host;
+use super::matrix::run::Run;
 use super::op::Op;
-use crate::exec::matrix::run::Run;
-use crate::exec::profile::marks::Marks;
+use super::profile::marks::Marks;
 
 /// A kernel parameter's place in the parameter buffer.
 #[derive(Clone, Copy, Debug)]

@@ -2,9 +2,12 @@
 //! then run 32 lanes at a time.
 //!
 //! [`inline`] flattens a kernel and the functions it calls, [`allocate`] gives registers their slots,
-//! [`lower`] and [`table`] turn instructions into [`op::Op`]s, [`launch`] runs them. What they do is in [`arithmetic`],
-//! [`matrix`] and [`asynchronous`], and beside them: memory in [`access`], [`load`] and [`atomic`], lanes together in
-//! [`collective`] and [`meeting`], branches and barriers in [`control`].
+//! [`lower`] and [`table`] turn instructions into [`op::Op`]s, [`launch`] runs them.
+//!
+//! What operations may see is below them. Those of [`arithmetic`] see [`registers`]; the others a [`warp`], its [`cta`] and
+//! the [`kernel`], and what is under way of copies and products. These are in [`matrix`] and [`asynchronous`], and beside
+//! them: memory in [`access`], [`load`] and [`atomic`], lanes together in [`collective`] and [`meeting`], branches and
+//! barriers in [`control`]. What they do is told to the [`check`]s by [`observe`].
 
 mod access;
 mod allocate;

@@ -1,4 +1,4 @@
-//! A decoded instruction, the warp it acts on, and how one body serves every host.
+//! A decoded instruction, what an operation does, and how one body serves every host.
 
 use std::ops::Deref;
 

@@ -1,10 +1,9 @@
 //! Instructions that compilers write seldom: `set`, `slct`, `testp`, saturating and 24-bit integer
 //! arithmetic, byte dot products, the special modes of `prmt`, `isspacep`.
 
-use crate::exec::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
-
 use super::lane::{compare, lane};
 use crate::exec::registers::{Compute, LANES, Operands, Registers};
+use crate::exec::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 
 lane!(AddSat, (a: u32, b: u32) -> u32 { (a as i32).saturating_add(b as i32) as u32 });
 lane!(SubSat, (a: u32, b: u32) -> u32 { (a as i32).saturating_sub(b as i32) as u32 });

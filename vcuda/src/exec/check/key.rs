@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-/// Keys of what has no address.
+/// A warp's.
 pub const WARP: usize = 1;
+/// The first CTA's first.
 const BARRIERS: usize = 16;
 /// A CTA has 16 of them, and a cluster one.
 const PER_CTA: u32 = 17;

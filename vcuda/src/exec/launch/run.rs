@@ -10,7 +10,6 @@ use super::pool;
 use super::queue::Queue;
 use super::resident;
 use super::resolve::resolve;
-
 use super::workspace::Workspace;
 use crate::exec::check::MOST_THREADS;
 use crate::exec::cta::Grid;
