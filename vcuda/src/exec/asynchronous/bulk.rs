@@ -12,7 +12,7 @@ use crate::exec::space::GLOBAL;
 use crate::exec::warp::Warp;
 
 /// `cp.async.bulk` and `cp.reduce.async.bulk` into shared memory: to `a`, from `b` (global, or the CTA's
-/// shared), `c` bytes, barrier `d`, CTAs of mask `e` (all generic addresses); `imm` as [`encode`] has it.
+/// shared), `c` bytes, barrier `d`, CTAs of mask `e` (all generic addresses); `imm` as [`encode`](super::reduce::encode) has it.
 pub struct BulkLoad;
 impl Body for BulkLoad {
     const PER_HOST: bool = false;
@@ -149,7 +149,7 @@ impl Body for BulkWait {
 }
 
 /// `st.async` and `red.async` of `N` words `b` (then `c`, and those of the list at `imm >> 8`) to shared
-/// `a`, barrier `d`, both generic addresses; the low byte of `imm` as [`encode`] has it.
+/// `a`, barrier `d`, both generic addresses; the low byte of `imm` as [`encode`](super::reduce::encode) has it.
 pub struct StoreAsync;
 impl Body for StoreAsync {
     const PER_HOST: bool = false;

@@ -1,5 +1,5 @@
 //! Whether warps that go round in loops change any memory: if they do not, and come back to the state that they were
-//! in, they go round for ever .
+//! in, they go round for ever.
 
 use super::span::Span;
 use crate::exec::registers::lanes_of;

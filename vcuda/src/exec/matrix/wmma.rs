@@ -124,7 +124,7 @@ impl Fragment {
         }
     }
 
-    /// For [`Op::e`]: 8 (0), 16 (1) or 32 (2) rows and 8 or 16 deep.
+    /// For `Op::e`: 8 (0), 16 (1) or 32 (2) rows and 8 or 16 deep.
     pub fn encode(self) -> u16 {
         let rows = (self.m / 16) as u16;
         self.role as u16 | (self.element as u16) << 2 | rows << 4 | (self.k as u16 / 16) << 6
@@ -190,7 +190,7 @@ impl Fragment {
     }
 }
 
-/// Column-major memory, in [`Op::d`] of loads and stores.
+/// Column-major memory, in `Op::d` of loads and stores.
 pub const BY_COLUMN: u16 = 1;
 
 /// Address and stride of a matrix in memory, which all lanes have in common.
