@@ -7,8 +7,8 @@ use std::array::from_fn;
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
-use super::asynchronous::engine::Engine;
 use super::check::Watch;
+use super::engine::Engine;
 use super::fault::{Blame, Fault};
 use super::kernel::Kernel;
 use super::matrix::fragment::Kept;

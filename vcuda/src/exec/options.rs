@@ -1,6 +1,5 @@
 //! What is launched, and how it is to run.
 
-use super::matrix::sums::TensorCore;
 use super::profile::gpu::Gpu;
 
 /// CTAs of a cluster at most, and those that every device with clusters has room for.
@@ -72,4 +71,11 @@ pub struct Checks {
 impl Checks {
     /// All that look for broken rules. What they let pass gives the numbers of a run without; `approx` gives others.
     pub const ALL: Checks = Checks { init: true, race: true, asynchrony: true, approx: false };
+}
+
+/// Whose sums matrix products have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TensorCore {
+    A100,
+    H100,
 }

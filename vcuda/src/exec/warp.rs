@@ -3,7 +3,6 @@
 use std::mem::take;
 use std::ops::{Deref, DerefMut};
 
-use super::asynchronous::barrier::Missed;
 use super::calls::Saved;
 use super::cta::Cta;
 use super::fault::{Fault, FaultKind, Origin};
@@ -11,6 +10,7 @@ use super::groups::{Group, Meeting};
 use super::matrix::warpgroup::Pending;
 use super::op::Flow;
 use super::registers::{LANES, Registers};
+use crate::exec::engine::barrier::Missed;
 
 /// 32 threads: their registers and where each of them is.
 pub struct Warp<'a> {

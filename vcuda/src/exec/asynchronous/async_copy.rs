@@ -1,8 +1,8 @@
 //! `cp.async`: copies of 4 to 16 bytes by single threads, PTX ISA 9.7.9.25.3.
 
-use super::barrier::State;
-use super::work::{Copy, Source, Work};
 use crate::exec::check::Kind;
+use crate::exec::engine::barrier::State;
+use crate::exec::engine::work::{Copy, Source, Work};
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{ALL, LANES, lanes_of};

@@ -2,8 +2,8 @@
 //! 9.7.9.12.
 
 use super::reduce::{Reduce, apply, decode};
-use super::work::Source;
 use crate::exec::check;
+use crate::exec::engine::work::Source;
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::profile::Action;

@@ -1,7 +1,7 @@
 //! Instructions on barriers in shared memory, PTX ISA 9.7.13.15.
 
-use super::barrier::{Barrier, Missed, State};
 use crate::exec::check::Kind;
+use crate::exec::engine::barrier::{Barrier, Missed, State};
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{LANES, lanes_of};

@@ -1,9 +1,9 @@
 //! Where copies go, and what they read.
 
-use super::barrier::Barrier;
 use super::reduce::Reduce;
-use super::work::{Source, Work};
 use crate::exec::check;
+use crate::exec::engine::barrier::Barrier;
+use crate::exec::engine::work::{Source, Work};
 use crate::exec::fault::{Blame, Fault, FaultKind};
 use crate::exec::op::Flow;
 use crate::exec::space::POISON;

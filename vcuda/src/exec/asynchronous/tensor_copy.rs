@@ -5,9 +5,9 @@
 //! 8, with 32 bytes bit 4 with bit 7.
 
 use super::reduce::{Kind, Reduce, apply, decode};
-use super::work::{Source, Work};
 use crate::exec::arithmetic::half::OOB_NAN;
 use crate::exec::check;
+use crate::exec::engine::work::{Source, Work};
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::options::Checks;

@@ -15,11 +15,12 @@ use super::mma::{accumulators, set_accumulators};
 use super::panel::{Chunk, Packer};
 use super::scratch::Scratch;
 use super::simd::{Job, run_on};
-use super::sums::{Adder, TensorCore};
+use super::sums::Adder;
 use super::warpgroup::{A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS, Instruction, Product};
 use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::fault::FaultKind;
 use crate::exec::groups::WARPS;
+use crate::exec::options::TensorCore;
 use crate::exec::registers::LANES;
 use crate::exec::warp::Warp;
 

@@ -16,13 +16,7 @@
 use super::fragment::{Columns, DEPTH, Factor, Halves, Rows, Sums};
 use crate::exec::arithmetic::float::NAN32;
 use crate::exec::arithmetic::half::{F16, Format};
-
-/// Whose sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TensorCore {
-    A100,
-    H100,
-}
+use crate::exec::options::TensorCore;
 
 /// How a tensor core adds.
 #[derive(Clone, Copy)]

@@ -7,13 +7,17 @@
 //! their group; work that an mbarrier announces lands when no warp gets any further without it, one piece
 //! at a time in an order drawn from the seed; stores read shared memory when their group is waited for.
 
+pub mod barrier;
+mod proxy;
+pub mod work;
+
 use std::mem::take;
 
-use super::barrier::{Barrier, State};
-use super::proxy::Proxy;
-use super::work::{Copy, Job, Work};
 use crate::exec::fault::{Blame, FaultKind};
 use crate::memory::Memory;
+use barrier::{Barrier, State};
+use proxy::Proxy;
+use work::{Copy, Job, Work};
 
 enum Task {
     Move(Job),
