@@ -142,7 +142,7 @@ impl Flat {
         };
         self.grow(1 + body.registers.len() + body.variables.len(), line)?;
         let first_reg = self.registers.len() as RegId;
-        self.registers.extend(body.registers.iter().map(|register| register.ty));
+        self.registers.extend(&body.registers);
         for variable in &body.variables {
             names.insert(variable.name.clone(), self.own(variable));
         }

@@ -87,16 +87,10 @@ pub struct Directives {
 #[derive(Clone, Debug, Default)]
 pub struct Body {
     /// Every virtual register; a [`RegId`] indexes it.
-    pub registers: Vec<Register>,
+    pub registers: Vec<Type>,
     /// `.shared`, `.local` and `.param` variables declared inside the body, names made unique.
     pub variables: Vec<Variable>,
     pub instructions: Vec<Instruction>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Register {
-    pub name: String,
-    pub ty: Type,
 }
 
 /// Index into [`Body::registers`].

@@ -3,7 +3,7 @@
 //! Scopes nest on an explicit stack. A label can be used before it is written, so label operands wait in
 //! their scope until it closes; those it does not know go to the scope around it.
 
-use super::ast::{Body, Function, Guard, Instruction, Operand, RegId, Register, Space, Type, Variable};
+use super::ast::{Body, Function, Guard, Instruction, Operand, RegId, Space, Type, Variable};
 use super::cursor::{Global, Name, Parser, Pending, Scope};
 use super::forms::operands;
 use super::lexer::Token;
@@ -177,6 +177,9 @@ impl<'a> Parser<'a> {
             if self.accept('<')? {
                 let count = self.small_int("a count")?;
                 self.expect('>')?;
+                let room = (count as usize).min(MAX_REGISTERS.saturating_sub(self.register_count));
+                self.body.registers.reserve(room);
+                self.scope().names.reserve(room);
                 for i in 0..count {
                     self.register(format!("{name}{i}"), ty, width)?;
                 }
@@ -196,13 +199,12 @@ impl<'a> Parser<'a> {
         }
         let reg = self.body.registers.len() as RegId;
         if width == 1 {
-            self.body.registers.push(Register { name: name.clone(), ty });
+            self.body.registers.push(ty);
             return self.declare(name, Name::Reg(reg));
         }
         for (reg, component) in (reg..reg + width).zip(["x", "y", "z", "w"]) {
-            let name = format!("{name}.{component}");
-            self.body.registers.push(Register { name: name.clone(), ty });
-            self.declare(name, Name::Reg(reg))?;
+            self.body.registers.push(ty);
+            self.declare(format!("{name}.{component}"), Name::Reg(reg))?;
         }
         self.declare(name, Name::Vector(reg, width))
     }
@@ -254,7 +256,7 @@ impl<'a> Parser<'a> {
         };
         self.expect(';')?;
         let registers = &self.body.registers;
-        let checked = operands::check(&opcode, &mut operands, &|reg| registers[reg as usize].ty);
+        let checked = operands::check(&opcode, &mut operands, &|reg| registers[reg as usize]);
         let wrong = |why| ParseError { line, message: format!("{}: {why}", opcode.written()) };
         checked.map_err(wrong)?;
         self.body.instructions.push(Instruction { guard, opcode, operands, line, source });

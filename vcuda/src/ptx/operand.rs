@@ -124,7 +124,7 @@ impl<'a> Parser<'a> {
     pub fn predicate(&mut self) -> Result<RegId> {
         let word = self.word("a predicate")?;
         match self.named(word)? {
-            Operand::Reg(reg) if self.body.registers[reg as usize].ty == Type::Pred => Ok(reg),
+            Operand::Reg(reg) if self.body.registers[reg as usize] == Type::Pred => Ok(reg),
             _ => self.error_taken(format!("`{word}` is not a predicate")),
         }
     }
