@@ -117,7 +117,9 @@ pub fn in_child(test: &str, settings: &[(&str, &str)]) -> Option<Output> {
         return None;
     }
     let mut command = Command::new(std::env::current_exe().expect("a program has a path"));
-    SETTINGS.iter().for_each(|name| drop(command.env_remove(name)));
+    for name in SETTINGS {
+        command.env_remove(name);
+    }
     command.args(["--exact", test, "--nocapture"]).env(CHILD, "1").envs(settings.iter().copied());
     let output = command.output().expect("this program runs again");
     let text = String::from_utf8_lossy(&output.stderr);
