@@ -1,8 +1,8 @@
 #!/bin/bash
 # ptxas drops setmaxnreg from a kernel whose number of threads is known, and says so in an "info" alone.
 #
-# Expected: PTX ISA, 9.7 (setmaxnreg): it needs "a valid maximum number of per-thread registers specified via the appropriate
-#   compile-time option or the appropriate performance tuning directive", else it "may have no effect". Performance-tuning
+# Expected: PTX ISA, 9.7 (setmaxnreg): the kernel needs "a valid value of maximum number of per-thread registers specified via the
+#   appropriate compile-time option or the appropriate performance tuning directive", else it "may have no effect". Such
 #   directives (PTX ISA 11.4) are .maxnreg, .maxntid, .reqntid and .minnctapersm; which of these is appropriate is not said. With
 #   .reqntid 384 one multiprocessor of 65,536 registers has at most 168 for each thread, so that one would do.
 # Seen: ptxas 12.9.86 and 13.5.37 ignore it with .maxntid and with .reqntid, and exit with 0; only .minnctapersm beside either, or
