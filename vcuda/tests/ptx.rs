@@ -22,9 +22,17 @@ fn module(text: &str) -> Module {
     parse(&format!("{HEADER}{text}")).expect(text)
 }
 
+/// The registers of a test's body: types, names before their numbers, and how many. `p` has no number.
+const REGISTERS: [(&str, &str, u32); 5] =
+    [(".pred", "%p", 4), (".pred", "p", 1), (".b32", "%r", 8), (".b64", "%rd", 4), (".f32", "%f", 4)];
+
 /// A kernel's body from its statements, with a few registers declared.
 fn body(statements: &str) -> Body {
-    let registers = ".reg .pred %p<4>, p; .reg .b32 %r<8>; .reg .b64 %rd<4>; .reg .f32 %f<4>;";
+    let declared = REGISTERS.map(|(ty, name, count)| match count {
+        1 => format!(".reg {ty} {name}; "),
+        _ => format!(".reg {ty} {name}<{count}>; "),
+    });
+    let registers = declared.concat();
     let text = format!(".entry k(.param .u64 k_param_0) {{ {registers}\n{statements}\n}}");
     module(&text).functions.remove(0).body.expect("a body")
 }
@@ -35,8 +43,10 @@ fn operands(statements: &str) -> Vec<Operand> {
 }
 
 fn reg(name: &str) -> Operand {
-    let registers = body("ret;").registers;
-    Reg(registers.iter().position(|r| r.name == name).expect(name) as u32)
+    let prefix = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number: u32 = name[prefix.len()..].parse().unwrap_or(0);
+    let before = REGISTERS.iter().take_while(|(_, name, _)| *name != prefix).map(|(_, _, count)| count);
+    Reg(before.sum::<u32>() + number)
 }
 
 fn predicate(name: &str) -> u32 {
@@ -275,7 +285,7 @@ fn special_registers_and_symbols() {
 #[test]
 fn vector_registers_have_components() {
     let body = body(".reg .v4 .f32 v; ld.global.v4.f32 v, [%rd1]; mov.f32 %f1, v.z;");
-    let first = body.registers.iter().position(|r| r.name == "v.x").expect("v.x") as u32;
+    let first = REGISTERS.iter().map(|(_, _, count)| count).sum::<u32>();
     assert_eq!(body.instructions[0].operands[0], Vector((first..first + 4).map(Reg).collect()));
     assert_eq!(body.instructions[1].operands[1], Reg(first + 2));
 }
