@@ -4,6 +4,8 @@
 //! Immediates, special registers and kernel parameters are slots too, filled before the first
 //! instruction: an operation never asks where its operands come from.
 
+use std::mem::MaybeUninit;
+
 /// Lanes of a warp.
 pub const LANES: usize = 32;
 /// Every lane.
@@ -75,13 +77,16 @@ impl Registers<'_> {
     /// The slot is in the register file.
     #[inline(always)]
     pub unsafe fn set_lanes<W: Word>(&mut self, slot: u16, value: [W; LANES]) {
+        let (all, mut aside) = (self.writable == ALL, MaybeUninit::uninit());
         // SAFETY: the caller's.
         let out = unsafe { &mut *(self.regs.add(slot as usize * LANES) as *mut [W; LANES]) };
-        if self.writable == ALL {
-            *out = value;
-        } else {
-            for lane in 0..LANES {
-                out[lane] = if self.writable >> lane & 1 != 0 { value[lane] } else { out[lane] };
+        // One assignment for both cases keeps the value in the host's registers.
+        let place: *mut [W; LANES] = if all { out } else { aside.as_mut_ptr() };
+        // SAFETY: either place is valid for it, and the second has it when it is read.
+        unsafe {
+            *place = value;
+            if !all {
+                W::merge(out, aside.assume_init_ref(), self.writable);
             }
         }
     }
@@ -129,6 +134,24 @@ pub trait Compute {
 }
 
 /// A lane's word: registers are u32 or u64; floats are their bits.
-pub trait Word: Copy + 'static {}
-impl Word for u32 {}
-impl Word for u64 {}
+pub trait Word: Copy + 'static {
+    /// Writes some lanes of a value. There once for all operations: written out in each of them it would be most of
+    /// what is compiled.
+    fn merge(out: &mut [Self; LANES], value: &[Self; LANES], lanes: u32);
+}
+
+macro_rules! word {
+    ($ty:ty) => {
+        impl Word for $ty {
+            #[inline(never)]
+            fn merge(out: &mut [$ty; LANES], value: &[$ty; LANES], lanes: u32) {
+                for lane in 0..LANES {
+                    let taken = if lanes & 1 << lane != 0 { <$ty>::MAX } else { 0 };
+                    out[lane] = out[lane] & !taken | value[lane] & taken;
+                }
+            }
+        }
+    };
+}
+word!(u32);
+word!(u64);
