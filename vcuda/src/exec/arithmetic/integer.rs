@@ -6,15 +6,10 @@ use crate::exec::registers::{Compute, LANES, Operands, Registers};
 
 /// One type's operations: `$s` and `$u` are its signed and unsigned Rust types, `$lane` its register.
 macro_rules! integer {
-    ($module:ident, $lane:ty, $u:ty, $s:ty, $bits:expr) => {
+    ($module:ident, $lane:ty, $u:ty, $s:ty, $bits:expr; $($more:item)*) => {
         pub mod $module {
             use super::*;
-            lane!(Add, (a: $lane, b: $lane) -> $lane { (a as $u).wrapping_add(b as $u) as $lane });
-            lane!(Sub, (a: $lane, b: $lane) -> $lane { (a as $u).wrapping_sub(b as $u) as $lane });
-            lane!(MulLo, (a: $lane, b: $lane) -> $lane { (a as $u).wrapping_mul(b as $u) as $lane });
-            lane!(MadLo, (a: $lane, b: $lane, c: $lane) -> $lane {
-                (a as $u).wrapping_mul(b as $u).wrapping_add(c as $u) as $lane
-            });
+            $($more)*
             lane!(scalar MulHiU, (a: $lane, b: $lane) -> $lane { (((a as $u) as u128 * (b as $u) as u128) >> $bits) as $u as $lane });
             lane!(scalar MulHiS, (a: $lane, b: $lane) -> $lane { (((a as $s) as i128 * (b as $s) as i128) >> $bits) as $u as $lane });
             lane!(scalar MadHiU, (a: $lane, b: $lane, c: $lane) -> $lane {
@@ -37,32 +32,36 @@ macro_rules! integer {
             lane!(MaxU, (a: $lane, b: $lane) -> $lane { (a as $u).max(b as $u) as $lane });
             lane!(MaxS, (a: $lane, b: $lane) -> $lane { (a as $s).max(b as $s) as $u as $lane });
             lane!(Abs, (a: $lane) -> $lane { (a as $s).wrapping_abs() as $u as $lane });
-            lane!(Neg, (a: $lane) -> $lane { (a as $u).wrapping_neg() as $lane });
             lane!(Not, (a: $lane) -> $lane { !(a as $u) as $lane });
-            lane!(And, (a: $lane, b: $lane) -> $lane { a & b });
-            lane!(Or, (a: $lane, b: $lane) -> $lane { a | b });
-            lane!(Xor, (a: $lane, b: $lane) -> $lane { a ^ b });
             // Shift amounts past the width shift everything out.
             lane!(Shl, (a: $lane, b: u32) -> $lane { if b < $bits { ((a as $u) << b) as $lane } else { 0 } });
             lane!(ShrU, (a: $lane, b: u32) -> $lane { if b < $bits { ((a as $u) >> b) as $lane } else { 0 } });
             lane!(ShrS, (a: $lane, b: u32) -> $lane { ((a as $s) >> b.min($bits - 1)) as $u as $lane });
+            // All others are these of exchanged operands, or their negations.
             compare!(Eq, (a: $lane, b) { a as $u == b as $u });
-            compare!(Ne, (a: $lane, b) { a as $u != b as $u });
             compare!(LtU, (a: $lane, b) { (a as $u) < b as $u });
-            compare!(LeU, (a: $lane, b) { a as $u <= b as $u });
-            compare!(GtU, (a: $lane, b) { a as $u > b as $u });
-            compare!(GeU, (a: $lane, b) { a as $u >= b as $u });
             compare!(LtS, (a: $lane, b) { (a as $s) < b as $s });
-            compare!(LeS, (a: $lane, b) { a as $s <= b as $s });
-            compare!(GtS, (a: $lane, b) { a as $s > b as $s });
-            compare!(GeS, (a: $lane, b) { a as $s >= b as $s });
         }
     };
 }
 
-integer!(w16, u32, u16, i16, 16);
-integer!(w32, u32, u32, i32, 32);
-integer!(w64, u64, u64, i64, 64);
+/// Those of a register: of them 16-bit types take the low half.
+macro_rules! register {
+    ($lane:ty) => {
+        lane!(Add, (a: $lane, b: $lane) -> $lane { a.wrapping_add(b) });
+        lane!(Sub, (a: $lane, b: $lane) -> $lane { a.wrapping_sub(b) });
+        lane!(MulLo, (a: $lane, b: $lane) -> $lane { a.wrapping_mul(b) });
+        lane!(MadLo, (a: $lane, b: $lane, c: $lane) -> $lane { a.wrapping_mul(b).wrapping_add(c) });
+        lane!(Neg, (a: $lane) -> $lane { a.wrapping_neg() });
+        lane!(And, (a: $lane, b: $lane) -> $lane { a & b });
+        lane!(Or, (a: $lane, b: $lane) -> $lane { a | b });
+        lane!(Xor, (a: $lane, b: $lane) -> $lane { a ^ b });
+    };
+}
+
+integer!(w16, u32, u16, i16, 16;);
+integer!(w32, u32, u32, i32, 32; register!(u32););
+integer!(w64, u64, u64, i64, 64; register!(u64););
 
 // Faster than through 128 bits.
 lane!(MulHiU32, (a: u32, b: u32) -> u32 { ((a as u64 * b as u64) >> 32) as u32 });
@@ -105,12 +104,12 @@ fn bfe(a: u64, position: u32, length: u32, width: u32, signed: bool) -> u64 {
     if sign { bits | !field } else { bits }
 }
 
-lane!(BmskClamp, (a: u32, b: u32) -> u32 { if a < 32 { ((1u64 << b.min(32)) - 1) as u32 } else { 0 }.wrapping_shl(a) });
-lane!(BmskWrap, (a: u32, b: u32) -> u32 { ((1u32 << (b & 31)) - 1) << (a & 31) });
-lane!(SzextClampU, (a: u32, b: u32) -> u32 { if b < 32 { a & ((1 << b) - 1) } else { a } });
-lane!(SzextClampS, (a: u32, b: u32) -> u32 { if b < 32 { sign_extend(a, b) } else { a } });
-lane!(SzextWrapU, (a: u32, b: u32) -> u32 { a & ((1 << (b & 31)) - 1) });
-lane!(SzextWrapS, (a: u32, b: u32) -> u32 { sign_extend(a, b & 31) });
+lane!(scalar BmskClamp, (a: u32, b: u32) -> u32 { if a < 32 { ((1u64 << b.min(32)) - 1) as u32 } else { 0 }.wrapping_shl(a) });
+lane!(scalar BmskWrap, (a: u32, b: u32) -> u32 { ((1u32 << (b & 31)) - 1) << (a & 31) });
+lane!(scalar SzextClampU, (a: u32, b: u32) -> u32 { if b < 32 { a & ((1 << b) - 1) } else { a } });
+lane!(scalar SzextClampS, (a: u32, b: u32) -> u32 { if b < 32 { sign_extend(a, b) } else { a } });
+lane!(scalar SzextWrapU, (a: u32, b: u32) -> u32 { a & ((1 << (b & 31)) - 1) });
+lane!(scalar SzextWrapS, (a: u32, b: u32) -> u32 { sign_extend(a, b & 31) });
 
 /// The low `bits` < 32 of `a`, as a signed number.
 #[inline(always)]

@@ -3,7 +3,7 @@
 use crate::exec::registers::{NO_PRED, Operands, Registers};
 
 /// `d = f(a, b, c)`, lane by lane: `lane!(AddU32, (a: u32, b: u32) -> u32 { a.wrapping_add(b) });`; `scalar` before
-/// the name where no host has it for vectors.
+/// the name where no host has it for vectors, or where compilers write it so seldom that once will do for all hosts.
 macro_rules! lane {
     (scalar $name:ident, $($lane:tt)*) => { lane!(@ false, $name, $($lane)*); };
     ($name:ident, $($lane:tt)*) => { lane!(@ true, $name, $($lane)*); };
@@ -30,12 +30,17 @@ macro_rules! lane {
     };
 }
 
-/// `p = f(a, b)`, lane by lane, then combined with predicate `c`: `imm` 0 none, 1 and, 2 or, 3 xor;
-/// predicate `e` gets the combined negation unless it is [`NO_PRED`].
+/// `p = f(a, b)`, lane by lane, or what does not hold where `imm` has [`NEGATED`], then combined with predicate `c`:
+/// the rest of `imm` 0 none, 1 and, 2 or, 3 xor; predicate `e` gets the combined negation unless it is [`NO_PRED`].
+/// `scalar` as for `lane!`.
 macro_rules! compare {
-    ($name:ident, ($a:ident : $ty:ty, $b:ident) $body:block) => {
+    (scalar $name:ident, $($lane:tt)*) => { compare!(@ false, $name, $($lane)*); };
+    ($name:ident, $($lane:tt)*) => { compare!(@ true, $name, $($lane)*); };
+    (@ $per_host:literal, $name:ident, ($a:ident : $ty:ty, $b:ident) $body:block) => {
         pub struct $name;
         impl $crate::exec::registers::Compute for $name {
+            const PER_HOST: bool = $per_host;
+
             #[inline(always)]
             unsafe fn compute(
                 registers: &mut $crate::exec::registers::Registers,
@@ -59,11 +64,15 @@ macro_rules! compare {
 
 pub(in crate::exec) use {compare, lane};
 
+/// Asks a comparison for its negation.
+pub const NEGATED: i64 = 4;
+
 /// # Safety
 /// The predicates are in the file.
 #[inline(always)]
 pub unsafe fn finish_compare(registers: &mut Registers, op: &Operands, bits: u32) {
-    let combine = |bits: u32, with: u32| match op.imm {
+    let (how, bits) = (op.imm & !NEGATED, if op.imm & NEGATED == 0 { bits } else { !bits });
+    let combine = |bits: u32, with: u32| match how {
         1 => bits & with,
         2 => bits | with,
         3 => bits ^ with,
@@ -71,7 +80,7 @@ pub unsafe fn finish_compare(registers: &mut Registers, op: &Operands, bits: u32
     };
     // SAFETY: the caller's.
     unsafe {
-        let with = if op.imm == 0 { 0 } else { registers.pred(op.c) };
+        let with = if how == 0 { 0 } else { registers.pred(op.c) };
         if op.d != NO_PRED {
             registers.set_pred(op.d, combine(bits, with));
         }

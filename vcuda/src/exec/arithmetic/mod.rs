@@ -7,7 +7,7 @@ pub mod directed;
 pub mod float;
 pub mod half;
 pub mod integer;
-mod lane;
+pub mod lane;
 pub mod predicate;
 pub mod scalar_video;
 pub mod uncommon;

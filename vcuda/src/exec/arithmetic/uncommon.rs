@@ -8,22 +8,22 @@ use crate::exec::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 lane!(AddSat, (a: u32, b: u32) -> u32 { (a as i32).saturating_add(b as i32) as u32 });
 lane!(SubSat, (a: u32, b: u32) -> u32 { (a as i32).saturating_sub(b as i32) as u32 });
 lane!(Cnot, (a: u32) -> u32 { (a == 0) as u32 });
-lane!(Cnot16, (a: u32) -> u32 { (a & 0xffff == 0) as u32 });
-lane!(Cnot64, (a: u64) -> u64 { (a == 0) as u64 });
-lane!(Sad64, (a: u64, b: u64, c: u64) -> u64 { a.abs_diff(b).wrapping_add(c) });
-lane!(SadS64, (a: u64, b: u64, c: u64) -> u64 { (a as i64).abs_diff(b as i64).wrapping_add(c) });
+lane!(scalar Cnot16, (a: u32) -> u32 { (a & 0xffff == 0) as u32 });
+lane!(scalar Cnot64, (a: u64) -> u64 { (a == 0) as u64 });
+lane!(scalar Sad64, (a: u64, b: u64, c: u64) -> u64 { a.abs_diff(b).wrapping_add(c) });
+lane!(scalar SadS64, (a: u64, b: u64, c: u64) -> u64 { (a as i64).abs_diff(b as i64).wrapping_add(c) });
 
 /// The sum of the upper part of a product and `c`, in 32 bits.
 #[inline(always)]
 fn saturated(upper: i64, c: u32) -> u32 {
     (upper + i64::from(c as i32)).clamp(i32::MIN.into(), i32::MAX.into()) as u32
 }
-lane!(MadHiSat, (a: u32, b: u32, c: u32) -> u32 {
+lane!(scalar MadHiSat, (a: u32, b: u32, c: u32) -> u32 {
     saturated((i64::from(a as i32) * i64::from(b as i32)) >> 32, c)
 });
-lane!(Mad24HiSat, (a: u32, b: u32, c: u32) -> u32 { saturated(product24s(a, b) >> 16, c) });
-lane!(ShiftToTopU, (a: u32) -> u32 { if a == 0 { u32::MAX } else { a.leading_zeros() } });
-lane!(ShiftToTopS, (a: u32) -> u32 {
+lane!(scalar Mad24HiSat, (a: u32, b: u32, c: u32) -> u32 { saturated(product24s(a, b) >> 16, c) });
+lane!(scalar ShiftToTopU, (a: u32) -> u32 { if a == 0 { u32::MAX } else { a.leading_zeros() } });
+lane!(scalar ShiftToTopS, (a: u32) -> u32 {
     let differs = a ^ (a as i32 >> 31) as u32;
     if differs == 0 { u32::MAX } else { differs.leading_zeros() }
 });
@@ -41,10 +41,10 @@ fn product24s(a: u32, b: u32) -> i64 {
 }
 
 // The low half of a 24-bit product is its low 32 bits, the high half the high 32 of its 48.
-lane!(Mad24LoU, (a: u32, b: u32, c: u32) -> u32 { (product24u(a, b) as u32).wrapping_add(c) });
-lane!(Mad24LoS, (a: u32, b: u32, c: u32) -> u32 { (product24s(a, b) as u32).wrapping_add(c) });
-lane!(Mad24HiU, (a: u32, b: u32, c: u32) -> u32 { ((product24u(a, b) >> 16) as u32).wrapping_add(c) });
-lane!(Mad24HiS, (a: u32, b: u32, c: u32) -> u32 { ((product24s(a, b) >> 16) as u32).wrapping_add(c) });
+lane!(scalar Mad24LoU, (a: u32, b: u32, c: u32) -> u32 { (product24u(a, b) as u32).wrapping_add(c) });
+lane!(scalar Mad24LoS, (a: u32, b: u32, c: u32) -> u32 { (product24s(a, b) as u32).wrapping_add(c) });
+lane!(scalar Mad24HiU, (a: u32, b: u32, c: u32) -> u32 { ((product24u(a, b) >> 16) as u32).wrapping_add(c) });
+lane!(scalar Mad24HiS, (a: u32, b: u32, c: u32) -> u32 { ((product24s(a, b) >> 16) as u32).wrapping_add(c) });
 
 /// Byte `i` of a word as the type says.
 #[inline(always)]
@@ -72,7 +72,7 @@ dot_product!(Dp4aSS, true, true);
 // The special modes of `prmt` are general selectors that the low bits of `c` choose.
 macro_rules! selector {
     ($name:ident, $selectors:expr) => {
-        lane!($name, (c: u32) -> u32 { const TABLE: [u32; 4] = $selectors; TABLE[(c & 3) as usize] });
+        lane!(scalar $name, (c: u32) -> u32 { const TABLE: [u32; 4] = $selectors; TABLE[(c & 3) as usize] });
     };
 }
 selector!(SelectF4e, [0x3210, 0x4321, 0x5432, 0x6543]);
@@ -82,20 +82,20 @@ selector!(SelectEcl, [0x3210, 0x3211, 0x3222, 0x3333]);
 selector!(SelectEcr, [0x0000, 0x1110, 0x2210, 0x3210]);
 selector!(SelectRc16, [0x1010, 0x3232, 0x1010, 0x3232]);
 
-compare!(Finite, (a: u32, _b) { f32::from_bits(a).is_finite() });
-compare!(Infinite, (a: u32, _b) { f32::from_bits(a).is_infinite() });
+compare!(scalar Finite, (a: u32, _b) { f32::from_bits(a).is_finite() });
+compare!(scalar Infinite, (a: u32, _b) { f32::from_bits(a).is_infinite() });
 // A zero counts as normal (PTX ISA 9.7.3.1).
-compare!(Normal, (a: u32, _b) { f32::from_bits(a).is_normal() || f32::from_bits(a) == 0.0 });
-compare!(Subnormal, (a: u32, _b) { f32::from_bits(a).is_subnormal() });
-compare!(Finite64, (a: u64, _b) { f64::from_bits(a).is_finite() });
-compare!(Infinite64, (a: u64, _b) { f64::from_bits(a).is_infinite() });
-compare!(Normal64, (a: u64, _b) { f64::from_bits(a).is_normal() || f64::from_bits(a) == 0.0 });
-compare!(Subnormal64, (a: u64, _b) { f64::from_bits(a).is_subnormal() });
+compare!(scalar Normal, (a: u32, _b) { f32::from_bits(a).is_normal() || f32::from_bits(a) == 0.0 });
+compare!(scalar Subnormal, (a: u32, _b) { f32::from_bits(a).is_subnormal() });
+compare!(scalar Finite64, (a: u64, _b) { f64::from_bits(a).is_finite() });
+compare!(scalar Infinite64, (a: u64, _b) { f64::from_bits(a).is_infinite() });
+compare!(scalar Normal64, (a: u64, _b) { f64::from_bits(a).is_normal() || f64::from_bits(a) == 0.0 });
+compare!(scalar Subnormal64, (a: u64, _b) { f64::from_bits(a).is_subnormal() });
 // Bits 24 and above of a shared address are of another CTA of the cluster.
-compare!(InShared, (a: u64, _b) { a >> 24 == SHARED_WINDOW >> 24 });
-compare!(InCluster, (a: u64, _b) { a >> 60 == SHARED_WINDOW >> 60 });
-compare!(InParam, (a: u64, _b) { a >> 60 == PARAM_WINDOW >> 60 });
-compare!(InLocal, (a: u64, _b) { a >> 60 == LOCAL_WINDOW >> 60 });
+compare!(scalar InShared, (a: u64, _b) { a >> 24 == SHARED_WINDOW >> 24 });
+compare!(scalar InCluster, (a: u64, _b) { a >> 60 == SHARED_WINDOW >> 60 });
+compare!(scalar InParam, (a: u64, _b) { a >> 60 == PARAM_WINDOW >> 60 });
+compare!(scalar InLocal, (a: u64, _b) { a >> 60 == LOCAL_WINDOW >> 60 });
 
 /// Whether `a` is an address in constant memory, which here is part of device memory, or (`imm` 1) in the rest
 /// of it.

@@ -176,16 +176,16 @@ impl Entry<'_> {
         }
         let slots = self.slots(to, ty.size_bytes() == 8)?;
         match (self.parts[0], signed) {
-            ("add", _) => by_width!(to, ty, Add, slots, 0),
-            ("sub", _) => by_width!(to, ty, Sub, slots, 0),
+            ("add", _) => by_register!(to, ty, Add, slots, 0),
+            ("sub", _) => by_register!(to, ty, Sub, slots, 0),
             ("mul", false) if self.has("hi") && ty == Type::U32 => to.emit::<MulHiU32>(slots, 0),
             ("mul", true) if self.has("hi") && ty == Type::S32 => to.emit::<MulHiS32>(slots, 0),
             ("mul", false) if self.has("hi") => by_width!(to, ty, MulHiU, slots, 0),
             ("mul", true) if self.has("hi") => by_width!(to, ty, MulHiS, slots, 0),
-            ("mul", _) => by_width!(to, ty, MulLo, slots, 0),
+            ("mul", _) => by_register!(to, ty, MulLo, slots, 0),
             ("mad", false) if self.has("hi") => by_width!(to, ty, MadHiU, slots, 0),
             ("mad", true) if self.has("hi") => by_width!(to, ty, MadHiS, slots, 0),
-            ("mad", _) => by_width!(to, ty, MadLo, slots, 0),
+            ("mad", _) => by_register!(to, ty, MadLo, slots, 0),
             ("div", false) => by_width!(to, ty, DivU, slots, 0),
             ("div", true) => by_width!(to, ty, DivS, slots, 0),
             ("rem", false) => by_width!(to, ty, RemU, slots, 0),
@@ -195,7 +195,7 @@ impl Entry<'_> {
             ("max", false) => by_width!(to, ty, MaxU, slots, 0),
             ("max", true) => by_width!(to, ty, MaxS, slots, 0),
             ("abs", _) => by_width!(to, ty, Abs, slots, 0),
-            _ => by_width!(to, ty, Neg, slots, 0),
+            _ => by_register!(to, ty, Neg, slots, 0),
         }
         if self.has("relu") {
             let zero = to.constant(0, false);
@@ -249,9 +249,9 @@ impl Entry<'_> {
         };
         let slots = [d, a, b, 0, 0];
         match self.parts[0] {
-            "and" => by_width!(to, ty, And, slots, 0),
-            "or" => by_width!(to, ty, Or, slots, 0),
-            "xor" => by_width!(to, ty, Xor, slots, 0),
+            "and" => by_register!(to, ty, And, slots, 0),
+            "or" => by_register!(to, ty, Or, slots, 0),
+            "xor" => by_register!(to, ty, Xor, slots, 0),
             "not" => by_width!(to, ty, Not, slots, 0),
             "shl" => by_width!(to, ty, Shl, slots, 0),
             _ if matches!(ty, Type::S16 | Type::S32 | Type::S64) => by_width!(to, ty, ShrS, slots, 0),

@@ -7,6 +7,7 @@ use super::arithmetic::convert::{self, Convert, Rounding};
 use super::arithmetic::directed::Directed64;
 use super::arithmetic::float::{self, *};
 use super::arithmetic::integer::*;
+use super::arithmetic::lane::NEGATED;
 use super::arithmetic::predicate::*;
 use super::atomic::{Atomic, Atomic32, Atomic64, Atomic128, AtomicVector, Element, Update};
 use super::call::Return;
@@ -167,6 +168,16 @@ macro_rules! by_width {
     ($to:expr, $ty:expr, $name:ident, $slots:expr, $imm:expr) => {
         match $ty.size_bytes() {
             2 => $to.emit::<w16::$name>($slots, $imm),
+            8 => $to.emit::<w64::$name>($slots, $imm),
+            _ => $to.emit::<w32::$name>($slots, $imm),
+        }
+    };
+}
+
+/// The same where 16 bits are the low half of a 32-bit result.
+macro_rules! by_register {
+    ($to:expr, $ty:expr, $name:ident, $slots:expr, $imm:expr) => {
+        match $ty.size_bytes() {
             8 => $to.emit::<w64::$name>($slots, $imm),
             _ => $to.emit::<w32::$name>($slots, $imm),
         }

@@ -50,7 +50,7 @@ impl Entry<'_> {
                 Operand::Int(value) => done(to.emit::<PredLogic>([d, 0, 0, 0, 0], 5 + (*value != 0) as i64)),
                 Operand::Special(_) => {
                     let slots = [d, to.source(a, false)?, to.constant(0, false), 0, NO_PRED];
-                    done(to.emit::<w32::Ne>(slots, 0))
+                    emit_compare(to, "ne", Type::U32, slots, 0)
                 }
                 _ => {
                     let a = to.pred(a)?;
@@ -167,31 +167,54 @@ pub(super) fn emit_select(to: &mut Lower, wide: bool, slots: [u16; 5]) {
     if wide { to.emit::<Select64>(slots, 0) } else { to.emit::<Select32>(slots, 0) }
 }
 
-pub(super) fn emit_compare(to: &mut Lower, name: &str, ty: Type, slots: [u16; 5], imm: i64) -> Decoded {
-    macro_rules! floats {
-        ($($text:literal => $variant:ident),*) => {
-            match (name, ty) {
-                $(($text, Type::F32) => return done(to.emit::<compare32::$variant>(slots, imm)),
-                  ($text, Type::F64) => return done(to.emit::<compare64::$variant>(slots, imm)),)*
-                _ => {}
-            }
-        };
-    }
-    floats!("eq" => Eq, "ne" => Ne, "lt" => Lt, "le" => Le, "gt" => Gt, "ge" => Ge, "equ" => Equ, "neu" => Neu,
-            "ltu" => Ltu, "leu" => Leu, "gtu" => Gtu, "geu" => Geu, "num" => Num, "nan" => Nan);
+/// The comparison `name` of slots `a` and `b` to predicates `d` and `e`, combined with predicate `c` as `imm` says: one
+/// of a few, of exchanged operands where `name` is its mirror image, and negated where it is its opposite.
+pub(super) fn emit_compare(
+    to: &mut Lower,
+    name: &str,
+    ty: Type,
+    [d, a, b, c, e]: [u16; 5],
+    imm: i64,
+) -> Decoded {
+    let is_float = matches!(ty, Type::F32 | Type::F64);
     let signed = matches!(ty, Type::S16 | Type::S32 | Type::S64);
-    match (name, signed) {
-        _ if matches!(ty, Type::F32 | Type::F64) => return Err(String::new()),
+    let (name, exchanged, negated) = match (name, is_float) {
+        ("gt", _) => ("lt", true, false),
+        ("ge", true) => ("le", true, false),
+        // What is unordered makes these hold.
+        ("neu", true) => ("eq", false, true),
+        ("equ", true) => ("ne", false, true),
+        ("geu", true) => ("lt", false, true),
+        ("leu", true) => ("lt", true, true),
+        ("gtu", true) => ("le", false, true),
+        ("ltu", true) => ("le", true, true),
+        ("num", true) => ("nan", false, true),
+        // Of integers nothing is.
+        ("ne", false) => ("eq", false, true),
+        ("ge", false) => ("lt", false, true),
+        ("le", false) => ("lt", true, true),
+        ("lo", false) if !signed => ("lt", false, false),
+        ("hi", false) if !signed => ("lt", true, false),
+        ("hs", false) if !signed => ("lt", false, true),
+        ("ls", false) if !signed => ("lt", true, true),
+        (name, _) => (name, false, false),
+    };
+    let (a, b) = if exchanged { (b, a) } else { (a, b) };
+    let (slots, imm) = ([d, a, b, c, e], imm | if negated { NEGATED } else { 0 });
+    match (name, ty) {
+        ("eq", Type::F32) => to.emit::<compare32::Eq>(slots, imm),
+        ("ne", Type::F32) => to.emit::<compare32::Ne>(slots, imm),
+        ("lt", Type::F32) => to.emit::<compare32::Lt>(slots, imm),
+        ("le", Type::F32) => to.emit::<compare32::Le>(slots, imm),
+        ("nan", Type::F32) => to.emit::<compare32::Nan>(slots, imm),
+        ("eq", Type::F64) => to.emit::<compare64::Eq>(slots, imm),
+        ("ne", Type::F64) => to.emit::<compare64::Ne>(slots, imm),
+        ("lt", Type::F64) => to.emit::<compare64::Lt>(slots, imm),
+        ("le", Type::F64) => to.emit::<compare64::Le>(slots, imm),
+        ("nan", Type::F64) => to.emit::<compare64::Nan>(slots, imm),
         ("eq", _) => by_width!(to, ty, Eq, slots, imm),
-        ("ne", _) => by_width!(to, ty, Ne, slots, imm),
-        ("lt", true) => by_width!(to, ty, LtS, slots, imm),
-        ("le", true) => by_width!(to, ty, LeS, slots, imm),
-        ("gt", true) => by_width!(to, ty, GtS, slots, imm),
-        ("ge", true) => by_width!(to, ty, GeS, slots, imm),
-        ("lt" | "lo", false) => by_width!(to, ty, LtU, slots, imm),
-        ("le" | "ls", false) => by_width!(to, ty, LeU, slots, imm),
-        ("gt" | "hi", false) => by_width!(to, ty, GtU, slots, imm),
-        ("ge" | "hs", false) => by_width!(to, ty, GeU, slots, imm),
+        ("lt", _) if signed => by_width!(to, ty, LtS, slots, imm),
+        ("lt", _) => by_width!(to, ty, LtU, slots, imm),
         _ => return Err(String::new()),
     }
     Ok(())

@@ -115,10 +115,7 @@ impl Entry<'_> {
             c = to.temp(0);
         }
         let compare = [p, c, to.constant(0, false), 0, NO_PRED];
-        match sign {
-            Type::F32 => to.emit::<compare32::Ge>(compare, 0),
-            _ => to.emit::<w32::GeS>(compare, 0),
-        }
+        emit_compare(to, "ge", sign, compare, 0)?;
         let (a, b) = (to.source(self.operand(1)?, wide)?, to.source(self.operand(2)?, wide)?);
         let d = to.destination(self.operand(0)?, wide)?;
         emit_select(to, wide, [d, a, b, p, 0]);
