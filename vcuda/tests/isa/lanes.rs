@@ -146,7 +146,14 @@ mad.wide.u32 out, i, 16, out;
 ld.global.v4.u32 {a, b, c, d}, [in];
 ";
 
-/// Cases of one test; dropping it is the verdict.
+/// What an operation of one, two or three operands must give, and whether a result is right.
+type Of1<'a, A, D> = &'a dyn Fn(A) -> D;
+type Of2<'a, A, B, D> = &'a dyn Fn(A, B) -> D;
+type Of3<'a, A, B, C, D> = &'a dyn Fn(A, B, C) -> D;
+type Verdict = Result<(), String>;
+
+/// Cases of one test; dropping it is the verdict. There are some thousand: what is made for each of them alone is as
+/// little as can be, and the rest is there once for a type, or for all.
 #[derive(Default)]
 pub struct Table {
     pub checks: Checks,
@@ -158,12 +165,12 @@ pub struct Table {
 impl Table {
     /// `d` from `a`.
     pub fn unary<A: Lane, D: Lane>(&mut self, code: &str, expected: impl Fn(A) -> D) {
-        self.unary_by(code, |a, d: D| require_same(d, expected(a)));
+        self.unary_same(code, &expected);
     }
 
     /// `d` from `a`, `b`.
     pub fn binary<A: Lane, B: Lane, D: Lane>(&mut self, code: &str, expected: impl Fn(A, B) -> D) {
-        self.binary_by(code, |a, b, d: D| require_same(d, expected(a, b)));
+        self.binary_same(code, &expected);
     }
 
     /// `d` from `a`, `b`, `c`.
@@ -172,50 +179,70 @@ impl Table {
         code: &str,
         expected: impl Fn(A, B, C) -> D,
     ) {
+        self.ternary_same(code, &expected);
+    }
+
+    /// As [`Table::unary`], with a verdict on each result in place of an exact expectation.
+    pub fn unary_by<A: Lane, D: Lane>(&mut self, code: &str, verdict: impl Fn(A, D) -> Verdict) {
+        self.unary_judged(code, &verdict);
+    }
+
+    /// As [`Table::binary`], with a verdict on each result in place of an exact expectation.
+    pub fn binary_by<A: Lane, B: Lane, D: Lane>(&mut self, code: &str, verdict: impl Fn(A, B, D) -> Verdict) {
+        self.binary_judged(code, &verdict);
+    }
+
+    fn unary_same<A: Lane, D: Lane>(&mut self, code: &str, expected: Of1<A, D>) {
+        self.unary_judged(code, &|a, d: D| require_same(d, expected(a)));
+    }
+
+    fn binary_same<A: Lane, B: Lane, D: Lane>(&mut self, code: &str, expected: Of2<A, B, D>) {
+        self.binary_judged(code, &|a, b, d: D| require_same(d, expected(a, b)));
+    }
+
+    fn ternary_same<A: Lane, B: Lane, C: Lane, D: Lane>(&mut self, code: &str, expected: Of3<A, B, C, D>) {
         let mut random = Random::new(3);
         let few = |i: usize| i < 10;
         let mut inputs = Vec::new();
         for (_, a) in A::edges().into_iter().enumerate().filter(|e| few(e.0)) {
             for (_, b) in B::edges().into_iter().enumerate().filter(|e| few(e.0)) {
                 for (_, c) in C::edges().into_iter().enumerate().filter(|e| few(e.0)) {
-                    inputs.push((a, b, c));
+                    inputs.push([a.bits(), b.bits(), c.bits()]);
                 }
             }
         }
-        inputs.extend((0..500).map(|_| (random.lane::<A>(), random.lane::<B>(), random.lane::<C>())));
-        let types = [(A::TYPE, A::BYTES), (B::TYPE, B::BYTES), (C::TYPE, C::BYTES)];
-        let bits = inputs.iter().map(|&(a, b, c)| vec![a.bits(), b.bits(), c.bits()]).collect();
-        self.case::<D>(code, &types, bits, |i, d| {
-            let (a, b, c) = inputs[i];
-            require_same(d, expected(a, b, c)).map_err(|e| format!("a = {a:?}, b = {b:?}, c = {c:?}: {e}"))
+        inputs.extend(
+            (0..500)
+                .map(|_| [random.lane::<A>().bits(), random.lane::<B>().bits(), random.lane::<C>().bits()]),
+        );
+        let types = [Kind::of::<A>(), Kind::of::<B>(), Kind::of::<C>()];
+        self.case(code, &types, Kind::of::<D>(), &rows(&inputs), &|i, d| {
+            let [a, b, c] = inputs[i];
+            let (a, b, c) = (A::from_bits(a), B::from_bits(b), C::from_bits(c));
+            require_same(D::from_bits(d), expected(a, b, c))
+                .map_err(|e| format!("a = {a:?}, b = {b:?}, c = {c:?}: {e}"))
         });
     }
 
-    /// As [`Table::unary`], with a verdict on each result in place of an exact expectation.
-    pub fn unary_by<A: Lane, D: Lane>(&mut self, code: &str, verdict: impl Fn(A, D) -> Result<(), String>) {
-        let inputs = unary_inputs::<A>();
-        let bits = inputs.iter().map(|a| vec![a.bits()]).collect();
-        self.case::<D>(code, &[(A::TYPE, A::BYTES)], bits, |i, d| {
-            verdict(inputs[i], d).map_err(|e| format!("a = {:?} ({:#x}): {e}", inputs[i], inputs[i].bits()))
+    fn unary_judged<A: Lane, D: Lane>(&mut self, code: &str, verdict: Of2<A, D, Verdict>) {
+        let inputs: Vec<[u64; 1]> = unary_inputs::<A>().iter().map(|a| [a.bits()]).collect();
+        self.case(code, &[Kind::of::<A>()], Kind::of::<D>(), &rows(&inputs), &|i, d| {
+            let a = A::from_bits(inputs[i][0]);
+            verdict(a, D::from_bits(d)).map_err(|e| format!("a = {a:?} ({:#x}): {e}", a.bits()))
         });
     }
 
-    /// As [`Table::binary`], with a verdict on each result in place of an exact expectation.
-    pub fn binary_by<A: Lane, B: Lane, D: Lane>(
-        &mut self,
-        code: &str,
-        verdict: impl Fn(A, B, D) -> Result<(), String>,
-    ) {
+    fn binary_judged<A: Lane, B: Lane, D: Lane>(&mut self, code: &str, verdict: Of3<A, B, D, Verdict>) {
         let mut random = Random::new(2);
         let mut inputs = Vec::new();
         for a in A::edges() {
-            inputs.extend(B::edges().into_iter().map(|b| (a, b)));
+            inputs.extend(B::edges().into_iter().map(|b| [a.bits(), b.bits()]));
         }
-        inputs.extend((0..1000).map(|_| (random.lane::<A>(), random.lane::<B>())));
-        let bits = inputs.iter().map(|&(a, b)| vec![a.bits(), b.bits()]).collect();
-        self.case::<D>(code, &[(A::TYPE, A::BYTES), (B::TYPE, B::BYTES)], bits, |i, d| {
-            let (a, b) = inputs[i];
-            verdict(a, b, d)
+        inputs.extend((0..1000).map(|_| [random.lane::<A>().bits(), random.lane::<B>().bits()]));
+        let types = [Kind::of::<A>(), Kind::of::<B>()];
+        self.case(code, &types, Kind::of::<D>(), &rows(&inputs), &|i, d| {
+            let (a, b) = (A::from_bits(inputs[i][0]), B::from_bits(inputs[i][1]));
+            verdict(a, b, D::from_bits(d))
                 .map_err(|e| format!("a = {a:?} ({:#x}), b = {b:?} ({:#x}): {e}", a.bits(), b.bits()))
         });
     }
@@ -225,6 +252,10 @@ impl Table {
     /// `tid`, `lane` and `i` the thread's place in its block, its warp and the grid. `module` stands before
     /// the kernel; what is not written to `out` stays 0.
     pub fn kernel(&mut self, module: &str, body: &str, expected: impl Fn(usize, &[Words]) -> Words) {
+        self.kernel_same(module, body, &expected);
+    }
+
+    fn kernel_same(&mut self, module: &str, body: &str, expected: &dyn Fn(usize, &[Words]) -> Words) {
         self.case_count += 1;
         let mut random = Random::new(4);
         let inp: Vec<Words> = (0..GRID).map(|_| [(); 4].map(|()| random.next() as u32)).collect();
@@ -256,21 +287,23 @@ impl Table {
 
     /// Bits of what a statement makes of the operands of [`Table::unary`].
     pub fn results(&self, code: &str) -> Vec<u32> {
-        let inputs: Vec<Vec<u64>> = unary_inputs::<u32>().iter().map(|a| vec![a.bits()]).collect();
-        let done = self.run_case(code, &[(u32::TYPE, u32::BYTES)], &inputs);
-        done.unwrap_or_else(|error| panic!("{code}: {error}")).1
+        let inputs: Vec<[u64; 1]> = unary_inputs::<u32>().iter().map(|a| [a.bits()]).collect();
+        let done = self.run_case(code, &[Kind::of::<u32>()], Kind::of::<u32>(), &rows(&inputs));
+        let (_, bits) = done.unwrap_or_else(|error| panic!("{code}: {error}"));
+        bits.into_iter().map(|bits| bits as u32).collect()
     }
 
     /// Runs one case: `inputs[i]` are the bits that thread `i` reads.
-    fn case<D: Lane>(
+    fn case(
         &mut self,
         code: &str,
-        types: &[(&str, usize)],
-        inputs: Vec<Vec<u64>>,
-        verdict: impl Fn(usize, D) -> Result<(), String>,
+        types: &[Kind],
+        output: Kind,
+        inputs: &[&[u64]],
+        verdict: &dyn Fn(usize, u64) -> Verdict,
     ) {
         self.case_count += 1;
-        let (ran, results) = match self.run_case::<D>(code, types, &inputs) {
+        let (ran, results) = match self.run_case(code, types, output, inputs) {
             Ok(done) => done,
             Err(error) => return self.failures.push(format!("{code}\n    {error}")),
         };
@@ -282,46 +315,65 @@ impl Table {
         }
         // A verdict that takes all bits turned around, and the upper ones, takes anything.
         let free = results.iter().enumerate().find(|&(i, d)| {
-            let turned = |mask: u64| verdict(i, D::from_bits(d.bits() ^ mask)).is_ok();
-            let all = u64::MAX >> (64 - 8 * D::BYTES);
+            let turned = |mask: u64| verdict(i, d ^ mask).is_ok();
+            let all = u64::MAX >> (64 - 8 * output.bytes);
             turned(all) && turned(all & !(all >> 4))
         });
         if let Some((i, d)) = free {
-            let why = format!("{d:?} is right for {:x?}, and so is anything", inputs[i]);
+            let why = format!("{d:#x} is right for {:x?}, and so is anything", inputs[i]);
             return self.failures.push(format!("{code}\n    {why}"));
         }
         if ran.is_kept() {
             let accepted = (results.iter().enumerate())
-                .map(|(i, d)| bounds(D::TYPE, d.bits(), |bits| verdict(i, D::from_bits(bits)).is_ok()));
-            ran.keep(&[(0, Expected::between(D::TYPE, accepted))]);
+                .map(|(i, &d)| bounds(output.name, d, |bits| verdict(i, bits).is_ok()));
+            ran.keep(&[(0, Expected::between(output.name, accepted))]);
         }
     }
 
-    /// What each thread makes of its inputs.
-    fn run_case<D: Lane>(
+    /// Bits of what each thread makes of its inputs.
+    fn run_case(
         &self,
         code: &str,
-        types: &[(&str, usize)],
-        inputs: &[Vec<u64>],
-    ) -> Result<(Ran, Vec<D>), String> {
-        let ptx = kernel(code, types, (D::TYPE, D::BYTES));
+        types: &[Kind],
+        output: Kind,
+        inputs: &[&[u64]],
+    ) -> Result<(Ran, Vec<u64>), String> {
+        let ptx = kernel(code, types, output);
         // Whole blocks, so that warps are full; the surplus threads repeat the last input.
         let count = inputs.len().next_multiple_of(BLOCK);
-        let mut buffers = vec![vec![0xcc; count * D::BYTES]];
-        for (operand, &(_, bytes)) in types.iter().enumerate() {
+        let mut buffers = vec![vec![0xcc; count * output.bytes]];
+        for (operand, kind) in types.iter().enumerate() {
             let value = |i: usize| inputs[i.min(inputs.len() - 1)][operand].to_le_bytes();
-            buffers.push((0..count).flat_map(|i| value(i)[..bytes].to_vec()).collect());
+            buffers.push((0..count).flat_map(|i| value(i)[..kind.bytes].to_vec()).collect());
         }
         let shape = Shape { blocks: (count / BLOCK) as u32, threads: BLOCK as u32, shared_bytes: 0 };
         let setup = Setup { cluster: 1, checks: self.checks, seed: self.seed, ..Setup::default() };
         let ran = run_with(&ptx, "instruction", shape, &setup, &mut buffers)?;
-        let results = (buffers[0].chunks_exact(D::BYTES).take(inputs.len())).map(|bytes| {
+        let results = (buffers[0].chunks_exact(output.bytes).take(inputs.len())).map(|bytes| {
             let mut bits = [0; 8];
-            bits[..D::BYTES].copy_from_slice(bytes);
-            D::from_bits(u64::from_le_bytes(bits))
+            bits[..output.bytes].copy_from_slice(bytes);
+            u64::from_le_bytes(bits)
         });
         Ok((ran, results.collect()))
     }
+}
+
+/// A type in `ld` and `st`, and its size.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    bytes: usize,
+}
+
+impl Kind {
+    fn of<T: Lane>() -> Kind {
+        Kind { name: T::TYPE, bytes: T::BYTES }
+    }
+}
+
+/// Operands, thread by thread.
+fn rows<const N: usize>(inputs: &[[u64; N]]) -> Vec<&[u64]> {
+    inputs.iter().map(|row| &row[..]).collect()
 }
 
 /// Edge cases and random values.
@@ -358,7 +410,7 @@ pub fn require_same<D: Lane>(found: D, expected: D) -> Result<(), String> {
 }
 
 /// A kernel around one case: `(d, a[, b[, c]])`, each an array with one element per thread.
-fn kernel(code: &str, inputs: &[(&str, usize)], output: (&str, usize)) -> String {
+fn kernel(code: &str, inputs: &[Kind], output: Kind) -> String {
     let register = |bytes: usize| 8 * bytes.max(2);
     let operands: Vec<_> = ["a", "b", "c"].into_iter().zip(inputs).collect();
     let mut text = format!("{HEADER}.visible .entry instruction(.param .u64 d_array");
@@ -367,14 +419,14 @@ fn kernel(code: &str, inputs: &[(&str, usize)], output: (&str, usize)) -> String
     }
     text +=
         ")\n{\n.reg .pred p, q;\n.reg .b16 h;\n.reg .b32 t, u, thread, block;\n.reg .b64 x, y, index, at;\n";
-    text += &format!(".reg .b{} d;\n", register(output.1));
+    text += &format!(".reg .b{} d;\n", register(output.bytes));
     text += "mov.u32 thread, %tid.x;\nmov.u32 block, %ctaid.x;\nmad.lo.u32 thread, block, 128, thread;\n";
     text += "cvt.u64.u32 index, thread;\n";
-    for (name, (ty, bytes)) in operands {
-        text += &format!(".reg .b{} {name};\nld.param.u64 at, [{name}_array];\n", register(*bytes));
+    for (name, &Kind { name: ty, bytes }) in operands {
+        text += &format!(".reg .b{} {name};\nld.param.u64 at, [{name}_array];\n", register(bytes));
         text += &format!("mad.lo.u64 at, index, {bytes}, at;\nld.global.{ty} {name}, [at];\n");
     }
-    let (ty, bytes) = output;
+    let Kind { name: ty, bytes } = output;
     text += &format!("{code}\nld.param.u64 at, [d_array];\nmad.lo.u64 at, index, {bytes}, at;\n");
     text + &format!("st.global.{ty} [at], d;\nret;\n}}\n")
 }
