@@ -1,87 +1,216 @@
-// The two products of speed.rs. C = A Bᵀ, A (M,K) and B (N,K) fp16, C (M,N) fp32, sums fp32, sizes multiples of the tiles.
+// The products of speed.rs. C = A Bᵀ, A (M,K) and B (N,K) fp16, C (M,N) fp32, sums fp32, sizes multiples of the tiles. Those
+// that come first bring their tiles through registers, the others by asynchronous copies into a ring of stages.
 // speed.rs runs gemm.ptx, which NVRTC 13.0 made of this for compute_90a with -default-device.
 typedef unsigned u32;
 typedef unsigned long long u64;
 
-// 128x128x32 tiles, four warps of 64x64, mma.sync. Rows in shared memory are padded to 80 bytes. 20 KiB of shared memory.
-extern "C" __global__ void __launch_bounds__(128) gemm_mma(const uint4* a, const uint4* b, float* c, int n, int k) {
-    __shared__ __align__(16) unsigned char tile[2][128 * 80];
-    int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5, m0 = blockIdx.y * 128, n0 = blockIdx.x * 128;
-    int row = (warp >> 1) * 64, column = (warp & 1) * 64;
-    u32 at_a = (u32)__cvta_generic_to_shared(tile[0]) + (row + (lane & 15)) * 80 + (lane >> 4) * 16;
-    u32 at_b = (u32)__cvta_generic_to_shared(tile[1]) + (column + (lane & 7) + (lane >> 4) * 8) * 80 + (lane >> 3 & 1) * 16;
-    float d[4][8][4] = {};
-    for (int k0 = 0; k0 < k; k0 += 32) {
+__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+// ---------------------------------------------------------------------------------------------------
+// mma.sync: 128x128x32 tiles, four warps of 64x64. Rows in shared memory are padded to 80 bytes.
+
+constexpr int ROW = 80, TILE = 128 * ROW;
+
+struct Warp {
+    int lane, row, column;
+    __device__ Warp() : lane(threadIdx.x & 31), row((threadIdx.x >> 6) * 64), column((threadIdx.x >> 5 & 1) * 64) {}
+};
+
+// d (64, 64) += A (64, 32) · B (32, 64), of the tiles of A and then B at a shared address.
+__device__ __forceinline__ void mma(float (&d)[4][8][4], Warp w, u32 tiles) {
+    u32 at_a = tiles + (w.row + (w.lane & 15)) * ROW + (w.lane >> 4) * 16;
+    u32 at_b = tiles + TILE + (w.column + (w.lane & 7) + (w.lane >> 4) * 8) * ROW + (w.lane >> 3 & 1) * 16;
+    #pragma unroll
+    for (int kk = 0; kk < 2; kk++) {
+        u32 x[4][4], y[4][4];
         #pragma unroll
         for (int i = 0; i < 4; i++) {
-            int r = i * 32 + thread / 4, chunk = thread & 3;
-            *(uint4*)&tile[0][r * 80 + chunk * 16] = a[((size_t)(m0 + r) * k + k0) / 8 + chunk];
-            *(uint4*)&tile[1][r * 80 + chunk * 16] = b[((size_t)(n0 + r) * k + k0) / 8 + chunk];
+            asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                : "=r"(x[i][0]), "=r"(x[i][1]), "=r"(x[i][2]), "=r"(x[i][3]) : "r"(at_a + i * 16 * ROW + kk * 32));
+            asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                : "=r"(y[i][0]), "=r"(y[i][1]), "=r"(y[i][2]), "=r"(y[i][3]) : "r"(at_b + i * 16 * ROW + kk * 32));
         }
-        __syncthreads();
         #pragma unroll
-        for (int kk = 0; kk < 2; kk++) {
-            u32 x[4][4], y[4][4];
+        for (int i = 0; i < 4; i++)
             #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                    : "=r"(x[i][0]), "=r"(x[i][1]), "=r"(x[i][2]), "=r"(x[i][3]) : "r"(at_a + i * 16 * 80 + kk * 32));
-                asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                    : "=r"(y[i][0]), "=r"(y[i][1]), "=r"(y[i][2]), "=r"(y[i][3]) : "r"(at_b + i * 16 * 80 + kk * 32));
-            }
-            #pragma unroll
-            for (int i = 0; i < 4; i++)
-                #pragma unroll
-                for (int j = 0; j < 8; j++)
-                    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                        : "+f"(d[i][j][0]), "+f"(d[i][j][1]), "+f"(d[i][j][2]), "+f"(d[i][j][3])
-                        : "r"(x[i][0]), "r"(x[i][1]), "r"(x[i][2]), "r"(x[i][3]), "r"(y[j / 2][j % 2 * 2]), "r"(y[j / 2][j % 2 * 2 + 1]));
-        }
-        __syncthreads();
+            for (int j = 0; j < 8; j++)
+                asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                    : "+f"(d[i][j][0]), "+f"(d[i][j][1]), "+f"(d[i][j][2]), "+f"(d[i][j][3])
+                    : "r"(x[i][0]), "r"(x[i][1]), "r"(x[i][2]), "r"(x[i][3]), "r"(y[j / 2][j % 2 * 2]), "r"(y[j / 2][j % 2 * 2 + 1]));
     }
+}
+
+__device__ __forceinline__ void write(float* c, int n, const float (&d)[4][8][4], Warp w) {
     #pragma unroll
     for (int i = 0; i < 4; i++)
         #pragma unroll
         for (int j = 0; j < 8; j++)
             #pragma unroll
             for (int h = 0; h < 2; h++) {
-                size_t at = (size_t)(m0 + row + i * 16 + h * 8 + lane / 4) * n + n0 + column + j * 8 + lane % 4 * 2;
-                *(float2*)(c + at) = make_float2(d[i][j][2 * h], d[i][j][2 * h + 1]);
+                size_t row = blockIdx.y * 128 + w.row + i * 16 + h * 8 + w.lane / 4;
+                *(float2*)(c + row * n + blockIdx.x * 128 + w.column + j * 8 + w.lane % 4 * 2) = make_float2(d[i][j][2 * h], d[i][j][2 * h + 1]);
             }
 }
 
-// 128x256x64 tiles, two warpgroups of 64x256, wgmma from 128-byte-swizzled K-major tiles. 48 KiB of dynamic shared memory.
-extern "C" __global__ void __launch_bounds__(256) gemm_wgmma(const uint4* a, const uint4* b, float* c, int n, int k) {
-    extern __shared__ __align__(1024) unsigned char tiles[];
-    int thread = threadIdx.x, lane = thread & 31, group = thread >> 7, m0 = blockIdx.y * 128, n0 = blockIdx.x * 256;
-    u32 shared = (u32)__cvta_generic_to_shared(tiles);
-    // Start and stride between groups of eight rows in units of 16 bytes; swizzle mode 1 is 128 bytes.
-    u64 layout = (u64)1 << 62 | (u64)(1024 >> 4) << 32 | (u64)1 << 16;
-    u64 of_a = layout | (shared + group * 8192) >> 4, of_b = layout | (shared + 16384) >> 4;
-    float d[128];
+// 20 KiB of shared memory.
+extern "C" __global__ void __launch_bounds__(128) gemm_mma(const uint4* a, const uint4* b, float* c, int n, int k) {
+    __shared__ __align__(16) unsigned char tiles[2 * TILE];
+    Warp w;
+    float d[4][8][4] = {};
+    for (int k0 = 0; k0 < k; k0 += 32) {
+        #pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int r = i * 32 + threadIdx.x / 4, chunk = threadIdx.x & 3;
+            *(uint4*)&tiles[r * ROW + chunk * 16] = a[((size_t)(blockIdx.y * 128 + r) * k + k0) / 8 + chunk];
+            *(uint4*)&tiles[TILE + r * ROW + chunk * 16] = b[((size_t)(blockIdx.x * 128 + r) * k + k0) / 8 + chunk];
+        }
+        __syncthreads();
+        mma(d, w, shared_address(tiles));
+        __syncthreads();
+    }
+    write(c, n, d, w);
+}
+
+// Three stages, 60 KiB of dynamic shared memory.
+extern "C" __global__ void __launch_bounds__(128) gemm_mma_async(const uint4* a, const uint4* b, float* c, int n, int k) {
+    extern __shared__ __align__(1024) unsigned char shared[];
+    Warp w;
+    int r = threadIdx.x / 4, chunk = threadIdx.x & 3;
+    const uint4* from_a = a + (size_t)(blockIdx.y * 128 + r) * k / 8 + chunk;
+    const uint4* from_b = b + (size_t)(blockIdx.x * 128 + r) * k / 8 + chunk;
+    u32 to = shared_address(shared) + r * ROW + chunk * 16;
+    auto bring = [&](int k0) {
+        if (k0 < k)
+            #pragma unroll
+            for (int i = 0; i < 4; i++) {
+                u32 at = to + k0 / 32 % 3 * (2 * TILE) + i * 32 * ROW;
+                size_t step = (size_t)i * 32 * k / 8 + k0 / 8;
+                asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(at), "l"(from_a + step) : "memory");
+                asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(at + TILE), "l"(from_b + step) : "memory");
+            }
+        asm volatile("cp.async.commit_group;" ::: "memory");
+    };
+    float d[4][8][4] = {};
+    bring(0);
+    bring(32);
+    #pragma unroll 1
+    for (int k0 = 0; k0 < k; k0 += 32) {
+        asm volatile("cp.async.wait_group 1;" ::: "memory");
+        __syncthreads();
+        bring(k0 + 64);
+        mma(d, w, shared_address(shared) + k0 / 32 % 3 * (2 * TILE));
+    }
+    write(c, n, d, w);
+}
+
+// ---------------------------------------------------------------------------------------------------
+// wgmma: 128x256x64 tiles, two warpgroups of 64x256, both matrices in shared memory, K-major with the 128-byte swizzle.
+
+#define F8(d, i) \
+    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define F32(d, i) F8(d, i), F8(d, i + 8), F8(d, i + 16), F8(d, i + 24)
+
+// d (64, 256) += A (64, 16) · B (16, 256)
+__device__ __forceinline__ void wgmma(float (&d)[128], u64 a, u64 b) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.eq.u32 p, 1, 1;\nwgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, "
+        "%23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, "
+        "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, "
+        "%65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, "
+        "%86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, "
+        "%106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, "
+        "%124, %125, %126, %127"
+        "}, %128, %129, p, 1, 1, 0, 0;\n}"
+        : F32(d, 0), F32(d, 32), F32(d, 64), F32(d, 96) : "l"(a), "l"(b));
+}
+
+// Such a matrix: start and stride between groups of eight rows in units of 16 bytes; swizzle mode 1 is 128 bytes.
+__device__ __forceinline__ u64 matrix(u32 address) { return (u64)1 << 62 | (u64)(1024 >> 4) << 32 | (u64)1 << 16 | address >> 4; }
+
+// A warpgroup's 64 rows.
+__device__ __forceinline__ void write(float* c, int n, const float (&d)[128], int row) {
+    int lane = threadIdx.x & 31;
+    row += blockIdx.y * 128 + (threadIdx.x >> 5 & 3) * 16 + lane / 4;
     #pragma unroll
-    for (int i = 0; i < 128; i++) d[i] = 0;
+    for (int i = 0; i < 64; i++)
+        *(float2*)(c + (size_t)(row + i % 2 * 8) * n + blockIdx.x * 256 + i / 2 * 8 + lane % 4 * 2) = make_float2(d[2 * i], d[2 * i + 1]);
+}
+
+// 48 KiB of dynamic shared memory.
+extern "C" __global__ void __launch_bounds__(256) gemm_wgmma(const uint4* a, const uint4* b, float* c, int n, int k) {
+    extern __shared__ __align__(1024) unsigned char shared[];
+    int thread = threadIdx.x, group = thread >> 7;
+    u64 of_a = matrix(shared_address(shared) + group * 8192), of_b = matrix(shared_address(shared) + 16384);
+    float d[128] = {};
     for (int k0 = 0; k0 < k; k0 += 64) {
         #pragma unroll
         for (int i = 0; i < 12; i++) {
             int r = i * 32 + thread / 8, chunk = thread & 7; // 128 rows of A, then 256 of B
-            const uint4* from = i < 4 ? a + ((size_t)(m0 + r) * k + k0) / 8 : b + ((size_t)(n0 + r - 128) * k + k0) / 8;
-            *(uint4*)(tiles + r * 128 + (chunk ^ (r & 7)) * 16) = from[chunk];
+            const uint4* from = i < 4 ? a + ((size_t)(blockIdx.y * 128 + r) * k + k0) / 8 : b + ((size_t)(blockIdx.x * 256 + r - 128) * k + k0) / 8;
+            *(uint4*)(shared + r * 128 + (chunk ^ (r & 7)) * 16) = from[chunk];
         }
         asm volatile("fence.proxy.async;" ::: "memory");
         __syncthreads();
         asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
         #pragma unroll
-        for (int kk = 0; kk < 4; kk++)
-            asm volatile("{\n.reg .pred p;\nsetp.eq.u32 p, 1, 1;\nwgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, %128, %129, p, 1, 1, 0, 0;\n}"
-                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63]), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]), "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79]), "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]), "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]), "+f"(d[103]), "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111]), "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]), "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127]) : "l"(of_a + 2 * kk), "l"(of_b + 2 * kk));
+        for (int kk = 0; kk < 4; kk++) wgmma(d, of_a + 2 * kk, of_b + 2 * kk);
         asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
         __syncthreads();
     }
-    int row = m0 + (thread >> 5) * 16 + lane / 4;
-    #pragma unroll
-    for (int i = 0; i < 64; i++) {
-        size_t at = (size_t)(row + i % 2 * 8) * n + n0 + i / 2 * 8 + lane % 4 * 2;
-        *(float2*)(c + at) = make_float2(d[2 * i], d[2 * i + 1]);
+    write(c, n, d, group * 64);
+}
+
+struct alignas(64) TensorMap { u64 words[16]; };
+
+// A third warpgroup brings the tiles (boxes of 64 by 128 and by 256) into four stages: 192 KiB of dynamic shared memory.
+extern "C" __global__ void __launch_bounds__(384)
+gemm_wgmma_async(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float* c, int n, int k) {
+    extern __shared__ __align__(1024) unsigned char shared[];
+    __shared__ u64 barriers[8];
+    constexpr u32 A_BYTES = 128 * 128, BYTES = 3 * A_BYTES;
+    u32 tiles = shared_address(shared), full = shared_address(barriers), empty = full + 32;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 4; i++) {
+            asm volatile("mbarrier.init.shared.b64 [%0], 1;" :: "r"(full + 8 * i));
+            asm volatile("mbarrier.init.shared.b64 [%0], 2;" :: "r"(empty + 8 * i));
+        }
+        asm volatile("fence.mbarrier_init.release.cluster;");
     }
+    __syncthreads();
+    auto wait = [](u32 barrier, u32 parity) {
+        asm volatile("{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n@!done bra AGAIN;\n}" :: "r"(barrier), "r"(parity) : "memory");
+    };
+    int group = threadIdx.x >> 7;
+    if (group == 2) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+        if (threadIdx.x == 256)
+            #pragma unroll 1
+            for (int i = 0; i < k / 64; i++) {
+                u32 stage = i % 4, barrier = full + 8 * stage, to = tiles + stage * BYTES;
+                wait(empty + 8 * stage, (i / 4 + 1) % 2);
+                asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" :: "r"(barrier), "r"(BYTES) : "memory");
+                asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];"
+                    :: "r"(to), "l"(&a), "r"(barrier), "r"(i * 64), "r"(blockIdx.y * 128) : "memory");
+                asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];"
+                    :: "r"(to + A_BYTES), "l"(&b), "r"(barrier), "r"(i * 64), "r"(blockIdx.x * 256) : "memory");
+            }
+        return;
+    }
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    float d[128] = {};
+    #pragma unroll 1
+    for (int i = 0; i < k / 64; i++) {
+        u32 stage = i % 4, at = tiles + stage * BYTES;
+        u64 of_a = matrix(at + group * 8192), of_b = matrix(at + A_BYTES);
+        wait(full + 8 * stage, i / 4 % 2);
+        asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+        #pragma unroll
+        for (int kk = 0; kk < 4; kk++) wgmma(d, of_a + 2 * kk, of_b + 2 * kk);
+        asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 1;" ::: "memory");
+        if (i > 0 && threadIdx.x % 128 == 0)
+            asm volatile("mbarrier.arrive.shared.b64 _, [%0];" :: "r"(empty + 8 * ((i - 1) % 4)) : "memory");
+    }
+    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    write(c, n, d, group * 64);
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{Checks, Kernel, Launch, Module, Options, run};
 use vcuda::memory::Memory;
+use vcuda::tensor_map::{MAP_BYTES, TensorMap};
 
 const RUNS: usize = 7;
 const GEMM: &str = include_str!("gemm.ptx");
@@ -25,6 +26,14 @@ const CHAIN: &str = ".version 8.0\n.target sm_80\n.address_size 64
     AGAIN: CHAIN
     add.u32 i, i, 1; setp.lt.u32 p, i, n; @p bra AGAIN;
     SUM st.global.f32 [at], %f0; ret; }";
+/// Lines, kernels, their tiles, threads and bytes of dynamic shared memory.
+const PRODUCTS: [(&str, &str, [usize; 2], u32, u32); 4] = [
+    ("mma fp16", "gemm_mma", [128, 128], 128, 0),
+    ("mma fp16, cp.async", "gemm_mma_async", [128, 128], 128, 61_440),
+    ("wgmma fp16", "gemm_wgmma", [256, 128], 256, 49_152),
+    ("wgmma fp16, TMA", "gemm_wgmma_async", [256, 128], 384, 196_608),
+];
+const NUMPY_LINE: &str = "NumPy float32";
 const EMPTY: &str = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry empty() { ret; }";
 
 /// Seconds of several products of float32 matrices, after one for nothing.
@@ -166,8 +175,9 @@ impl Bench {
 
     fn products(&self, n: usize) {
         let gflops = |s: f64| 2.0 * (n as f64).powi(3) / s / 1e9;
-        let names = ["mma fp16", "wgmma fp16", "NumPy float32"].map(|name| format!("{name}, {n} cubed"));
-        if !names.iter().any(|name| name.contains(&self.wanted)) {
+        let line = |name: &str| format!("{name}, {n} cubed");
+        let names = PRODUCTS.map(|(name, ..)| line(name)).into_iter().chain([line(NUMPY_LINE)]);
+        if !names.into_iter().any(|name| name.contains(&self.wanted)) {
             return;
         }
         let module = self.load(GEMM);
@@ -178,15 +188,14 @@ impl Bench {
             // SAFETY: an allocation of as many elements, which no kernel uses yet.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), at as *mut u16, n * n) };
         }
-        let mut params = Vec::new();
-        [a, b, c].iter().for_each(|at| params.extend(at.to_le_bytes()));
-        params.extend([n as u32; 2].iter().flat_map(|n| n.to_le_bytes()));
-        for (name, tile, block, shared_bytes) in
-            [("mma", [128, 128], 128, 0), ("wgmma", [256, 128], 256, 49_152)]
-        {
-            let kernel = module.kernel(&format!("gemm_{name}")).expect("the kernel");
-            let once = || self.run(kernel, tile.map(|tile| n / tile), block, shared_bytes, &params);
-            if !self.line(&format!("{name} fp16, {n} cubed"), "GFLOP/s", once, gflops) {
+        let sizes = [n as u32; 2].map(u32::to_le_bytes).concat();
+        let pointers = [&a.to_le_bytes()[..], &b.to_le_bytes(), &c.to_le_bytes(), &sizes].concat();
+        let maps = [&self.map(a, n, 128)[..], &self.map(b, n, 256), &c.to_le_bytes(), &sizes].concat();
+        for (name, kernel, tile, block, shared_bytes) in PRODUCTS {
+            let params = if block == 384 { &maps } else { &pointers };
+            let kernel = module.kernel(kernel).expect("the kernel");
+            let once = || self.run(kernel, tile.map(|tile| n / tile), block, shared_bytes, params);
+            if !self.line(&line(name), "GFLOP/s", once, gflops) {
                 continue;
             }
             // SAFETY: as above; the launches are over.
@@ -196,13 +205,22 @@ impl Bench {
             let want: f64 = (0..n).map(|k| element(row, k, 0) * element(column, k, 7)).sum();
             assert!((f64::from(got) - want).abs() < 1e-3, "{name}: {got} in place of {want}");
         }
-        let name = &names[2];
+        let name = line(NUMPY_LINE);
         if name.contains(&self.wanted) {
             match numpy(n, self.threads) {
-                Some(seconds) => report(name, "GFLOP/s", seconds.into_iter().map(gflops).collect()),
+                Some(seconds) => report(&name, "GFLOP/s", seconds.into_iter().map(gflops).collect()),
                 None => println!("{name:36} none: python3 has no numpy"),
             }
         }
+    }
+
+    /// The tensor map of `n` by `n` fp16, of boxes of 64 by `rows` with the 128-byte swizzle.
+    fn map(&self, at: u64, n: usize, rows: u32) -> [u8; MAP_BYTES] {
+        const FLOAT16: u32 = 6;
+        let (n, row_bytes) = (n as u64, 2 * n as u64);
+        TensorMap::tiled(FLOAT16, at, &[n; 2], &[row_bytes], &[64, rows], &[1; 2], 3, 0)
+            .expect("a valid map")
+            .encode()
     }
 }
 
