@@ -180,36 +180,41 @@ impl TensorMap {
     /// # Errors
     /// The first rule that is broken.
     pub fn validate(&self) -> Result<(), String> {
-        let require = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
+        let require = |holds: bool, what: &dyn Fn() -> String| if holds { Ok(()) } else { Err(what()) };
         if let Some(names) = self.names_missing() {
             return Err(format!("never set: {names}"));
         }
         let rank = self.rank;
-        require((1..=5).contains(&rank), format!("rank {rank}: 1 to 5 are possible"))?;
+        require((1..=5).contains(&rank), &|| format!("rank {rank}: 1 to 5 are possible"))?;
         let at = self.address;
-        require(at.is_multiple_of(16), format!("the address {at:#x} is no multiple of 16"))?;
+        require(at.is_multiple_of(16), &|| format!("the address {at:#x} is no multiple of 16"))?;
         for (i, dim) in self.dims[..rank].iter().enumerate() {
-            require((1..=MAX_DIM).contains(dim), format!("dimension {i} is {dim}: 1 to 2^31 are possible"))?;
+            require((1..=MAX_DIM).contains(dim), &|| {
+                format!("dimension {i} is {dim}: 1 to 2^31 are possible")
+            })?;
         }
         for (i, stride) in self.strides[..rank - 1].iter().enumerate() {
             let ok = stride.is_multiple_of(16) && *stride < MAX_STRIDE;
-            require(ok, format!("stride {i} is {stride} bytes: it must be a multiple of 16 below 2^40"))?;
+            require(ok, &|| format!("stride {i} is {stride} bytes: it must be a multiple of 16 below 2^40"))?;
         }
         for (i, extent) in self.extents[..rank].iter().enumerate() {
-            require(
-                (1..=256).contains(extent),
-                format!("the box has {extent} along {i}: 1 to 256 are possible"),
-            )?;
+            require((1..=256).contains(extent), &|| {
+                format!("the box has {extent} along {i}: 1 to 256 are possible")
+            })?;
         }
         for (i, step) in self.steps[..rank].iter().enumerate() {
-            require((1..=8).contains(step), format!("element stride {i} is {step}: 1 to 8 are possible"))?;
+            require((1..=8).contains(step), &|| {
+                format!("element stride {i} is {step}: 1 to 8 are possible")
+            })?;
         }
         let inner = self.extents[0] as usize * self.ty.kind.bytes();
-        require(inner.is_multiple_of(16), format!("the box's inner {inner} bytes are no multiple of 16"))?;
+        require(inner.is_multiple_of(16), &|| {
+            format!("the box's inner {inner} bytes are no multiple of 16")
+        })?;
         let span = 16 << self.swizzle;
         let fits = self.swizzle == 0 || inner <= span;
-        require(fits, format!("the box's inner {inner} bytes are more than the swizzle's {span}"))?;
-        require(!self.fills_nan || self.ty.is_float(), "a NaN fill of integers".to_string())
+        require(fits, &|| format!("the box's inner {inner} bytes are more than the swizzle's {span}"))?;
+        require(!self.fills_nan || self.ty.is_float(), &|| "a NaN fill of integers".to_string())
     }
 
     /// The map without what it had when its rank was higher.

@@ -30,7 +30,7 @@ pub unsafe fn addresses(warp: &Warp, op: &Op) -> [u64; LANES] {
 }
 
 /// Addresses that lead to one stretch of host memory.
-struct Window {
+pub struct Window {
     start: u64,
     end: u64,
     /// From an address to the host's, and what each lane adds to the one before it.
@@ -38,10 +38,30 @@ struct Window {
     stride: u64,
 }
 
+impl Window {
+    /// Host pointers of all lanes for an access of `bytes` at these addresses, if all are inside and multiples of that.
+    #[inline(always)]
+    pub fn pointers(&self, at: &[u64; LANES], bytes: u64) -> Option<[*mut u8; LANES]> {
+        let Window { start, end, base, stride } = *self;
+        // The last place that is right, from the start; addresses have 63 bits, so a lane is wrong where the sign of its
+        // distance to one end or the other is. Host vectors have no comparison of unsigned numbers.
+        let last = (end - start).wrapping_sub(bytes);
+        let mut out = [std::ptr::null_mut(); LANES];
+        let (mut outside, mut odd) = (last, 0);
+        for lane in 0..LANES {
+            let far = at[lane].wrapping_sub(start);
+            outside |= far | last.wrapping_sub(far);
+            odd |= at[lane];
+            out[lane] = base.wrapping_add(at[lane]).wrapping_add(lane as u64 * stride) as *mut u8;
+        }
+        (outside >> 63 == 0 && odd & (bytes - 1) == 0).then_some(out)
+    }
+}
+
 impl Warp<'_> {
     /// Where an address leads if it is like the last one of this operation, or in the CTA's own memory.
     #[inline(always)]
-    fn window(&self, space: u8, address: u64) -> Window {
+    pub fn window(&self, space: u8, address: u64) -> Window {
         let (origin, space) = match space {
             GENERIC => match address & 0xf << 60 {
                 SHARED_WINDOW => (SHARED_WINDOW, SHARED64),
@@ -110,23 +130,13 @@ pub fn pointers(warp: &mut Warp, op: &Op, mut at: [u64; LANES], bytes: u64) -> O
             at[lane] = if warp.mask >> lane & 1 != 0 { at[lane] } else { first };
         }
     }
-    let Window { start, end, base, stride } = warp.window(space(op), first.wrapping_add(offset(op)));
-    // The last place that is right, from the start; addresses have 63 bits, so a lane is wrong where the sign of its
-    // distance to one end or the other is. Host vectors have no comparison of unsigned numbers.
-    let last = (end - start).wrapping_sub(bytes);
-    let mut out = [std::ptr::null_mut(); LANES];
-    let (mut outside, mut odd) = (last, 0);
     for lane in 0..LANES {
         at[lane] = at[lane].wrapping_add(offset(op));
-        let far = at[lane].wrapping_sub(start);
-        outside |= far | last.wrapping_sub(far);
-        odd |= at[lane];
-        out[lane] = base.wrapping_add(at[lane]).wrapping_add(lane as u64 * stride) as *mut u8;
     }
-    if outside >> 63 != 0 || odd & (bytes - 1) != 0 {
-        pointers_checked(warp, space(op), &at, bytes)
-    } else {
-        Some(out)
+    let first = first.wrapping_add(offset(op));
+    match warp.window(space(op), first).pointers(&at, bytes) {
+        Some(out) => Some(out),
+        None => pointers_checked(warp, space(op), &at, bytes),
     }
 }
 

@@ -55,21 +55,31 @@ impl<E: Element, const N: usize> Body for Load<E, N> {
 /// # Safety
 /// The pointers lead to as much.
 #[inline(never)]
-unsafe fn gather<T: Copy>(from: &[*mut u8; LANES], step: u64) -> [T; LANES] {
-    // SAFETY: the caller's; a prefetch may go anywhere.
+pub unsafe fn gather<T: Copy>(from: &[*mut u8; LANES], step: u64) -> [T; LANES] {
+    // SAFETY: the caller's.
     unsafe {
         let mut out = [*(from[0] as *const T); LANES];
         for lane in 1..LANES {
             out[lane] = *(from[lane] as *const T);
         }
-        #[cfg(target_arch = "x86_64")]
         if step != 0 {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             for from in from {
-                _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(step as usize).cast());
+                prefetch(from.wrapping_add(step as usize), 1);
             }
         }
         out
+    }
+}
+
+/// Asks for what will soon be wanted; it need not be there.
+#[inline(always)]
+pub fn prefetch(from: *const u8, bytes: usize) {
+    const LINE: usize = 64;
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..bytes).step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch may go anywhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(at).cast()) };
     }
 }
 

@@ -4,6 +4,7 @@ use crate::exec::check::Kind;
 use crate::exec::engine::barrier::State;
 use crate::exec::engine::work::{Copy, Source, Work};
 use crate::exec::fault::FaultKind;
+use crate::exec::load::gather;
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{ALL, LANES, lanes_of};
 use crate::exec::space::{GENERIC, GLOBAL, POISON, SHARED_WINDOW};
@@ -14,6 +15,21 @@ use crate::exec::warp::Warp;
 pub const WHOLE: u16 = 0;
 pub const SIZED: u16 = 1;
 pub const IGNORED: u16 = 2;
+
+/// What is at each pointer of the one to those of the other; the next copy may be so many bytes from there.
+///
+/// # Safety
+/// The pointers lead to as much.
+#[inline(always)]
+unsafe fn copy<T: std::marker::Copy>(to: &[*mut u8; LANES], from: &[*mut u8; LANES], step: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        let values = gather::<T>(from, step);
+        for lane in 0..LANES {
+            *to[lane].cast::<T>() = values[lane];
+        }
+    }
+}
 
 /// `cp.async` of `imm` bytes from global `b` to shared `a`, generic addresses both; zeros fill it up.
 pub struct AsyncCopy;
@@ -171,28 +187,19 @@ impl Warp<'_> {
     /// false.
     #[inline(always)]
     fn copies_at_once(&self, to: &[u64; LANES], from: &[u64; LANES], bytes: usize) -> bool {
-        let (shared_end, (start, end)) =
-            (SHARED_WINDOW + self.cta.shared_bytes as u64, self.cta.ranges.last(self.pc));
-        let (mut misplaced, mut bits) = (self.cta.options.checks.asynchrony, 0);
-        for lane in 0..LANES {
-            let (to, from) = (to[lane], from[lane]);
-            misplaced |= to < SHARED_WINDOW || to >= shared_end || shared_end - to < bytes as u64;
-            misplaced |= from < start || from >= end || end.wrapping_sub(from) < bytes as u64;
-            bits |= to | from;
-        }
-        if misplaced || bits & (bytes as u64 - 1) != 0 {
+        if self.cta.options.checks.asynchrony || to[0] >> 60 != SHARED_WINDOW >> 60 {
             return false;
         }
-        for lane in 0..LANES {
-            // SAFETY: both ranges were checked above, and are aligned.
-            unsafe {
-                let to = self.cta.shared.add((to[lane] - SHARED_WINDOW) as usize);
-                let from = from[lane] as *const u8;
-                match bytes {
-                    4 => *to.cast::<u32>() = *from.cast::<u32>(),
-                    8 => *to.cast::<u64>() = *from.cast::<u64>(),
-                    _ => *to.cast::<[u64; 2]>() = *from.cast::<[u64; 2]>(),
-                }
+        let to = self.window(GENERIC, to[0]).pointers(to, bytes as u64);
+        let step = if bytes == 16 { self.cta.ranges.step(self.pc, from[0]) } else { 0 };
+        let from = self.window(GLOBAL, from[0]).pointers(from, bytes as u64);
+        let (Some(to), Some(from)) = (to, from) else { return false };
+        // SAFETY: both were checked for as many bytes, and are aligned.
+        unsafe {
+            match bytes {
+                4 => copy::<u32>(&to, &from, step),
+                8 => copy::<u64>(&to, &from, step),
+                _ => copy::<[u64; 2]>(&to, &from, step),
             }
         }
         true

@@ -92,12 +92,22 @@ impl Body for Wait {
             }
         };
         let mut over = 0;
+        // Lanes wait at one barrier, as a rule.
+        let mut last: Option<(u64, Barrier, State)> = None;
         for lane in lanes_of(warp.mask) {
-            let Some(barrier) = warp.barrier(lane, at[lane]) else { return Flow::Fault };
+            let same = last.filter(|&(address, ..)| address == at[lane]);
+            let Some(barrier) = same.map(|(_, barrier, _)| barrier).or_else(|| warp.barrier(lane, at[lane]))
+            else {
+                return Flow::Fault;
+            };
             if warp.touch(lane, barrier.host, size_of::<u64>(), Kind::StrongRead).is_none() {
                 return Flow::Fault;
             }
-            let state = warp.cta.cluster.engine.borrow().state(barrier);
+            let state = match same {
+                Some((.., state)) => Ok(state),
+                None => warp.cta.cluster.engine.borrow().state(barrier),
+            };
+            last = state.as_ref().ok().map(|&state| (at[lane], barrier, state));
             let holds = state.and_then(|state| match op.imm {
                 0 => state.is_over(State::decode(token[lane])),
                 _ => Ok(u64::from(state.phase & 1) != token[lane] & 1),

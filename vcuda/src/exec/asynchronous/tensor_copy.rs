@@ -9,6 +9,7 @@ use crate::exec::arithmetic::half::OOB_NAN;
 use crate::exec::check;
 use crate::exec::engine::work::{Source, Work};
 use crate::exec::fault::FaultKind;
+use crate::exec::load::prefetch;
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::options::Checks;
 use crate::exec::profile::Action;
@@ -21,6 +22,8 @@ use crate::tensor_map::{MAP_ALIGN, MAP_BYTES, TensorMap};
 /// Shared addresses of a tensor copy are multiples of this.
 const SHARED_ALIGN: u64 = 128;
 const CHUNK: usize = 16;
+/// How far ahead of a load its rows are asked for. They lie far apart, so the host does not expect them.
+const ROWS_AHEAD: usize = 16;
 
 /// A row of a box: where it begins in the tensor, if it is inside along all but dimension 0.
 struct Row {
@@ -28,6 +31,9 @@ struct Row {
     /// Offset of its first byte from the box's.
     shared: usize,
 }
+
+/// Host pointer and bytes.
+type Part = (*mut u8, usize);
 
 /// A box at its place in the tensor, and the shared offset that its bytes are swizzled by.
 #[derive(Clone, Copy)]
@@ -39,24 +45,28 @@ struct Tile {
 
 impl Tile {
     fn rows(&self) -> impl Iterator<Item = Row> {
-        let Tile { map, at, .. } = *self;
-        let counts = map.counts().map(|n| n as usize);
-        let rows = counts[1] * counts[2] * counts[3] * counts[4];
-        (0..rows).map(move |number| {
-            let mut left = number;
-            let mut global = Some(map.address);
-            for axis in 1..5 {
-                let (index, count) = (left % counts[axis], counts[axis]);
+        let tile = *self;
+        let [_, rows, counts @ ..] = tile.map.counts().map(|n| n as usize);
+        (0..counts.iter().product()).flat_map(move |plane| {
+            let (mut left, mut start) = (plane, Some(tile.map.address));
+            for (axis, count) in (2..5).zip(counts) {
+                start = tile.step(start, axis, left % count);
                 left /= count;
-                let place = i64::from(at[axis]) + (index as u32 * map.steps[axis].max(1)) as i64;
-                let inside = place >= 0 && (place as u64) < map.dims[axis];
-                let stride = if axis < map.rank { map.strides[axis - 1] } else { 0 };
-                global = global
-                    .filter(|_| inside)
-                    .map(|base| base.wrapping_add((place as u64).wrapping_mul(stride)));
             }
-            Row { global, shared: number * map.row_bytes() }
+            (0..rows).map(move |row| Row {
+                global: tile.step(start, 1, row),
+                shared: (plane * rows + row) * tile.map.row_bytes(),
+            })
         })
+    }
+
+    /// The address of the box's slice `index` along an axis, if it is inside there too.
+    fn step(&self, start: Option<u64>, axis: usize, index: usize) -> Option<u64> {
+        let map = &self.map;
+        let place = i64::from(self.at[axis]) + (index as u32 * map.steps[axis].max(1)) as i64;
+        let inside = place >= 0 && (place as u64) < map.dims[axis];
+        let stride = if axis < map.rank { map.strides[axis - 1] } else { 0 };
+        start.filter(|_| inside).map(|start| start.wrapping_add((place as u64).wrapping_mul(stride)))
     }
 
     /// The elements of a row that are inside the tensor, as bytes of the row, and the tensor's byte offset
@@ -71,35 +81,44 @@ impl Tile {
 
     /// Where byte `at` of the box's shared memory is, after the swizzle.
     fn swizzled(&self, at: usize) -> usize {
-        let address = self.offset + at;
-        let mask = (1 << self.map.swizzle) - 1;
-        (address ^ (address >> 7 & mask) << 4) - self.offset
+        self.swizzled_in(at, 0)
     }
 
-    /// The elements inside, as host pointer and bytes.
-    fn global_row(&self, row: &Row, memory: &Memory) -> Result<Option<(*mut u8, usize)>, String> {
-        let (inside, skip) = self.inside();
-        let Some(start) = row.global.filter(|_| !inside.is_empty()) else { return Ok(None) };
-        let (start, bytes) = (start.wrapping_add(skip), inside.len() as u64);
-        match memory.range_of(start) {
-            Some((_, end)) if end - start >= bytes => Ok(Some((start as *mut u8, inside.len()))),
-            _ => Err(format!(
-                "a tensor copy at {:?} reaches {bytes} bytes at {start:#x}, which is {}",
-                &self.at[..self.map.rank],
-                memory.whereabouts(start, bytes)
-            )),
-        }
+    /// The same of a byte so far into the row at `row`. Swizzled rows do not cross 128 bytes, so all of it is turned alike.
+    #[inline(always)]
+    fn swizzled_in(&self, row: usize, at: usize) -> usize {
+        let address = self.offset + row;
+        let mask = (1 << self.map.swizzle) - 1;
+        ((address + at) ^ (address >> 7 & mask) << 4) - self.offset
+    }
+
+    /// The rows' offsets in the box, and of each the elements inside the tensor, as host pointer and bytes, if there
+    /// are any.
+    fn global_rows(&self, memory: &Memory) -> impl Iterator<Item = Result<(usize, Option<Part>), String>> {
+        let (tile, (inside, skip)) = (*self, self.inside());
+        let (bytes, mut known) = (inside.len() as u64, (0, 0));
+        self.rows().map(move |row| {
+            let Some(start) = row.global.filter(|_| bytes > 0) else { return Ok((row.shared, None)) };
+            let start = start.wrapping_add(skip);
+            if start < known.0 || start >= known.1 {
+                known = memory.range_of(start).unwrap_or_default();
+            }
+            if start < known.1 && known.1 - start >= bytes {
+                return Ok((row.shared, Some((start as *mut u8, bytes as usize))));
+            }
+            let (at, place) = (&tile.at[..tile.map.rank], memory.whereabouts(start, bytes));
+            Err(format!("a tensor copy at {at:?} reaches {bytes} bytes at {start:#x}, which is {place}"))
+        })
     }
 
     /// Counts the box's rows in global memory; their bytes.
     fn count(&self, warp: &mut Warp, writes: bool) -> u64 {
         let mut sum = 0;
         if warp.is_counted() {
-            for row in self.rows() {
-                if let Ok(Some((at, bytes))) = self.global_row(&row, warp.cta.memory) {
-                    warp.count_stretch(Action::Tensor, at as u64, bytes as u64, writes);
-                    sum += bytes as u64;
-                }
+            for (_, part) in self.global_rows(warp.cta.memory).flatten() {
+                let Some((at, bytes)) = part else { continue };
+                warp.count_stretch(Action::Tensor, at as u64, bytes as u64, writes);
+                sum += bytes as u64;
             }
         }
         sum
@@ -110,10 +129,9 @@ impl Tile {
         if !warp.cta.memory.is_watched() {
             return Some(());
         }
-        for row in self.rows() {
-            if let Ok(Some((at, bytes))) = self.global_row(&row, warp.cta.memory) {
-                warp.touch(lane, at, bytes, access)?;
-            }
+        for (_, part) in self.global_rows(warp.cta.memory).flatten() {
+            let Some((at, bytes)) = part else { continue };
+            warp.touch(lane, at, bytes, access)?;
         }
         Some(())
     }
@@ -143,30 +161,44 @@ impl Tile {
         Some(())
     }
 
-    /// Fills the box's shared memory at each of `to`.
+    /// Fills the box's shared memory at each of `to`; the next box may be so many bytes further.
     ///
     /// # Safety
     /// Each has [`TensorMap::shared_bytes`].
-    unsafe fn load(&self, to: &[*mut u8], memory: &Memory) -> Result<(), String> {
+    unsafe fn load(&self, to: &[*mut u8], memory: &Memory, step: u64) -> Result<(), String> {
         let ty = self.map.ty;
-        let row_bytes = self.map.extents[0] as usize * ty.kind.bytes();
-        let mut bytes = vec![0; row_bytes];
-        for row in self.rows() {
-            let outside = if self.map.fills_nan { OOB_NAN as u16 } else { 0 };
-            bytes.chunks_exact_mut(2).for_each(|part| part.copy_from_slice(&outside.to_le_bytes()));
-            if let Some((from, count)) = self.global_row(&row, memory)? {
-                let at = self.inside().0.start;
-                // SAFETY: `from` is checked for as many bytes, which are part of a row.
-                unsafe { std::ptr::copy_nonoverlapping(from, bytes[at..at + count].as_mut_ptr(), count) };
-                if ty.is_tf32 {
-                    bytes[at..at + count].chunks_exact_mut(4).for_each(round_to_tf32);
+        let outside = if self.map.fills_nan { OOB_NAN as u16 } else { 0 };
+        let start = self.inside().0.start;
+        let mut bytes = vec![0; self.map.extents[0] as usize * ty.kind.bytes()];
+        let ahead = ROWS_AHEAD * (self.map.strides[0] * u64::from(self.map.steps[1])) as usize;
+        for row in self.global_rows(memory) {
+            let (at, part) = row?;
+            let from = match part {
+                Some((from, count)) if count == bytes.len() && !ty.is_tf32 => {
+                    prefetch(from.wrapping_add(ahead), count);
+                    prefetch(from.wrapping_add(step as usize), count);
+                    from.cast_const()
                 }
-            }
-            for (i, chunk) in bytes.chunks_exact(CHUNK).enumerate() {
-                let at = self.swizzled(row.shared + i * CHUNK);
-                for to in to {
-                    // SAFETY: the caller's; a swizzle stays inside 128 bytes.
-                    unsafe { std::ptr::copy_nonoverlapping(chunk.as_ptr(), to.add(at), CHUNK) };
+                part => {
+                    bytes.chunks_exact_mut(2).for_each(|pair| pair.copy_from_slice(&outside.to_le_bytes()));
+                    if let Some((from, count)) = part {
+                        let inside = &mut bytes[start..start + count];
+                        // SAFETY: `from` is checked for as many bytes, which are part of a row.
+                        unsafe { std::ptr::copy_nonoverlapping(from, inside.as_mut_ptr(), count) };
+                        if ty.is_tf32 {
+                            inside.chunks_exact_mut(4).for_each(round_to_tf32);
+                        }
+                    }
+                    bytes.as_ptr()
+                }
+            };
+            for to in to {
+                for chunk in (0..bytes.len()).step_by(CHUNK) {
+                    // SAFETY: the caller's; a swizzle stays inside the row, which is a multiple of a chunk.
+                    unsafe {
+                        let to = to.add(self.swizzled_in(at, chunk));
+                        std::ptr::copy_nonoverlapping(from.add(chunk), to, CHUNK);
+                    }
                 }
             }
         }
@@ -181,10 +213,10 @@ impl Tile {
         let (inside, _) = self.inside();
         let row_bytes = self.map.extents[0] as usize * self.map.ty.kind.bytes();
         let mut bytes = vec![0; row_bytes];
-        for row in self.rows() {
-            let Some((to, count)) = self.global_row(&row, memory)? else { continue };
+        for row in self.global_rows(memory) {
+            let (at, Some((to, count))) = row? else { continue };
             for (i, chunk) in bytes.chunks_exact_mut(CHUNK).enumerate() {
-                let at = self.swizzled(row.shared + i * CHUNK);
+                let at = self.swizzled_in(at, i * CHUNK);
                 // SAFETY: the caller's.
                 unsafe { std::ptr::copy_nonoverlapping(from.add(at), chunk.as_mut_ptr(), CHUNK) };
             }
@@ -244,9 +276,11 @@ impl Body for TensorLoad {
                 return Flow::Fault;
             }
             let pointers = targets.pointers;
+            let start = tile.rows().next().and_then(|row| row.global).unwrap_or_default();
+            let step = warp.cta.ranges.step(warp.pc, start);
             let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta.memory, work, move |_, memory| {
                 // SAFETY: the pointers were checked for the box when the copy was issued.
-                unsafe { tile.load(&pointers, memory) }
+                unsafe { tile.load(&pointers, memory, step) }
             });
             if let Err(blame) = done {
                 return warp.fail_with(blame);
