@@ -115,11 +115,11 @@ impl Module {
         let mut size = 0;
         for function in ast.functions.iter().filter(|f| f.is_kernel && f.body.is_some()) {
             let at = |line: u32, message: String| format!("{}: line {line}: {message}", function.name);
-            let flat =
+            let mut flat =
                 inline(functions, function, &mut size).map_err(|error| at(error.line, error.message))?;
-            let mut kernel =
-                lower(function, &flat, &globals, &named(&flat, &shared), host, (checks, counts), decode)
-                    .map_err(|(line, message)| at(line, message))?;
+            let shared = named(&flat, &shared);
+            let mut kernel = lower(function, &mut flat, &globals, &shared, host, (checks, counts), decode)
+                .map_err(|(line, message)| at(line, message))?;
             kernel.const_ranges = const_ranges.clone();
             kernel.source_lines = source_lines(ast, &flat.instructions);
             self.kernels.push(kernel);

@@ -1,5 +1,5 @@
-//! Straight runs of `mma`, which may be computed as one product: each element must be what the instructions one after
-//! another make of it, to the bit. The registers are played through here one instruction at a time.
+//! Runs of `mma`, which may be computed as one product, and put off past what is between them: each element must be what
+//! the instructions one after another make of it, to the bit. The registers are played through here one at a time.
 
 use crate::device::{Shape, run};
 use crate::lanes::Random;
@@ -59,7 +59,20 @@ impl Kind {
 /// First registers of D, A, B and C.
 type Mma = [usize; 4];
 
-fn check(kind: Kind, sequence: &[Mma], random: &mut Random) {
+#[derive(Clone, Copy)]
+enum Step {
+    Product(Mma),
+    /// To a register, from another.
+    Move(usize, usize),
+    /// To a register, what another held at first.
+    Load(usize, usize),
+}
+
+fn check(kind: Kind, products: &[Mma], random: &mut Random) {
+    check_steps(kind, &products.iter().copied().map(Step::Product).collect::<Vec<_>>(), random);
+}
+
+fn check_steps(kind: Kind, sequence: &[Step], random: &mut Random) {
     let names = |first: usize, count: usize| {
         let all: Vec<String> = (first..first + count).map(|i| format!("%r{i}")).collect();
         format!("{{{}}}", all.join(", "))
@@ -67,10 +80,14 @@ fn check(kind: Kind, sequence: &[Mma], random: &mut Random) {
     let (Kind { ty, k }, of_b) = (kind, kind.of_b());
     let body: String = sequence
         .iter()
-        .map(|&[d, a, b, c]| {
-            let b = names(b, of_b);
-            let (d, a, c) = (names(d, 4), names(a, 2 * of_b), names(c, 4));
-            format!("mma.sync.aligned.m16n8k{k}.row.col.f32.{ty}.{ty}.f32 {d}, {a}, {b}, {c};\n")
+        .map(|&step| match step {
+            Step::Product([d, a, b, c]) => {
+                let b = names(b, of_b);
+                let (d, a, c) = (names(d, 4), names(a, 2 * of_b), names(c, 4));
+                format!("mma.sync.aligned.m16n8k{k}.row.col.f32.{ty}.{ty}.f32 {d}, {a}, {b}, {c};\n")
+            }
+            Step::Move(to, from) => format!("mov.b32 %r{to}, %r{from};\n"),
+            Step::Load(to, from) => format!("ld.global.b32 %r{to}, [in+{}];\n", 4 * from),
         })
         .collect();
     let move_all = |what: &str| -> String {
@@ -102,7 +119,19 @@ fn check(kind: Kind, sequence: &[Mma], random: &mut Random) {
         (0..32).flat_map(|lane| registers.iter().flat_map(move |r| r[lane].to_le_bytes())).collect()
     };
     let inp = bytes(&registers);
-    for &[d, a, b, c] in sequence {
+    let first = registers.clone();
+    for &step in sequence {
+        let [d, a, b, c] = match step {
+            Step::Product(registers) => registers,
+            Step::Move(to, from) => {
+                registers[to] = registers[from];
+                continue;
+            }
+            Step::Load(to, from) => {
+                registers[to] = first[from];
+                continue;
+            }
+        };
         let per = kind.per_register();
         let mut sums = [[0f32; 8]; 16];
         for (row, sums) in sums.iter_mut().enumerate() {
@@ -196,4 +225,33 @@ fn runs_that_are_no_grids() {
     let kind = Kind { ty: "tf32", k: 8 };
     let all = [[0, 160, 170, 0], [4, 0, 170, 4], [8, 161, 2, 8], [0, 164, 172, 0], [12, 164, 172, 12]];
     check(kind, &all, &mut random);
+}
+
+#[test]
+fn what_is_between() {
+    if std::env::var_os("VCUDA_ISA_DRIVER").is_some() {
+        return;
+    }
+    let mut random = Random::new(79);
+    for round in 0..60 {
+        let kind = KINDS[round % KINDS.len()];
+        let all = grid(kind, [2, 3, 2], &mut random);
+        let mut any = |from: usize, count: usize| from + random.next() as usize % count;
+        let mut steps = Vec::new();
+        for product in all {
+            steps.push(Step::Product(product));
+            // Among sums and among factors, of registers that products use; in some rounds of those that none does.
+            for _ in 0..any(0, 3) {
+                let (first, count) = match any(0, 2) {
+                    0 if round % 3 == 0 => (64, SUMS - 64),
+                    0 => (0, SUMS),
+                    _ if round % 3 == 0 => (SUMS + 64, REGISTERS - SUMS - 64),
+                    _ => (SUMS, REGISTERS - SUMS),
+                };
+                let (to, from) = (any(first, count), any(first, count));
+                steps.push(if any(0, 2) == 0 { Step::Move(to, from) } else { Step::Load(to, from) });
+            }
+        }
+        check_steps(kind, &steps, &mut random);
+    }
 }

@@ -4,6 +4,7 @@
 mod call;
 mod constant;
 mod emit;
+mod gather;
 mod layout;
 mod operand;
 mod products;
@@ -66,13 +67,13 @@ pub struct Lower<'a> {
 /// Appends the operations that do an instruction; or what is wrong with it.
 pub type Decode = fn(&mut Lower, &Instruction) -> Result<(), String>;
 
-/// Lowers one kernel.
+/// Lowers one kernel, whose products it brings together.
 ///
 /// # Errors
 /// The PTX line and what cannot be done there.
 pub fn lower(
     function: &Function,
-    flat: &Flat,
+    flat: &mut Flat,
     globals: &HashMap<String, Location>,
     shared: &[Variable],
     host: Host,
@@ -80,12 +81,17 @@ pub fn lower(
     decode: Decode,
 ) -> Result<Kernel, (u32, String)> {
     let invalid = |why| (function.line, why);
-    let (blocks, mentions) = (blocks(flat), Mentions::new(flat));
+    let (blocks, mut mentions) = (blocks(flat), Mentions::new(flat));
+    let registers_estimate = registers::estimate(flat, &blocks, &mentions, &function.directives);
+    if gather::gather(flat, &blocks) {
+        mentions = Mentions::new(flat);
+    }
+    let flat = &*flat;
     let allocation = allocate(flat, &blocks, &mentions)
         .ok_or_else(|| invalid("too many registers live at once".to_string()))?;
     let layout = Layout::new(function, flat, globals, shared).map_err(invalid)?;
     let mut lower = Lower::new(function, flat, allocation, layout, host, (checks, counts));
-    lower.kernel.registers_estimate = registers::estimate(flat, &blocks, &mentions, &function.directives);
+    lower.kernel.registers_estimate = registers_estimate;
     let mut targets = vec![false; flat.instructions.len() + 1];
     for operand in flat.instructions.iter().flat_map(|instruction| &instruction.operands) {
         operand.visit(&mut |part| {

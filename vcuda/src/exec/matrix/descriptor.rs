@@ -31,6 +31,7 @@ impl Descriptor {
     }
 
     /// Where the chunk is that holds row `mn` and, K-major, chunk `k` along k.
+    #[inline(always)]
     pub fn k_major(&self, mn: u32, k: u32) -> u32 {
         let (group, row) = (mn / 8, mn % 8);
         let at = match self.swizzle {
@@ -41,6 +42,7 @@ impl Descriptor {
     }
 
     /// Where the chunk is that holds, MN-major, elements `8 mn` and up of row `k` of the sum.
+    #[inline(always)]
     pub fn mn_major(&self, mn: u32, k: u32) -> u32 {
         let (group, row) = (k / 8, k % 8);
         let at = match self.swizzle {
@@ -54,9 +56,15 @@ impl Descriptor {
     }
 
     /// The swizzle: the chunk's number within the span is combined with that of its row of 128 bytes.
+    #[inline(always)]
     fn place(&self, offset: u32) -> u32 {
         let at = self.start.wrapping_add(offset);
         let row = (at >> 7).wrapping_sub(self.base) & ((1 << self.swizzle) - 1);
         at ^ row << 4
+    }
+
+    /// Whether, K-major, the chunks of eight rows are where those of the first eight are, so many strides further.
+    pub fn is_linear(&self) -> bool {
+        self.swizzle == 0 || self.stride.is_multiple_of(8 * 128)
     }
 }

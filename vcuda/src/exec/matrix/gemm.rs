@@ -1,20 +1,25 @@
-//! `D += A B` over float32 panels: a few rows by a few dozen columns of sums stay in the host's registers across k, which
+//! `D += A B` over float32 panels: 16 rows or more by a few columns of sums stay in the host's registers across k, which
 //! is float32 fused multiply-adds in the order of k for each of them.
 //!
 //! Sums are where the kernel has them, in fragments of 16 rows and 8 columns ([`super::fragment`]): four registers, of
-//! which two hold a row's even columns and its odd ones side by side. So columns of a *tile* of eight have the order 0, 2,
-//! 4, 6, 1, 3, 5, 7 in the panels of B, and a row of a tile is two halves of a vector.
+//! which two hold the even columns of 8 rows each and two the odd ones. A vector has 8 rows of one column, or 16: what four
+//! columns have of a register is turned on the way in and out, which leaves its rows in the order 0, 2, 4, 6, 1, 3, 5, 7.
 //!
-//! A's panel is all its rows, element by element of k; B has panels of [`width`] columns, of which the last may have room
-//! for more than there are. They are made one after the other, and stay in the host's nearest cache.
+//! A's panel is a block of 16 rows after the other, in this order, element by element of k. B has panels of a few *tiles*
+//! of eight columns, made one after the other in the host's nearest cache: column by column, even ones before odd ones.
 
 use crate::exec::host::Host;
+use crate::exec::load::prefetch;
+use crate::exec::registers::LANES;
 
 /// Columns of a tile.
 pub const TILE: usize = 8;
-/// Rows of a block, which has a tile's 16 rows of sums in two halves.
+/// Rows of a block.
 pub const BLOCK: usize = 16;
-const HALF: usize = BLOCK / 2;
+/// Tiles of a panel of B.
+pub const PER_PANEL: usize = 4;
+/// Columns of which one register holds sums.
+const FOUR: usize = TILE / 2;
 
 /// Eight float32, and vectors of the host's own width, as it computes with them.
 ///
@@ -26,45 +31,37 @@ pub trait Simd {
 
     const HOST: Host;
 
-    /// Tiles of a vector, 1 or 2.
-    const TILES: usize;
-    /// Rows of A (4 or 8, so that they are in one half of a tile) and vectors of columns (up to 3) whose sums the
-    /// registers have room for.
-    const ROWS: usize;
+    /// Vectors of a block's rows, 1 or 2.
     const VECTORS: usize;
+    /// Blocks of rows, and columns (4 or 8) whose sums the registers have room for.
+    const BLOCKS: usize;
+    const COLUMNS: usize;
 
     unsafe fn zero() -> Self::Vector;
     unsafe fn load(from: *const f32) -> Self::Vector;
-    /// `a · b + c`, `a` the same for all.
-    unsafe fn add_product(a: *const f32, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// A row of tiles, so many after the one whose even and odd columns are there.
-    unsafe fn load_sums(tiles: &[[*mut f32; 2]; 2], row: usize) -> Self::Vector;
-    unsafe fn store_sums(tiles: &[[*mut f32; 2]; 2], row: usize, sums: Self::Vector);
-    /// The sums of eight rows, two lines of the cache in each register, will soon be wanted.
-    unsafe fn prefetch(tiles: &[[*mut f32; 2]; 2]);
+    /// `a · b + c`, `b` the same for all.
+    unsafe fn add_product(a: Self::Vector, b: *const f32, c: Self::Vector) -> Self::Vector;
+    /// Four columns' vector `v` of a block, which has its upper rows in one register and its lower ones in the other.
+    unsafe fn load_sums(registers: [*mut f32; 2], v: usize) -> [Self::Vector; FOUR];
+    unsafe fn store_sums(registers: [*mut f32; 2], v: usize, sums: [Self::Vector; FOUR]);
 
     /// Eight float16, exactly.
     unsafe fn halves(bits: [u32; 4]) -> Self::Eight;
     unsafe fn eight(values: [f32; 8]) -> Self::Eight;
     unsafe fn store(to: *mut f32, values: Self::Eight);
-    /// In the order of a tile's columns.
+    /// In the order of a vector's rows.
     unsafe fn even_odd(values: Self::Eight) -> Self::Eight;
     unsafe fn transpose(rows: [Self::Eight; 8]) -> [Self::Eight; 8];
 }
 
-/// Columns of a panel of B.
-pub const fn width<S: Simd>() -> usize {
-    per_panel::<S>() * TILE
+/// From one column of a panel of B to the next: the last elements of k may be written with more than there are.
+pub const fn stride(depth: usize) -> usize {
+    depth + 8
 }
 
-/// Tiles of a panel of B.
-pub const fn per_panel<S: Simd>() -> usize {
-    S::VECTORS * S::TILES
-}
-
-/// A product, of a multiple of 16 rows. Of D the registers of each tile, a block's tiles side by side.
+/// A product. Of D the registers of each tile, a block's tiles side by side.
 pub struct Panels<'a> {
-    pub rows: usize,
+    pub blocks: usize,
     pub depth: usize,
     /// Tiles side by side.
     pub tiles: usize,
@@ -81,102 +78,104 @@ impl Panels<'_> {
     /// As [`Simd`]; D's registers have 32 elements each.
     #[inline(always)]
     pub unsafe fn multiply_with<S: Simd>(&self, first: usize, b: &[f32]) {
-        // SAFETY: the caller's.
-        unsafe {
-            match per_panel::<S>().min(self.tiles - first).div_ceil(S::TILES) {
-                1 => self.columns::<S, 1>(first, b),
-                2 => self.columns::<S, 2>(first, b),
-                _ => self.columns::<S, 3>(first, b),
-            }
-        }
-    }
-
-    /// Tiles from `first` on, of so many vectors, which a panel of B has.
-    #[inline(always)]
-    unsafe fn columns<S: Simd, const VECTORS: usize>(&self, first: usize, b: &[f32]) {
-        let mut nowhere = [0f32; 4 * TILE];
-        let nowhere = [[[nowhere.as_mut_ptr(); 2]; 2]; VECTORS];
+        let tiles = PER_PANEL.min(self.tiles - first);
+        let mut block = 0;
         // SAFETY: the caller's; so below.
         unsafe {
-            let mut places = self.places::<S, VECTORS>(0, first, nowhere);
-            for row in (0..self.rows).step_by(HALF) {
-                // The next sums come while these are computed.
-                let is_last = row + HALF == self.rows;
-                let next =
-                    if is_last { places } else { self.places::<S, VECTORS>(row + HALF, first, nowhere) };
-                for v in 0..VECTORS {
-                    S::prefetch(&next[v]);
-                }
-                for i in (0..HALF).step_by(S::ROWS) {
-                    match S::ROWS {
-                        HALF => self.tile::<S, HALF, VECTORS>(row, i, &places, b),
-                        _ => self.tile::<S, 4, VECTORS>(row, i, &places, b),
+            while block < self.blocks {
+                let many = S::BLOCKS.min(self.blocks - block);
+                for column in (0..tiles * TILE).step_by(S::COLUMNS) {
+                    let place = (block, first + column / TILE, column % TILE);
+                    // The next sums come while these are computed.
+                    let next = column + S::COLUMNS;
+                    if next < tiles * TILE {
+                        self.prefetch::<S>(block, many, first + next / TILE, next % TILE);
+                    } else if block + many < self.blocks {
+                        self.prefetch::<S>(block + many, 1, first, 0);
+                    }
+                    let b = b.as_ptr().add(column * stride(self.depth));
+                    match (many * S::VECTORS, S::COLUMNS) {
+                        (1, _) => self.sum::<S, 1, TILE>(place, b),
+                        (_, FOUR) => self.sum::<S, 2, FOUR>(place, b),
+                        _ => self.sum::<S, 2, TILE>(place, b),
                     }
                 }
-                places = next;
+                block += many;
             }
         }
     }
 
-    /// The same of so many rows, from row `i` of a half on.
+    /// The sums of some blocks, in the columns of a tile from one on, will soon be wanted.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    fn prefetch<S: Simd>(&self, block: usize, blocks: usize, tile: usize, column: usize) {
+        for block in block..block + blocks {
+            for odd in column / FOUR..(column + S::COLUMNS) / FOUR {
+                for register in self.registers(block, tile, odd) {
+                    prefetch(register.cast(), LANES * size_of::<f32>());
+                }
+            }
+        }
+    }
+
+    /// So many vectors of rows, from a block on, by so many columns of a tile.
+    #[inline(always)]
+    unsafe fn sum<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
         &self,
-        row: usize,
-        first: usize,
-        places: &[[[*mut f32; 2]; 2]; VECTORS],
-        b: &[f32],
+        (block, tile, column): (usize, usize, usize),
+        b: *const f32,
     ) {
+        let (stride, of_vector) = (stride(self.depth), BLOCK / S::VECTORS);
         unsafe {
-            let mut sums = [[S::zero(); VECTORS]; ROWS];
+            let mut sums = [[S::zero(); VECTORS]; COLUMNS];
+            let mut a = [self.a.as_ptr(); VECTORS];
+            for v in 0..VECTORS {
+                let (block, v) = (block + v / S::VECTORS, v % S::VECTORS);
+                a[v] = self.a.as_ptr().add(block * self.depth * BLOCK + v * of_vector);
+            }
             if self.accumulates {
-                for i in 0..ROWS {
-                    for v in 0..VECTORS {
-                        sums[i][v] = S::load_sums(&places[v], first + i);
+                for v in 0..VECTORS {
+                    for four in 0..COLUMNS / FOUR {
+                        let columns = S::load_sums(
+                            self.registers(block + v / S::VECTORS, tile, column / FOUR + four),
+                            v % S::VECTORS,
+                        );
+                        for c in 0..FOUR {
+                            sums[four * FOUR + c][v] = columns[c];
+                        }
                     }
                 }
             }
-            let (mut a, mut b) = (self.a.as_ptr().add(row + first), b.as_ptr());
-            for _ in 0..self.depth {
-                let mut columns = [S::zero(); VECTORS];
+            for k in 0..self.depth {
+                let mut rows = [S::zero(); VECTORS];
                 for v in 0..VECTORS {
-                    columns[v] = S::load(b.add(v * S::TILES * TILE));
+                    rows[v] = S::load(a[v].add(k * BLOCK));
                 }
-                for i in 0..ROWS {
+                for c in 0..COLUMNS {
                     for v in 0..VECTORS {
-                        sums[i][v] = S::add_product(a.add(i), columns[v], sums[i][v]);
+                        sums[c][v] = S::add_product(rows[v], b.add(c * stride + k), sums[c][v]);
                     }
                 }
-                (a, b) = (a.add(self.rows), b.add(width::<S>()));
             }
-            for i in 0..ROWS {
-                for v in 0..VECTORS {
-                    S::store_sums(&places[v], first + i, sums[i][v]);
+            for v in 0..VECTORS {
+                for four in 0..COLUMNS / FOUR {
+                    let mut columns = [S::zero(); FOUR];
+                    for c in 0..FOUR {
+                        columns[c] = sums[four * FOUR + c][v];
+                    }
+                    S::store_sums(
+                        self.registers(block + v / S::VECTORS, tile, column / FOUR + four),
+                        v % S::VECTORS,
+                        columns,
+                    );
                 }
             }
         }
     }
 
-    /// Where a half of vectors has its even and odd columns, tile by tile; `nowhere` is what is beyond D.
+    /// The registers of a block's sums in the even or (1) odd columns of a tile: of the upper and the lower rows.
     #[inline(always)]
-    unsafe fn places<S: Simd, const VECTORS: usize>(
-        &self,
-        row: usize,
-        first: usize,
-        nowhere: [[[*mut f32; 2]; 2]; VECTORS],
-    ) -> [[[*mut f32; 2]; 2]; VECTORS] {
-        let (block, half, mut out) = (row / BLOCK, row / HALF % 2, nowhere);
-        for v in 0..VECTORS {
-            for t in 0..S::TILES {
-                let tile = first + v * S::TILES + t;
-                if S::TILES == 1 || tile < self.tiles {
-                    unsafe {
-                        let registers = self.d.get_unchecked(block * self.tiles + tile);
-                        out[v][t] = [registers[2 * half], registers[2 * half + 1]];
-                    }
-                }
-            }
-        }
-        out
+    fn registers(&self, block: usize, tile: usize, odd: usize) -> [*mut f32; 2] {
+        let all = &self.d[block * self.tiles + tile];
+        [all[odd], all[2 + odd]]
     }
 }

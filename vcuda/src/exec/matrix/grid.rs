@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 
 use super::fragment::Factor;
-use super::gemm::{BLOCK, Panels, Simd, TILE, per_panel};
+use super::gemm::{PER_PANEL, Panels, Simd};
 use super::mma::multiply;
 use super::panel::{Chunk, Packer};
 use super::run::Grid;
@@ -32,7 +32,12 @@ impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
                     let scratch = &mut *warp.cta.scratch.borrow_mut();
                     run_on(kernel.host, Product::<T, KR> { grid, regs: warp.regs, scratch, of: PhantomData });
                 }
-                _ => run.all.iter().for_each(|slots| multiply::<T, KR, false>(warp, slots.list)),
+                // In a closure the products would not be compiled for the host.
+                _ => {
+                    for slots in &run.all {
+                        multiply::<T, KR, false>(warp, slots.list);
+                    }
+                }
             }
         }
         Flow::Next
@@ -53,21 +58,20 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Product { grid, regs, scratch, .. } = self;
-        let (rows, tiles) = (grid.blocks * BLOCK, grid.tiles);
+        let Grid { blocks, tiles, .. } = *grid;
         // Of a register, and of all.
         let part = 4 * T::PER_LANE;
         let steps = grid.b.len() / (tiles * KR);
         let depth = steps * KR * part;
-        scratch.reserve::<S>(rows, depth);
+        scratch.reserve(blocks, depth);
         // SAFETY: the decoder gave every operand a slot; a register is eight chunks.
         unsafe {
             let register = |slot: u16| regs.add(slot as usize * LANES);
             for (i, &slot) in grid.a.iter().enumerate() {
-                let (at, block, step) =
-                    (i % (2 * KR), i / (2 * KR) % grid.blocks, i / (2 * KR) / grid.blocks);
-                let place = ((step * KR + at / 2) * part, block * BLOCK + at % 2 * TILE);
+                let (at, block, step) = (i % (2 * KR), i / (2 * KR) % blocks, i / (2 * KR) / blocks);
+                let place = (block, at % 2, (step * KR + at / 2) * part);
                 let chunks = &*register(slot).cast::<[Chunk; 8]>();
-                Packer::<T, S>::rows(chunks, false, place, rows, &mut scratch.a);
+                Packer::<T, S>::rows(chunks, false, place, depth, &mut scratch.a);
             }
             scratch.d.clear();
             for slots in grid.d.chunks_exact(4) {
@@ -79,14 +83,14 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
                 ]);
             }
             let Scratch { a, b, d, .. } = scratch;
-            let panels = Panels { rows, depth, tiles, a, d, accumulates: true };
-            for first in (0..tiles).step_by(per_panel::<S>()) {
+            let panels = Panels { blocks, depth, tiles, a, d, accumulates: true };
+            for first in (0..tiles).step_by(PER_PANEL) {
                 for (step, slots) in grid.b.chunks_exact(tiles * KR).enumerate() {
-                    for tile in 0..per_panel::<S>().min(tiles - first) {
+                    for tile in 0..PER_PANEL.min(tiles - first) {
                         for at in 0..KR {
                             let chunks = &*register(slots[(first + tile) * KR + at]).cast::<[Chunk; 8]>();
                             let k = (step * KR + at) * part;
-                            Packer::<T, S>::columns(chunks, false, (k, tile), b);
+                            Packer::<T, S>::columns(chunks, false, (tile, k), depth, b);
                         }
                     }
                 }

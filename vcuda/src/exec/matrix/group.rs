@@ -1,6 +1,6 @@
 //! What a warpgroup's four warps have issued together. A product is one operation of all of them (PTX ISA 9.7.15): it
 //! begins when the last of the four issues it, and a group is complete for all four when the first wait for it passes,
-//! which is where its products are computed, for the four at once.
+//! which is where its products are computed, for the four at once, with all that have been issued since.
 //!
 //! With [`Checks::asynchrony`](crate::exec::options::Checks) a wait passes only when no warp gets any further
 //! without it; what a product reads is held until then.
@@ -77,19 +77,25 @@ impl Warp<'_> {
         let quarter = self.index as usize % WARPS;
         let mut groups = cta.warpgroups.borrow_mut();
         let Some(group) = groups.get_mut(self.index as usize / WARPS) else { return Some(true) };
-        group.awaited[quarter] = count;
+        let is_new = std::mem::replace(&mut group.awaited[quarter], count) != count;
         if group.complete < count {
+            let is_checked = cta.options.checks.asynchrony || cta.memory.is_watched();
             let is_late = cta.options.checks.asynchrony && group.landed < count;
-            if is_late || group.issued.iter().any(|&issued| issued < count) {
+            let own = group.issued[quarter];
+            // The others may be about to issue more, which is then computed together: they get a turn.
+            let wanted = if is_new && !is_checked { own } else { count };
+            if is_late || group.issued.iter().any(|&issued| issued < wanted) {
                 return Some(false);
             }
             let pc = self.pc;
             let mut scratch = cta.scratch.borrow_mut();
-            while group.complete < count {
-                let many = together(&group.products).min((count - group.complete) as usize);
+            let all_issued = group.issued.into_iter().min().unwrap_or(count);
+            let goal = if is_checked { count } else { all_issued };
+            while group.complete < goal {
+                let many = together(&group.products, &cta.kernel.lists).min((goal - group.complete) as usize);
                 let products = &group.products.make_contiguous()[..many];
                 self.multiply(products, group.regs, &mut scratch)?;
-                if cta.options.checks.asynchrony || cta.memory.is_watched() {
+                if is_checked {
                     for Product { what, reading, .. } in products {
                         self.pc = what.pc;
                         what.chunks().try_for_each(|(at, _)| self.end_chunk(reading, at, CHUNK as usize))?;

@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 
 use super::fragment::Factor;
-use super::gemm::{Simd, TILE, width};
+use super::gemm::{BLOCK, Simd, TILE, stride};
 
 /// A chunk.
 pub type Chunk = [u32; 4];
@@ -13,7 +13,7 @@ pub type Chunk = [u32; 4];
 pub struct Packer<T, S>(PhantomData<(T, S)>);
 
 impl<T: Factor, S: Simd> Packer<T, S> {
-    /// Eight rows of A, from `row` on, of the elements from `k` on, into a panel of all the `rows`.
+    /// Eight rows of A, the upper or lower `half` of a block, of the elements from `k` on, into a panel of this depth.
     ///
     /// # Safety
     /// As [`Simd`]; there is room for them.
@@ -21,55 +21,65 @@ impl<T: Factor, S: Simd> Packer<T, S> {
     pub unsafe fn rows(
         chunks: &[Chunk; 8],
         by_k: bool,
-        (k, row): (usize, usize),
-        rows: usize,
+        (block, half, k): (usize, usize, usize),
+        depth: usize,
         out: &mut [f32],
     ) {
+        let [a, b, c, d, e, f, g, h] = *chunks;
+        let at = (block * depth + k) * BLOCK + half * (BLOCK / 2);
         // SAFETY: the caller's.
         unsafe {
-            let (columns, count) = Self::turned(chunks, by_k);
-            debug_assert!((k + count - 1) * rows + row + 8 <= out.len());
-            let to = out.as_mut_ptr().add(k * rows + row);
+            let mut rows = Self::widened(&if by_k { *chunks } else { [a, c, e, g, b, d, f, h] });
+            let count = if by_k { 8 } else { 4 * T::PER_LANE };
+            if !by_k {
+                rows = S::transpose(rows);
+            }
+            debug_assert!(at + (count - 1) * BLOCK + 8 <= out.len());
+            let to = out.as_mut_ptr().add(at);
             for i in 0..8 {
                 if i < count {
-                    S::store(to.add(i * rows), columns[i]);
+                    S::store(to.add(i * BLOCK), if by_k { S::even_odd(rows[i]) } else { rows[i] });
                 }
             }
         }
     }
 
-    /// Eight columns of B, likewise, into a panel.
+    /// Eight columns of B, those of a tile of a panel, likewise. The elements before come first.
     ///
     /// # Safety
     /// As there.
     #[inline(always)]
-    pub unsafe fn columns(chunks: &[Chunk; 8], by_k: bool, (k, tile): (usize, usize), out: &mut [f32]) {
-        let [a, b, c, d, e, f, g, h] = *chunks;
-        let chunks = if by_k { *chunks } else { [a, c, e, g, b, d, f, h] };
+    pub unsafe fn columns(
+        chunks: &[Chunk; 8],
+        by_k: bool,
+        (tile, k): (usize, usize),
+        depth: usize,
+        out: &mut [f32],
+    ) {
         // SAFETY: the caller's.
         unsafe {
-            let (rows, count) = Self::turned(&chunks, by_k);
-            let at = k * width::<S>() + tile * TILE;
-            debug_assert!(at + (count - 1) * width::<S>() + TILE <= out.len());
+            let mut columns = Self::widened(chunks);
+            if by_k {
+                columns = S::transpose(columns);
+            }
+            let at = tile * TILE * stride(depth) + k;
+            debug_assert!(at + (TILE - 1) * stride(depth) + 8 <= out.len());
             let to = out.as_mut_ptr().add(at);
             for i in 0..8 {
-                if i < count {
-                    S::store(to.add(i * width::<S>()), if by_k { S::even_odd(rows[i]) } else { rows[i] });
-                }
+                S::store(to.add((i % 2 * (TILE / 2) + i / 2) * stride(depth)), columns[i]);
             }
         }
     }
 
-    /// Widened, element by element of k, and how many of those there are.
     #[inline(always)]
-    unsafe fn turned(chunks: &[Chunk; 8], by_k: bool) -> ([S::Eight; 8], usize) {
+    unsafe fn widened(chunks: &[Chunk; 8]) -> [S::Eight; 8] {
         // SAFETY: the caller's.
         unsafe {
             let mut wide = [T::widen::<S>(chunks[0]); 8];
             for i in 1..8 {
                 wide[i] = T::widen::<S>(chunks[i]);
             }
-            if by_k { (wide, 8) } else { (S::transpose(wide), 4 * T::PER_LANE) }
+            wide
         }
     }
 }

@@ -10,13 +10,15 @@ use super::descriptor::{CHUNK, Descriptor};
 use super::fragment::{
     Columns, Factor, Fragment, Halves, NO_COLUMNS, NO_ROWS, NO_SUMS, Tf32, accumulate, transpose,
 };
-use super::gemm::{BLOCK, Panels, Simd, TILE, per_panel};
+use super::gemm::{PER_PANEL, Panels, Simd, TILE};
 use super::mma::{accumulators, set_accumulators};
 use super::panel::{Chunk, Packer};
 use super::scratch::Scratch;
 use super::simd::{Job, run_on};
 use super::sums::Adder;
-use super::warpgroup::{A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS, Instruction, Product};
+use super::warpgroup::{
+    A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS, Instruction, Places, Product,
+};
 use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::fault::FaultKind;
 use crate::exec::groups::WARPS;
@@ -27,12 +29,14 @@ use crate::exec::warp::Warp;
 /// Products that are computed as one, at most.
 const MOST_TOGETHER: usize = 8;
 
-/// How many of these products, from the first on, are one.
-pub(super) fn together(products: &VecDeque<Product>) -> usize {
+/// How many of these products, from the first on, are one, of a kernel with these lists of slots.
+pub(super) fn together(products: &VecDeque<Product>, lists: &[u16]) -> usize {
     let first = &products[0].what;
+    let sums = |what: &Instruction| &lists[what.list..][..what.registers];
     let follows = |next: &Product| {
         let (what, of_first) = (next.what, *first);
-        Instruction { a: what.a, b: what.b, pc: what.pc, accumulates: true, ..of_first } == what
+        let Instruction { a, b, pc, list, .. } = what;
+        Instruction { a, b, pc, list, accumulates: true, ..of_first } == what && sums(&what) == sums(first)
     };
     match first.flags & HALF_SUMS {
         0 => 1 + products.iter().skip(1).take(MOST_TOGETHER - 1).take_while(|next| follows(next)).count(),
@@ -41,23 +45,23 @@ pub(super) fn together(products: &VecDeque<Product>) -> usize {
 }
 
 impl Warp<'_> {
-    /// Eight chunks of shared memory; `None` after a fault.
+    /// Eight chunks of shared memory, so far after these places; `None` after a fault.
     #[inline(always)]
-    fn gather(&mut self, chunks: [u32; 8]) -> Option<[Chunk; 8]> {
-        let (shared, size) = (self.cta.shared, self.cta.shared_bytes as u32);
-        let mut last = 0;
-        for at in chunks {
-            last = last.max(at);
-        }
-        if last.saturating_add(CHUNK) > size {
+    fn gather(&mut self, places: &Places, after: u32) -> Option<[Chunk; 8]> {
+        let size = self.cta.shared_bytes as u64;
+        let last = u64::from(places.last) + u64::from(after);
+        if last + u64::from(CHUNK) > size {
             let what = format!("a matrix descriptor reaches shared {last:#x}, past the {size} bytes");
             self.fail_lane(0, FaultKind::IllegalAddress, what);
             return None;
         }
         let mut out = [[0; 4]; 8];
-        for i in 0..8 {
-            // SAFETY: inside the CTA's shared memory, and at a multiple of 16 bytes of it.
-            out[i] = unsafe { *shared.add(chunks[i] as usize).cast::<Chunk>() };
+        // SAFETY: inside the CTA's shared memory, and at multiples of 16 bytes of it.
+        unsafe {
+            let shared = self.cta.shared.add(after as usize);
+            for i in 0..8 {
+                out[i] = *shared.add(places.at[i] as usize).cast::<Chunk>();
+            }
         }
         Some(out)
     }
@@ -69,7 +73,7 @@ impl Warp<'_> {
         let mut out = [[0; LANES]; 4];
         for (fragment, i) in out.iter_mut().zip(0..) {
             let chunks =
-                self.gather(product.what.chunks_of_a(Descriptor::decode(bits), quarter as u32, i))?;
+                self.gather(&product.what.chunks_of_a(Descriptor::decode(bits), quarter as u32, i), 0)?;
             *fragment = registers(&chunks);
             if product.what.flags & A_TRANSPOSED != 0 {
                 *fragment = transpose(fragment);
@@ -85,7 +89,7 @@ impl Warp<'_> {
         out.resize(product.what.n / TILE, NO_COLUMNS);
         for (columns, group) in out.iter_mut().zip(0..) {
             for k in 0..2 {
-                let fragment = registers(&self.gather(product.what.chunks_of_b(descriptor, group, k))?);
+                let fragment = registers(&self.gather(&product.what.chunks_of_b(descriptor, group, k), 0)?);
                 let by_rows = product.what.flags & B_TRANSPOSED != 0;
                 T::columns(&fragment, by_rows, 4 * T::PER_LANE * k as usize, columns);
             }
@@ -217,8 +221,9 @@ impl<T: Factor> Job for All<'_, '_, T> {
         let Instruction { n, list, registers, accumulates, .. } = products[0].what;
         // Of a chunk, and of all.
         let part = 4 * T::PER_LANE;
-        let (rows, tiles, depth) = (WARPS * BLOCK, n / TILE, 2 * part * products.len());
-        scratch.reserve::<S>(rows, depth);
+        // A warp has a block of rows.
+        let (blocks, tiles, depth) = (WARPS, n / TILE, 2 * part * products.len());
+        scratch.reserve(blocks, depth);
         // SAFETY: the panels have room; the decoder gave D its slots, in each of the CTA's register files, whose warps
         // take turns on this thread.
         unsafe {
@@ -231,7 +236,7 @@ impl<T: Factor> Job for All<'_, '_, T> {
                     let (mut chunks, by_k) = match what.a {
                         Some(bits) => {
                             let places = what.chunks_of_a(Descriptor::decode(bits), quarter, i);
-                            (warp.gather(places)?, what.flags & A_TRANSPOSED != 0)
+                            (warp.gather(&places, 0)?, what.flags & A_TRANSPOSED != 0)
                         }
                         None => {
                             (chunks_of(&product.fragments.as_ref()?[quarter as usize][i as usize]), false)
@@ -240,9 +245,8 @@ impl<T: Factor> Job for All<'_, '_, T> {
                     for word in chunks.as_flattened_mut() {
                         *word ^= sign;
                     }
-                    let k = (2 * step + i as usize / 2) * part;
-                    let place = (k, (quarter as usize * 2 + i as usize % 2) * TILE);
-                    Packer::<T, S>::rows(&chunks, by_k, place, rows, &mut scratch.a);
+                    let place = (quarter as usize, i as usize % 2, (2 * step + i as usize / 2) * part);
+                    Packer::<T, S>::rows(&chunks, by_k, place, depth, &mut scratch.a);
                 }
             }
             let slots = &warp.cta.kernel.lists[list..][..registers];
@@ -254,17 +258,28 @@ impl<T: Factor> Job for All<'_, '_, T> {
                 }
             }
             let Scratch { a, b, d, .. } = scratch;
-            let panels = Panels { rows, depth, tiles, a, d, accumulates };
-            for first in (0..tiles).step_by(per_panel::<S>()) {
+            let panels = Panels { blocks, depth, tiles, a, d, accumulates };
+            for first in (0..tiles).step_by(PER_PANEL) {
                 for (step, product) in products.iter().enumerate() {
                     let what = &product.what;
                     warp.pc = what.pc;
                     let (descriptor, by_k) = (Descriptor::decode(what.b), what.flags & B_TRANSPOSED != 0);
-                    for tile in 0..per_panel::<S>().min(tiles - first) {
-                        for half in 0..2 {
-                            let k = (2 * step + half) * part;
-                            let places = what.chunks_of_b(descriptor, (first + tile) as u32, half as u32);
-                            Packer::<T, S>::columns(&warp.gather(places)?, by_k, (k, tile), b);
+                    for half in 0..2 {
+                        let mut places = what.chunks_of_b(descriptor, first as u32, half as u32);
+                        for tile in 0..PER_PANEL.min(tiles - first) {
+                            let mut after = tile as u32 * descriptor.stride;
+                            if by_k || !descriptor.is_linear() {
+                                places = what.chunks_of_b(descriptor, (first + tile) as u32, half as u32);
+                                after = 0;
+                            }
+                            let chunks = warp.gather(&places, after)?;
+                            Packer::<T, S>::columns(
+                                &chunks,
+                                by_k,
+                                (tile, (2 * step + half) * part),
+                                depth,
+                                b,
+                            );
                         }
                     }
                 }

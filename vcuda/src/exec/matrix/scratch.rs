@@ -1,7 +1,7 @@
 //! Room for the factors of a product.
 
 use super::fragment::Columns;
-use super::gemm::{Simd, width};
+use super::gemm::{BLOCK, PER_PANEL, TILE, stride};
 
 /// What computing a product needs, kept from one to the next: panels, where D is, and the columns of a single one.
 #[derive(Default)]
@@ -14,8 +14,8 @@ pub struct Scratch {
 
 impl Scratch {
     /// Makes the panels large enough.
-    pub fn reserve<S: Simd>(&mut self, rows: usize, depth: usize) {
-        let (a, b) = (rows * depth, width::<S>() * depth);
+    pub fn reserve(&mut self, blocks: usize, depth: usize) {
+        let (a, b) = (blocks * BLOCK * depth, PER_PANEL * TILE * stride(depth));
         self.a.resize(self.a.len().max(a), 0.0);
         self.b.resize(self.b.len().max(b), 0.0);
     }

@@ -80,9 +80,9 @@ impl Simd for Baseline {
     const HOST: Host = Host::Baseline;
     type Eight = [f32; 8];
     type Vector = [f32; 8];
-    const TILES: usize = 1;
-    const ROWS: usize = 4;
-    const VECTORS: usize = 1;
+    const VECTORS: usize = 2;
+    const BLOCKS: usize = 1;
+    const COLUMNS: usize = 4;
 
     #[inline(always)]
     unsafe fn zero() -> [f32; 8] {
@@ -96,32 +96,33 @@ impl Simd for Baseline {
     }
 
     #[inline(always)]
-    unsafe fn add_product(a: *const f32, b: [f32; 8], mut c: [f32; 8]) -> [f32; 8] {
-        let a = unsafe { *a };
+    unsafe fn add_product(a: [f32; 8], b: *const f32, mut c: [f32; 8]) -> [f32; 8] {
+        let b = unsafe { *b };
         for i in 0..8 {
-            c[i] = a.mul_add(b[i], c[i]);
+            c[i] = a[i].mul_add(b, c[i]);
         }
         c
     }
 
     #[inline(always)]
-    unsafe fn load_sums(tiles: &[[*mut f32; 2]; 2], row: usize) -> [f32; 8] {
-        let mut out = [0.0; 8];
-        for (half, registers) in out.chunks_exact_mut(4).zip(tiles[0]) {
-            half.copy_from_slice(unsafe { &*registers.cast::<[f32; 4]>().add(row) });
+    unsafe fn load_sums(registers: [*mut f32; 2], v: usize) -> [[f32; 8]; 4] {
+        let (register, mut out) = (registers[v], [[0.0; 8]; 4]);
+        for row in 0..8 {
+            for column in 0..4 {
+                out[column][row % 2 * 4 + row / 2] = unsafe { *register.add(4 * row + column) };
+            }
         }
         out
     }
 
     #[inline(always)]
-    unsafe fn store_sums(tiles: &[[*mut f32; 2]; 2], row: usize, sums: [f32; 8]) {
-        for (half, registers) in sums.chunks_exact(4).zip(tiles[0]) {
-            unsafe { (*registers.cast::<[f32; 4]>().add(row)).copy_from_slice(half) };
+    unsafe fn store_sums(registers: [*mut f32; 2], v: usize, sums: [[f32; 8]; 4]) {
+        for row in 0..8 {
+            for column in 0..4 {
+                unsafe { *registers[v].add(4 * row + column) = sums[column][row % 2 * 4 + row / 2] };
+            }
         }
     }
-
-    #[inline(always)]
-    unsafe fn prefetch(_: &[[*mut f32; 2]; 2]) {}
 
     #[inline(always)]
     unsafe fn halves(bits: [u32; 4]) -> [f32; 8] {
@@ -175,23 +176,27 @@ unsafe fn quarters([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
     }
 }
 
+/// The same of all four quarters.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn wide_quarters([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+    unsafe {
+        let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+        let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+        [
+            _mm512_shuffle_ps::<0x44>(ab, cd),
+            _mm512_shuffle_ps::<0xee>(ab, cd),
+            _mm512_shuffle_ps::<0x44>(ab_high, cd_high),
+            _mm512_shuffle_ps::<0xee>(ab_high, cd_high),
+        ]
+    }
+}
+
 /// What AVX2 and AVX-512 have in common.
 #[cfg(target_arch = "x86_64")]
 macro_rules! eights {
     () => {
         type Eight = __m256;
-
-        #[inline(always)]
-        unsafe fn prefetch(tiles: &[[*mut f32; 2]; 2]) {
-            for tile in &tiles[..Self::TILES] {
-                for registers in tile {
-                    unsafe {
-                        _mm_prefetch::<_MM_HINT_T0>(registers.cast());
-                        _mm_prefetch::<_MM_HINT_T0>(registers.add(16).cast());
-                    }
-                }
-            }
-        }
 
         #[inline(always)]
         unsafe fn halves(bits: [u32; 4]) -> __m256 {
@@ -229,8 +234,7 @@ macro_rules! eights {
     };
 }
 
-/// AVX2 with fused multiply-adds. Eight sums keep two units busy that take four cycles each; with twelve, three vectors wide,
-/// the compiler has no register left and moves them about.
+/// AVX2 with fused multiply-adds. Eight sums keep two units busy that take four cycles each.
 #[cfg(target_arch = "x86_64")]
 pub struct Avx2;
 
@@ -238,9 +242,9 @@ pub struct Avx2;
 impl Simd for Avx2 {
     const HOST: Host = Host::Avx2;
     type Vector = __m256;
-    const TILES: usize = 1;
-    const ROWS: usize = 4;
     const VECTORS: usize = 2;
+    const BLOCKS: usize = 1;
+    const COLUMNS: usize = 4;
     eights!();
 
     #[inline(always)]
@@ -254,22 +258,33 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn add_product(a: *const f32, b: __m256, c: __m256) -> __m256 {
-        unsafe { _mm256_fmadd_ps(_mm256_broadcast_ss(&*a), b, c) }
+    unsafe fn add_product(a: __m256, b: *const f32, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, _mm256_broadcast_ss(&*b), c) }
     }
 
     #[inline(always)]
-    unsafe fn load_sums(tiles: &[[*mut f32; 2]; 2], row: usize) -> __m256 {
-        unsafe { _mm256_loadu2_m128(tiles[0][1].add(4 * row), tiles[0][0].add(4 * row)) }
+    unsafe fn load_sums(registers: [*mut f32; 2], v: usize) -> [__m256; 4] {
+        unsafe {
+            let mut pairs = [_mm256_setzero_ps(); 4];
+            for i in 0..4 {
+                pairs[i] = _mm256_loadu_ps(registers[v].add(8 * i));
+            }
+            quarters(pairs)
+        }
     }
 
     #[inline(always)]
-    unsafe fn store_sums(tiles: &[[*mut f32; 2]; 2], row: usize, sums: __m256) {
-        unsafe { _mm256_storeu2_m128(tiles[0][1].add(4 * row), tiles[0][0].add(4 * row), sums) };
+    unsafe fn store_sums(registers: [*mut f32; 2], v: usize, sums: [__m256; 4]) {
+        unsafe {
+            let pairs = quarters(sums);
+            for i in 0..4 {
+                _mm256_storeu_ps(registers[v].add(8 * i), pairs[i]);
+            }
+        }
     }
 }
 
-/// AVX-512: 24 of 32 registers hold sums, of two tiles each.
+/// AVX-512: 16 of 32 registers hold sums, of two blocks' rows and a tile's columns.
 #[cfg(target_arch = "x86_64")]
 pub struct Avx512;
 
@@ -277,9 +292,9 @@ pub struct Avx512;
 impl Simd for Avx512 {
     const HOST: Host = Host::Avx512;
     type Vector = __m512;
-    const TILES: usize = 2;
-    const ROWS: usize = 8;
-    const VECTORS: usize = 3;
+    const VECTORS: usize = 1;
+    const BLOCKS: usize = 2;
+    const COLUMNS: usize = 8;
     eights!();
 
     #[inline(always)]
@@ -293,25 +308,30 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn add_product(a: *const f32, b: __m512, c: __m512) -> __m512 {
-        unsafe { _mm512_fmadd_ps(_mm512_set1_ps(*a), b, c) }
+    unsafe fn add_product(a: __m512, b: *const f32, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, _mm512_set1_ps(*b), c) }
     }
 
     #[inline(always)]
-    unsafe fn load_sums([low, high]: &[[*mut f32; 2]; 2], row: usize) -> __m512 {
+    unsafe fn load_sums([upper, lower]: [*mut f32; 2], _: usize) -> [__m512; 4] {
         unsafe {
-            let low = _mm256_loadu2_m128(low[1].add(4 * row), low[0].add(4 * row));
-            let high = _mm256_loadu2_m128(high[1].add(4 * row), high[0].add(4 * row));
-            _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high)
+            let mut pairs = [_mm512_setzero_ps(); 4];
+            for i in 0..4 {
+                let upper = _mm512_castps256_ps512(_mm256_loadu_ps(upper.add(8 * i)));
+                pairs[i] = _mm512_insertf32x8::<1>(upper, _mm256_loadu_ps(lower.add(8 * i)));
+            }
+            wide_quarters(pairs)
         }
     }
 
     #[inline(always)]
-    unsafe fn store_sums([low, high]: &[[*mut f32; 2]; 2], row: usize, sums: __m512) {
+    unsafe fn store_sums([upper, lower]: [*mut f32; 2], _: usize, sums: [__m512; 4]) {
         unsafe {
-            _mm256_storeu2_m128(low[1].add(4 * row), low[0].add(4 * row), _mm512_castps512_ps256(sums));
-            let of_high = _mm512_extractf32x8_ps::<1>(sums);
-            _mm256_storeu2_m128(high[1].add(4 * row), high[0].add(4 * row), of_high);
+            let pairs = wide_quarters(sums);
+            for i in 0..4 {
+                _mm256_storeu_ps(upper.add(8 * i), _mm512_castps512_ps256(pairs[i]));
+                _mm256_storeu_ps(lower.add(8 * i), _mm512_extractf32x8_ps::<1>(pairs[i]));
+            }
         }
     }
 }

@@ -45,14 +45,16 @@ impl Instruction {
     }
 
     /// Where the chunks of A in shared memory are, those of fragment `i` of a warp.
-    pub fn chunks_of_a(&self, descriptor: Descriptor, quarter: u32, i: u32) -> [u32; 8] {
+    #[inline(always)]
+    pub fn chunks_of_a(&self, descriptor: Descriptor, quarter: u32, i: u32) -> Places {
         let (group, k) = (2 * quarter + i % 2, i / 2);
         let transposed = self.flags & A_TRANSPOSED != 0;
         chunks(descriptor, transposed, group, k)
     }
 
     /// Where the chunks of B are, of eight columns and of the first or second half of k.
-    pub fn chunks_of_b(&self, descriptor: Descriptor, group: u32, k: u32) -> [u32; 8] {
+    #[inline(always)]
+    pub fn chunks_of_b(&self, descriptor: Descriptor, group: u32, k: u32) -> Places {
         chunks(descriptor, self.flags & B_TRANSPOSED != 0, group, k)
     }
 
@@ -61,24 +63,31 @@ impl Instruction {
         let (a, b) = (self.a.map(Descriptor::decode), Descriptor::decode(self.b));
         let of_a = a.into_iter().flat_map(move |a| {
             (0..WARPS as u32 * 4)
-                .flat_map(move |i| self.chunks_of_a(a, i / 4, i % 4).map(|at| (at, Some(i as usize / 4))))
+                .flat_map(move |i| self.chunks_of_a(a, i / 4, i % 4).at.map(|at| (at, Some(i as usize / 4))))
         });
-        let of_b = (0..self.n as u32 / 4).flat_map(move |i| self.chunks_of_b(b, i / 2, i % 2));
+        let of_b = (0..self.n as u32 / 4).flat_map(move |i| self.chunks_of_b(b, i / 2, i % 2).at);
         of_a.chain(of_b.map(|at| (at, None)))
     }
 }
 
-/// Eight chunks: rows `8 group` and up of chunk `k`, or for `transposed` ones rows `8 k` and up of chunk `group`.
+/// Where eight chunks are, and the last of them.
+pub struct Places {
+    pub at: [u32; 8],
+    pub last: u32,
+}
+
+/// Rows `8 group` and up of chunk `k`, or for `transposed` ones rows `8 k` and up of chunk `group`.
 #[inline(always)]
-fn chunks(descriptor: Descriptor, transposed: bool, group: u32, k: u32) -> [u32; 8] {
-    let mut out = [0; 8];
-    for (out, row) in out.iter_mut().zip(0..) {
-        *out = match transposed {
+fn chunks(descriptor: Descriptor, transposed: bool, group: u32, k: u32) -> Places {
+    let (mut at, mut last) = ([0; 8], 0);
+    for (at, row) in at.iter_mut().zip(0..) {
+        *at = match transposed {
             true => descriptor.mn_major(group, 8 * k + row),
             false => descriptor.k_major(8 * group + row, k),
         };
+        last = last.max(*at);
     }
-    out
+    Places { at, last }
 }
 
 /// A product that some of the four warps have issued.

@@ -1,6 +1,6 @@
 //! `wgmma`: `D = A B + D` by four warps, B and perhaps A in shared memory, PTX ISA 9.7.15. What is issued is queued for
-//! the warpgroup ([`super::group`]) and computed at the first wait for its group ([`super::product`]); until then D holds
-//! what it held before.
+//! the warpgroup ([`super::group`]) and computed at the first wait for its group ([`super::product`]), or for one before;
+//! until then D holds what it held before.
 //!
 //! With [`Checks::asynchrony`](crate::exec::options::Checks) an instruction that touches D before the warp's own wait
 //! is a fault, and so is a product whose D has been touched with no fence since.
