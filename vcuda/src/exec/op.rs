@@ -75,39 +75,56 @@ impl<C: Compute> Body for C {
     }
 }
 
-impl Host {
-    /// `B` as this host runs it best. All versions give the same bits: the arithmetic is IEEE's, and
-    /// a fused multiply-add is one everywhere.
-    pub fn version<B: Body>(self) -> OpFn {
-        // `PER_HOST` is a constant: what it leaves out is not compiled.
-        if !B::PER_HOST {
-            return baseline::<B>;
-        }
-        match self {
-            Host::Baseline => baseline::<B>,
-            #[cfg(target_arch = "x86_64")]
-            Host::Avx2 => avx2::<B>,
-            #[cfg(target_arch = "x86_64")]
-            Host::Avx512 => avx512::<B>,
-        }
+/// An operation as each kind of host runs it best. All versions give the same bits: the arithmetic is IEEE's, and a fused
+/// multiply-add is one everywhere. Methods of `B`, so that the compiler has them, and what they call, in one unit with
+/// the rest of `B`'s module; as functions of this one they would all be in a single unit, which takes longer than all others.
+///
+/// # Safety
+/// As [`OpFn`].
+trait Versions: Body {
+    unsafe fn baseline(warp: &mut Warp, op: &Op) -> Flow;
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn avx2(warp: &mut Warp, op: &Op) -> Flow;
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn avx512(warp: &mut Warp, op: &Op) -> Flow;
+}
+
+impl<B: Body> Versions for B {
+    unsafe fn baseline(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the caller's.
+        unsafe { B::run(warp, op) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+    unsafe fn avx2(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the caller's; the body is inlined here and so compiled for AVX2.
+        unsafe { B::run(warp, op) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+    unsafe fn avx512(warp: &mut Warp, op: &Op) -> Flow {
+        // SAFETY: the caller's; the body is inlined here and so compiled for AVX-512.
+        unsafe { B::run(warp, op) }
     }
 }
 
-unsafe fn baseline<B: Body>(warp: &mut Warp, op: &Op) -> Flow {
-    // SAFETY: the caller's.
-    unsafe { B::run(warp, op) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-unsafe fn avx2<B: Body>(warp: &mut Warp, op: &Op) -> Flow {
-    // SAFETY: the caller's; the body is inlined here and so compiled for AVX2.
-    unsafe { B::run(warp, op) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-unsafe fn avx512<B: Body>(warp: &mut Warp, op: &Op) -> Flow {
-    // SAFETY: the caller's; the body is inlined here and so compiled for AVX-512.
-    unsafe { B::run(warp, op) }
+impl Host {
+    /// `B` as this host runs it best.
+    pub fn version<B: Body>(self) -> OpFn {
+        // `PER_HOST` is a constant: what it leaves out is not compiled.
+        if !B::PER_HOST {
+            return B::baseline;
+        }
+        match self {
+            Host::Baseline => B::baseline,
+            #[cfg(target_arch = "x86_64")]
+            Host::Avx2 => B::avx2,
+            #[cfg(target_arch = "x86_64")]
+            Host::Avx512 => B::avx512,
+        }
+    }
 }
