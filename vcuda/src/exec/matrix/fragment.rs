@@ -10,7 +10,9 @@
 use std::marker::PhantomData;
 
 use super::gemm::Simd;
+use super::simd::{Job, run_on};
 use crate::exec::arithmetic::half::{F16, Format};
+use crate::exec::host::Host;
 use crate::exec::registers::LANES;
 
 /// A register's lanes.
@@ -47,6 +49,18 @@ pub const NO_SUMS: Sums = [[0.0; LANES / 2]; 2];
 pub const NO_ROWS: Rows = [[NO_SUMS; 2]; DEPTH];
 pub const NO_COLUMNS: Columns = [[[0.0; 4]; DEPTH]; 2];
 
+/// A register of D, lane by lane: the standard library's `as_flattened` is not always inlined.
+#[inline(always)]
+pub fn lanes(sums: &Sums) -> &[f32; LANES] {
+    // SAFETY: as many elements; so below.
+    unsafe { &*(&raw const *sums).cast() }
+}
+
+#[inline(always)]
+pub fn lanes_mut(sums: &mut Sums) -> &mut [f32; LANES] {
+    unsafe { &mut *(&raw mut *sums).cast() }
+}
+
 /// The elements of A and B.
 pub trait Factor: 'static {
     /// Different for different types.
@@ -78,7 +92,7 @@ pub trait Factor: 'static {
         for i in 0..Self::PER_LANE {
             let wide = widen::<Self>(fragment, i);
             for place in 0..4 {
-                let row = out[k + Self::PER_LANE * place + i][h].as_flattened_mut();
+                let row = lanes_mut(&mut out[k + Self::PER_LANE * place + i][h]);
                 for lane in 0..LANES {
                     row[lane] = wide[lane & !3 | place];
                 }
@@ -125,7 +139,10 @@ impl<F: Format> Factor for Halves<F> {
     fn columns(fragment: &Fragment, by_rows: bool, k: usize, out: &mut Columns) {
         let rows = if by_rows { *fragment } else { transpose(fragment) };
         for e in 0..2 {
-            out[e][k..k + 8].as_flattened_mut().copy_from_slice(&widen::<Self>(&rows, e));
+            let wide = widen::<Self>(&rows, e);
+            for lane in 0..LANES {
+                out[e][k + lane / 4][lane % 4] = wide[lane];
+            }
         }
     }
 }
@@ -162,24 +179,43 @@ impl Factor for Tf32 {
 }
 
 /// Adds `depth` products to each of four registers of D, `d[2 h + e]`.
-#[inline(always)]
-pub fn accumulate(d: &mut [Sums; 4], rows: &Rows, columns: &Columns, depth: usize) {
-    let mut sums = *d;
-    for k in 0..depth {
-        for e in 0..2 {
-            let [x, y, z, w] = columns[e][k];
-            let column: Half = [x, y, z, w, x, y, z, w, x, y, z, w, x, y, z, w];
-            for h in 0..2 {
-                for half in 0..2 {
-                    let (row, sum) = (&rows[k][h][half], &mut sums[2 * h + e][half]);
-                    for lane in 0..LANES / 2 {
-                        sum[lane] = row[lane].mul_add(column[lane], sum[lane]);
+///
+/// # Safety
+/// The host is this machine's, or less.
+pub unsafe fn accumulate(host: Host, d: &mut [Sums; 4], rows: &Rows, columns: &Columns, depth: usize) {
+    // SAFETY: the caller's.
+    unsafe { run_on(host, Accumulate { d, rows, columns, depth }) }
+}
+
+/// The same, compiled once for each host.
+struct Accumulate<'a> {
+    d: &'a mut [Sums; 4],
+    rows: &'a Rows,
+    columns: &'a Columns,
+    depth: usize,
+}
+impl Job for Accumulate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let mut sums = *self.d;
+        for k in 0..self.depth {
+            for e in 0..2 {
+                let [x, y, z, w] = self.columns[e][k];
+                let column: Half = [x, y, z, w, x, y, z, w, x, y, z, w, x, y, z, w];
+                for h in 0..2 {
+                    for half in 0..2 {
+                        let (row, sum) = (&self.rows[k][h][half], &mut sums[2 * h + e][half]);
+                        for lane in 0..LANES / 2 {
+                            sum[lane] = row[lane].mul_add(column[lane], sum[lane]);
+                        }
                     }
                 }
             }
         }
+        *self.d = sums;
     }
-    *d = sums;
 }
 
 /// The panels that a CTA's products have used last: of one A, and of some Bs by their first slots. Neighbouring products

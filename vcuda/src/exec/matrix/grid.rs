@@ -32,12 +32,7 @@ impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
                     let scratch = &mut *warp.cta.scratch.borrow_mut();
                     run_on(kernel.host, Product::<T, KR> { grid, regs: warp.regs, scratch, of: PhantomData });
                 }
-                // In a closure the products would not be compiled for the host.
-                _ => {
-                    for slots in &run.all {
-                        multiply::<T, KR, false>(warp, slots.list);
-                    }
-                }
+                _ => run.all.iter().for_each(|slots| multiply::<T, false>(warp, slots.list, KR)),
             }
         }
         Flow::Next

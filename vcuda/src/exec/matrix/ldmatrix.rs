@@ -1,6 +1,8 @@
 //! 8x8 matrices of 16-bit elements between shared memory and a warp's registers: `ldmatrix`, `stmatrix`,
 //! `movmatrix`, PTX ISA 9.7.14.5. A matrix's row is a row of a [`Fragment`].
 
+use std::mem::transmute;
+
 use super::fragment::{Fragment, transpose};
 use crate::exec::check::Kind;
 use crate::exec::op::{Body, Flow, Op};
@@ -68,10 +70,11 @@ impl<const N: usize, const TRANSPOSED: bool> Body for LoadMatrix<N, TRANSPOSED> 
         unsafe {
             let Some(rows) = warp.matrix_rows::<N>(op.a, false) else { return Flow::Fault };
             for (j, slot) in [op.d, op.b, op.c, op.e].into_iter().take(N).enumerate() {
-                let mut matrix: Fragment = [0; LANES];
+                let mut matrix = [[0; 4]; 8];
                 for i in 0..8 {
-                    matrix[4 * i..4 * i + 4].copy_from_slice(&*rows[8 * j + i]);
+                    matrix[i] = *rows[8 * j + i];
                 }
+                let matrix = transmute::<[[u32; 4]; 8], Fragment>(matrix);
                 warp.set_lanes(slot, if TRANSPOSED { transpose(&matrix) } else { matrix });
             }
         }
@@ -93,8 +96,9 @@ impl<const N: usize, const TRANSPOSED: bool> Body for StoreMatrix<N, TRANSPOSED>
             for (j, slot) in [op.d, op.b, op.c, op.e].into_iter().take(N).enumerate() {
                 let matrix: Fragment = warp.lanes(slot);
                 let matrix = if TRANSPOSED { transpose(&matrix) } else { matrix };
+                let matrix = transmute::<Fragment, [[u32; 4]; 8]>(matrix);
                 for i in 0..8 {
-                    (*rows[8 * j + i]).copy_from_slice(&matrix[4 * i..4 * i + 4]);
+                    *rows[8 * j + i] = matrix[i];
                 }
             }
         }

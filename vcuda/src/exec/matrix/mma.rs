@@ -9,7 +9,9 @@
 
 use std::marker::PhantomData;
 
-use super::fragment::{Factor, Halves, NO_SUMS, Sums, accumulate};
+use super::fragment::{Factor, Halves, NO_SUMS, Sums, accumulate, lanes, lanes_mut};
+use super::gemm::Simd;
+use super::simd::{Job, run_on};
 use super::sums::Adder;
 use crate::exec::arithmetic::half::{F16, Format};
 use crate::exec::op::{Body, Flow, Op};
@@ -21,46 +23,67 @@ use crate::exec::warp::Warp;
 pub struct Mma<T, const KR: usize, const HALF: bool>(PhantomData<T>);
 
 impl<T: Factor, const KR: usize, const HALF: bool> Body for Mma<T, KR, HALF> {
+    // What it does is there for each host, once for all numbers of registers.
+    const PER_HOST: bool = false;
+
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         if !warp.all_here() {
             return warp.wait_for_all();
         }
         // SAFETY: the decoder gave every operand a slot.
-        unsafe { multiply::<T, KR, HALF>(warp, op.imm as usize) };
+        unsafe { multiply::<T, HALF>(warp, op.imm as usize, KR) };
         Flow::Next
     }
 }
 
-/// The product whose slots are in the kernel's lists.
+/// The product whose slots are in the kernel's lists, `kr` registers of B.
 ///
 /// # Safety
 /// They are in the register file.
-#[inline(always)]
-pub unsafe fn multiply<T: Factor, const KR: usize, const HALF: bool>(warp: &mut Warp, list: usize) {
-    let sums = if HALF { 2 } else { 4 };
-    let list: &[u16] = &warp.cta.kernel.lists[list..][..2 * sums + 3 * KR];
-    let (d, rest) = list.split_at(sums);
-    let (a_slots, rest) = rest.split_at(2 * KR);
-    let (b_slots, c_slots) = rest.split_at(KR);
-    let mut kept = warp.cta.kept.borrow_mut();
-    let (mut a, mut b) = ([[0; LANES]; 4], [[0; LANES]; 2]);
-    // SAFETY: the caller's.
-    unsafe {
-        for (fragment, slot) in a.iter_mut().zip(a_slots) {
-            *fragment = warp.lanes(*slot);
+pub unsafe fn multiply<T: Factor, const HALF: bool>(warp: &mut Warp, list: usize, kr: usize) {
+    // SAFETY: the caller's; the kernel was decoded for this host.
+    unsafe { run_on(warp.cta.kernel.host, Product::<T, HALF> { warp, list, kr, of: PhantomData }) }
+}
+
+/// The same, as a host does it.
+struct Product<'a, 'b, T, const HALF: bool> {
+    warp: &'a mut Warp<'b>,
+    list: usize,
+    kr: usize,
+    of: PhantomData<T>,
+}
+
+impl<T: Factor, const HALF: bool> Job for Product<'_, '_, T, HALF> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Product { warp, list, kr, .. } = self;
+        let sums = if HALF { 2 } else { 4 };
+        let list: &[u16] = &warp.cta.kernel.lists[list..][..2 * sums + 3 * kr];
+        let (d, rest) = list.split_at(sums);
+        let (a_slots, rest) = rest.split_at(2 * kr);
+        let (b_slots, c_slots) = rest.split_at(kr);
+        let mut kept = warp.cta.kept.borrow_mut();
+        let (mut a, mut b) = ([[0; LANES]; 4], [[0; LANES]; 2]);
+        // SAFETY: the caller's.
+        unsafe {
+            for (fragment, slot) in a.iter_mut().zip(a_slots) {
+                *fragment = warp.lanes(*slot);
+            }
+            for (fragment, slot) in b.iter_mut().zip(b_slots) {
+                *fragment = warp.lanes(*slot);
+            }
+            let (rows, columns) = kept.get_or_insert_default().panels::<T>(&a, &b, b_slots[0]);
+            let mut sums = accumulators::<HALF>(warp.regs, c_slots);
+            let depth = 4 * T::PER_LANE * kr;
+            match warp.cta.options.sums {
+                None => accumulate(S::HOST, &mut sums, rows, columns, depth),
+                Some(core) => Adder::new(core, HALF).accumulate::<T>(&mut sums, rows, columns, depth),
+            }
+            set_accumulators::<HALF>(warp.regs, d, &sums);
         }
-        for (fragment, slot) in b.iter_mut().zip(b_slots) {
-            *fragment = warp.lanes(*slot);
-        }
-        let (rows, columns) = kept.get_or_insert_default().panels::<T>(&a, &b, b_slots[0]);
-        let mut sums = accumulators::<HALF>(warp.regs, c_slots);
-        let depth = 4 * T::PER_LANE * KR;
-        match warp.cta.options.sums {
-            None => accumulate(&mut sums, rows, columns, depth),
-            Some(core) => Adder::new(core, HALF).accumulate::<T>(&mut sums, rows, columns, depth),
-        }
-        set_accumulators::<HALF>(warp.regs, d, &sums);
     }
 }
 
@@ -76,10 +99,10 @@ pub unsafe fn accumulators<const HALF: bool>(regs: *const u32, slots: &[u16]) ->
         let register = unsafe { &*regs.add(slot as usize * LANES).cast::<[u32; LANES]>() };
         for lane in 0..LANES {
             if HALF {
-                out[2 * i].as_flattened_mut()[lane] = F16::widen(register[lane] & 0xffff);
-                out[2 * i + 1].as_flattened_mut()[lane] = F16::widen(register[lane] >> 16);
+                lanes_mut(&mut out[2 * i])[lane] = F16::widen(register[lane] & 0xffff);
+                lanes_mut(&mut out[2 * i + 1])[lane] = F16::widen(register[lane] >> 16);
             } else {
-                out[i].as_flattened_mut()[lane] = f32::from_bits(register[lane]);
+                lanes_mut(&mut out[i])[lane] = f32::from_bits(register[lane]);
             }
         }
     }
@@ -97,10 +120,9 @@ pub unsafe fn set_accumulators<const HALF: bool>(regs: *mut u32, slots: &[u16], 
         let out = unsafe { &mut *regs.add(slot as usize * LANES).cast::<[u32; LANES]>() };
         for lane in 0..LANES {
             out[lane] = if HALF {
-                let [even, odd] = [0, 1].map(|e| sums[2 * i + e].as_flattened()[lane]);
-                F16::narrow(even) | F16::narrow(odd) << 16
+                F16::narrow(lanes(&sums[2 * i])[lane]) | F16::narrow(lanes(&sums[2 * i + 1])[lane]) << 16
             } else {
-                sums[i].as_flattened()[lane].to_bits()
+                lanes(&sums[i])[lane].to_bits()
             };
         }
     }
@@ -113,14 +135,18 @@ pub trait Summed: 'static {
 
     fn widen(c: Self::Register) -> Self::Sum;
     /// Adds the products of two registers' elements.
-    fn add(sum: Self::Sum, a: Self::Register, b: Self::Register) -> Self::Sum;
-    /// A result, `clamped` to its range if that is asked for.
-    fn narrow(sum: Self::Sum, clamped: bool) -> Self::Register;
+    fn add(sum: Self::Sum, a: Self::Register, b: Self::Register, flags: u16) -> Self::Sum;
+    fn narrow(sum: Self::Sum, flags: u16) -> Self::Register;
 }
 
-/// Four bytes a register, signed or not, summed as integers.
-pub struct Bytes<const A_SIGNED: bool, const B_SIGNED: bool>;
-impl<const A_SIGNED: bool, const B_SIGNED: bool> Summed for Bytes<A_SIGNED, B_SIGNED> {
+/// What is asked of a product: that results are clamped to their range, that the bytes of A, or B, have signs.
+pub const CLAMPED: u16 = 1;
+pub const A_SIGNED: u16 = 2;
+pub const B_SIGNED: u16 = 4;
+
+/// Four bytes a register, summed as integers.
+pub struct Bytes;
+impl Summed for Bytes {
     type Register = u32;
     type Sum = i64;
 
@@ -130,23 +156,25 @@ impl<const A_SIGNED: bool, const B_SIGNED: bool> Summed for Bytes<A_SIGNED, B_SI
     }
 
     #[inline(always)]
-    fn add(mut sum: i64, a: u32, b: u32) -> i64 {
+    fn add(mut sum: i64, a: u32, b: u32, flags: u16) -> i64 {
+        let [a_sign, b_sign] = [A_SIGNED, B_SIGNED].map(|flag| if flags & flag != 0 { 0x80 } else { 0 });
         for i in 0..4 {
-            sum += i64::from(byte(a, i, A_SIGNED) * byte(b, i, B_SIGNED));
+            sum += i64::from(byte(a, i, a_sign) * byte(b, i, b_sign));
         }
         sum
     }
 
     #[inline(always)]
-    fn narrow(sum: i64, clamped: bool) -> u32 {
+    fn narrow(sum: i64, flags: u16) -> u32 {
+        let clamped = flags & CLAMPED != 0;
         if clamped { sum.clamp(i32::MIN.into(), i32::MAX.into()) as u32 } else { sum as u32 }
     }
 }
 
+/// A byte of a register, whose sign bit is `sign`, or none where that is 0.
 #[inline(always)]
-fn byte(register: u32, i: usize, signed: bool) -> i32 {
-    let byte = (register >> (8 * i)) as u8;
-    if signed { (byte as i8).into() } else { byte.into() }
+fn byte(register: u32, i: usize, sign: i32) -> i32 {
+    ((register >> (8 * i) & 0xff) as i32 ^ sign) - sign
 }
 
 /// float64.
@@ -161,17 +189,17 @@ impl Summed for Double {
     }
 
     #[inline(always)]
-    fn add(sum: f64, a: u64, b: u64) -> f64 {
+    fn add(sum: f64, a: u64, b: u64, _: u16) -> f64 {
         f64::from_bits(a).mul_add(f64::from_bits(b), sum)
     }
 
     #[inline(always)]
-    fn narrow(sum: f64, _: bool) -> u64 {
+    fn narrow(sum: f64, _: u16) -> u64 {
         sum.to_bits()
     }
 }
 
-/// `ROWS` (8 or 16) rows of A, `KR` registers of each four lanes along k; clamped where `op.e` is 1. The list as for
+/// `ROWS` (8 or 16) rows of A, `KR` registers of each four lanes along k; `op.e` has the flags. The list as for
 /// [`Mma`], with half as many registers for 8 rows.
 pub struct MmaSummed<T, const ROWS: usize, const KR: usize>(PhantomData<T>);
 
@@ -202,12 +230,12 @@ impl<T: Summed, const ROWS: usize, const KR: usize> Body for MmaSummed<T, ROWS, 
                         for lane in 0..LANES {
                             let (row, column) = (lane / 4, lane % 4 * 2 + e);
                             for k in 0..4 {
-                                sums[lane] = T::add(sums[lane], a[4 * row + k], b[4 * column + k]);
+                                sums[lane] = T::add(sums[lane], a[4 * row + k], b[4 * column + k], op.e);
                             }
                         }
                     }
                     for lane in 0..LANES {
-                        out[h][e][lane] = T::narrow(sums[lane], op.e != 0);
+                        out[h][e][lane] = T::narrow(sums[lane], op.e);
                     }
                 }
             }

@@ -174,7 +174,7 @@ impl Warp<'_> {
                     };
                     let depth = 8 * T::PER_LANE;
                     match self.cta.options.sums {
-                        None => accumulate(&mut sums, &rows, columns, depth),
+                        None => accumulate(kernel.host, &mut sums, &rows, columns, depth),
                         Some(_) => Adder::wgmma(HALF).accumulate::<T>(&mut sums, &rows, columns, depth),
                     }
                     set_accumulators::<HALF>(regs, slots, &sums);
@@ -242,8 +242,8 @@ impl<T: Factor> Job for All<'_, '_, T> {
                             (chunks_of(&product.fragments.as_ref()?[quarter as usize][i as usize]), false)
                         }
                     };
-                    for word in chunks.as_flattened_mut() {
-                        *word ^= sign;
+                    for chunk in &mut chunks {
+                        chunk.iter_mut().for_each(|word| *word ^= sign);
                     }
                     let place = (quarter as usize, i as usize % 2, (2 * step + i as usize / 2) * part);
                     Packer::<T, S>::rows(&chunks, by_k, place, depth, &mut scratch.a);

@@ -4,21 +4,9 @@ use super::*;
 use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::matrix::fragment::{Halves, Tf32};
 use crate::exec::matrix::ldmatrix::{LoadMatrix, MoveMatrix, StoreMatrix};
-use crate::exec::matrix::mma::{Bytes, Double, HalfMma, MmaSummed};
+use crate::exec::matrix::mma::{A_SIGNED, B_SIGNED, Bytes, CLAMPED, Double, HalfMma, MmaSummed};
 use crate::exec::matrix::warpgroup;
 use crate::exec::matrix::wgmma::{Wgmma, WgmmaCommit, WgmmaFence, WgmmaWait};
-
-/// Emits `MmaSummed` of bytes whose signs are known only now.
-macro_rules! integer_mma {
-    ($to:expr, $rows:expr, $kr:expr, $signs:expr, $slots:expr, $imm:expr) => {
-        match $signs {
-            (false, false) => $to.emit::<MmaSummed<Bytes<false, false>, $rows, $kr>>($slots, $imm),
-            (false, true) => $to.emit::<MmaSummed<Bytes<false, true>, $rows, $kr>>($slots, $imm),
-            (true, false) => $to.emit::<MmaSummed<Bytes<true, false>, $rows, $kr>>($slots, $imm),
-            (true, true) => $to.emit::<MmaSummed<Bytes<true, true>, $rows, $kr>>($slots, $imm),
-        }
-    };
-}
 
 impl Entry<'_> {
     /// The part that names the shape, such as `m16n8k16`, as three numbers.
@@ -106,7 +94,10 @@ impl Entry<'_> {
         }
         let all = list;
         let list = to.list(&all) as i64;
-        let slots = [0, 0, 0, 0, self.has("satfinite") as u16];
+        let asked =
+            [(self.has("satfinite"), CLAMPED), (a_type == "s8", A_SIGNED), (b_type == "s8", B_SIGNED)];
+        let flags = asked.iter().filter(|(is_asked, _)| *is_asked).fold(0, |flags, (_, flag)| flags | flag);
+        let slots = [0, 0, 0, 0, flags];
         let float = d_type == c_type && n == 8;
         match (m, a_type, k) {
             _ if (a_type != b_type && !matches!((a_type, b_type), ("s8", "u8") | ("u8", "s8"))) || !float => {
@@ -125,11 +116,10 @@ impl Entry<'_> {
             (16, "f64", 8) => done(to.emit::<MmaSummed<Double, 16, 2>>(slots, list)),
             (16, "f64", 16) => done(to.emit::<MmaSummed<Double, 16, 4>>(slots, list)),
             (_, "s8" | "u8", _) if d_type == "s32" => {
-                let signs = (a_type == "s8", b_type == "s8");
                 match (m, k) {
-                    (8, 16) => integer_mma!(to, 8, 1, signs, slots, list),
-                    (16, 16) => integer_mma!(to, 16, 1, signs, slots, list),
-                    (16, 32) => integer_mma!(to, 16, 2, signs, slots, list),
+                    (8, 16) => to.emit::<MmaSummed<Bytes, 8, 1>>(slots, list),
+                    (16, 16) => to.emit::<MmaSummed<Bytes, 16, 1>>(slots, list),
+                    (16, 32) => to.emit::<MmaSummed<Bytes, 16, 2>>(slots, list),
                     _ => return Err("this shape is not supported".to_string()),
                 }
                 Ok(())
