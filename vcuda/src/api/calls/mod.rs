@@ -53,10 +53,14 @@ fn code(outcome: Outcome) -> i32 {
 }
 
 fn caught(call: impl FnOnce() -> i32) -> i32 {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
-        say!("this is a bug in the virtual driver; the call failed");
-        Status::Unknown as i32
-    })
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| bug())
+}
+
+#[cold]
+#[inline(never)]
+fn bug() -> i32 {
+    say!("this is a bug in the virtual driver; the call failed");
+    Status::Unknown as i32
 }
 
 /// Writes an output parameter.
