@@ -39,6 +39,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    #[inline]
     pub fn new(launch: &Launch, number: u32, shared: *mut u8, stride_bytes: usize) -> Cluster {
         let ctas = launch.cluster.iter().product();
         let engine = RefCell::new(Engine::new(0, false));
@@ -46,6 +47,7 @@ impl Cluster {
     }
 
     /// Its CTAs begin.
+    #[inline]
     pub fn begin(&self, seed: u64, is_late: bool) {
         self.exited.set(0);
         self.engine.replace(Engine::new(seed, is_late));
@@ -97,6 +99,7 @@ pub struct Cta<'a> {
 
 impl Cta<'_> {
     /// The CTA of this index begins.
+    #[inline]
     pub fn begin(&self, index: [u32; 3]) {
         self.index.set(index);
         self.kept.take();
@@ -167,27 +170,32 @@ pub struct Grid<'a> {
 }
 
 impl Grid<'_> {
+    #[inline]
     pub fn is_cooperative(&self) -> bool {
         self.workspace != 0
     }
 
     /// CTAs that come together.
+    #[inline]
     pub fn ctas_in_turn(&self) -> usize {
         self.in_turn.iter().map(|&n| n as usize).product()
     }
 
     /// A CTA's threads in whole warps, as the race check counts them: with one more for its warpgroups, if it has any.
+    #[inline]
     pub fn threads_per_cta(&self) -> usize {
         let warpgroups = if self.kernel.has_products { LANES } else { 0 };
         (self.launch.threads() as usize).next_multiple_of(LANES) + warpgroups
     }
 
     /// The same of all CTAs that come together.
+    #[inline]
     pub fn threads_in_turn(&self) -> usize {
         self.threads_per_cta() * self.ctas_in_turn()
     }
 
     /// Where the CTA of this number, cluster by cluster, is among those that come together.
+    #[inline]
     pub fn inside(&self, number: usize) -> [u32; 3] {
         let (cluster, ctas) = (self.launch.cluster, self.launch.ctas_per_cluster());
         let outside = at((number / ctas) as u32, from_fn(|axis| self.in_turn[axis] / cluster[axis]));
@@ -197,6 +205,7 @@ impl Grid<'_> {
 }
 
 /// The place of number `n` in a box, the first axis fastest.
+#[inline]
 pub fn at(n: u32, [x, y, _]: [u32; 3]) -> [u32; 3] {
     [n % x, n / x % y, n / x / y]
 }

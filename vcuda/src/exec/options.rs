@@ -20,14 +20,17 @@ pub struct Launch {
 }
 
 impl Launch {
+    #[inline]
     pub(in crate::exec) fn threads(&self) -> u32 {
         self.block.iter().product()
     }
 
+    #[inline]
     pub(in crate::exec) fn clusters(&self) -> usize {
         (0..3).map(|axis| (self.grid[axis] / self.cluster[axis]) as usize).product()
     }
 
+    #[inline]
     pub fn ctas_per_cluster(&self) -> usize {
         self.cluster.iter().map(|&n| n as usize).product()
     }
@@ -50,6 +53,7 @@ pub struct Options {
 
 impl Options {
     /// Whether warps and CTAs run in an order drawn from the seed.
+    #[inline]
     pub fn is_unkind(&self) -> bool {
         self.seed != 0 || self.checks != Checks::default()
     }

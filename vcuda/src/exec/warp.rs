@@ -61,6 +61,7 @@ impl Warp<'_> {
     }
 
     /// The current instruction of a lane.
+    #[inline]
     pub fn origin(&self, lane: usize) -> Origin {
         let thread = self.index * LANES as u32 + lane as u32;
         Origin { cta: self.cta.index.get(), thread, line: self.cta.kernel.ops[self.pc].line }
@@ -82,11 +83,13 @@ impl Warp<'_> {
     }
 
     /// The warp's number in its cluster, with room for 32 in each CTA.
+    #[inline]
     pub fn number(&self) -> usize {
         (self.cta.rank * 32 + self.index) as usize
     }
 
     /// Sets a group aside to run later, joined with one that waits at the same place.
+    #[inline]
     pub fn park(&mut self, group: Group) {
         match self.waiting.iter_mut().find(|other| other.pc == group.pc) {
             Some(other) => other.mask |= group.mask,
@@ -97,6 +100,7 @@ impl Warp<'_> {
 
     /// Continues with the lowest group that can run, the current one included; false if there is none. Those that have
     /// had their turn can when no other is left.
+    #[inline]
     pub fn resume(&mut self) -> bool {
         if self.active != 0 {
             self.park(Group { pc: self.pc, mask: self.active });
@@ -115,6 +119,7 @@ impl Warp<'_> {
 
     /// After a long loop, or a wait in vain: the others have their turn first, although the group is the lowest. It may
     /// wait for what they have yet to do, as for a lock that a lane of the same warp holds.
+    #[inline]
     pub fn rotate(&mut self) {
         if !self.waiting.is_empty() || !self.spent.is_empty() {
             self.spent.push(Group { pc: self.pc, mask: take(&mut self.active) });

@@ -65,6 +65,7 @@ pub struct Engine {
 }
 
 impl Engine {
+    #[inline]
     pub fn new(seed: u64, is_late: bool) -> Engine {
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let (barriers, warps, loads, stores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

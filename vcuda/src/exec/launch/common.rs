@@ -21,6 +21,7 @@ pub struct Common<'a> {
 impl<'a> Deref for Common<'a> {
     type Target = Grid<'a>;
 
+    #[inline]
     fn deref(&self) -> &Grid<'a> {
         &self.grid
     }

@@ -195,15 +195,18 @@ impl<'a> Room<'a> {
             .map(|(n, cluster)| {
                 let seed = seed.wrapping_add(n as u64);
                 cluster.begin(seed, options.checks.asynchrony);
-                let ctas = n * ctas_per_cluster..(n + 1) * ctas_per_cluster;
-                let warps = ctas.flat_map(|cta| self.warps(cta, place)).collect();
+                let mut warps = Vec::with_capacity(ctas_per_cluster * self.warps_per_cta);
+                for cta in n * ctas_per_cluster..(n + 1) * ctas_per_cluster {
+                    self.add_warps(cta, place, &mut warps);
+                }
                 Schedule::new(warps, cluster, launch.threads(), order.map(|_| seed))
             })
             .collect();
     }
 
-    /// The warps of a CTA by its place in the arrays, at their beginning.
-    fn warps(&mut self, place: usize, group: [u32; 3]) -> Vec<Warp<'a>> {
+    /// Adds the warps of a CTA by its place in the arrays, at their beginning.
+    #[inline]
+    fn add_warps(&mut self, place: usize, group: [u32; 3], warps: &mut Vec<Warp<'a>>) {
         let Grid { kernel, options, in_turn, .. } = self.common.grid;
         let cta = &self.ctas[place];
         let inside = self.common.inside(place);
@@ -211,55 +214,54 @@ impl<'a> Room<'a> {
         self.specials(kernel, cta, place);
         self.watch.borrow_mut().reserve(cta.shared as usize, kernel.reserved_shared_bytes);
         let threads = cta.launch.threads() as usize;
-        (0..self.warps_per_cta)
-            .map(|index| {
-                let live = (threads - index * LANES).min(LANES);
-                let active = if live == LANES { ALL } else { (1 << live) - 1 };
-                let warp = place * self.warps_per_cta + index;
-                let registers = Registers {
-                    // SAFETY: each warp has its own part of each array, of the kernel's size; so below.
-                    regs: unsafe { self.regs.as_mut_ptr().add(warp * kernel.slots) }.cast(),
-                    preds: unsafe { self.preds.as_mut_ptr().add(warp * kernel.preds) },
-                    carry: 0,
-                    mask: active,
-                    writable: ALL,
-                    lists: &kernel.lists,
-                    runs: &kernel.runs,
-                    const_ranges: &kernel.const_ranges,
-                    seed: options.seed,
-                };
-                let mut warp = Warp {
-                    registers,
-                    local: unsafe { self.local.as_mut_ptr().add(warp * self.local_slots_per_warp) }.cast(),
-                    pc: 0,
-                    active,
-                    waiting: Vec::new(),
-                    merge_pc: usize::MAX,
-                    spent: Vec::new(),
-                    meetings: Vec::new(),
-                    blocked: Vec::new(),
-                    dead: !active,
-                    index: index as u32,
-                    wait: (0, 0),
-                    cluster_arrived: 0,
-                    cluster_owed: 0,
-                    missed: None,
-                    misses: false,
-                    polled: None,
-                    budget: 0,
-                    polls: false,
-                    calls: Vec::new(),
-                    cta,
-                    fault: None,
-                    products: Pending::default(),
-                };
-                warp.renew_budget(false);
-                warp
-            })
-            .collect()
+        for index in 0..self.warps_per_cta {
+            let live = (threads - index * LANES).min(LANES);
+            let active = if live == LANES { ALL } else { (1 << live) - 1 };
+            let warp = place * self.warps_per_cta + index;
+            let registers = Registers {
+                // SAFETY: each warp has its own part of each array, of the kernel's size; so below.
+                regs: unsafe { self.regs.as_mut_ptr().add(warp * kernel.slots) }.cast(),
+                preds: unsafe { self.preds.as_mut_ptr().add(warp * kernel.preds) },
+                carry: 0,
+                mask: active,
+                writable: ALL,
+                lists: &kernel.lists,
+                runs: &kernel.runs,
+                const_ranges: &kernel.const_ranges,
+                seed: options.seed,
+            };
+            let mut warp = Warp {
+                registers,
+                local: unsafe { self.local.as_mut_ptr().add(warp * self.local_slots_per_warp) }.cast(),
+                pc: 0,
+                active,
+                waiting: Vec::new(),
+                merge_pc: usize::MAX,
+                spent: Vec::new(),
+                meetings: Vec::new(),
+                blocked: Vec::new(),
+                dead: !active,
+                index: index as u32,
+                wait: (0, 0),
+                cluster_arrived: 0,
+                cluster_owed: 0,
+                missed: None,
+                misses: false,
+                polled: None,
+                budget: 0,
+                polls: false,
+                calls: Vec::new(),
+                cta,
+                fault: None,
+                products: Pending::default(),
+            };
+            warp.renew_budget(false);
+            warps.push(warp);
+        }
     }
 
     /// Whether all of its clusters may wait for others.
+    #[inline]
     pub fn lingers(&self) -> bool {
         self.schedules.iter().all(Schedule::lingers)
     }
@@ -291,6 +293,7 @@ impl<'a> Room<'a> {
     ///
     /// # Errors
     /// The first fault.
+    #[inline]
     pub fn round(&mut self) -> Result<bool, Fault> {
         self.ctas[0].ranges.renew(self.common.memory);
         if let Some(random) = &mut self.random {

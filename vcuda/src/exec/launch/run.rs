@@ -76,7 +76,8 @@ fn run_groups(
     workspace: u64,
 ) -> Result<Counters, Fault> {
     let _running = memory.running();
-    let total = Mutex::new(Counters::new(&kernel.marks));
+    let mut counted = Counters::new(&kernel.marks);
+    let total = Mutex::new(&mut counted);
     let is_explicit_cluster = launch.cluster != UNSAID || kernel.cluster.is_some();
     let launch =
         &resolve(kernel, launch).map_err(|message| Fault { kind: FaultKind::IllegalInstruction, message })?;
@@ -131,7 +132,9 @@ fn run_groups(
                 *first = Some((number, error));
             }
         }
-        lock(&total).add(&counters.into_inner());
+        if kernel.marks.tallies > 0 {
+            lock(&total).add(&counters.borrow());
+        }
     };
     // One CTA after the other where races are looked for: every finding is the same in every run.
     let serial = options.checks.race.then(|| memory.shadow.serial.lock());
@@ -140,7 +143,7 @@ fn run_groups(
     common.output.flush();
     match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some((_, fault)) => Err(fault),
-        None => Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        None => Ok(counted),
     }
 }
 

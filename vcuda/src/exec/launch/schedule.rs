@@ -49,6 +49,7 @@ pub struct Schedule<'a> {
 impl<'a> Schedule<'a> {
     /// For the warps of a cluster's CTAs, `threads` each. `order`: the seed of the warps' turns, which are theirs by
     /// number otherwise.
+    #[inline]
     pub fn new(warps: Vec<Warp<'a>>, cluster: &'a Cluster, threads: u32, order: Option<u64>) -> Schedule<'a> {
         Schedule {
             barriers: (0..cluster.ctas).map(|_| Barriers::new(threads)).collect(),
@@ -67,6 +68,7 @@ impl<'a> Schedule<'a> {
     }
 
     /// Whether its warps have been in loops for so long that they may wait for other clusters.
+    #[inline]
     pub fn lingers(&self) -> bool {
         self.loops >= LINGERS
     }

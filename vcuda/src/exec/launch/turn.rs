@@ -100,6 +100,7 @@ impl Warp<'_> {
     }
 
     /// Backward branches until it yields again.
+    #[inline]
     pub(super) fn renew_budget(&mut self, lingers: bool) {
         let cta = self.cta;
         let is_short = self.polls || cta.grid.is_cooperative() || cta.options.is_unkind();
