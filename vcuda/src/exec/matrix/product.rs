@@ -243,7 +243,9 @@ impl<T: Factor> Job for All<'_, '_, T> {
                         }
                     };
                     for chunk in &mut chunks {
-                        chunk.iter_mut().for_each(|word| *word ^= sign);
+                        for word in chunk {
+                            *word ^= sign;
+                        }
                     }
                     let place = (quarter as usize, i as usize % 2, (2 * step + i as usize / 2) * part);
                     Packer::<T, S>::rows(&chunks, by_k, place, depth, &mut scratch.a);
