@@ -48,6 +48,16 @@ fn lanes_of_one_warp() {
 }
 
 #[test]
+fn all_lanes_read_what_one_has_added_to() {
+    let body = "st.shared.u32 [a], 7; bar.sync 0; mov.u32 b, tile; setp.eq.u32 p, t, 0; @p red.shared.add.u32 [b], 1;
+        PART
+        ld.shared.u32 c, [b]; st.global.u32 [to], c;";
+    let words =
+        ["this read of 4 bytes at shared 0x0", "the atomic write by thread [0, 0, 0]", "thread [1, 0, 0]"];
+    twins(Kernel { threads: 32, ..ONE }, body, "bar.warp.sync 0xffffffff;", |_| 8, &words);
+}
+
+#[test]
 fn half_a_warp_is_not_the_other_half() {
     // The halves on paths of their own, and with a mask each in one instruction, as tiles of a warp have.
     let apart = "setp.lt.u32 p, lane, 16; @p bra low; bar.warp.sync 0xffff0000; bra.uni join;

@@ -141,6 +141,12 @@ impl Record {
         Record(self.0 & !(0x1f << THREAD_SHIFT) | (lane as u64) << THREAD_SHIFT)
     }
 
+    /// The same access of a lane so many further on.
+    #[inline(always)]
+    pub fn lanes_on(self, lanes: usize) -> Record {
+        Record(self.0 + ((lanes as u64) << THREAD_SHIFT))
+    }
+
     /// Of one that came since a write and is not several: what it was, and by which lanes.
     pub fn class(self) -> (Class, u32) {
         let own = 1 << (self.thread() & 0x1f);

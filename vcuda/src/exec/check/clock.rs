@@ -109,7 +109,7 @@ impl Clocks {
     #[inline(always)]
     pub fn is_ordered(&self, record: Record) -> bool {
         let stamp = record.stamp();
-        stamp <= self.launch || stamp.wrapping_sub(self.start + 1) < self.base_alone - self.start
+        (stamp <= self.launch) | (stamp.wrapping_sub(self.start + 1) < self.base_alone - self.start)
     }
 
     /// Whether it is before this launch, or before the cluster's last common barrier.

@@ -2,8 +2,8 @@
 //! what is found is handed back, without words.
 //!
 //! [`init`] knows what somebody has written, and [`race`] whether anything orders an access with those of other threads,
-//! by what [`order`] and [`reading`] are told of barriers, fences, atomics and products. [`pieces`] are launches and copies
-//! that nothing orders.
+//! by what [`order`] and [`reading`] are told of barriers, fences, atomics and products; of neighbouring places [`row`] asks
+//! it at once. [`pieces`] are launches and copies that nothing orders.
 
 mod cell;
 mod clock;
@@ -17,6 +17,7 @@ pub mod pieces;
 mod probe;
 mod race;
 mod reading;
+mod row;
 mod span;
 mod watch;
 

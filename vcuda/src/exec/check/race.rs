@@ -3,7 +3,8 @@
 //!
 //! Each access is held against the last plain write of its granules ([`super::cell`]; no store of the kernel is smaller
 //! than a granule) and against what came since: reads and strong accesses, all of them that are ordered before no later
-//! one ([`super::members`]). [`super::clock`] knows what is ordered.
+//! one ([`super::members`]). [`super::clock`] knows what is ordered. What neighbouring lanes access in a row is looked at
+//! in one go first ([`super::row`]).
 
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +15,8 @@ use super::groups::{Group, Groups};
 use super::key::barriers;
 use super::members::{Entry, Members};
 use super::span::{Kind, Span};
-use crate::exec::registers::{LANES, lanes_of};
+use super::watch::Access;
+use crate::exec::registers::{ALL, LANES};
 use crate::memory::Memory;
 
 /// Two accesses that nothing orders: whose is the present one, where, and the other, what it was.
@@ -34,9 +36,9 @@ pub struct Race {
     pub clocks: Clocks,
     shared: SharedCells,
     /// What came since writes of global memory, and of shared memory.
-    members: [Members; 2],
+    pub(super) members: [Members; 2],
     /// log2 of a granule's bytes.
-    shift: u32,
+    pub(super) shift: u32,
     groups: Groups,
 }
 
@@ -98,7 +100,7 @@ impl Race {
     /// Whether all that came since a write is known at a glance to be over. Several accesses of global memory may be those
     /// of many clusters: only the next launch is after all of them.
     #[inline(always)]
-    fn is_over(&self, since: Record, is_shared: bool) -> bool {
+    pub(super) fn is_over(&self, since: Record, is_shared: bool) -> bool {
         match is_shared {
             true => self.clocks.is_ordered(since),
             false => {
@@ -112,67 +114,96 @@ impl Race {
     pub fn access(
         &mut self,
         cells: &Cells,
-        span: &Span,
-        first_thread: usize,
-        pc: usize,
-        kind: Kind,
+        access: &Access,
         same: impl Fn(usize, usize) -> bool,
     ) -> Option<Conflict> {
-        if self.access_at_once(cells, span, first_thread, pc, kind) {
-            return None;
-        }
-        let (origin, shift) = (cells.origin, self.shift);
-        let granule_of = |at: usize| (at - origin) >> shift;
-        let granules = |at: usize| granule_of(at)..granule_of(at + span.bytes - 1) + 1;
-        let class = Class::of(kind);
-        // One lane reads for all where they are equally far from the last write.
-        let is_one = span.uniform && kind == Kind::Read && {
-            // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
-            granules(span.at[0]).all(|cell| self.clocks.is_ordered(unsafe { *cells.writes.add(cell) }))
+        let span = access.span;
+        // One lane reads for all where they are equally far from the last writes.
+        let is_one = span.uniform && access.kind == Kind::Read && {
+            self.granules(cells, span, 0).all(|cell| {
+                // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
+                let (write, since) = unsafe { (*cells.writes.add(cell), *cells.since.add(cell)) };
+                self.clocks.is_ordered(write) && (since.is_reads() || self.is_over(since, cells.is_shared))
+            })
         };
-        let lanes = if is_one { 1 } else { span.mask };
-        for lane in lanes_of(lanes) {
-            let at = span.at[lane];
-            let thread = first_thread + lane;
-            let new = Record::new(self.clocks.now, thread, pc);
-            let by = if is_one { span.mask } else { 1 << lane };
-            for cell in granules(at) {
-                // SAFETY: as above.
-                let (write, since) = unsafe { (&mut *cells.writes.add(cell), &mut *cells.since.add(cell)) };
-                let is_over = self.is_over(*since, cells.is_shared);
-                let is_at_peace = is_over || self.is_at_peace(*since, thread, kind);
-                if !self.clocks.is_free(*write, thread) || !is_at_peace {
-                    let in_span = |other: Record| {
-                        let lane = other.thread().wrapping_sub(first_thread);
-                        other.stamp() == self.clocks.now
-                            && other.pc() == pc
-                            && lane < LANES
-                            && span.mask >> lane & 1 != 0
-                            && span.at[lane].abs_diff(at) < span.bytes
-                    };
-                    // Lanes that store the same to the same place in one instruction do no harm.
-                    let harmless = kind == Kind::Write
-                        && in_span(*write)
-                        && span.at[write.thread() - first_thread] == at
-                        && same(write.thread() - first_thread, lane);
-                    let since = if is_at_peace { Record::NONE } else { *since };
-                    if let Some((other, name)) =
-                        self.conflict(*write, since, thread, kind, cells.is_shared).filter(|_| !harmless)
-                    {
-                        let at = at.max(origin + (cell << shift));
-                        return Some(self.describe(lane, at, other, name));
+        if is_one {
+            return self.access_lane(cells, access, 0, ALL, &same);
+        }
+        let followers = span.followers();
+        let mut left = span.mask;
+        while left != 0 {
+            let first = left.trailing_zeros() as usize & 31;
+            let lanes = (followers >> first >> 1).trailing_ones() as usize + 1;
+            if !self.access_row(cells, access, first, lanes) {
+                for lane in first..first + lanes {
+                    let conflict = self.access_lane(cells, access, lane, 1 << lane, &same);
+                    if conflict.is_some() {
+                        return conflict;
                     }
                 }
-                match class {
-                    Some(class) => {
-                        *since = self.after(*since, Entry::new(new, by, class), is_over, cells.is_shared);
+            }
+            left &= (ALL << (first + lanes - 1)) << 1;
+        }
+        None
+    }
+
+    /// The granules that a lane's access touches.
+    #[inline(always)]
+    fn granules(&self, cells: &Cells, span: &Span, lane: usize) -> Range<usize> {
+        let at = span.at[lane] - cells.origin;
+        at >> self.shift..((at + span.bytes - 1) >> self.shift) + 1
+    }
+
+    /// Checks and records a lane's access, granule by granule; or all lanes', `by`, of the same place.
+    #[inline(always)]
+    fn access_lane(
+        &mut self,
+        cells: &Cells,
+        access: &Access,
+        lane: usize,
+        by: u32,
+        same: &impl Fn(usize, usize) -> bool,
+    ) -> Option<Conflict> {
+        let Access { span, kind, first_thread, pc, .. } = *access;
+        let (at, thread) = (span.at[lane], first_thread + lane);
+        let new = Record::new(self.clocks.now, thread, pc);
+        for cell in self.granules(cells, span, lane) {
+            // SAFETY: as above.
+            let (write, since) = unsafe { (&mut *cells.writes.add(cell), &mut *cells.since.add(cell)) };
+            let is_over = self.is_over(*since, cells.is_shared);
+            let is_at_peace = is_over || self.is_at_peace(*since, thread, kind);
+            if !self.clocks.is_free(*write, thread) || !is_at_peace {
+                let in_span = |other: Record| {
+                    let lane = other.thread().wrapping_sub(first_thread);
+                    other.stamp() == self.clocks.now
+                        && other.pc() == pc
+                        && lane < LANES
+                        && span.mask >> lane & 1 != 0
+                        && span.at[lane].abs_diff(at) < span.bytes
+                };
+                // Lanes that store the same to the same place in one instruction do no harm.
+                let harmless = kind == Kind::Write
+                    && in_span(*write)
+                    && span.at[write.thread() - first_thread] == at
+                    && same(write.thread() - first_thread, lane);
+                let since = if is_at_peace { Record::NONE } else { *since };
+                if let Some((other, name)) =
+                    self.conflict(cell, *write, since, thread, kind, cells.is_shared).filter(|_| !harmless)
+                {
+                    let at = at.max(cells.origin + (cell << self.shift));
+                    return Some(self.describe(lane, at, other, name));
+                }
+            }
+            match Class::of(kind) {
+                Some(class) => {
+                    let new = Entry::new(new, by, class);
+                    *since = self.after(cell, *since, new, is_over, cells.is_shared);
+                }
+                None => {
+                    if let (Some(place), false) = (since.place(), is_over) {
+                        self.members[cells.is_shared as usize].end(place);
                     }
-                    None => {
-                        if let (Some(place), false) = (since.place(), is_over) {
-                            self.members[cells.is_shared as usize].end(place);
-                        }
-                        (*write, *since) = (new, Record::NONE);
-                    }
+                    (*write, *since) = (new, Record::NONE);
                 }
             }
         }
@@ -196,65 +227,11 @@ impl Race {
         is_wanted: impl Fn(&Clocks, Record) -> bool,
     ) -> Option<Conflict> {
         let (cells, at) = (self.shared.share(), span.at[lane]);
-        let granules =
-            (at - cells.origin) >> self.shift..((at - cells.origin + span.bytes - 1) >> self.shift) + 1;
+        let granules = self.granules(&cells, span, lane);
         // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
         let mut writes = granules.map(|cell| unsafe { *cells.writes.add(cell) });
         let write = writes.find(|&write| is_wanted(&self.clocks, write))?;
         Some(self.describe(lane, at, write, "write"))
-    }
-
-    /// The same for a whole warp's neighbouring granules, of which none is suspect: false, and nothing done, if
-    /// it is otherwise.
-    #[inline(always)]
-    fn access_at_once(
-        &mut self,
-        cells: &Cells,
-        span: &Span,
-        first_thread: usize,
-        pc: usize,
-        kind: Kind,
-    ) -> bool {
-        let granule = 1usize << self.shift;
-        if !span.contiguous || span.bytes < granule || span.at[0] & (granule - 1) != 0 {
-            return false;
-        }
-        let first = (span.at[0] - cells.origin) >> self.shift;
-        let per_lane = span.bytes.trailing_zeros() - self.shift;
-        // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
-        let (writes, since) = unsafe {
-            let count = LANES << per_lane;
-            let writes = std::slice::from_raw_parts_mut(cells.writes.add(first), count);
-            (writes, std::slice::from_raw_parts_mut(cells.since.add(first), count))
-        };
-        let clocks = &self.clocks;
-        let is_own = |old: Record, thread: usize| old.is_plain() & clocks.is_free(old, thread);
-        let is_kept = |old: Record| old.is_read() & clocks.is_secret(old);
-        let mut suspect = false;
-        for (k, (write, since)) in writes.iter().zip(since.iter()).enumerate() {
-            let thread = first_thread + (k >> per_lane);
-            let is_quiet = self.is_over(*since, cells.is_shared)
-                | match kind {
-                    Kind::Read => is_own(*since, thread) | is_kept(*since),
-                    Kind::Write => is_own(*since, thread),
-                    _ => false,
-                };
-            suspect |= !(clocks.is_free(*write, thread) & is_quiet);
-        }
-        if suspect || kind == Kind::StrongRead {
-            return false;
-        }
-        let new = |k: usize| Record::new(clocks.now, first_thread + (k >> per_lane), pc);
-        match kind {
-            Kind::Write => writes.iter_mut().enumerate().for_each(|(k, write)| *write = new(k)),
-            Kind::Read => {
-                for (k, since) in since.iter_mut().enumerate() {
-                    *since = if is_kept(*since) { *since } else { new(k) };
-                }
-            }
-            _ => since.iter_mut().enumerate().for_each(|(k, since)| *since = new(k).strong()),
-        }
-        true
     }
 
     /// Whether nothing need be asked about what came since the last write, though it is not over: reads before a read, and
@@ -270,7 +247,7 @@ impl Race {
 
     /// What came since the last write, after one more access that does not conflict with it.
     #[inline(always)]
-    fn after(&mut self, old: Record, new: Entry, is_over: bool, is_shared: bool) -> Record {
+    fn after(&mut self, granule: usize, old: Record, new: Entry, is_over: bool, is_shared: bool) -> Record {
         let members = &mut self.members[is_shared as usize];
         if is_shared {
             members.begin_after(self.clocks.base_alone());
@@ -279,13 +256,13 @@ impl Race {
             return members.alone(new, old);
         }
         if self.clocks.is_secret(old) {
-            let class = old.place().map_or(old.class().0, |place| members.first_class(place));
+            let class = old.place().map_or(old.class().0, |place| members.last_class(place));
             // Whoever conflicts with the new one does with that.
             if class != Class::StrongRead {
                 return old;
             }
         }
-        members.join(old, new, &self.clocks, &self.groups)
+        members.join(granule, old, new, &self.clocks, &self.groups)
     }
 
     /// The access that really conflicts, and what it is.
@@ -293,6 +270,7 @@ impl Race {
     #[inline(never)]
     fn conflict(
         &self,
+        granule: usize,
         write: Record,
         since: Record,
         thread: usize,
@@ -303,15 +281,15 @@ impl Race {
         if !is_seen(&write) {
             return Some((write, "write"));
         }
-        let find = |entry: &Entry| {
+        let find = |entry: Entry| {
             let lanes = if entry.class.minds(kind) { entry.lanes } else { 0 };
             let unseen = self.clocks.unseen(thread, entry.record, lanes);
             let lane = unseen.trailing_zeros() as usize;
             (unseen != 0).then(|| (entry.record.of_lane(lane), entry.class.name()))
         };
         match since.place() {
-            Some(place) => self.members[is_shared as usize].list(place).find_map(find),
-            None => find(&Entry::of(since)),
+            Some(place) => self.members[is_shared as usize].list(place, granule).find_map(find),
+            None => find(Entry::of(since)),
         }
     }
 

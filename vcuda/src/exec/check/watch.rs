@@ -175,7 +175,7 @@ impl Watch {
         access: &Access,
         same: impl Fn(usize, usize) -> bool,
     ) -> Option<Trouble> {
-        let Access { span, place, kind, first_thread, pc, line } = *access;
+        let Access { span, place, kind, line, .. } = *access;
         let written = match place {
             Place::Global => Written::of(memory),
             Place::Shared => self.shared.as_ref().map(Written::share),
@@ -203,6 +203,6 @@ impl Watch {
             Place::Shared => race.shared_cells(),
             Place::Local | Place::Other => return None,
         };
-        race.access(&cells, span, first_thread, pc, kind, same).map(Trouble::Race)
+        race.access(&cells, access, same).map(Trouble::Race)
     }
 }
