@@ -1,5 +1,7 @@
 //! Launches, with all checks on, of kernels that are compiled from source.
 
+use std::time::Instant;
+
 use memo::gpu::{Nvrtc, Target};
 use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Checks, Fault, Launch, Module, Options, TensorCore};
@@ -68,6 +70,12 @@ pub struct Adversary {
 /// All checks for broken rules.
 pub const ALL: Adversary = Adversary { checks: Checks::ALL, sums: None };
 
+/// None of them.
+pub const PLAIN: Adversary = {
+    let checks = Checks { init: false, race: false, asynchrony: false, approx: false };
+    Adversary { checks, sums: None }
+};
+
 /// Its memory for the checks that keep a shadow of it, and for those that do not.
 pub struct Device {
     watched: Memory,
@@ -91,13 +99,28 @@ impl Device {
         with: Adversary,
         seeds: [u64; N],
     ) -> [Result<Vec<u8>, Fault>; N] {
+        let module = self.load(run, with);
+        seeds.map(|seed| self.launch_all(&module, run, with, seed))
+    }
+
+    /// How long the launches take, in seconds, their module loaded: the quickest of a few.
+    pub fn seconds(&self, run: &Run, with: Adversary) -> f64 {
+        let module = self.load(run, with);
+        let once = || {
+            let start = Instant::now();
+            self.launch_all(&module, run, with, 0).unwrap_or_else(|fault| panic!("{}: {fault}", run.name));
+            start.elapsed().as_secs_f64()
+        };
+        (0..5).map(|_| once()).fold(f64::INFINITY, f64::min)
+    }
+
+    fn load(&self, run: &Run, with: Adversary) -> Module {
         let target = Target { virtual_driver: true, architecture: "90a" };
         let ptx = Nvrtc::find().and_then(|nvrtc| nvrtc.compile(&run.name, &run.source, target));
         let text = String::from_utf8(ptx.unwrap_or_else(|error| panic!("{error:#}"))).expect("PTX is text");
         let tree = vcuda::ptx::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", run.name));
-        let module = Module::load(&tree, self.memory(with.checks), with.checks)
-            .unwrap_or_else(|error| panic!("{}: {error}", run.name));
-        seeds.map(|seed| self.launch_all(&module, run, with, seed))
+        Module::load(&tree, self.memory(with.checks), with.checks)
+            .unwrap_or_else(|error| panic!("{}: {error}", run.name))
     }
 
     fn launch_all(&self, module: &Module, run: &Run, with: Adversary, seed: u64) -> Result<Vec<u8>, Fault> {

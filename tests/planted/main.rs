@@ -1,7 +1,7 @@
 //! Planted bugs: kernels that are right, and broken in one named way each. Every bug must be caught by the check
 //! that it is planted for, with every seed; every kernel must pass with all checks on, with every seed.
 //!
-//!     cargo test --release --test planted -- --nocapture      prints the score
+//!     cargo test --release --test planted -- --nocapture      prints the score, and what the checks cost
 //!
 //! [`small`] are kernels written for this, in the files beside this one; [`ours`] are the project's own; [`driver`] are
 //! programs that call the driver.
@@ -14,7 +14,7 @@ mod small;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use device::{ALL, Adversary, Device, Run};
+use device::{ALL, Adversary, Device, PLAIN, Run};
 use vcuda::exec::{Checks, TensorCore};
 
 /// A kernel and what can be wrong with it.
@@ -73,6 +73,7 @@ fn every_planted_bug_is_caught_and_every_twin_passes() {
     let device = Device::new();
     let planted: Vec<Planted> = small::all(&device).into_iter().chain(ours::all()).collect();
     let (mut caught, mut missed) = (0, Vec::new());
+    let mut seconds = [0.0; 2];
     for Planted { name, twin, want, bugs } in &planted {
         let others = if want.is_some() { &OF_NUMBERS[..] } else { &[] };
         let mut want = want.clone();
@@ -83,6 +84,11 @@ fn every_planted_bug_is_caught_and_every_twin_passes() {
                 Ok(_) => missed.push(format!("{name}: the right one is wrong (seed {seed})")),
                 Err(fault) => missed.push(format!("{name}: the right one fails (seed {seed}): {fault}")),
             }
+        }
+        if missed.is_empty() {
+            let [all, plain] = [ALL, PLAIN].map(|with| device.seconds(twin, with));
+            println!("cost {name}: {:.3} ms, {:.3} ms with all checks", plain * 1e3, all * 1e3);
+            seconds = [seconds[0] + plain, seconds[1] + all];
         }
         println!("bits {name}: {:016x}", digest(want.as_deref().unwrap_or_default()));
         for Bug { name, check, what, run } in bugs {
@@ -116,6 +122,13 @@ fn every_planted_bug_is_caught_and_every_twin_passes() {
             Err(instead) => missed.push(format!("{name}\n        {instead}")),
         }
     }
+    let [plain, all] = seconds;
+    println!(
+        "all right kernels: {:.1} ms, {:.1} ms with all checks: {:.1} times",
+        plain * 1e3,
+        all * 1e3,
+        all / plain
+    );
     println!(
         "{caught} bugs caught, {} findings amiss, {} right kernels and {} right programs",
         missed.len(),
