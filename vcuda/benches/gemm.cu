@@ -7,21 +7,21 @@ typedef unsigned long long u64;
 __device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
 // ---------------------------------------------------------------------------------------------------
-// mma.sync: 128x128x32 tiles, four warps of 64x64. Rows in shared memory are padded to 80 bytes.
-
-constexpr int ROW = 80, TILE = 128 * ROW;
+// mma.sync: tiles of 128x128, four warps of 64x64. Rows in shared memory are padded by 16 bytes.
 
 struct Warp {
     int lane, row, column;
     __device__ Warp() : lane(threadIdx.x & 31), row((threadIdx.x >> 6) * 64), column((threadIdx.x >> 5 & 1) * 64) {}
 };
 
-// d (64, 64) += A (64, 32) · B (32, 64), of the tiles of A and then B at a shared address.
+// d (64, 64) += A (64, K) · B (K, 64), of the tiles of A and then B at a shared address.
+template <int K>
 __device__ __forceinline__ void mma(float (&d)[4][8][4], Warp w, u32 tiles) {
+    constexpr int ROW = 2 * K + 16, TILE = 128 * ROW;
     u32 at_a = tiles + (w.row + (w.lane & 15)) * ROW + (w.lane >> 4) * 16;
     u32 at_b = tiles + TILE + (w.column + (w.lane & 7) + (w.lane >> 4) * 8) * ROW + (w.lane >> 3 & 1) * 16;
     #pragma unroll
-    for (int kk = 0; kk < 2; kk++) {
+    for (int kk = 0; kk < K / 16; kk++) {
         u32 x[4][4], y[4][4];
         #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -52,8 +52,9 @@ __device__ __forceinline__ void write(float* c, int n, const float (&d)[4][8][4]
             }
 }
 
-// 20 KiB of shared memory.
+// Steps of 32. 20 KiB of shared memory.
 extern "C" __global__ void __launch_bounds__(128) gemm_mma(const uint4* a, const uint4* b, float* c, int n, int k) {
+    constexpr int ROW = 80, TILE = 128 * ROW;
     __shared__ __align__(16) unsigned char tiles[2 * TILE];
     Warp w;
     float d[4][8][4] = {};
@@ -65,26 +66,27 @@ extern "C" __global__ void __launch_bounds__(128) gemm_mma(const uint4* a, const
             *(uint4*)&tiles[TILE + r * ROW + chunk * 16] = b[((size_t)(blockIdx.x * 128 + r) * k + k0) / 8 + chunk];
         }
         __syncthreads();
-        mma(d, w, shared_address(tiles));
+        mma<32>(d, w, shared_address(tiles));
         __syncthreads();
     }
     write(c, n, d, w);
 }
 
-// Three stages, 60 KiB of dynamic shared memory.
+// Steps of 64, in a ring of three stages: 108 KiB of dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(128) gemm_mma_async(const uint4* a, const uint4* b, float* c, int n, int k) {
     extern __shared__ __align__(1024) unsigned char shared[];
+    constexpr int ROW = 144, TILE = 128 * ROW;
     Warp w;
-    int r = threadIdx.x / 4, chunk = threadIdx.x & 3;
+    int r = threadIdx.x / 8, chunk = threadIdx.x & 7;
     const uint4* from_a = a + (size_t)(blockIdx.y * 128 + r) * k / 8 + chunk;
     const uint4* from_b = b + (size_t)(blockIdx.x * 128 + r) * k / 8 + chunk;
     u32 to = shared_address(shared) + r * ROW + chunk * 16;
     auto bring = [&](int k0) {
         if (k0 < k)
             #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                u32 at = to + k0 / 32 % 3 * (2 * TILE) + i * 32 * ROW;
-                size_t step = (size_t)i * 32 * k / 8 + k0 / 8;
+            for (int i = 0; i < 8; i++) {
+                u32 at = to + k0 / 64 % 3 * (2 * TILE) + i * 16 * ROW;
+                size_t step = (size_t)i * 16 * k / 8 + k0 / 8;
                 asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(at), "l"(from_a + step) : "memory");
                 asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(at + TILE), "l"(from_b + step) : "memory");
             }
@@ -92,13 +94,13 @@ extern "C" __global__ void __launch_bounds__(128) gemm_mma_async(const uint4* a,
     };
     float d[4][8][4] = {};
     bring(0);
-    bring(32);
+    bring(64);
     #pragma unroll 1
-    for (int k0 = 0; k0 < k; k0 += 32) {
+    for (int k0 = 0; k0 < k; k0 += 64) {
         asm volatile("cp.async.wait_group 1;" ::: "memory");
         __syncthreads();
-        bring(k0 + 64);
-        mma(d, w, shared_address(shared) + k0 / 32 % 3 * (2 * TILE));
+        bring(k0 + 128);
+        mma<64>(d, w, shared_address(shared) + k0 / 64 % 3 * (2 * TILE));
     }
     write(c, n, d, w);
 }

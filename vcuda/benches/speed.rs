@@ -29,7 +29,7 @@ const CHAIN: &str = ".version 8.0\n.target sm_80\n.address_size 64
 /// Lines, kernels, their tiles, threads and bytes of dynamic shared memory.
 const PRODUCTS: [(&str, &str, [usize; 2], u32, u32); 4] = [
     ("mma fp16", "gemm_mma", [128, 128], 128, 0),
-    ("mma fp16, cp.async", "gemm_mma_async", [128, 128], 128, 61_440),
+    ("mma fp16, cp.async", "gemm_mma_async", [128, 128], 128, 110_592),
     ("wgmma fp16", "gemm_wgmma", [256, 128], 256, 49_152),
     ("wgmma fp16, TMA", "gemm_wgmma_async", [256, 128], 384, 196_608),
 ];

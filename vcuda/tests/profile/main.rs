@@ -163,6 +163,13 @@ fn copies_without_registers() {
     assert_eq!(counters.traffic(Space::Shared, Action::CopyAsync), shared);
     assert_eq!(totals.instructions[Class::Copy as usize], 2);
 
+    // Again and again, where its memory is known.
+    let copies = "mov.u32 %r2, 0;\nL:\ncp.async.cg.shared.global [%r3], [%rd2], 16;\nadd.u32 %r2, %r2, 1;\n\
+                  setp.lt.u32 %p1, %r2, 3;\n@%p1 bra L;\ncp.async.wait_all;";
+    let (counters, _) = count(&strided(16, 0, copies));
+    let global = Traffic { requests: 3, bytes: 3 * 512, units: 48, ideal: 48 };
+    assert_eq!(counters.traffic(Space::Global, Action::CopyAsync), global);
+
     // One lane stores 1 KiB of shared memory, 16 bytes into a sector.
     let body = "setp.eq.u32 %p1, %r1, 0;\nmov.u32 %r3, s;\nadd.u64 %rd2, %rd1, 16;\nmov.u32 %r2, 1024;\n\
                 @%p1 cp.async.bulk.global.shared::cta.bulk_group [%rd2], [%r3], %r2;\n\

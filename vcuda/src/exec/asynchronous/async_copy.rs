@@ -42,6 +42,7 @@ impl Body for AsyncCopy {
         if op.e == WHOLE
             && warp.mask == ALL
             && !warp.cta.memory.is_watched()
+            && !warp.is_counted()
             && warp.copies_at_once(&to, &from, bytes)
         {
             return Flow::Next;

@@ -171,7 +171,7 @@ impl Tile {
         let start = self.inside().0.start;
         let mut bytes = vec![0; self.map.extents[0] as usize * ty.kind.bytes()];
         let ahead = ROWS_AHEAD * (self.map.strides[0] * u64::from(self.map.steps[1])) as usize;
-        for row in self.global_rows(memory) {
+        self.global_rows(memory).try_for_each(|row| {
             let (at, part) = row?;
             let from = match part {
                 Some((from, count)) if count == bytes.len() && !ty.is_tf32 => {
@@ -201,8 +201,8 @@ impl Tile {
                     }
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Writes or reduces what is inside the tensor from the box's shared memory.

@@ -40,7 +40,7 @@ struct Node {
 
 /// The end of a list.
 const NONE: u32 = u32::MAX;
-/// Entries of a pool: 64 MB. With none left a granule keeps its last access alone.
+/// Entries of a pool: 84 MB. With none left a granule keeps its last access alone.
 const MOST_ENTRIES: usize = 1 << 21;
 /// Entries of a list before it is looked through.
 const FIRST_LEFT: u32 = 16;

@@ -1,15 +1,19 @@
 //! Brings `mma.sync` together: compilers write those of one step of a loop with loads of the next factors between, which
 //! touch no register of theirs. Put off until after those, they are one run, whose sums are read and written once
-//! ([`matrix::grid`](crate::exec::matrix::grid)). A product touches no memory, so nothing else changes.
+//! ([`matrix::grid`](crate::exec::matrix::grid)).
+//!
+//! Nothing else changes by it: a product touches no memory. It waits for all lanes, though, so what might show whether they
+//! came together stays where it is: clocks, loads and stores, all but `ldmatrix`, which waits for them itself, and
+//! `cp.async`, of which nobody sees anything until it is waited for.
 
 use crate::exec::allocate::{Block, visit};
 use crate::exec::inline::Flat;
-use crate::ptx::ast::Instruction;
+use crate::ptx::ast::{Instruction, Operand};
 
-/// What products may be put off past: in order, and in the same lanes.
-const PASSED: [&str; 24] = [
-    "add", "and", "cp", "cvt", "cvta", "fma", "ld", "ldmatrix", "lop3", "mad", "max", "min", "mov", "mul",
-    "or", "prmt", "selp", "setp", "shf", "shl", "shr", "st", "sub", "xor",
+/// What products may be put off past, without special registers.
+const PASSED: [&str; 22] = [
+    "add", "and", "cp", "cvt", "cvta", "fma", "ldmatrix", "lop3", "mad", "max", "min", "mov", "mul", "or",
+    "prmt", "selp", "setp", "shf", "shl", "shr", "sub", "xor",
 ];
 /// Registers that products read which are put off, at most: they stay in use until then.
 const MOST: usize = 512;
@@ -68,5 +72,7 @@ fn passes(instruction: &Instruction, reads: &[u32], writes: &[u32], since: u32) 
     visit(instruction, &mut |register| touches |= writes[register as usize] == since, &mut |register| {
         spoils |= [reads, writes].iter().any(|uses| uses[register as usize] == since)
     });
-    !touches && !spoils && PASSED.contains(&instruction.opcode[0].as_str())
+    let is_special = |operand: &Operand| matches!(operand, Operand::Special(_));
+    let is_plain = !instruction.operands.iter().any(is_special);
+    !touches && !spoils && is_plain && PASSED.contains(&instruction.opcode[0].as_str())
 }

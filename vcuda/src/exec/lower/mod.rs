@@ -83,7 +83,8 @@ pub fn lower(
     let invalid = |why| (function.line, why);
     let (blocks, mut mentions) = (blocks(flat), Mentions::new(flat));
     let registers_estimate = registers::estimate(flat, &blocks, &mentions, &function.directives);
-    if gather::gather(flat, &blocks) {
+    // Checks ask which lanes do something in one instruction.
+    if checks == Checks::default() && gather::gather(flat, &blocks) {
         mentions = Mentions::new(flat);
     }
     let flat = &*flat;

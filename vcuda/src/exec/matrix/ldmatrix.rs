@@ -7,7 +7,7 @@ use super::fragment::{Fragment, transpose};
 use crate::exec::check::Kind;
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::LANES;
-use crate::exec::space::SHARED_WINDOW;
+use crate::exec::space::{GENERIC, SHARED_WINDOW};
 use crate::exec::warp::Warp;
 
 /// Bytes of a matrix's row.
@@ -23,17 +23,19 @@ impl Warp<'_> {
     unsafe fn matrix_rows<const N: usize>(&mut self, a: u16, stores: bool) -> Option<[*mut [u32; 4]; LANES]> {
         // SAFETY: the caller's.
         let at: [u64; LANES] = unsafe { self.lanes(a) };
-        let end = SHARED_WINDOW + (self.cta.shared_bytes as u64).saturating_sub(ROW_BYTES - 1);
-        let mut odd = self.cta.options.checks.asynchrony || self.cta.memory.is_watched();
-        for address in &at[..8 * N] {
-            odd |= *address < SHARED_WINDOW || *address >= end || address & (ROW_BYTES - 1) != 0;
-        }
-        if odd {
+        let is_checked = self.cta.options.checks.asynchrony || self.cta.memory.is_watched();
+        if is_checked || at[0] >> 60 != SHARED_WINDOW >> 60 {
             return self.matrix_rows_checked::<N>(&at, stores);
         }
+        let mut rows = at;
+        for lane in 8 * N..LANES {
+            rows[lane] = at[0];
+        }
+        let found = self.window(GENERIC, at[0]).pointers(&rows, ROW_BYTES);
+        let Some(pointers) = found else { return self.matrix_rows_checked::<N>(&at, stores) };
         let mut out = [std::ptr::null_mut(); LANES];
-        for lane in 0..8 * N {
-            out[lane] = self.cta.shared.wrapping_add((at[lane] - SHARED_WINDOW) as usize).cast();
+        for lane in 0..LANES {
+            out[lane] = pointers[lane].cast();
         }
         Some(out)
     }
