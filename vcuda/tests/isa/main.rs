@@ -30,6 +30,7 @@ mod rounds;
 mod scalar_video;
 mod sums;
 mod tensor_copy;
+mod tensor_replace;
 mod video;
 mod warp;
 mod wgmma;
