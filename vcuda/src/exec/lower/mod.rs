@@ -1,5 +1,6 @@
 //! A flat kernel to decoded operations. What an opcode means is in [`table`](super::table), which finds here where its
-//! operands are ([`layout`] for variables, [`operand`] and [`constant`] for slots) and appends operations ([`emit`]).
+//! operands are ([`layout`] for variables, [`operand`] and [`constant`] for slots) and appends operations ([`emit`]), after
+//! [`gather`] has brought products together.
 
 mod call;
 mod constant;
