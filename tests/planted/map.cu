@@ -1,5 +1,5 @@
 // A map of 32 x 32 numbers that is built on the device from zeros, and the quarter of it that a tensor copy brings.
-// launch: grid=1 block=32 inp=1024 out=256
+// launch: grid=1 block=32 inp=1024 out=256 nvrtc=1203
 // bug 1 instruction: the second dimension is never set
 // bug 2 instruction: the elements' type is never set
 // bug 3 instruction: rows that do not begin at multiples of 16 bytes

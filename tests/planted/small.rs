@@ -4,7 +4,11 @@
 //!     // launch: grid=3 block=128 inp=300 out=3
 //!     // bug 1 race: nothing between filling the tile and the first halving
 //!
+//! A kernel whose instructions an older NVRTC does not write names the first that does: `nvrtc=1203` is 12.3.
+//!
 //! `kernel(inp, out, n)` gets `n = inp` numbers and writes `out`, which `reference` defines in plain loops.
+
+use memo::gpu::Nvrtc;
 
 use crate::device::{ALL, Arg, Device, Run, Step};
 use crate::{Bug, Planted};
@@ -16,15 +20,22 @@ macro_rules! files {
 pub fn all(device: &Device) -> Vec<Planted> {
     let files = files!("approximate" "copies" "fragments" "handed" "histogram" "last_block" "long_sum" "map" "peers" "pipeline" "product" "ring"
         "scan" "scheduler" "store" "sum" "transpose" "vectors" "warpgroup");
-    files.iter().map(|(name, text)| planted(name, text, device)).collect()
+    files.iter().filter_map(|(name, text)| planted(name, text, device)).collect()
 }
 
-fn planted(name: &str, text: &str, device: &Device) -> Planted {
+/// A file's kernel and its bugs; none where this NVRTC is too old.
+fn planted(name: &str, text: &str, device: &Device) -> Option<Planted> {
     let launch = text.lines().find_map(|line| line.strip_prefix("// launch: ")).expect("a launch");
     let number = |key: &str| {
         let value = launch.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         value.map(|value| value.parse::<u32>().expect("a number"))
     };
+    let (major, minor) = Nvrtc::find().expect("NVRTC").version();
+    let least = number("nvrtc").unwrap_or(0);
+    if ((100 * major + minor) as u32) < least {
+        println!("{name}: not run, NVRTC {major}.{minor} does not write its PTX");
+        return None;
+    }
     let (inp, out) = (number("inp").expect("a length"), number("out").expect("a length") as usize * 4);
     let values: Vec<i32> = (0..inp).map(|i| (i.wrapping_mul(2_654_435_761) >> 9 & 0xffff) as i32).collect();
     let out = if launch.ends_with(" zeroed") { Arg::Bytes(vec![0; out]) } else { Arg::Fresh(out) };
@@ -57,5 +68,5 @@ fn planted(name: &str, text: &str, device: &Device) -> Planted {
         })
     };
     let bugs = text.lines().filter_map(bug).collect();
-    Planted { twin: run(0, step.clone()), want: Some(want), bugs, name: name.to_string() }
+    Some(Planted { twin: run(0, step.clone()), want: Some(want), bugs, name: name.to_string() })
 }
