@@ -2,6 +2,7 @@
 
 use super::access::{Together, addresses, pointers, together};
 use super::element::{Element, registers, rows};
+use super::host::prefetch;
 use super::op::{Body, Flow, Op};
 use super::registers::{ALL, LANES, lanes_of};
 use super::space::{GLOBAL, space};
@@ -68,18 +69,6 @@ pub unsafe fn gather<T: Copy>(from: &[*mut u8; LANES], step: u64) -> [T; LANES] 
             }
         }
         out
-    }
-}
-
-/// Asks for what will soon be wanted; it need not be there.
-#[inline(always)]
-pub fn prefetch(from: *const u8, bytes: usize) {
-    const LINE: usize = 64;
-    #[cfg(target_arch = "x86_64")]
-    for at in (0..bytes).step_by(LINE) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch may go anywhere.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(at).cast()) };
     }
 }
 

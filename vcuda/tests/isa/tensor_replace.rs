@@ -5,6 +5,25 @@ use crate::device::{Checks, Setup, Shape, fault, run_with};
 use crate::lanes::HEADER;
 use crate::tensor_copy::{map, setups};
 
+/// The map at shared `a` is copied to `maps`, and a box of 12 words at (`column`, 1) loaded by it, then written to `out`.
+fn publish_and_load(column: u32) -> String {
+    format!(
+        "mbarrier.init.shared.b64 [bar], 1;
+publish: bar.warp.sync -1;
+tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [maps], [a], 128;
+fence.proxy.tensormap::generic.acquire.gpu [maps], 128;
+@!leader bra end; mov.u32 a, tile; mov.u32 b, {column}; mov.u32 c, 1;
+mbarrier.arrive.expect_tx.shared.b64 _, [bar], 48;
+cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [a], [maps, {{b, c}}], [bar];
+wait: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra wait;
+end: bar.sync 0; setp.ge.u32 p, tid, 12; @p ret;
+mov.u32 a, tile; mad.lo.u32 a, tid, 4, a; ld.shared.u32 b, [a]; mad.wide.u32 y, tid, 4, out; st.global.u32 [y], b;
+ret;
+}}
+"
+    )
+}
+
 /// A map is copied to shared memory, changed there, copied to global memory, and used from there.
 #[test]
 fn maps_are_replaced_on_the_device() {
@@ -30,19 +49,8 @@ tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [a], 7;
 tensormap.replace.tile.interleave_layout.shared::cta.b1024.b32 [a], 0;
 tensormap.replace.tile.swizzle_mode.shared::cta.b1024.b32 [a], 0;
 tensormap.replace.tile.fill_mode.shared::cta.b1024.b32 [a], 1;
-mbarrier.init.shared.b64 [bar], 1;
-publish: bar.warp.sync -1;
-tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [maps], [a], 128;
-fence.proxy.tensormap::generic.acquire.gpu [maps], 128;
-@!leader bra end; mov.u32 a, tile; mov.u32 b, 4; mov.u32 c, 1;
-mbarrier.arrive.expect_tx.shared.b64 _, [bar], 48;
-cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [a], [maps, {{b, c}}], [bar];
-wait: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra wait;
-end: bar.sync 0; setp.ge.u32 p, tid, 12; @p ret;
-mov.u32 a, tile; mad.lo.u32 a, tid, 4, a; ld.shared.u32 b, [a]; mad.wide.u32 y, tid, 4, out; st.global.u32 [y], b;
-ret;
-}}
-"
+{load}",
+        load = publish_and_load(4)
     );
     let first = map(2, 4, &[4], &[4], &[1], 0, 0);
     let tensor: Vec<u8> = (0..28u32).flat_map(u32::to_le_bytes).collect();
@@ -92,19 +100,8 @@ ld.param.u64 out, [outs]; ld.param.u64 maps, [list]; ld.param.u64 tensor, [base]
 setp.eq.u32 leader, tid, 0; mov.u32 a, map; mad.lo.u32 c, tid, 4, a; st.shared.u32 [c], 0; bar.warp.sync -1;
 @!leader bra publish;
 {fields}
-mbarrier.init.shared.b64 [bar], 1;
-publish: bar.warp.sync -1;
-tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [maps], [a], 128;
-fence.proxy.tensormap::generic.acquire.gpu [maps], 128;
-@!leader bra end; mov.u32 a, tile; mov.u32 b, 1; mov.u32 c, 1;
-mbarrier.arrive.expect_tx.shared.b64 _, [bar], 48;
-cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [a], [maps, {{b, c}}], [bar];
-wait: mbarrier.try_wait.parity.shared.b64 p, [bar], 0; @!p bra wait;
-end: bar.sync 0; setp.ge.u32 p, tid, 12; @p ret;
-mov.u32 a, tile; mad.lo.u32 a, tid, 4, a; ld.shared.u32 b, [a]; mad.wide.u32 y, tid, 4, out; st.global.u32 [y], b;
-ret;
-}}
-"
+{load}",
+        load = publish_and_load(1)
     )
 }
 

@@ -9,7 +9,7 @@ use crate::exec::arithmetic::half::OOB_NAN;
 use crate::exec::check;
 use crate::exec::engine::work::{Source, Work};
 use crate::exec::fault::FaultKind;
-use crate::exec::load::prefetch;
+use crate::exec::host::prefetch;
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::options::Checks;
 use crate::exec::profile::Action;

@@ -6,7 +6,6 @@
 use super::cell::{Class, MOST_THREADS, Record};
 use super::clock::Clocks;
 use super::groups::Groups;
-use super::row::Layout;
 use crate::exec::registers::LANES;
 
 /// What lanes of a warp did; the record is the first one's.
@@ -15,6 +14,22 @@ pub struct Entry {
     pub record: Record,
     pub lanes: u32,
     pub class: Class,
+}
+
+/// Which lane has which granules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The last bits of the first granule that lane 0 has, or would have.
+    pub first: u32,
+    /// log2 of a lane's granules.
+    pub per_lane: u32,
+}
+
+impl Layout {
+    #[inline(always)]
+    pub fn lane(self, granule: usize) -> usize {
+        (granule as u32).wrapping_sub(self.first) as usize >> self.per_lane
+    }
 }
 
 /// Whose access of a granule it is.

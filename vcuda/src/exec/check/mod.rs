@@ -26,5 +26,5 @@ pub use order::{OBSERVES, RELEASES};
 pub use probe::Probe;
 pub use race::Conflict;
 pub use reading::Reading;
-pub use span::{KINDS, Kind, Place, Span};
-pub use watch::{Access, Beginning, Trouble, Watch};
+pub use span::{Access, KINDS, Kind, Place, Span};
+pub use watch::{Beginning, Trouble, Watch};

@@ -14,8 +14,7 @@ use super::clock::Clocks;
 use super::groups::{Group, Groups};
 use super::key::barriers;
 use super::members::{Entry, Members};
-use super::span::{Kind, Span};
-use super::watch::Access;
+use super::span::{Access, Kind, Span};
 use crate::exec::registers::{ALL, LANES};
 use crate::memory::Memory;
 

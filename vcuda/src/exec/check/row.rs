@@ -2,29 +2,13 @@
 //! is mostly alike, and is asked and told of all at once.
 
 use super::cell::{Cells, Record};
+use super::members::Layout;
 use super::race::Race;
-use super::span::{Kind, Span};
-use super::watch::Access;
+use super::span::{Access, Kind, Span};
 use crate::exec::registers::{ALL, LANES};
 
 /// Fewer granules are asked one by one.
 const LEAST_GRANULES: usize = 4;
-
-/// Which lane has which granules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// The last bits of the first granule that lane 0 has, or would have.
-    first: u32,
-    /// log2 of a lane's granules.
-    per_lane: u32,
-}
-
-impl Layout {
-    #[inline(always)]
-    pub fn lane(self, granule: usize) -> usize {
-        (granule as u32).wrapping_sub(self.first) as usize >> self.per_lane
-    }
-}
 
 /// Neighbouring granules, and the first lane that accesses them.
 #[derive(Clone, Copy)]

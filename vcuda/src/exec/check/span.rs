@@ -51,6 +51,19 @@ pub struct Span {
     pub uniform: bool,
 }
 
+/// An access by a warp's lanes, or by a warpgroup.
+#[derive(Clone, Copy)]
+pub struct Access<'a> {
+    pub span: &'a Span,
+    pub place: Place,
+    pub kind: Kind,
+    /// The number of lane 0 among the threads that take turns.
+    pub first_thread: usize,
+    /// Of the operation, and its PTX line.
+    pub pc: usize,
+    pub line: u32,
+}
+
 impl Span {
     /// Of all lanes, each `step` bytes further on.
     #[inline(always)]

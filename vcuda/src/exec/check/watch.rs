@@ -9,7 +9,7 @@ use super::init::Written;
 use super::pieces::{Present, Unordered};
 use super::probe::Probe;
 use super::race::{Conflict, Race};
-use super::span::{Kind, Place, Span};
+use super::span::{Access, Place};
 use crate::exec::options::Checks;
 use crate::exec::random::Random;
 use crate::memory::Memory;
@@ -31,19 +31,6 @@ pub struct Beginning {
     pub granule_bytes: usize,
     /// Other groups of the host thread are under way.
     pub has_company: bool,
-}
-
-/// An access by a warp's lanes, or by a warpgroup.
-#[derive(Clone, Copy)]
-pub struct Access<'a> {
-    pub span: &'a Span,
-    pub place: Place,
-    pub kind: Kind,
-    /// The number of lane 0 among the threads that take turns.
-    pub first_thread: usize,
-    /// Of the operation, and its PTX line.
-    pub pc: usize,
-    pub line: u32,
 }
 
 /// What is wrong with an access.

@@ -8,8 +8,7 @@
 //! A's panel is a block of 16 rows after the other, in this order, element by element of k. B has panels of a few *tiles*
 //! of eight columns, made one after the other in the host's nearest cache: column by column, even ones before odd ones.
 
-use crate::exec::host::Host;
-use crate::exec::load::prefetch;
+use crate::exec::host::{Host, prefetch};
 use crate::exec::registers::LANES;
 
 /// Columns of a tile.
