@@ -36,10 +36,12 @@ impl Host {
     }
 }
 
+/// Bytes of a line of the caches.
+pub const LINE: usize = 64;
+
 /// Asks for what will soon be wanted; it need not be there.
 #[inline(always)]
 pub fn prefetch(from: *const u8, bytes: usize) {
-    const LINE: usize = 64;
     #[cfg(target_arch = "x86_64")]
     for at in (0..bytes).step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -47,5 +49,5 @@ pub fn prefetch(from: *const u8, bytes: usize) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(at).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, bytes, LINE);
+    let _ = (from, bytes);
 }

@@ -10,6 +10,7 @@
 //! barriers in [`control`]. What they do is told to the [`check`]s by [`observe`].
 
 mod access;
+mod ahead;
 mod allocate;
 mod apart;
 mod arithmetic;

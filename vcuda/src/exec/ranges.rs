@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 
+use super::ahead::Ahead;
 use crate::memory::Memory;
 
 /// Operations that are told apart, at most.
@@ -21,6 +22,8 @@ pub struct Ranges {
     latest: Cell<Range>,
     /// How often access to memory had been lost when these were live.
     losses: Cell<usize>,
+    /// What they may want next.
+    pub ahead: Ahead,
 }
 
 impl Ranges {
@@ -32,6 +35,7 @@ impl Ranges {
             visited: vec![Cell::default(); operations],
             latest: Cell::default(),
             losses: memory.losses().into(),
+            ahead: Ahead::default(),
         }
     }
 

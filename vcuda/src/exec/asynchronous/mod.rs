@@ -7,3 +7,4 @@ pub mod reduce;
 pub mod targets;
 pub mod tensor_copy;
 pub mod tensor_replace;
+mod tile;

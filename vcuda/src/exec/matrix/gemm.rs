@@ -8,6 +8,7 @@
 //! A's panel is a block of 16 rows after the other, in this order, element by element of k. B has panels of a few *tiles*
 //! of eight columns, made one after the other in the host's nearest cache: column by column, even ones before odd ones.
 
+use crate::exec::ahead::Ahead;
 use crate::exec::host::{Host, prefetch};
 use crate::exec::registers::LANES;
 
@@ -17,6 +18,10 @@ pub const TILE: usize = 8;
 pub const BLOCK: usize = 16;
 /// Tiles of a panel of B.
 pub const PER_PANEL: usize = 4;
+/// What every depth is a multiple of.
+const STEPS: usize = 4;
+/// Lines of memory that are asked for with each few sums.
+const AT_ONCE: usize = 8;
 /// Columns of which one register holds sums.
 const FOUR: usize = TILE / 2;
 
@@ -68,6 +73,7 @@ pub struct Panels<'a> {
     pub d: &'a [[*mut f32; 4]],
     /// D begins with what is there, not zeros.
     pub accumulates: bool,
+    pub ahead: &'a Ahead,
 }
 
 impl Panels<'_> {
@@ -85,6 +91,7 @@ impl Panels<'_> {
                 let many = S::BLOCKS.min(self.blocks - block);
                 for column in (0..tiles * TILE).step_by(S::COLUMNS) {
                     let place = (block, first + column / TILE, column % TILE);
+                    self.ahead.ask(AT_ONCE);
                     // The next sums come while these are computed.
                     let next = column + S::COLUMNS;
                     if next < tiles * TILE {
@@ -144,14 +151,17 @@ impl Panels<'_> {
                     }
                 }
             }
-            for k in 0..self.depth {
-                let mut rows = [S::zero(); VECTORS];
-                for v in 0..VECTORS {
-                    rows[v] = S::load(a[v].add(k * BLOCK));
-                }
-                for c in 0..COLUMNS {
+            for step in 0..self.depth / STEPS {
+                for k in 0..STEPS {
+                    let k = step * STEPS + k;
+                    let mut rows = [S::zero(); VECTORS];
                     for v in 0..VECTORS {
-                        sums[c][v] = S::add_product(rows[v], b.add(c * stride + k), sums[c][v]);
+                        rows[v] = S::load(a[v].add(k * BLOCK));
+                    }
+                    for c in 0..COLUMNS {
+                        for v in 0..VECTORS {
+                            sums[c][v] = S::add_product(rows[v], b.add(c * stride + k), sums[c][v]);
+                        }
                     }
                 }
             }

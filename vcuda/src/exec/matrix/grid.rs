@@ -11,6 +11,7 @@ use super::panel::{Chunk, Packer};
 use super::run::Grid;
 use super::scratch::Scratch;
 use super::simd::{Job, run_on};
+use crate::exec::ahead::Ahead;
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::LANES;
 use crate::exec::warp::Warp;
@@ -30,7 +31,9 @@ impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
             match &run.grid {
                 Some(grid) if warp.cta.options.sums.is_none() => {
                     let scratch = &mut *warp.cta.scratch.borrow_mut();
-                    run_on(kernel.host, Product::<T, KR> { grid, regs: warp.regs, scratch, of: PhantomData });
+                    let ahead = &warp.cta.ranges.ahead;
+                    let product = Product::<T, KR> { grid, regs: warp.regs, ahead, scratch, of: PhantomData };
+                    run_on(kernel.host, product);
                 }
                 _ => run.all.iter().for_each(|slots| multiply::<T, false>(warp, slots.list, KR)),
             }
@@ -43,6 +46,7 @@ impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
 struct Product<'a, T, const KR: usize> {
     grid: &'a Grid,
     regs: *mut u32,
+    ahead: &'a Ahead,
     scratch: &'a mut Scratch,
     of: PhantomData<T>,
 }
@@ -52,7 +56,7 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Product { grid, regs, scratch, .. } = self;
+        let Product { grid, regs, ahead, scratch, .. } = self;
         let Grid { blocks, tiles, .. } = *grid;
         // Of a register, and of all.
         let part = 4 * T::PER_LANE;
@@ -78,7 +82,7 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
                 ]);
             }
             let Scratch { a, b, d, .. } = scratch;
-            let panels = Panels { blocks, depth, tiles, a, d, accumulates: true };
+            let panels = Panels { blocks, depth, tiles, a, d, accumulates: true, ahead };
             for first in (0..tiles).step_by(PER_PANEL) {
                 for (step, slots) in grid.b.chunks_exact(tiles * KR).enumerate() {
                     for tile in 0..PER_PANEL.min(tiles - first) {

@@ -260,7 +260,7 @@ impl<T: Factor> Job for All<'_, '_, T> {
                 }
             }
             let Scratch { a, b, d, .. } = scratch;
-            let panels = Panels { blocks, depth, tiles, a, d, accumulates };
+            let panels = Panels { blocks, depth, tiles, a, d, accumulates, ahead: &warp.cta.ranges.ahead };
             for first in (0..tiles).step_by(PER_PANEL) {
                 for (step, product) in products.iter().enumerate() {
                     let what = &product.what;

@@ -1,0 +1,301 @@
+//! The box of a tensor that a tensor copy moves, row by row.
+//!
+//! Shared memory has the box's rows one after another, dimension 1 fastest. With a swizzle of 128 bytes,
+//! bits 4 to 6 of a byte's shared address are XORed with bits 7 to 9, with 64 bytes bits 4 and 5 with 7 and
+//! 8, with 32 bytes bit 4 with bit 7.
+
+use super::reduce::{Reduce, apply};
+use crate::exec::ahead::Stretch;
+use crate::exec::arithmetic::half::OOB_NAN;
+use crate::exec::check;
+use crate::exec::options::Checks;
+use crate::exec::profile::Action;
+use crate::exec::warp::Warp;
+use crate::memory::Memory;
+use crate::tensor_map::TensorMap;
+
+const CHUNK: usize = 16;
+/// Bytes of a row as products have them, as a rule.
+const WIDE: usize = 128;
+/// A ring of stages is filled two at a time where two products are computed as one.
+const BOXES_AHEAD: u64 = 2;
+
+/// A row of a box: where it begins in the tensor, if it is inside along all but dimension 0.
+struct Row {
+    global: Option<u64>,
+    /// Offset of its first byte from the box's.
+    shared: usize,
+}
+
+/// Host pointer and bytes.
+type Part = (*mut u8, usize);
+
+/// A box at its place in the tensor, and the shared offset that its bytes are swizzled by.
+#[derive(Clone, Copy)]
+pub struct Tile {
+    pub map: TensorMap,
+    pub at: [i32; 5],
+    pub offset: usize,
+}
+
+/// The rows of a box, in the order of shared memory.
+struct Rows<'a> {
+    tile: &'a Tile,
+    /// Rows that are left of this plane, the plane after it, and how many there are.
+    rows: usize,
+    plane: usize,
+    planes: usize,
+    /// Where this plane begins, if it is inside the tensor along its axes.
+    start: Option<u64>,
+    /// The next row along dimension 1.
+    place: i64,
+    shared: usize,
+}
+
+impl Rows<'_> {
+    /// Goes to the next plane's first row.
+    fn enter(&mut self) {
+        let (map, at) = (&self.tile.map, &self.tile.at);
+        let counts = map.counts();
+        self.rows = counts[1] as usize;
+        self.place = i64::from(at[1]);
+        self.start = Some(map.address);
+        let mut left = self.plane;
+        self.plane += 1;
+        for axis in 2..5 {
+            let index = (left % counts[axis] as usize) as i64;
+            left /= counts[axis] as usize;
+            let place = i64::from(at[axis]) + index * i64::from(map.steps[axis]);
+            let skip = (place as u64).wrapping_mul(map.strides[axis - 1]);
+            self.start =
+                self.start.filter(|_| (place as u64) < map.dims[axis]).map(|at| at.wrapping_add(skip));
+        }
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Row;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Row> {
+        let map = &self.tile.map;
+        if self.rows == 0 {
+            if self.plane == self.planes {
+                return None;
+            }
+            self.enter();
+        }
+        let skip = (self.place as u64).wrapping_mul(map.strides[0]);
+        let global = self.start.filter(|_| (self.place as u64) < map.dims[1]).map(|at| at.wrapping_add(skip));
+        let row = Row { global, shared: self.shared };
+        self.rows -= 1;
+        self.place += i64::from(map.steps[1]);
+        self.shared += map.row_bytes();
+        Some(row)
+    }
+}
+
+impl Tile {
+    fn rows(&self) -> Rows<'_> {
+        let planes = self.map.counts()[2..].iter().product::<u32>() as usize;
+        Rows { tile: self, rows: 0, plane: 0, planes, start: None, place: 0, shared: 0 }
+    }
+
+    /// The elements of a row that are inside the tensor, as bytes of the row, and the tensor's byte offset
+    /// of the first of them.
+    fn inside(&self) -> (std::ops::Range<usize>, u64) {
+        let size = self.map.ty.kind.bytes() as i64;
+        let (first, count) = (i64::from(self.at[0]), i64::from(self.map.extents[0]));
+        let start = (-first).clamp(0, count);
+        let end = (self.map.dims[0] as i64 - first).clamp(start, count);
+        ((start * size) as usize..(end * size) as usize, ((first + start).max(0) * size) as u64)
+    }
+
+    /// Where byte `at` of the box's shared memory is, after the swizzle.
+    fn swizzled(&self, at: usize) -> usize {
+        self.swizzled_in(at, 0)
+    }
+
+    /// The same of a byte so far into the row at `row`. Swizzled rows do not cross 128 bytes, so all of it is turned alike.
+    #[inline(always)]
+    fn swizzled_in(&self, row: usize, at: usize) -> usize {
+        let address = self.offset + row;
+        let mask = (1 << self.map.swizzle) - 1;
+        ((address + at) ^ (address >> 7 & mask) << 4) - self.offset
+    }
+
+    /// Copies a row of so many bytes into the box's shared memory.
+    ///
+    /// # Safety
+    /// Both are there.
+    #[inline(always)]
+    unsafe fn put_row(&self, to: *mut u8, row: usize, from: *const u8, bytes: usize) {
+        for at in (0..bytes).step_by(CHUNK) {
+            // SAFETY: the caller's; a swizzle stays inside the row, which is a multiple of a chunk.
+            unsafe { std::ptr::copy_nonoverlapping(from.add(at), to.add(self.swizzled_in(row, at)), CHUNK) };
+        }
+    }
+
+    /// The rows' offsets in the box, and of each the elements inside the tensor, as host pointer and bytes, if there
+    /// are any.
+    #[inline(always)]
+    fn global_rows(&self, memory: &Memory) -> impl Iterator<Item = Result<(usize, Option<Part>), String>> {
+        let (inside, skip) = self.inside();
+        let (bytes, mut known) = (inside.len() as u64, (0, 0));
+        self.rows().map(move |row| {
+            let Some(start) = row.global.filter(|_| bytes > 0) else { return Ok((row.shared, None)) };
+            let start = start.wrapping_add(skip);
+            if start < known.0 || start >= known.1 {
+                known = memory.range_of(start).unwrap_or_default();
+            }
+            if start < known.1 && known.1 - start >= bytes {
+                return Ok((row.shared, Some((start as *mut u8, bytes as usize))));
+            }
+            let (at, place) = (&self.at[..self.map.rank], memory.whereabouts(start, bytes));
+            Err(format!("a tensor copy at {at:?} reaches {bytes} bytes at {start:#x}, which is {place}"))
+        })
+    }
+
+    /// Counts the box's rows in global memory; their bytes.
+    pub fn count(&self, warp: &mut Warp, writes: bool) -> u64 {
+        let mut sum = 0;
+        if warp.is_counted() {
+            for (_, part) in self.global_rows(warp.cta.memory).flatten() {
+                let Some((at, bytes)) = part else { continue };
+                warp.count_stretch(Action::Tensor, at as u64, bytes as u64, writes);
+                sum += bytes as u64;
+            }
+        }
+        sum
+    }
+
+    /// The box after the next one may soon be wanted, if they lie by equal steps: its first plane, as a rule the only one.
+    pub fn expect(&self, warp: &Warp) {
+        let (inside, skip) = self.inside();
+        let stride = self.map.strides[0] * u64::from(self.map.steps[1]);
+        let mut rows = self.rows();
+        let Some(Row { global: Some(start), .. }) = rows.next() else { return };
+        let start = start.wrapping_add(skip);
+        let step = warp.cta.ranges.step(warp.pc, start).wrapping_mul(BOXES_AHEAD);
+        let stretch =
+            Stretch { start: start.wrapping_add(step), stride, bytes: inside.len(), rows: rows.rows + 1 };
+        warp.cta.ranges.ahead.expect(stretch);
+    }
+
+    /// Tells the checks of the part of the box that is inside the tensor; `None` after a finding.
+    pub fn touch(&self, warp: &mut Warp, lane: usize, access: check::Kind) -> Option<()> {
+        if !warp.cta.memory.is_watched() {
+            return Some(());
+        }
+        for (_, part) in self.global_rows(warp.cta.memory).flatten() {
+            let Some((at, bytes)) = part else { continue };
+            warp.touch(lane, at, bytes, access)?;
+        }
+        Some(())
+    }
+
+    /// Whether all of the box is inside the tensor.
+    pub fn is_whole(&self) -> bool {
+        self.inside().0 == (0..self.map.row_bytes()) && self.rows().all(|row| row.global.is_some())
+    }
+
+    /// Whether the async proxy may read the part of the box at `from` that a store moves: what is inside the
+    /// tensor. `None` after a finding.
+    pub fn readable(&self, warp: &mut Warp, lane: usize, from: *const u8) -> Option<()> {
+        if warp.cta.options.checks == Checks::default() {
+            return Some(());
+        }
+        let (inside, _) = self.inside();
+        // Bytes that lie together: a swizzle leaves whole chunks.
+        let together = if self.map.swizzle == 0 { usize::MAX } else { CHUNK };
+        for row in self.rows().filter(|row| row.global.is_some()) {
+            let mut at = inside.start;
+            while at < inside.end {
+                let bytes = (inside.end - at).min(together - at % together);
+                warp.readable(lane, from.wrapping_add(self.swizzled(row.shared + at)), bytes)?;
+                at += bytes;
+            }
+        }
+        Some(())
+    }
+
+    /// Fills the box's shared memory at each of `to`.
+    ///
+    /// # Safety
+    /// Each has [`TensorMap::shared_bytes`].
+    pub unsafe fn load(&self, to: &[*mut u8], memory: &Memory) -> Result<(), String> {
+        let ty = self.map.ty;
+        let row_bytes = self.map.extents[0] as usize * ty.kind.bytes();
+        let mut made = Vec::new();
+        for row in self.global_rows(memory) {
+            let (at, part) = row?;
+            let from = match part {
+                Some((from, count)) if count == row_bytes && !ty.is_tf32 => from.cast_const(),
+                part => {
+                    made.resize(row_bytes, 0);
+                    self.make_row(part, &mut made);
+                    made.as_ptr()
+                }
+            };
+            for &to in to {
+                // SAFETY: the caller's; the row is checked, or made.
+                unsafe {
+                    match row_bytes {
+                        WIDE => self.put_row(to, at, from, WIDE),
+                        _ => self.put_row(to, at, from, row_bytes),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A row of which this part is inside the tensor, or that is rounded.
+    #[cold]
+    fn make_row(&self, part: Option<Part>, row: &mut [u8]) {
+        let ty = self.map.ty;
+        let outside = if self.map.fills_nan { OOB_NAN as u16 } else { 0 };
+        row.chunks_exact_mut(2).for_each(|pair| pair.copy_from_slice(&outside.to_le_bytes()));
+        let Some((from, count)) = part else { return };
+        let start = self.inside().0.start;
+        let inside = &mut row[start..start + count];
+        // SAFETY: `from` is checked for as many bytes, which are part of a row.
+        unsafe { std::ptr::copy_nonoverlapping(from, inside.as_mut_ptr(), count) };
+        if ty.is_tf32 {
+            inside.chunks_exact_mut(4).for_each(round_to_tf32);
+        }
+    }
+
+    /// Writes or reduces what is inside the tensor from the box's shared memory.
+    ///
+    /// # Safety
+    /// As [`Tile::load`]; see [`apply`].
+    pub unsafe fn store(&self, from: *const u8, reduce: Reduce, memory: &Memory) -> Result<(), String> {
+        let (inside, _) = self.inside();
+        let row_bytes = self.map.extents[0] as usize * self.map.ty.kind.bytes();
+        let mut bytes = vec![0; row_bytes];
+        for row in self.global_rows(memory) {
+            let (at, Some((to, count))) = row? else { continue };
+            for (i, chunk) in bytes.chunks_exact_mut(CHUNK).enumerate() {
+                let at = self.swizzled_in(at, i * CHUNK);
+                // SAFETY: the caller's.
+                unsafe { std::ptr::copy_nonoverlapping(from.add(at), chunk.as_mut_ptr(), CHUNK) };
+            }
+            memory.mark_written(to as u64, count);
+            // SAFETY: `to` is checked for as many bytes.
+            unsafe { apply(reduce, self.map.ty.kind, to, bytes[inside.start..].as_ptr(), count) };
+        }
+        Ok(())
+    }
+}
+
+/// A float32 to one of 10 bits of mantissa, to nearest even; NaN is that of tf32. That loads round is all that
+/// NVIDIA says; the mode and the NaN are those of a public simulator that says it was checked on hardware.
+fn round_to_tf32(element: &mut [u8]) {
+    let bits = u32::from_le_bytes([element[0], element[1], element[2], element[3]]);
+    let rounded = match bits & 0x7fff_ffff > 0x7f80_0000 {
+        true => 0x7fff_e000,
+        false => (bits + 0xfff + (bits >> 13 & 1)) & !0x1fff,
+    };
+    element.copy_from_slice(&rounded.to_le_bytes());
+}
