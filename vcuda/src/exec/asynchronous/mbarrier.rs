@@ -91,35 +91,33 @@ impl Body for Wait {
                 _ => (warp.lanes(op.a), warp.lanes::<u32>(op.b).map(u64::from)),
             }
         };
-        let mut over = 0;
-        // Lanes wait at one barrier, as a rule.
-        let mut last: Option<(u64, Barrier, State)> = None;
-        for lane in lanes_of(warp.mask) {
-            let same = last.filter(|&(address, ..)| address == at[lane]);
-            let Some(barrier) = same.map(|(_, barrier, _)| barrier).or_else(|| warp.barrier(lane, at[lane]))
-            else {
-                return Flow::Fault;
-            };
-            if warp.touch(lane, barrier.host, size_of::<u64>(), Kind::StrongRead).is_none() {
-                return Flow::Fault;
+        let (mut over, mut left) = (0, warp.mask);
+        while left != 0 {
+            // Lanes wait at one barrier, as a rule.
+            let lane = left.trailing_zeros() as usize;
+            let mut alike = 0;
+            for other in 0..LANES {
+                alike |= u32::from(at[other] == at[lane] && token[other] == token[lane]) << other;
             }
-            let state = match same {
-                Some((.., state)) => Ok(state),
-                None => warp.cta.cluster.engine.borrow().state(barrier),
-            };
-            last = state.as_ref().ok().map(|&state| (at[lane], barrier, state));
+            alike &= left;
+            left &= !alike;
+            let Some(barrier) = warp.barrier(lane, at[lane]) else { return Flow::Fault };
+            for lane in lanes_of(alike) {
+                if warp.touch(lane, barrier.host, size_of::<u64>(), Kind::StrongRead).is_none() {
+                    return Flow::Fault;
+                }
+            }
+            let state = warp.cta.cluster.engine.borrow().state(barrier);
             let holds = state.and_then(|state| match op.imm {
                 0 => state.is_over(State::decode(token[lane])),
                 _ => Ok(u64::from(state.phase & 1) != token[lane] & 1),
             });
             match holds {
                 Ok(true) => {
-                    over |= 1 << lane;
-                    warp.observe(barrier.host, 1 << lane);
+                    over |= alike;
+                    warp.observe(barrier.host, alike);
                 }
-                Ok(false) => {
-                    warp.missed = Some(Missed { barrier, pc: warp.pc });
-                }
+                Ok(false) => warp.missed = Some(Missed { barrier, pc: warp.pc }),
                 Err(message) => return warp.fail_lane(lane, FaultKind::Sync, message),
             }
         }

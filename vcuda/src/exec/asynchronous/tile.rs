@@ -27,9 +27,6 @@ struct Row {
     shared: usize,
 }
 
-/// Host pointer and bytes.
-type Part = (*mut u8, usize);
-
 /// A box at its place in the tensor, and the shared offset that its bytes are swizzled by.
 #[derive(Clone, Copy)]
 pub struct Tile {
@@ -95,6 +92,44 @@ impl Iterator for Rows<'_> {
     }
 }
 
+/// Of a box's rows the offsets in it, and where the elements inside the tensor are, if there are any.
+struct Parts<'a> {
+    rows: Rows<'a>,
+    memory: &'a Memory,
+    /// Bytes from where a row begins to those inside, and how many they are.
+    skip: u64,
+    bytes: u64,
+    /// The allocation where the last row was.
+    known: (u64, u64),
+}
+
+impl Parts<'_> {
+    #[cold]
+    fn error(&self, start: u64) -> String {
+        let Tile { at, map, .. } = self.rows.tile;
+        let (at, bytes, place) = (&at[..map.rank], self.bytes, self.memory.whereabouts(start, self.bytes));
+        format!("a tensor copy at {at:?} reaches {bytes} bytes at {start:#x}, which is {place}")
+    }
+}
+
+impl Iterator for Parts<'_> {
+    type Item = Result<(usize, Option<*mut u8>), String>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let Row { global, shared } = self.rows.next()?;
+        let Some(start) = global.filter(|_| self.bytes > 0) else { return Some(Ok((shared, None))) };
+        let start = start.wrapping_add(self.skip);
+        if start < self.known.0 || start >= self.known.1 {
+            self.known = self.memory.range_of(start).unwrap_or_default();
+        }
+        if start >= self.known.1 || self.known.1 - start < self.bytes {
+            return Some(Err(self.error(start)));
+        }
+        Some(Ok((shared, Some(start as *mut u8))))
+    }
+}
+
 impl Tile {
     fn rows(&self) -> Rows<'_> {
         let planes = self.map.counts()[2..].iter().product::<u32>() as usize;
@@ -136,34 +171,21 @@ impl Tile {
         }
     }
 
-    /// The rows' offsets in the box, and of each the elements inside the tensor, as host pointer and bytes, if there
-    /// are any.
-    #[inline(always)]
-    fn global_rows(&self, memory: &Memory) -> impl Iterator<Item = Result<(usize, Option<Part>), String>> {
+    /// Where the part of each row that is inside the tensor is.
+    fn parts<'a>(&'a self, memory: &'a Memory) -> Parts<'a> {
         let (inside, skip) = self.inside();
-        let (bytes, mut known) = (inside.len() as u64, (0, 0));
-        self.rows().map(move |row| {
-            let Some(start) = row.global.filter(|_| bytes > 0) else { return Ok((row.shared, None)) };
-            let start = start.wrapping_add(skip);
-            if start < known.0 || start >= known.1 {
-                known = memory.range_of(start).unwrap_or_default();
-            }
-            if start < known.1 && known.1 - start >= bytes {
-                return Ok((row.shared, Some((start as *mut u8, bytes as usize))));
-            }
-            let (at, place) = (&self.at[..self.map.rank], memory.whereabouts(start, bytes));
-            Err(format!("a tensor copy at {at:?} reaches {bytes} bytes at {start:#x}, which is {place}"))
-        })
+        Parts { rows: self.rows(), memory, skip, bytes: inside.len() as u64, known: (0, 0) }
     }
 
     /// Counts the box's rows in global memory; their bytes.
     pub fn count(&self, warp: &mut Warp, writes: bool) -> u64 {
         let mut sum = 0;
         if warp.is_counted() {
-            for (_, part) in self.global_rows(warp.cta.memory).flatten() {
-                let Some((at, bytes)) = part else { continue };
-                warp.count_stretch(Action::Tensor, at as u64, bytes as u64, writes);
-                sum += bytes as u64;
+            let parts = self.parts(warp.cta.memory);
+            let bytes = parts.bytes;
+            for at in parts.flatten().filter_map(|(_, at)| at) {
+                warp.count_stretch(Action::Tensor, at as u64, bytes, writes);
+                sum += bytes;
             }
         }
         sum
@@ -187,11 +209,9 @@ impl Tile {
         if !warp.cta.memory.is_watched() {
             return Some(());
         }
-        for (_, part) in self.global_rows(warp.cta.memory).flatten() {
-            let Some((at, bytes)) = part else { continue };
-            warp.touch(lane, at, bytes, access)?;
-        }
-        Some(())
+        let parts = self.parts(warp.cta.memory);
+        let bytes = parts.bytes as usize;
+        parts.flatten().filter_map(|(_, at)| at).try_for_each(|at| warp.touch(lane, at, bytes, access))
     }
 
     /// Whether all of the box is inside the tensor.
@@ -226,14 +246,15 @@ impl Tile {
     pub unsafe fn load(&self, to: &[*mut u8], memory: &Memory) -> Result<(), String> {
         let ty = self.map.ty;
         let row_bytes = self.map.extents[0] as usize * ty.kind.bytes();
-        let mut made = Vec::new();
-        for row in self.global_rows(memory) {
-            let (at, part) = row?;
-            let from = match part {
-                Some((from, count)) if count == row_bytes && !ty.is_tf32 => from.cast_const(),
-                part => {
+        let parts = self.parts(memory);
+        let (is_plain, mut made) = (parts.bytes as usize == row_bytes && !ty.is_tf32, Vec::new());
+        for row in parts {
+            let (at, from) = row?;
+            let from = match from {
+                Some(from) if is_plain => from.cast_const(),
+                from => {
                     made.resize(row_bytes, 0);
-                    self.make_row(part, &mut made);
+                    self.make_row(from, &mut made);
                     made.as_ptr()
                 }
             };
@@ -250,17 +271,16 @@ impl Tile {
         Ok(())
     }
 
-    /// A row of which this part is inside the tensor, or that is rounded.
+    /// A row of which a part is inside the tensor, or none, or that is rounded.
     #[cold]
-    fn make_row(&self, part: Option<Part>, row: &mut [u8]) {
+    fn make_row(&self, from: Option<*mut u8>, row: &mut [u8]) {
         let ty = self.map.ty;
         let outside = if self.map.fills_nan { OOB_NAN as u16 } else { 0 };
         row.chunks_exact_mut(2).for_each(|pair| pair.copy_from_slice(&outside.to_le_bytes()));
-        let Some((from, count)) = part else { return };
-        let start = self.inside().0.start;
-        let inside = &mut row[start..start + count];
-        // SAFETY: `from` is checked for as many bytes, which are part of a row.
-        unsafe { std::ptr::copy_nonoverlapping(from, inside.as_mut_ptr(), count) };
+        let Some(from) = from else { return };
+        let inside = &mut row[self.inside().0];
+        // SAFETY: `from` is checked for as many bytes.
+        unsafe { std::ptr::copy_nonoverlapping(from, inside.as_mut_ptr(), inside.len()) };
         if ty.is_tf32 {
             inside.chunks_exact_mut(4).for_each(round_to_tf32);
         }
@@ -274,16 +294,16 @@ impl Tile {
         let (inside, _) = self.inside();
         let row_bytes = self.map.extents[0] as usize * self.map.ty.kind.bytes();
         let mut bytes = vec![0; row_bytes];
-        for row in self.global_rows(memory) {
-            let (at, Some((to, count))) = row? else { continue };
+        for row in self.parts(memory) {
+            let (at, Some(to)) = row? else { continue };
             for (i, chunk) in bytes.chunks_exact_mut(CHUNK).enumerate() {
                 let at = self.swizzled_in(at, i * CHUNK);
                 // SAFETY: the caller's.
                 unsafe { std::ptr::copy_nonoverlapping(from.add(at), chunk.as_mut_ptr(), CHUNK) };
             }
-            memory.mark_written(to as u64, count);
+            memory.mark_written(to as u64, inside.len());
             // SAFETY: `to` is checked for as many bytes.
-            unsafe { apply(reduce, self.map.ty.kind, to, bytes[inside.start..].as_ptr(), count) };
+            unsafe { apply(reduce, self.map.ty.kind, to, bytes[inside.start..].as_ptr(), inside.len()) };
         }
         Ok(())
     }
