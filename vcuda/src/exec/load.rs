@@ -56,7 +56,7 @@ impl<E: Element, const N: usize> Body for Load<E, N> {
 /// # Safety
 /// The pointers lead to as much.
 #[inline(never)]
-pub unsafe fn gather<T: Copy>(from: &[*mut u8; LANES], step: u64) -> [T; LANES] {
+unsafe fn gather<T: Copy>(from: &[*mut u8; LANES], step: u64) -> [T; LANES] {
     // SAFETY: the caller's.
     unsafe {
         let mut out = [*(from[0] as *const T); LANES];

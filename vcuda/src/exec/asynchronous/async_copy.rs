@@ -4,7 +4,7 @@ use crate::exec::check::Kind;
 use crate::exec::engine::barrier::State;
 use crate::exec::engine::work::{Copy, Source, Work};
 use crate::exec::fault::FaultKind;
-use crate::exec::load::gather;
+use crate::exec::host::{LINE, prefetch};
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{ALL, LANES, lanes_of};
 use crate::exec::space::{GENERIC, GLOBAL, POISON, SHARED_WINDOW};
@@ -16,17 +16,23 @@ pub const WHOLE: u16 = 0;
 pub const SIZED: u16 = 1;
 pub const IGNORED: u16 = 2;
 
-/// What is at each pointer of the one to those of the other; the next copy may be so many bytes from there.
+/// Lanes whose neighbouring copies of 16 bytes fill a line.
+const LANES_PER_LINE: usize = LINE / 16;
+
+/// What is at each pointer of the one to those of the other, which are elsewhere; the next copy may be so many bytes from
+/// there.
 ///
 /// # Safety
 /// The pointers lead to as much.
 #[inline(always)]
-unsafe fn copy<T: std::marker::Copy>(to: &[*mut u8; LANES], from: &[*mut u8; LANES], step: u64) {
-    // SAFETY: the caller's.
-    unsafe {
-        let values = gather::<T>(from, step);
-        for lane in 0..LANES {
-            *to[lane].cast::<T>() = values[lane];
+unsafe fn copy<const BYTES: usize>(to: &[*mut u8; LANES], from: &[*mut u8; LANES], step: u64) {
+    for lane in 0..LANES {
+        // SAFETY: the caller's.
+        unsafe { std::ptr::copy_nonoverlapping(from[lane], to[lane], BYTES) };
+    }
+    if step != 0 {
+        for lane in (0..LANES).step_by(LANES_PER_LINE) {
+            prefetch(from[lane].wrapping_add(step as usize), 1);
         }
     }
 }
@@ -198,9 +204,9 @@ impl Warp<'_> {
         // SAFETY: both were checked for as many bytes, and are aligned.
         unsafe {
             match bytes {
-                4 => copy::<u32>(&to, &from, step),
-                8 => copy::<u64>(&to, &from, step),
-                _ => copy::<[u64; 2]>(&to, &from, step),
+                4 => copy::<4>(&to, &from, step),
+                8 => copy::<8>(&to, &from, step),
+                _ => copy::<16>(&to, &from, step),
             }
         }
         true
