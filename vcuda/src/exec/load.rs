@@ -38,7 +38,8 @@ impl<E: Element, const N: usize> Body for Load<E, N> {
                     let Some(from) = pointers(warp, op, at, bytes) else { return Flow::Fault };
                     // Rows of a matrix, as a rule.
                     let is_wide = bytes == 16 && space(op) == GLOBAL;
-                    let step = if is_wide { warp.cta.ranges.step(warp.pc, from[0] as u64) } else { 0 };
+                    let step =
+                        if is_wide { warp.cta.ranges.step(warp.pc, warp.index, from[0] as u64) } else { 0 };
                     registers(&gather::<[E; N]>(&from, step))
                 }
             };

@@ -8,6 +8,8 @@ use crate::memory::Memory;
 
 /// Operations that are told apart, at most.
 const MOST: usize = 1024;
+/// And of visits.
+const MOST_VISITS: usize = 4096;
 
 /// Start and end of an allocation.
 type Range = (u64, u64);
@@ -16,7 +18,7 @@ type Range = (u64, u64);
 pub struct Ranges {
     /// By the operation's number, modulo the length, which is a power of two.
     last: Vec<Cell<Range>>,
-    /// The last address of each operation that asks for its steps, likewise.
+    /// The last address of each operation that asks for its steps, all operations for one warp after the other, likewise.
     visited: Vec<Cell<u64>>,
     /// What any operation found last.
     latest: Cell<Range>,
@@ -27,12 +29,13 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// For a kernel of so many operations.
-    pub fn new(operations: usize, memory: &Memory) -> Ranges {
+    /// For a kernel of so many operations, in CTAs of so many warps.
+    pub fn new(operations: usize, warps: usize, memory: &Memory) -> Ranges {
         let operations = operations.next_power_of_two().min(MOST);
+        let visits = (operations * warps.next_power_of_two()).min(MOST_VISITS);
         Ranges {
             last: vec![Cell::default(); operations],
-            visited: vec![Cell::default(); operations],
+            visited: vec![Cell::default(); visits],
             latest: Cell::default(),
             losses: memory.losses().into(),
             ahead: Ahead::default(),
@@ -51,11 +54,12 @@ impl Ranges {
         self.cell(pc).get()
     }
 
-    /// How far an operation's address is from its last one, and so where the next may be.
+    /// How far an operation's address is from its last one in a warp, and so where the next may be.
     #[inline(always)]
-    pub fn step(&self, pc: usize, address: u64) -> u64 {
-        // SAFETY: as above; both are as long.
-        let visited = unsafe { self.visited.get_unchecked(pc & (self.visited.len() - 1)) };
+    pub fn step(&self, pc: usize, warp: u32, address: u64) -> u64 {
+        let place = pc.wrapping_add(warp as usize * self.last.len()) & (self.visited.len() - 1);
+        // SAFETY: as above.
+        let visited = unsafe { self.visited.get_unchecked(place) };
         address.wrapping_sub(visited.replace(address))
     }
 

@@ -198,7 +198,7 @@ impl Warp<'_> {
             return false;
         }
         let to = self.window(GENERIC, to[0]).pointers(to, bytes as u64);
-        let step = if bytes == 16 { self.cta.ranges.step(self.pc, from[0]) } else { 0 };
+        let step = if bytes == 16 { self.cta.ranges.step(self.pc, self.index, from[0]) } else { 0 };
         let from = self.window(GLOBAL, from[0]).pointers(from, bytes as u64);
         let (Some(to), Some(from)) = (to, from) else { return false };
         // SAFETY: both were checked for as many bytes, and are aligned.

@@ -198,7 +198,7 @@ impl Tile {
         let mut rows = self.rows();
         let Some(Row { global: Some(start), .. }) = rows.next() else { return };
         let start = start.wrapping_add(skip);
-        let step = warp.cta.ranges.step(warp.pc, start).wrapping_mul(BOXES_AHEAD);
+        let step = warp.cta.ranges.step(warp.pc, warp.index, start).wrapping_mul(BOXES_AHEAD);
         let stretch =
             Stretch { start: start.wrapping_add(step), stride, bytes: inside.len(), rows: rows.rows + 1 };
         warp.cta.ranges.ahead.expect(stretch);

@@ -34,8 +34,9 @@ pub struct Site<'a> {
 
 impl Site<'_> {
     pub fn new(common: &Common) -> Self {
+        let warps = (common.launch.threads() as usize).div_ceil(LANES);
         Site {
-            ranges: Ranges::new(common.kernel.ops.len(), common.memory),
+            ranges: Ranges::new(common.kernel.ops.len(), warps, common.memory),
             watches: Arena::default(),
             clusters: Arena::default(),
             ctas: Arena::default(),

@@ -6,7 +6,7 @@ use std::mem::transmute;
 use super::fragment::{Fragment, transpose};
 use crate::exec::check::Kind;
 use crate::exec::op::{Body, Flow, Op};
-use crate::exec::registers::LANES;
+use crate::exec::registers::{ALL, LANES};
 use crate::exec::space::{GENERIC, SHARED_WINDOW};
 use crate::exec::warp::Warp;
 
@@ -72,6 +72,14 @@ impl<const N: usize, const TRANSPOSED: bool> Body for LoadMatrix<N, TRANSPOSED> 
         unsafe {
             let Some(rows) = warp.matrix_rows::<N>(op.a, false) else { return Flow::Fault };
             for (j, slot) in [op.d, op.b, op.c, op.e].into_iter().take(N).enumerate() {
+                if !TRANSPOSED && warp.writable == ALL {
+                    // Straight there: a host waits for what it has written in smaller pieces than it reads.
+                    let register = warp.regs.add(slot as usize * LANES).cast::<[u32; 4]>();
+                    for i in 0..8 {
+                        *register.add(i) = *rows[8 * j + i];
+                    }
+                    continue;
+                }
                 let mut matrix = [[0; 4]; 8];
                 for i in 0..8 {
                     matrix[i] = *rows[8 * j + i];
