@@ -16,17 +16,7 @@ use super::warp::Warp;
 #[inline(always)]
 pub unsafe fn addresses(warp: &Warp, op: &Op) -> [u64; LANES] {
     // SAFETY: the caller's.
-    unsafe {
-        if space(op) != SHARED32 {
-            return warp.lanes(op.a);
-        }
-        let narrow: [u32; LANES] = warp.lanes(op.a);
-        let mut at = [0; LANES];
-        for lane in 0..LANES {
-            at[lane] = narrow[lane].into();
-        }
-        at
-    }
+    unsafe { if space(op) == SHARED32 { warp.wide_lanes(op.a) } else { warp.lanes(op.a) } }
 }
 
 /// Addresses that lead to one stretch of host memory.

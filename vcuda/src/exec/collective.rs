@@ -101,7 +101,7 @@ impl Body for Match {
         // SAFETY: the decoder gave every operand a slot of its width.
         unsafe {
             let value: [u64; LANES] = match mode(op) & 1 {
-                0 => warp.lanes::<u32>(op.a).map(u64::from),
+                0 => warp.wide_lanes(op.a),
                 _ => warp.lanes(op.a),
             };
             let equal = |lane: usize| {

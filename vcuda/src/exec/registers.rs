@@ -71,6 +71,21 @@ impl Registers<'_> {
         unsafe { *(self.regs.add(slot as usize * LANES) as *const [W; LANES]) }
     }
 
+    /// Numbers of 32 bits as ones of 64.
+    ///
+    /// # Safety
+    /// The slot is in the register file.
+    #[inline(always)]
+    pub unsafe fn wide_lanes(&self, slot: u16) -> [u64; LANES] {
+        // SAFETY: the caller's.
+        let narrow: [u32; LANES] = unsafe { self.lanes(slot) };
+        let mut out = [0; LANES];
+        for lane in 0..LANES {
+            out[lane] = narrow[lane].into();
+        }
+        out
+    }
+
     /// Writes the lanes that `writable` has.
     ///
     /// # Safety

@@ -199,7 +199,7 @@ impl Compute for Convert {
         // wide destination.
         unsafe {
             let wide: [u64; LANES] = match op.e & 1 {
-                0 => registers.lanes::<u32>(op.a).map(u64::from),
+                0 => registers.wide_lanes(op.a),
                 _ => registers.lanes(op.a),
             };
             let out = wide.map(|bits| code.convert(bits));

@@ -234,7 +234,11 @@ impl Compute for FmaRun {
             let register = |offset: u32| regs.add(offset as usize).cast::<[u32; LANES]>();
             for i in 0..op.a as usize {
                 if registers.writable != ALL {
-                    let [d, a, b, c] = (*runs.add(i)).map(|offset| (offset / SLOT_BYTES) as u16);
+                    let mut slots = [0; 4];
+                    for operand in 0..4 {
+                        slots[operand] = ((*runs.add(i))[operand] / SLOT_BYTES) as u16;
+                    }
+                    let [d, a, b, c] = slots;
                     Fma32::compute(registers, &Operands { d, a, b, c, ..*op });
                     continue;
                 }

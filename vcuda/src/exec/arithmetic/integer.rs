@@ -255,8 +255,13 @@ macro_rules! unpack {
                 // SAFETY: the decoder gave every operand a slot of its width.
                 unsafe {
                     let a: [$lane; LANES] = registers.lanes(op.a);
-                    registers.set_lanes(op.d, a.map(|a| (a & $mask) as u32));
-                    registers.set_lanes(op.e, a.map(|a| (a >> $shift) as u32));
+                    let (mut low, mut high) = ([0; LANES], [0; LANES]);
+                    for lane in 0..LANES {
+                        low[lane] = (a[lane] & $mask) as u32;
+                        high[lane] = (a[lane] >> $shift) as u32;
+                    }
+                    registers.set_lanes(op.d, low);
+                    registers.set_lanes(op.e, high);
                 }
             }
         }

@@ -88,7 +88,7 @@ impl Body for Wait {
         let (at, token): ([u64; LANES], [u64; LANES]) = unsafe {
             match op.imm {
                 0 => (warp.lanes(op.a), warp.lanes(op.b)),
-                _ => (warp.lanes(op.a), warp.lanes::<u32>(op.b).map(u64::from)),
+                _ => (warp.lanes(op.a), warp.wide_lanes(op.b)),
             }
         };
         let (mut over, mut left) = (0, warp.mask);

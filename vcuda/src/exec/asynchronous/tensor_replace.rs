@@ -45,7 +45,7 @@ impl Body for TensormapReplace {
         // SAFETY: the decoder gave every operand a slot of its width.
         let (maps, indices, values): ([u64; LANES], [u32; LANES], [u64; LANES]) = unsafe {
             let values = match op.e {
-                0 => warp.lanes::<u32>(op.b).map(u64::from),
+                0 => warp.wide_lanes(op.b),
                 _ => warp.lanes(op.b),
             };
             (warp.lanes(op.a), warp.lanes(op.c), values)

@@ -71,7 +71,7 @@ impl Body for CountAccess {
         // SAFETY: the decoder gave the address a slot of its width.
         let mut at: [u64; LANES] = unsafe {
             match space {
-                SHARED32 => warp.lanes::<u32>(op.a).map(u64::from),
+                SHARED32 => warp.wide_lanes(op.a),
                 _ => warp.lanes(op.a),
             }
         };
