@@ -83,6 +83,7 @@ impl Panels<'_> {
     /// As [`Simd`]; D's registers have 32 elements each.
     #[inline(always)]
     pub unsafe fn multiply_with<S: Simd>(&self, first: usize, b: &[f32]) {
+        assert!(self.depth.is_multiple_of(STEPS), "a product of depth {}", self.depth);
         let tiles = PER_PANEL.min(self.tiles - first);
         let mut block = 0;
         // SAFETY: the caller's; so below.
