@@ -16,7 +16,7 @@ use memo::check::{fixtures, random};
 use memo::clip::{Checkpoint, Naming, VisionTower};
 use memo::data::Rgb8;
 use memo::episode::{Memo, Settings, Views};
-use memo::gpu::{DeviceChoice, Gpu};
+use memo::gpu::{DeviceChoice, Gpu, Stream};
 use memo::ops::augment::Augmenter;
 use memo::policy::Policy;
 use safetensors::tensor::TensorView;
@@ -51,10 +51,13 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let gpu = Gpu::open(options.device)?;
-    let numbers =
-        ["tiny", "t50", "odd"].iter().map(|model| episode(&gpu, model)).collect::<Result<Vec<_>>>()?.concat();
-    println!("{}: {} tensors", gpu.name()?, numbers.len());
+    let stream = Gpu::open(options.device)?.stream()?;
+    let numbers = ["tiny", "t50", "odd"]
+        .iter()
+        .map(|model| episode(&stream, model))
+        .collect::<Result<Vec<_>>>()?
+        .concat();
+    println!("{}: {} tensors", stream.gpu().name()?, numbers.len());
     if let Some(path) = &options.write {
         let tensors: Vec<(String, TensorView)> = numbers
             .iter()
@@ -100,14 +103,14 @@ fn run(options: &Options) -> Result<()> {
 }
 
 /// What one step on a model computes: views, unit features, logits, gradients.
-fn episode(gpu: &Gpu, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
+fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
     let checkpoint = Checkpoint::open(&fixtures().join("models").join(model), None)?;
     let config = checkpoint.config();
     let (n, k) = (6, 10);
     let layout = config.vision_layout();
     let weights = checkpoint.vision_params(&layout)?;
-    let vision = VisionTower::new(gpu, config, layout, &weights, n + 1)?;
-    let augmenter = Augmenter::new(gpu, config.image_size, config.patch_size)?;
+    let vision = VisionTower::new(stream, config, layout, &weights, n + 1)?;
+    let augmenter = Augmenter::new(stream, config.image_size, config.patch_size)?;
     let settings = Settings { views: n, learning_rate: 1e-4, steps: 1, seed: 7, policy: Policy::notebook() };
     let text: Vec<f32> = random(k * config.embed_dim, 1.0, 3)
         .chunks(config.embed_dim)
@@ -116,18 +119,18 @@ fn episode(gpu: &Gpu, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
             row.iter().map(move |x| x / norm).collect::<Vec<f32>>()
         })
         .collect();
-    let memo = Memo::new(gpu, vision, augmenter, &text, settings)?;
+    let memo = Memo::new(stream, vision, augmenter, &text, settings)?;
     let pixels = random(40 * 33 * 3, 127.0, 9).iter().map(|x| (x + 128.0) as u8).collect();
     let outcome = memo.adapt(&Rgb8 { width: 40, height: 33, pixels }, Views::Drawn { image_index: 5 })?;
 
     let vision = memo.vision();
     let mut numbers = vec![
-        ("patches".to_string(), gpu.read(&vision.patches)?),
+        ("patches".to_string(), stream.read(&vision.patches)?),
         ("zero_shot".to_string(), outcome.zero_shot.logits),
         ("memo".to_string(), outcome.memo.logits),
         ("entropy".to_string(), outcome.entropy),
     ];
-    let grads = gpu.read(&vision.grads)?;
+    let grads = stream.read(&vision.grads)?;
     for source in config.vision_sources(Naming::HuggingFace) {
         // The true gradient of a key's bias is zero: what is there is rounding.
         if !source.name.ends_with("k_proj.bias") {

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::gpu::{DeviceChoice, Gpu, Slice};
+use bytemuck::Pod;
 
-/// The device the tests run on: `MEMO_TEST_DEVICE=virtual` (the default) or `gpu`.
-pub fn test_device() -> Gpu {
+use crate::gpu::{DeviceChoice, Gpu, Shape, Stream, Tensor};
+
+/// A stream of the device the tests run on: `MEMO_TEST_DEVICE=virtual` (the default) or `gpu`.
+pub fn test_stream() -> Stream {
     let choice = match std::env::var("MEMO_TEST_DEVICE").as_deref() {
         Ok("gpu") => DeviceChoice::Gpu(0),
         Ok("virtual") | Err(_) => DeviceChoice::Virtual,
-        Ok(other) => panic!("MEMO_TEST_DEVICE={other}: expected gpu or virtual"),
+        Ok(other) => panic!("MEMO_TEST_DEVICE={other}: expected stream or virtual"),
     };
-    Gpu::open(choice).unwrap_or_else(|error| panic!("{error:#}"))
+    Gpu::open(choice).and_then(|gpu| gpu.stream()).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// The folder of the tests' data: `MEMO_FIXTURES`, or where the project was built.
@@ -20,13 +22,13 @@ pub fn fixtures() -> PathBuf {
     std::env::var_os("MEMO_FIXTURES").map_or(built, PathBuf::from)
 }
 
-/// A test that runs on the device under test, with `?` for errors: `device_test!(name, |gpu| { … })`.
+/// A test that runs on the device under test, with `?` for errors: `device_test!(name, |stream| { … })`.
 #[macro_export]
 macro_rules! device_test {
-    ($name:ident, |$gpu:ident| $body:block) => {
+    ($name:ident, |$stream:ident| $body:block) => {
         #[test]
         fn $name() {
-            let $gpu = $crate::check::test_device();
+            let $stream = $crate::check::test_stream();
             let run = || -> anyhow::Result<()> {
                 $body
                 #[allow(unreachable_code)]
@@ -158,10 +160,10 @@ pub fn widen(x: &[f32]) -> Vec<f64> {
 }
 
 /// An output that nobody wrote stays NaN and fails any comparison.
-pub fn poisoned(gpu: &Gpu, len: usize) -> Slice<f32> {
-    let slice = gpu.alloc(len).expect("device memory for a test");
-    gpu.fill_bytes(&slice, 0xff).expect("filling device memory");
-    slice
+pub fn poisoned<T: Pod>(stream: &Stream, shape: impl Into<Shape>) -> Tensor<T> {
+    let tensor = stream.alloc(shape).expect("device memory for a test");
+    stream.fill_bytes(&tensor, 0xff).expect("filling device memory");
+    tensor
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::clip::VisionTower;
 use crate::data::Rgb8;
-use crate::gpu::{Gpu, Slice};
+use crate::gpu::{Stream, Tensor};
 use crate::ops::augment::Augmenter;
 use crate::ops::draw::{Key, ViewParams};
 use crate::ops::entropy::{self, entropy_forward_backward};
@@ -75,22 +75,22 @@ pub enum Views<'a> {
     /// Drawn from the policy; the index keys the random numbers.
     Drawn { image_index: u64 },
     /// The user's own, `(N, T-1, 3·P·P)` normalised patches, the same for every step.
-    Given(&'a Slice<f32>),
+    Given(&'a Tensor<f32>),
 }
 
 /// A CLIP classifier that adapts to each image.
 pub struct Memo {
-    gpu: Gpu,
+    stream: Stream,
     vision: VisionTower,
-    text: Slice<f32>, // (K, D): unit text features times the logit scale
+    text: Tensor<f32>, // (K, D): unit text features times the logit scale
     classes: usize,
     augmenter: Augmenter,
     settings: Settings,
-    params: Slice<ViewParams>, // (N,)
-    logits: Slice<f32>,        // (N + 1, K)
-    dlogits: Slice<f32>,       // (N, K)
-    dunit: Slice<f32>,         // (N, D)
-    entropy: Slice<f32>,       // (1,)
+    params: Tensor<ViewParams>, // (N,)
+    logits: Tensor<f32>,        // (N + 1, K)
+    dlogits: Tensor<f32>,       // (N, K)
+    dunit: Tensor<f32>,         // (N, D)
+    entropy: Tensor<f32>,       // (1,)
     stage_times: Option<RefCell<Vec<(&'static str, Duration)>>>,
 }
 
@@ -101,7 +101,7 @@ impl Memo {
     /// # Errors
     /// Out of device memory.
     pub fn new(
-        gpu: &Gpu,
+        stream: &Stream,
         vision: VisionTower,
         augmenter: Augmenter,
         text_features: &[f32],
@@ -111,16 +111,16 @@ impl Memo {
         let classes = text_features.len() / d;
         let scaled: Vec<f32> = text_features.iter().map(|v| v * LOGIT_SCALE).collect();
         Ok(Memo {
-            gpu: gpu.clone(),
+            stream: stream.clone(),
             vision,
-            text: gpu.upload(&scaled)?,
+            text: stream.vector(&scaled)?,
             classes,
             augmenter,
-            params: gpu.alloc(n)?,
-            logits: gpu.alloc((n + 1) * classes)?,
-            dlogits: gpu.alloc(n * classes)?,
-            dunit: gpu.alloc(n * d)?,
-            entropy: gpu.alloc(1)?,
+            params: stream.alloc(n)?,
+            logits: stream.alloc((n + 1) * classes)?,
+            dlogits: stream.alloc(n * classes)?,
+            dunit: stream.alloc(n * d)?,
+            entropy: stream.alloc(1)?,
             stage_times: None,
             settings,
         })
@@ -130,13 +130,13 @@ impl Memo {
     /// also where an error ends it.
     pub fn adapt(&self, image: &Rgb8, views: Views) -> Result<Outcome> {
         let outcome = self.adapt_and_predict(image, views);
-        self.vision.restore(&self.gpu)?;
+        self.vision.restore(&self.stream)?;
         outcome
     }
 
     fn adapt_and_predict(&self, image: &Rgb8, views: Views) -> Result<Outcome> {
         let Settings { views: n, learning_rate, steps, .. } = self.settings;
-        let source = self.gpu.upload(&image.pixels)?;
+        let source = self.stream.vector(&image.pixels)?;
         let mut zero_shot = None;
         let mut entropy = Vec::with_capacity(steps);
         for step in 0..steps {
@@ -151,8 +151,8 @@ impl Memo {
                 zero_shot = Some(self.prediction(n)?);
             }
             self.time("backward", || self.backward(n))?;
-            self.time("step", || self.vision.step(&self.gpu, learning_rate))?;
-            entropy.extend(self.gpu.read(&self.entropy)?);
+            self.time("step", || self.vision.step(&self.stream, learning_rate))?;
+            entropy.extend(self.stream.read(&self.entropy)?);
         }
         self.time("predict", || {
             self.fill_original(&source, image, 0)?;
@@ -163,11 +163,11 @@ impl Memo {
     }
 
     /// Views `0..n` of the batch, in the order of their random numbers.
-    fn fill_views(&self, source: &Slice<u8>, image: &Rgb8, views: &Views, step: usize) -> Result<()> {
+    fn fill_views(&self, source: &Tensor<u8>, image: &Rgb8, views: &Views, step: usize) -> Result<()> {
         let n = self.settings.views;
         let patches = self.vision.patches.slice(0..n * self.vision.image_len());
         match views {
-            Views::Given(given) => self.gpu.copy(&patches, given),
+            Views::Given(given) => self.stream.copy(&patches, given),
             Views::Drawn { image_index } => {
                 let Settings { policy, seed, .. } = &self.settings;
                 let (w, h) = (image.width as usize, image.height as usize);
@@ -179,7 +179,7 @@ impl Memo {
     }
 
     /// The original, preprocessed as CLIP does, as number `place` of the batch.
-    fn fill_original(&self, source: &Slice<u8>, image: &Rgb8, place: usize) -> Result<()> {
+    fn fill_original(&self, source: &Tensor<u8>, image: &Rgb8, place: usize) -> Result<()> {
         let len = self.vision.image_len();
         let patches = self.vision.patches.slice(place * len..(place + 1) * len);
         self.augmenter.original(source, (image.width as usize, image.height as usize), &patches)
@@ -187,10 +187,10 @@ impl Memo {
 
     /// Logits of the first `b` images of the batch.
     fn forward(&self, b: usize) -> Result<()> {
-        let unit = self.vision.forward(&self.gpu, b)?;
+        let unit = self.vision.forward(&self.stream, b)?;
         let logits = self.logits.slice(0..b * self.classes);
         let (d, k) = (self.vision.embed_dim(), self.classes);
-        matmul_forward(&self.gpu, &logits, &unit, &self.text, None, None, (b, d, k))
+        matmul_forward(&self.stream, &logits, &unit, &self.text, None, None, (b, d, k))
     }
 
     /// The loss of the first `n` images' logits, and every parameter's gradient.
@@ -198,23 +198,23 @@ impl Memo {
         let (d, k) = (self.vision.embed_dim(), self.classes);
         let logits = self.logits.slice(0..n * k);
         let shape = entropy::Shape { b: 1, n, k };
-        entropy_forward_backward(&self.gpu, &self.dlogits, &self.entropy, &logits, shape, 1.0)?;
-        matmul_backward_input(&self.gpu, &self.dunit, &self.dlogits, &self.text, (n, d, k))?;
-        self.vision.backward(&self.gpu, &self.dunit, n)
+        entropy_forward_backward(&self.stream, &self.dlogits, &self.entropy, &logits, shape, 1.0)?;
+        matmul_backward_input(&self.stream, &self.dunit, &self.dlogits, &self.text, (n, d, k))?;
+        self.vision.backward(&self.stream, &self.dunit, n)
     }
 
     fn prediction(&self, place: usize) -> Result<Prediction> {
         let k = self.classes;
-        Prediction::of(self.gpu.read(&self.logits.slice(place * k..(place + 1) * k))?)
+        Prediction::of(self.stream.read(&self.logits.slice(place * k..(place + 1) * k))?)
     }
 
     /// Runs a stage, and adds its time to [`Memo::stage_times`] where these are kept.
     fn time<T>(&self, stage: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
         let Some(times) = &self.stage_times else { return run() };
-        self.gpu.synchronize()?;
+        self.stream.synchronize()?;
         let start = Instant::now();
         let result = run()?;
-        self.gpu.synchronize()?;
+        self.stream.synchronize()?;
         let mut times = times.borrow_mut();
         match times.iter_mut().find(|(name, _)| *name == stage) {
             Some((_, total)) => *total += start.elapsed(),

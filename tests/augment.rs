@@ -77,23 +77,23 @@ fn the_definition_is_pillows() -> Result<()> {
     Ok(())
 }
 
-device_test!(the_kernels_are_pillows, |gpu| {
+device_test!(the_kernels_are_pillows, |stream| {
     for case in cases()? {
-        let augmenter = Augmenter::new(&gpu, case.size, case.size / 2)?;
+        let augmenter = Augmenter::new(&stream, case.size, case.size / 2)?;
         let dims = (case.source.w, case.source.h);
         let view_len = 3 * case.size * case.size;
-        let source = gpu.upload(&case.source.data)?;
+        let source = stream.vector(&case.source.data)?;
 
-        let views = poisoned(&gpu, case.views.len());
-        augmenter.views(&source, dims, &gpu.upload(&case.params)?, &views)?;
-        let got = to_rgb8(&unpatchify(&gpu.read(&views)?, case.size, case.size / 2), case.size);
+        let views = poisoned(&stream, case.views.len());
+        augmenter.views(&source, dims, &stream.vector(&case.params)?, &views)?;
+        let got = to_rgb8(&unpatchify(&stream.read(&views)?, case.size, case.size / 2), case.size);
         for (i, (got, want)) in got.chunks(view_len).zip(case.views.chunks(view_len)).enumerate() {
             assert!(got == want, "{}: view {i}, {:?}", case.name, case.params[i]);
         }
 
-        let original = poisoned(&gpu, view_len);
+        let original = poisoned(&stream, view_len);
         augmenter.original(&source, dims, &original)?;
-        let got = unpatchify(&gpu.read(&original)?, case.size, case.size / 2);
+        let got = unpatchify(&stream.read(&original)?, case.size, case.size / 2);
         assert!(to_rgb8(&got, case.size) == case.original, "{}: original", case.name);
         if let Some(want) = case.normalised {
             assert_eq!(got, want, "{}: normalised", case.name);

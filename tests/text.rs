@@ -21,7 +21,7 @@ fn ids_are_hugging_faces() {
     assert!(wrong.is_empty(), "{} of {} texts:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
 }
 
-device_test!(features_are_pytorchs, |gpu| {
+device_test!(features_are_pytorchs, |stream| {
     for (model, activation) in
         [("tiny", None), ("t50", None), ("odd", None), ("openai.safetensors", Some(Activation::QuickGelu))]
     {
@@ -39,7 +39,7 @@ device_test!(features_are_pytorchs, |gpu| {
         let config = checkpoint.config();
         let layout = config.text_layout();
         let weights = checkpoint.text_params(&layout)?;
-        let features = encode_text(&gpu, config, &layout, &weights, &rows, &ends)?;
+        let features = encode_text(&stream, config, &layout, &weights, &rows, &ends)?;
         assert_close(&features, &want, within(2e-6));
     }
 });

@@ -11,7 +11,7 @@ use memo::clip::{Activation, Checkpoint, Naming, VisionTower};
 use memo::data::Rgb8;
 use memo::device_test;
 use memo::episode::{Memo, Settings, Views};
-use memo::gpu::Gpu;
+use memo::gpu::Stream;
 use memo::ops::augment::{Augmenter, patchify};
 use memo::policy::Policy;
 use safetensors::{Dtype, SafeTensors};
@@ -60,53 +60,53 @@ impl Case {
         patchify(self.values("views"), config.image_size, config.patch_size)
     }
 
-    fn memo(&self, gpu: &Gpu, steps: usize) -> Result<Memo> {
+    fn memo(&self, stream: &Stream, steps: usize) -> Result<Memo> {
         let config = self.checkpoint.config();
         let layout = config.vision_layout();
         let weights = self.checkpoint.vision_params(&layout)?;
-        let vision = VisionTower::new(gpu, config, layout, &weights, self.views() + 1)?;
-        let augmenter = Augmenter::new(gpu, config.image_size, config.patch_size)?;
+        let vision = VisionTower::new(stream, config, layout, &weights, self.views() + 1)?;
+        let augmenter = Augmenter::new(stream, config.image_size, config.patch_size)?;
         let learning_rate = self.values("lr")[0];
         let settings =
             Settings { views: self.views(), learning_rate, steps, seed: 0, policy: Policy::notebook() };
-        Memo::new(gpu, vision, augmenter, self.values("text"), settings)
+        Memo::new(stream, vision, augmenter, self.values("text"), settings)
     }
 }
 
-device_test!(activations_are_pytorchs, |gpu| {
+device_test!(activations_are_pytorchs, |stream| {
     for model in MODELS {
         let case = case(model);
-        let memo = case.memo(&gpu, 1)?;
+        let memo = case.memo(&stream, 1)?;
         let (vision, n) = (memo.vision(), case.views());
         let mut patches = case.view_patches();
-        let original = gpu.alloc(vision.image_len())?;
+        let original = stream.alloc(vision.image_len())?;
         let config = case.checkpoint.config();
         let side = case.image.width as usize;
-        Augmenter::new(&gpu, config.image_size, config.patch_size)?.original(
-            &gpu.upload(&case.image.pixels)?,
+        Augmenter::new(&stream, config.image_size, config.patch_size)?.original(
+            &stream.vector(&case.image.pixels)?,
             (side, side),
             &original,
         )?;
-        patches.extend(gpu.read(&original)?);
-        gpu.write(&vision.patches.slice(0..patches.len()), &patches)?;
-        let unit = vision.forward(&gpu, n + 1)?;
+        patches.extend(stream.read(&original)?);
+        stream.write(&vision.patches.slice(0..patches.len()), &patches)?;
+        let unit = vision.forward(&stream, n + 1)?;
 
-        assert_close(&gpu.read(&vision.block_input(n + 1))?, case.values("embedded"), within(1e-6));
+        assert_close(&stream.read(&vision.block_input(n + 1))?, case.values("embedded"), within(1e-6));
         let blocks = case.values("blocks");
         let len = blocks.len() / config.vision.layers;
         for (index, want) in blocks.chunks(len).enumerate() {
-            assert_close(&gpu.read(&vision.block_output(index, n + 1))?, want, within(2e-6));
+            assert_close(&stream.read(&vision.block_output(index, n + 1))?, want, within(2e-6));
         }
-        assert_close(&gpu.read(&unit)?, case.values("features"), within(2e-6));
+        assert_close(&stream.read(&unit)?, case.values("features"), within(2e-6));
     }
 });
 
-device_test!(one_step_is_pytorchs, |gpu| {
+device_test!(one_step_is_pytorchs, |stream| {
     for model in MODELS {
         let case = case(model);
-        let memo = case.memo(&gpu, 1)?;
-        let before = gpu.read(&memo.vision().params)?;
-        let views = gpu.upload(&case.view_patches())?;
+        let memo = case.memo(&stream, 1)?;
+        let before = stream.read(&memo.vision().params)?;
+        let views = stream.vector(&case.view_patches())?;
         let outcome = memo.adapt(&case.image, Views::Given(&views))?;
 
         let k = outcome.zero_shot.logits.len();
@@ -120,7 +120,7 @@ device_test!(one_step_is_pytorchs, |gpu| {
         let want = effect(case.values("adapted1"), original);
         assert_close(&effect(&outcome.memo.logits, &outcome.zero_shot.logits), &want, within(0.01));
 
-        let grads = gpu.read(&memo.vision().grads)?;
+        let grads = stream.read(&memo.vision().grads)?;
         let hugging_face = case.checkpoint.config().vision_sources(Naming::HuggingFace);
         assert_eq!(hugging_face.len(), case.expected.keys().filter(|k| k.starts_with("grad.")).count());
         for source in hugging_face {
@@ -133,16 +133,16 @@ device_test!(one_step_is_pytorchs, |gpu| {
                 assert_close(&grads[source.range], want, within(1e-4));
             }
         }
-        let after = gpu.read(&memo.vision().params)?;
+        let after = stream.read(&memo.vision().params)?;
         assert!(before.iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()), "{model}: not restored");
     }
 });
 
-device_test!(three_steps_are_pytorchs, |gpu| {
+device_test!(three_steps_are_pytorchs, |stream| {
     for model in MODELS {
         let case = case(model);
-        let memo = case.memo(&gpu, 3)?;
-        let views = gpu.upload(&case.view_patches())?;
+        let memo = case.memo(&stream, 3)?;
+        let views = stream.vector(&case.view_patches())?;
         let outcome = memo.adapt(&case.image, Views::Given(&views))?;
         assert_close(&outcome.entropy, case.values("entropy"), Tolerance::absolute(1e-4));
         assert_close(&outcome.memo.logits, case.values("adapted3"), Tolerance::absolute(2e-3));

@@ -63,24 +63,24 @@ impl Augment {
         let image = read_image(&self.image)?;
         let (w, h) = (image.width as usize, image.height as usize);
         let (n, size) = (self.views as usize, self.size as usize);
-        let gpu = session::open_device(self.device)?;
+        let stream = session::open_device(self.device)?;
         // One patch as large as the view: the patches are then the view itself, channel by channel.
-        let augmenter = Augmenter::new(&gpu, size, size)?;
-        let params = gpu.alloc(n)?;
+        let augmenter = Augmenter::new(&stream, size, size)?;
+        let params = stream.alloc(n)?;
         let key = Key { seed: self.seed, image: self.index, view: 0 };
         augmenter.draw(&self.policy, key, (w, h), &params)?;
 
         if let Some(path) = &self.params_out {
-            let text = serde_json::to_string_pretty(&gpu.read(&params)?)? + "\n";
+            let text = serde_json::to_string_pretty(&stream.read(&params)?)? + "\n";
             std::fs::write(path, text)
                 .with_context(|| format!("writing the parameters {}", path.display()))?;
         }
         if self.grid.is_some() || self.views_out.is_some() {
-            let patches = gpu.alloc(n * 3 * size * size).with_context(|| {
+            let patches = stream.alloc(n * 3 * size * size).with_context(|| {
                 format!("making room for {n} views; fewer (--views) or smaller (--size) ones need less")
             })?;
-            augmenter.views(&gpu.upload(&image.pixels)?, (w, h), &params, &patches)?;
-            let set = ViewSet::from_patches(&gpu.read(&patches)?, size, size);
+            augmenter.views(&stream.vector(&image.pixels)?, (w, h), &params, &patches)?;
+            let set = ViewSet::from_patches(&stream.read(&patches)?, size, size);
             if let Some(path) = &self.views_out {
                 set.write(path)?;
             }

@@ -39,9 +39,9 @@ impl Bench {
     pub fn run(self) -> Result<()> {
         let start = Instant::now();
         let checkpoint = session::open_checkpoint(&self.model)?;
-        let gpu = session::open_device(self.model.device)?;
+        let stream = session::open_device(self.model.device)?;
         let labels: Vec<String> = (0..self.classes).map(|i| format!("class {i}")).collect();
-        let mut memo = session::classifier(&gpu, &checkpoint, &labels, &self.adapt)?;
+        let mut memo = session::classifier(&stream, &checkpoint, &labels, &self.adapt)?;
         let ready_s = start.elapsed().as_secs_f64();
 
         if !self.no_warm_up {
@@ -69,7 +69,7 @@ impl Bench {
                 .map(|(name, time)| (name.to_string(), json!(time.as_secs_f64() / total)))
                 .collect();
             let object = json!({
-                "device": gpu.name()?, "images": self.images, "views": self.adapt.views, "steps": self.adapt.steps,
+                "device": stream.gpu().name()?, "images": self.images, "views": self.adapt.views, "steps": self.adapt.steps,
                 "classes": self.classes, "ready_s": ready_s, "min_s": least, "median_s": median, "max_s": most,
                 "images_per_s": 1.0 / median, "peak_host_bytes": peak_host_bytes(), "stage_shares": stages,
             });
@@ -79,7 +79,7 @@ impl Bench {
             "{}, {} views, {} step{}\nready in {ready_s:.2} s (checkpoint, kernels, text features)\n\
              per image   median {median:.4} s   min {least:.4} s   max {most:.4} s   {:.3} images/s\n\
              peak host memory {}\n",
-            gpu.name()?,
+            stream.gpu().name()?,
             self.adapt.views,
             self.adapt.steps,
             if self.adapt.steps == 1 { "" } else { "s" },

@@ -49,13 +49,13 @@ impl Demo {
             update: Update::InPlace,
         };
         let checkpoint = session::open_checkpoint(&model)?;
-        let gpu = session::open_device(self.device)?;
+        let stream = session::open_device(self.device)?;
         let (images, labels) = (assets.join("demo-images.safetensors"), assets.join("demo-labels.txt"));
         let datasets = CORRUPTIONS
             .iter()
             .map(|name| Dataset::from_safetensors(&images, name, &labels))
             .collect::<Result<Vec<_>>>()?;
-        let memo = session::classifier(&gpu, &checkpoint, datasets[0].labels(), &adapt)?;
+        let memo = session::classifier(&stream, &checkpoint, datasets[0].labels(), &adapt)?;
 
         let start = Instant::now();
         let counts: Vec<usize> = datasets.iter().map(|set| set.len().min(self.limit as usize)).collect();
@@ -79,16 +79,16 @@ impl Demo {
         std::fs::create_dir_all(&self.out)
             .with_context(|| format!("making the folder {}", self.out.display()))?;
         let size = checkpoint.config().image_size;
-        let augmenter = Augmenter::new(&gpu, size, size)?;
+        let augmenter = Augmenter::new(&stream, size, size)?;
         let mut pictures = Vec::new();
         for dataset in &datasets {
             let original = dataset.get(0)?.image;
             let (w, h) = (original.width as usize, original.height as usize);
-            let (params, patches) = (gpu.alloc(7)?, gpu.alloc(7 * 3 * size * size)?);
+            let (params, patches) = (stream.alloc(7)?, stream.alloc(7 * 3 * size * size)?);
             augmenter.draw(&adapt.policy, Key { seed: adapt.seed, image: 0, view: 0 }, (w, h), &params)?;
-            augmenter.views(&gpu.upload(&original.pixels)?, (w, h), &params, &patches)?;
+            augmenter.views(&stream.vector(&original.pixels)?, (w, h), &params, &patches)?;
             pictures.push(original);
-            pictures.extend(ViewSet::from_patches(&gpu.read(&patches)?, size, size).pictures());
+            pictures.extend(ViewSet::from_patches(&stream.read(&patches)?, size, size).pictures());
         }
         grid::write_rows(&sheet, &pictures, 8)?;
         print(&report::demo_table(&rows, images_per_s))?;

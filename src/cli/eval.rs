@@ -68,8 +68,8 @@ impl Eval {
         let count = self.limit.map_or(dataset.len(), |limit| dataset.len().min(limit as usize));
 
         let checkpoint = session::open_checkpoint(&self.model)?;
-        let gpu = session::open_device(self.model.device)?;
-        let memo = session::classifier(&gpu, &checkpoint, &names, &self.adapt)?;
+        let stream = session::open_device(self.model.device)?;
+        let memo = session::classifier(&stream, &checkpoint, &names, &self.adapt)?;
 
         let mut totals = Totals::default();
         let mut writer = None;

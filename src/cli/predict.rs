@@ -47,9 +47,9 @@ impl Predict {
         };
         let images = self.images.iter().map(|path| read_image(path)).collect::<Result<Vec<_>>>()?;
 
-        let gpu = session::open_device(self.model.device)?;
-        let memo = session::classifier(&gpu, &checkpoint, &labels, &adapt)?;
-        let given = given.map(|views| gpu.upload(&views.patches(config.patch_size))).transpose()?;
+        let stream = session::open_device(self.model.device)?;
+        let memo = session::classifier(&stream, &checkpoint, &labels, &adapt)?;
+        let given = given.map(|views| stream.vector(&views.patches(config.patch_size))).transpose()?;
         for (index, (path, image)) in self.images.iter().zip(&images).enumerate() {
             let views = match &given {
                 Some(patches) => Views::Given(patches),

@@ -5,16 +5,16 @@ use anyhow::{Context, Result, ensure};
 use super::options::{AdaptOptions, DeviceOptions, ModelOptions};
 use crate::clip::{Checkpoint, END_OF_TEXT, Tokenizer, VisionTower, encode_text};
 use crate::episode::Memo;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Stream};
 use crate::ops::augment::Augmenter;
 
 /// Opens the device, and says on stderr when that is not a GPU though nobody asked for the CPU.
-pub fn open_device(options: DeviceOptions) -> Result<Gpu> {
+pub fn open_device(options: DeviceOptions) -> Result<Stream> {
     let gpu = Gpu::open(options.device)?;
     if gpu.driver().is_virtual() && options.device == crate::gpu::DeviceChoice::Auto {
         eprintln!("note: no NVIDIA GPU here; running on the CPU through the virtual CUDA driver");
     }
-    Ok(gpu)
+    gpu.stream()
 }
 
 /// Opens a checkpoint and passes on what it had to assume.
@@ -31,14 +31,14 @@ pub fn open_checkpoint(options: &ModelOptions) -> Result<Checkpoint> {
 /// # Errors
 /// Anything about the model, the device, or the labels.
 pub fn classifier(
-    gpu: &Gpu,
+    stream: &Stream,
     checkpoint: &Checkpoint,
     labels: &[String],
     adapt: &AdaptOptions,
 ) -> Result<Memo> {
     let settings = adapt.settings()?;
     let config = checkpoint.config();
-    gpu.load_all_kernels()?;
+    stream.gpu().load_all_kernels()?;
 
     let layout = config.text_layout();
     let weights = checkpoint.text_params(&layout)?;
@@ -65,13 +65,13 @@ pub fn classifier(
         }
         ids.push(row);
     }
-    let text = encode_text(gpu, config, &layout, &weights, &ids, &ends).context("encoding the labels")?;
+    let text = encode_text(stream, config, &layout, &weights, &ids, &ends).context("encoding the labels")?;
     drop(weights);
 
     let layout = config.vision_layout();
     let weights = checkpoint.vision_params(&layout)?;
-    let vision = VisionTower::new(gpu, config, layout, &weights, settings.views + 1)
+    let vision = VisionTower::new(stream, config, layout, &weights, settings.views + 1)
         .with_context(|| format!("making room for {} views; fewer (--views) need less", settings.views))?;
-    let augmenter = Augmenter::new(gpu, config.image_size, config.patch_size)?;
-    Memo::new(gpu, vision, augmenter, &text, settings)
+    let augmenter = Augmenter::new(stream, config.image_size, config.patch_size)?;
+    Memo::new(stream, vision, augmenter, &text, settings)
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::config::{ClipConfig, TowerConfig};
 use super::layout::TextLayout;
 use super::tower::{Tower, halves};
-use crate::gpu::{Gpu, Slice};
+use crate::gpu::{Stream, Tensor};
 use crate::ops::head::{normalize_forward, rows_gather};
 use crate::ops::layernorm::{Normed, layernorm_forward};
 use crate::ops::matmul::matmul_forward;
@@ -24,31 +24,31 @@ const PROMPTS_AT_ONCE: usize = 64;
 /// # Errors
 /// A model without a text tower; out of device memory; a kernel's own.
 pub fn encode_text(
-    gpu: &Gpu,
+    stream: &Stream,
     config: &ClipConfig,
     layout: &TextLayout,
     weights: &[f32],
     ids: &[Vec<i32>],
     ends: &[usize],
 ) -> Result<Vec<f32>> {
-    let params = gpu.upload(weights)?;
+    let params = stream.vector(weights)?;
     let t = ends.iter().max().map_or(0, |end| end + 1);
     let b = ids.len().min(PROMPTS_AT_ONCE);
-    let tower = Tower::for_inference(gpu, &config.text()?.tower, b, t, true)?;
+    let tower = Tower::for_inference(stream, &config.text()?.tower, b, t, true)?;
     let mut features = Vec::with_capacity(ids.len() * config.embed_dim);
     for (ids, ends) in ids.chunks(PROMPTS_AT_ONCE).zip(ends.chunks(PROMPTS_AT_ONCE)) {
         let ids: Vec<i32> = ids.iter().flat_map(|row| &row[..t]).copied().collect();
-        features.extend(encode_batch(gpu, config, layout, &params, &tower, &ids, ends, t)?);
+        features.extend(encode_batch(stream, config, layout, &params, &tower, &ids, ends, t)?);
     }
     Ok(features)
 }
 
 #[allow(clippy::too_many_arguments)] // the tower's state, spelled out; one caller
 fn encode_batch(
-    gpu: &Gpu,
+    stream: &Stream,
     config: &ClipConfig,
     layout: &TextLayout,
-    params: &Slice<f32>,
+    params: &Tensor<f32>,
     tower: &Tower,
     ids: &[i32],
     ends: &[usize],
@@ -59,16 +59,16 @@ fn encode_batch(
     let w = |range: &std::ops::Range<usize>| params.slice(range.clone());
     let ends: Vec<i32> = ends.iter().map(|&end| end as i32).collect();
     let position = w(&layout.position_embedding).slice(0..t * c);
-    let x = gpu.alloc(b * t * c)?;
-    token_embed_forward(gpu, &x, &gpu.upload(ids)?, &w(&layout.token_embedding), &position, (b, t, c))?;
-    let last = tower.forward(gpu, params, &layout.blocks, &x, b)?;
-    let end = gpu.alloc(b * c)?;
-    rows_gather(gpu, &end, &last, &gpu.upload(&ends)?, (b, t, c))?;
-    let normed = Normed::new(gpu, b, c)?;
+    let x = stream.alloc(b * t * c)?;
+    token_embed_forward(stream, &x, &stream.vector(ids)?, &w(&layout.token_embedding), &position, (b, t, c))?;
+    let last = tower.forward(stream, params, &layout.blocks, &x, b)?;
+    let end = stream.alloc(b * c)?;
+    rows_gather(stream, &end, &last, &stream.vector(&ends)?, (b, t, c))?;
+    let normed = Normed::new(stream, b, c)?;
     let [weight, bias] = halves(&w(&layout.final_ln));
-    layernorm_forward(gpu, &normed, &end, [&weight, &bias], (b, c), eps)?;
-    let (features, unit, norm) = (gpu.alloc(b * d)?, gpu.alloc(b * d)?, gpu.alloc(b)?);
-    matmul_forward(gpu, &features, &normed.out, &w(&layout.projection), None, None, (b, c, d))?;
-    normalize_forward(gpu, &unit, &norm, &features, (b, d))?;
-    gpu.read(&unit)
+    layernorm_forward(stream, &normed, &end, [&weight, &bias], (b, c), eps)?;
+    let (features, unit, norm) = (stream.alloc(b * d)?, stream.alloc(b * d)?, stream.alloc(b)?);
+    matmul_forward(stream, &features, &normed.out, &w(&layout.projection), None, None, (b, c, d))?;
+    normalize_forward(stream, &unit, &norm, &features, (b, d))?;
+    stream.read(&unit)
 }

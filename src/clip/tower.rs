@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use super::config::TowerConfig;
 use super::layout::BlockLayout;
-use crate::gpu::{Gpu, Slice};
+use crate::gpu::{Stream, Tensor};
 use crate::ops::activation::{activation_backward, activation_forward};
 use crate::ops::attention::{self, attention_backward, attention_forward};
 use crate::ops::layernorm::{self, Normed, layernorm_backward, layernorm_forward};
@@ -20,30 +20,30 @@ use crate::ops::reduce::{self, columns_forward};
 
 /// What one block leaves behind for its gradient.
 struct BlockActivations {
-    ln1: Normed,         // (B, T, C)
-    qkv: Slice<f32>,     // (B, T, 3C)
-    lse: Slice<f32>,     // (B, NH, T)
-    att: Slice<f32>,     // (B, T, C)
-    mid: Slice<f32>,     // (B, T, C) after the attention's residual
-    ln2: Normed,         // (B, T, C)
-    fc1_pre: Slice<f32>, // (B, T, M) before the activation
-    fc1: Slice<f32>,     // (B, T, M)
-    out: Slice<f32>,     // (B, T, C)
+    ln1: Normed,          // (B, T, C)
+    qkv: Tensor<f32>,     // (B, T, 3C)
+    lse: Tensor<f32>,     // (B, NH, T)
+    att: Tensor<f32>,     // (B, T, C)
+    mid: Tensor<f32>,     // (B, T, C) after the attention's residual
+    ln2: Normed,          // (B, T, C)
+    fc1_pre: Tensor<f32>, // (B, T, M) before the activation
+    fc1: Tensor<f32>,     // (B, T, M)
+    out: Tensor<f32>,     // (B, T, C)
 }
 
 impl BlockActivations {
-    fn new(gpu: &Gpu, config: &TowerConfig, b: usize, t: usize) -> Result<BlockActivations> {
+    fn new(stream: &Stream, config: &TowerConfig, b: usize, t: usize) -> Result<BlockActivations> {
         let (n, c, m) = (b * t, config.width, config.mlp);
         Ok(BlockActivations {
-            ln1: Normed::new(gpu, n, c)?,
-            qkv: gpu.alloc(n * 3 * c)?,
-            lse: gpu.alloc(b * config.heads * t)?,
-            att: gpu.alloc(n * c)?,
-            mid: gpu.alloc(n * c)?,
-            ln2: Normed::new(gpu, n, c)?,
-            fc1_pre: gpu.alloc(n * m)?,
-            fc1: gpu.alloc(n * m)?,
-            out: gpu.alloc(n * c)?,
+            ln1: Normed::new(stream, n, c)?,
+            qkv: stream.alloc(n * 3 * c)?,
+            lse: stream.alloc(b * config.heads * t)?,
+            att: stream.alloc(n * c)?,
+            mid: stream.alloc(n * c)?,
+            ln2: Normed::new(stream, n, c)?,
+            fc1_pre: stream.alloc(n * m)?,
+            fc1: stream.alloc(n * m)?,
+            out: stream.alloc(n * c)?,
         })
     }
 
@@ -66,10 +66,10 @@ impl BlockActivations {
 
 /// Gradients on their way down, and room for the reductions; every block uses the same.
 struct Gradients {
-    dbranch: Slice<f32>, // (B, T, C)
-    dqkv: Slice<f32>,    // (B, T, 3C)
-    dfc1: Slice<f32>,    // (B, T, M)
-    scratch: Slice<f32>, // of the reductions over rows
+    dbranch: Tensor<f32>, // (B, T, C)
+    dqkv: Tensor<f32>,    // (B, T, 3C)
+    dfc1: Tensor<f32>,    // (B, T, M)
+    scratch: Tensor<f32>, // of the reductions over rows
 }
 
 /// A transformer's buffers for batches of up to `B`.
@@ -86,8 +86,14 @@ impl Tower {
     ///
     /// # Errors
     /// Out of device memory.
-    pub fn for_inference(gpu: &Gpu, config: &TowerConfig, b: usize, t: usize, causal: bool) -> Result<Tower> {
-        let block = BlockActivations::new(gpu, config, b, t)?;
+    pub fn for_inference(
+        stream: &Stream,
+        config: &TowerConfig,
+        b: usize,
+        t: usize,
+        causal: bool,
+    ) -> Result<Tower> {
+        let block = BlockActivations::new(stream, config, b, t)?;
         let blocks = (0..config.layers).map(|_| block.batch(config, b, t)).collect();
         Ok(Tower { config: config.clone(), t, causal, blocks, gradients: None })
     }
@@ -96,10 +102,10 @@ impl Tower {
     ///
     /// # Errors
     /// Out of device memory.
-    pub fn for_training(gpu: &Gpu, config: &TowerConfig, b: usize, t: usize) -> Result<Tower> {
+    pub fn for_training(stream: &Stream, config: &TowerConfig, b: usize, t: usize) -> Result<Tower> {
         let (n, c, m) = (b * t, config.width, config.mlp);
         let blocks =
-            (0..config.layers).map(|_| BlockActivations::new(gpu, config, b, t)).collect::<Result<_>>()?;
+            (0..config.layers).map(|_| BlockActivations::new(stream, config, b, t)).collect::<Result<_>>()?;
         let attention = attention_shape(config, b, t, false);
         let scratch_len = [
             layernorm::backward_scratch_len(n, c),
@@ -107,10 +113,10 @@ impl Tower {
             attention::backward_scratch_len(attention),
         ];
         let gradients = Gradients {
-            dbranch: gpu.alloc(n * c)?,
-            dqkv: gpu.alloc(n * 3 * c)?,
-            dfc1: gpu.alloc(n * m)?,
-            scratch: gpu.alloc(scratch_len.into_iter().max().unwrap_or(0))?,
+            dbranch: stream.alloc(n * c)?,
+            dqkv: stream.alloc(n * 3 * c)?,
+            dfc1: stream.alloc(n * m)?,
+            scratch: stream.alloc(scratch_len.into_iter().max().unwrap_or(0))?,
         };
         Ok(Tower { config: config.clone(), t, causal: false, blocks, gradients: Some(gradients) })
     }
@@ -118,12 +124,12 @@ impl Tower {
     /// Runs every block over the first `b` samples of `x` `(B, T, C)`; returns the last block's output.
     pub fn forward(
         &self,
-        gpu: &Gpu,
-        params: &Slice<f32>,
+        stream: &Stream,
+        params: &Tensor<f32>,
         layout: &[BlockLayout],
-        x: &Slice<f32>,
+        x: &Tensor<f32>,
         b: usize,
-    ) -> Result<Slice<f32>> {
+    ) -> Result<Tensor<f32>> {
         let TowerConfig { width: c, mlp: m, eps, activation, .. } = self.config;
         let n = b * self.t;
         let shape = attention_shape(&self.config, b, self.t, self.causal);
@@ -131,26 +137,26 @@ impl Tower {
         let mut x = x.slice(0..n * c);
         for (acts, at) in self.blocks.iter().zip(layout) {
             let a = acts.batch(&self.config, b, self.t);
-            let linear = |out: &Slice<f32>,
-                          inp: &Slice<f32>,
+            let linear = |out: &Tensor<f32>,
+                          inp: &Tensor<f32>,
                           weight: &Range<usize>,
                           bias: &Range<usize>,
                           residual,
                           k,
                           n_out| {
-                matmul_forward(gpu, out, inp, &w(weight), Some(&w(bias)), residual, (n, k, n_out))
+                matmul_forward(stream, out, inp, &w(weight), Some(&w(bias)), residual, (n, k, n_out))
             };
-            let norm = |normed: &Normed, inp: &Slice<f32>, params: &Range<usize>| {
+            let norm = |normed: &Normed, inp: &Tensor<f32>, params: &Range<usize>| {
                 let [weight, bias] = halves(&w(params));
-                layernorm_forward(gpu, normed, inp, [&weight, &bias], (n, c), eps)
+                layernorm_forward(stream, normed, inp, [&weight, &bias], (n, c), eps)
             };
             norm(&a.ln1, &x, &at.ln1)?;
             linear(&a.qkv, &a.ln1.out, &at.qkv_w, &at.qkv_b, None, c, 3 * c)?;
-            attention_forward(gpu, &a.att, &a.lse, &a.qkv, shape)?;
+            attention_forward(stream, &a.att, &a.lse, &a.qkv, shape)?;
             linear(&a.mid, &a.att, &at.out_w, &at.out_b, Some(&x), c, c)?;
             norm(&a.ln2, &a.mid, &at.ln2)?;
             linear(&a.fc1_pre, &a.ln2.out, &at.fc1_w, &at.fc1_b, None, c, m)?;
-            activation_forward(gpu, &a.fc1, &a.fc1_pre, activation)?;
+            activation_forward(stream, &a.fc1, &a.fc1_pre, activation)?;
             linear(&a.out, &a.fc1, &at.fc2_w, &at.fc2_b, Some(&a.mid), m, c)?;
             x = a.out;
         }
@@ -162,12 +168,12 @@ impl Tower {
     #[allow(clippy::too_many_arguments)] // parameters and stream, and the gradients of both
     pub fn backward(
         &self,
-        gpu: &Gpu,
-        grads: &Slice<f32>,
-        params: &Slice<f32>,
+        stream: &Stream,
+        grads: &Tensor<f32>,
+        params: &Tensor<f32>,
         layout: &[BlockLayout],
-        dx: &Slice<f32>,
-        x: &Slice<f32>,
+        dx: &Tensor<f32>,
+        x: &Tensor<f32>,
         b: usize,
     ) -> Result<()> {
         let Some(gradients) = &self.gradients else {
@@ -185,14 +191,25 @@ impl Tower {
         let dw = |range: &Range<usize>| grads.slice(range.clone());
         // Both gradients of a linear layer's parameters.
         let linear =
-            |weight: &Range<usize>, bias: &Range<usize>, dout: &Slice<f32>, inp: &Slice<f32>, k, n_out| {
-                matmul_backward_weight(gpu, &dw(weight), dout, inp, (n, k, n_out))?;
-                columns_forward(gpu, &dw(bias), dout, scratch, (n, n_out))
+            |weight: &Range<usize>, bias: &Range<usize>, dout: &Tensor<f32>, inp: &Tensor<f32>, k, n_out| {
+                matmul_backward_weight(stream, &dw(weight), dout, inp, (n, k, n_out))?;
+                columns_forward(stream, &dw(bias), dout, scratch, (n, n_out))
             };
         // Adds to dx what comes through a norm.
-        let norm = |params: &Range<usize>, inp: &Slice<f32>, normed: &Normed| {
+        let norm = |params: &Range<usize>, inp: &Tensor<f32>, normed: &Normed| {
             let [weight, _] = halves(&w(params));
-            layernorm_backward(gpu, &dx, &dw(params), &dbranch, inp, &weight, normed, scratch, (n, c), true)
+            layernorm_backward(
+                stream,
+                &dx,
+                &dw(params),
+                &dbranch,
+                inp,
+                &weight,
+                normed,
+                scratch,
+                (n, c),
+                true,
+            )
         };
 
         for (index, at) in layout.iter().enumerate().rev() {
@@ -202,30 +219,30 @@ impl Tower {
                 _ => self.blocks[index - 1].out.slice(0..n * c),
             };
             linear(&at.fc2_w, &at.fc2_b, &dx, &a.fc1, m, c)?;
-            matmul_backward_input(gpu, &dfc1, &dx, &w(&at.fc2_w), (n, m, c))?;
-            activation_backward(gpu, &dfc1, &a.fc1_pre, activation)?;
+            matmul_backward_input(stream, &dfc1, &dx, &w(&at.fc2_w), (n, m, c))?;
+            activation_backward(stream, &dfc1, &a.fc1_pre, activation)?;
             linear(&at.fc1_w, &at.fc1_b, &dfc1, &a.ln2.out, c, m)?;
-            matmul_backward_input(gpu, &dbranch, &dfc1, &w(&at.fc1_w), (n, c, m))?;
+            matmul_backward_input(stream, &dbranch, &dfc1, &w(&at.fc1_w), (n, c, m))?;
             norm(&at.ln2, &a.mid, &a.ln2)?;
 
             linear(&at.out_w, &at.out_b, &dx, &a.att, c, c)?;
-            matmul_backward_input(gpu, &dbranch, &dx, &w(&at.out_w), (n, c, c))?;
-            attention_backward(gpu, &dqkv, &dbranch, &a.att, &a.lse, &a.qkv, scratch, shape)?;
+            matmul_backward_input(stream, &dbranch, &dx, &w(&at.out_w), (n, c, c))?;
+            attention_backward(stream, &dqkv, &dbranch, &a.att, &a.lse, &a.qkv, scratch, shape)?;
             linear(&at.qkv_w, &at.qkv_b, &dqkv, &a.ln1.out, c, 3 * c)?;
-            matmul_backward_input(gpu, &dbranch, &dqkv, &w(&at.qkv_w), (n, c, 3 * c))?;
+            matmul_backward_input(stream, &dbranch, &dqkv, &w(&at.qkv_w), (n, c, 3 * c))?;
             norm(&at.ln1, &inp, &a.ln1)?;
         }
         Ok(())
     }
 
     /// The residual stream after block `index`, first `b` samples, as the last forward left it.
-    pub fn block_output(&self, index: usize, b: usize) -> Slice<f32> {
+    pub fn block_output(&self, index: usize, b: usize) -> Tensor<f32> {
         self.blocks[index].out.slice(0..b * self.t * self.config.width)
     }
 }
 
 /// Weight and bias of a norm, which lie one behind the other.
-pub fn halves(params: &Slice<f32>) -> [Slice<f32>; 2] {
+pub fn halves(params: &Tensor<f32>) -> [Tensor<f32>; 2] {
     let c = params.len() / 2;
     [params.slice(0..c), params.slice(c..2 * c)]
 }

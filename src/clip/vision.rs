@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::config::ClipConfig;
 use super::layout::VisionLayout;
 use super::tower::{Tower, halves};
-use crate::gpu::{Gpu, Slice};
+use crate::gpu::{Stream, Tensor};
 use crate::ops::head::{normalize_backward, normalize_forward, rows_gather, rows_scatter};
 use crate::ops::layernorm::{self, Normed, layernorm_backward, layernorm_forward};
 use crate::ops::matmul::{matmul_backward_input, matmul_backward_weight, matmul_forward};
@@ -19,30 +19,30 @@ use crate::ops::sgd::sgd_step;
 pub struct VisionTower {
     config: ClipConfig,
     pub layout: VisionLayout,
-    pub params: Slice<f32>, // (layout.total,)
-    pub grads: Slice<f32>,  // (layout.total,)
-    snapshot: Slice<f32>,   // (layout.total,)
+    pub params: Tensor<f32>, // (layout.total,)
+    pub grads: Tensor<f32>,  // (layout.total,)
+    snapshot: Tensor<f32>,   // (layout.total,)
 
     /// `(B, T-1, 3·P·P)`: the input, filled by the augmentation.
-    pub patches: Slice<f32>,
-    projected: Slice<f32>, // (B, T-1, C)
-    embedded: Slice<f32>,  // (B, T, C)
-    pre_ln: Normed,        // (B, T, C)
+    pub patches: Tensor<f32>,
+    projected: Tensor<f32>, // (B, T-1, C)
+    embedded: Tensor<f32>,  // (B, T, C)
+    pre_ln: Normed,         // (B, T, C)
     tower: Tower,
-    class_row: Slice<i32>, // (B,) zeros: the class token's row
-    class: Slice<f32>,     // (B, C)
-    post_ln: Normed,       // (B, C)
-    features: Slice<f32>,  // (B, D)
+    class_row: Tensor<i32>, // (B,) zeros: the class token's row
+    class: Tensor<f32>,     // (B, C)
+    post_ln: Normed,        // (B, C)
+    features: Tensor<f32>,  // (B, D)
     /// `(B, D)`: features of unit norm, the output.
-    pub unit: Slice<f32>,
-    norm: Slice<f32>, // (B,)
+    pub unit: Tensor<f32>,
+    norm: Tensor<f32>, // (B,)
 
-    dx: Slice<f32>,        // (B, T, C)
-    dembedded: Slice<f32>, // (B, T, C)
-    dclass: Slice<f32>,    // (B, C)
-    dnormed: Slice<f32>,   // (B, C)
-    dfeatures: Slice<f32>, // (B, D)
-    scratch: Slice<f32>,
+    dx: Tensor<f32>,        // (B, T, C)
+    dembedded: Tensor<f32>, // (B, T, C)
+    dclass: Tensor<f32>,    // (B, C)
+    dnormed: Tensor<f32>,   // (B, C)
+    dfeatures: Tensor<f32>, // (B, D)
+    scratch: Tensor<f32>,
 }
 
 impl VisionTower {
@@ -51,45 +51,45 @@ impl VisionTower {
     /// # Errors
     /// Out of device memory.
     pub fn new(
-        gpu: &Gpu,
+        stream: &Stream,
         config: &ClipConfig,
         layout: VisionLayout,
         weights: &[f32],
         b: usize,
     ) -> Result<Self> {
         let (t, c, d) = (config.tokens(), config.vision.width, config.embed_dim);
-        let params = gpu.upload(weights)?;
-        let snapshot = gpu.alloc(layout.total)?;
-        gpu.copy(&snapshot, &params)?;
+        let params = stream.vector(weights)?;
+        let snapshot = stream.alloc(layout.total)?;
+        stream.copy(&snapshot, &params)?;
         Ok(VisionTower {
             config: config.clone(),
             params,
             // Padding between tensors is never written: as zero, a step leaves it alone.
-            grads: gpu.zeros(layout.total)?,
+            grads: stream.zeros(layout.total)?,
             snapshot,
             layout,
-            patches: gpu.alloc(b * (t - 1) * config.patch_len())?,
-            projected: gpu.alloc(b * (t - 1) * c)?,
-            embedded: gpu.alloc(b * t * c)?,
-            pre_ln: Normed::new(gpu, b * t, c)?,
-            tower: Tower::for_training(gpu, &config.vision, b, t)?,
-            class_row: gpu.zeros(b)?,
-            class: gpu.alloc(b * c)?,
-            post_ln: Normed::new(gpu, b, c)?,
-            features: gpu.alloc(b * d)?,
-            unit: gpu.alloc(b * d)?,
-            norm: gpu.alloc(b)?,
-            dx: gpu.alloc(b * t * c)?,
-            dembedded: gpu.alloc(b * t * c)?,
-            dclass: gpu.alloc(b * c)?,
-            dnormed: gpu.alloc(b * c)?,
-            dfeatures: gpu.alloc(b * d)?,
-            scratch: gpu.alloc(layernorm::backward_scratch_len(b * t, c))?,
+            patches: stream.alloc(b * (t - 1) * config.patch_len())?,
+            projected: stream.alloc(b * (t - 1) * c)?,
+            embedded: stream.alloc(b * t * c)?,
+            pre_ln: Normed::new(stream, b * t, c)?,
+            tower: Tower::for_training(stream, &config.vision, b, t)?,
+            class_row: stream.zeros(b)?,
+            class: stream.alloc(b * c)?,
+            post_ln: Normed::new(stream, b, c)?,
+            features: stream.alloc(b * d)?,
+            unit: stream.alloc(b * d)?,
+            norm: stream.alloc(b)?,
+            dx: stream.alloc(b * t * c)?,
+            dembedded: stream.alloc(b * t * c)?,
+            dclass: stream.alloc(b * c)?,
+            dnormed: stream.alloc(b * c)?,
+            dfeatures: stream.alloc(b * d)?,
+            scratch: stream.alloc(layernorm::backward_scratch_len(b * t, c))?,
         })
     }
 
     /// Unit features of the first `b` images in `patches`.
-    pub fn forward(&self, gpu: &Gpu, b: usize) -> Result<Slice<f32>> {
+    pub fn forward(&self, stream: &Stream, b: usize) -> Result<Tensor<f32>> {
         let (t, c, d) = (self.config.tokens(), self.config.vision.width, self.config.embed_dim);
         let (at, eps) = (&self.layout, self.config.vision.eps);
         let w = |range: &Range<usize>| self.params.slice(range.clone());
@@ -98,27 +98,27 @@ impl VisionTower {
             [&at.patch_embedding, &at.class_embedding, &at.position_embedding].map(&w);
         let params = PatchEmbed { weight: &weight, class: &class, position: &position };
         let projected = self.projected.slice(0..b * (t - 1) * c);
-        patch_embed_forward(gpu, &embedded, &self.batch_patches(b), &params, &projected, self.shape(b))?;
+        patch_embed_forward(stream, &embedded, &self.batch_patches(b), &params, &projected, self.shape(b))?;
         let pre_ln = self.pre_ln.rows(b * t, c);
         let [weight, bias] = halves(&w(&at.pre_ln));
-        layernorm_forward(gpu, &pre_ln, &embedded, [&weight, &bias], (b * t, c), eps)?;
-        let last = self.tower.forward(gpu, &self.params, &at.blocks, &pre_ln.out, b)?;
+        layernorm_forward(stream, &pre_ln, &embedded, [&weight, &bias], (b * t, c), eps)?;
+        let last = self.tower.forward(stream, &self.params, &at.blocks, &pre_ln.out, b)?;
 
         let class = self.class.slice(0..b * c);
-        rows_gather(gpu, &class, &last, &self.class_row.slice(0..b), (b, t, c))?;
+        rows_gather(stream, &class, &last, &self.class_row.slice(0..b), (b, t, c))?;
         let post_ln = self.post_ln.rows(b, c);
         let [weight, bias] = halves(&w(&at.post_ln));
-        layernorm_forward(gpu, &post_ln, &class, [&weight, &bias], (b, c), eps)?;
+        layernorm_forward(stream, &post_ln, &class, [&weight, &bias], (b, c), eps)?;
         let features = self.features.slice(0..b * d);
-        matmul_forward(gpu, &features, &post_ln.out, &w(&at.projection), None, None, (b, c, d))?;
+        matmul_forward(stream, &features, &post_ln.out, &w(&at.projection), None, None, (b, c, d))?;
         let unit = self.unit.slice(0..b * d);
-        normalize_forward(gpu, &unit, &self.norm.slice(0..b), &features, (b, d))?;
+        normalize_forward(stream, &unit, &self.norm.slice(0..b), &features, (b, d))?;
         Ok(unit)
     }
 
     /// From `dunit` `(B, D)`, the gradient of the last forward's output, the gradient of every
     /// parameter, written (=) to `grads`. Takes the first `b` of the images that forward saw.
-    pub fn backward(&self, gpu: &Gpu, dunit: &Slice<f32>, b: usize) -> Result<()> {
+    pub fn backward(&self, stream: &Stream, dunit: &Tensor<f32>, b: usize) -> Result<()> {
         let (t, c, d) = (self.config.tokens(), self.config.vision.width, self.config.embed_dim);
         let (at, scratch) = (&self.layout, &self.scratch);
         let w = |range: &Range<usize>| self.params.slice(range.clone());
@@ -126,7 +126,7 @@ impl VisionTower {
 
         let dfeatures = self.dfeatures.slice(0..b * d);
         normalize_backward(
-            gpu,
+            stream,
             &dfeatures,
             dunit,
             &self.unit.slice(0..b * d),
@@ -134,13 +134,13 @@ impl VisionTower {
             (b, d),
         )?;
         let post_ln = self.post_ln.rows(b, c);
-        matmul_backward_weight(gpu, &dw(&at.projection), &dfeatures, &post_ln.out, (b, c, d))?;
+        matmul_backward_weight(stream, &dw(&at.projection), &dfeatures, &post_ln.out, (b, c, d))?;
         let dnormed = self.dnormed.slice(0..b * c);
-        matmul_backward_input(gpu, &dnormed, &dfeatures, &w(&at.projection), (b, c, d))?;
+        matmul_backward_input(stream, &dnormed, &dfeatures, &w(&at.projection), (b, c, d))?;
         let (dclass, class) = (self.dclass.slice(0..b * c), self.class.slice(0..b * c));
         let [weight, _] = halves(&w(&at.post_ln));
         layernorm_backward(
-            gpu,
+            stream,
             &dclass,
             &dw(&at.post_ln),
             &dnormed,
@@ -152,14 +152,14 @@ impl VisionTower {
             false,
         )?;
         let dx = self.dx.slice(0..b * t * c);
-        rows_scatter(gpu, &dx, &dclass, &self.class_row.slice(0..b), (b, t, c))?;
+        rows_scatter(stream, &dx, &dclass, &self.class_row.slice(0..b), (b, t, c))?;
 
         let pre_ln = self.pre_ln.rows(b * t, c);
-        self.tower.backward(gpu, &self.grads, &self.params, &at.blocks, &dx, &pre_ln.out, b)?;
+        self.tower.backward(stream, &self.grads, &self.params, &at.blocks, &dx, &pre_ln.out, b)?;
         let (dembedded, embedded) = (self.dembedded.slice(0..b * t * c), self.embedded.slice(0..b * t * c));
         let [weight, _] = halves(&w(&at.pre_ln));
         layernorm_backward(
-            gpu,
+            stream,
             &dembedded,
             &dw(&at.pre_ln),
             &dx,
@@ -174,26 +174,26 @@ impl VisionTower {
             [&at.patch_embedding, &at.class_embedding, &at.position_embedding].map(dw);
         let dparams = PatchEmbed { weight: &weight, class: &class, position: &position };
         let dprojected = self.projected.slice(0..b * (t - 1) * c);
-        patch_embed_backward(gpu, &dparams, &dembedded, &self.batch_patches(b), &dprojected, self.shape(b))
+        patch_embed_backward(stream, &dparams, &dembedded, &self.batch_patches(b), &dprojected, self.shape(b))
     }
 
     /// `params -= learning_rate · grads`.
-    pub fn step(&self, gpu: &Gpu, learning_rate: f32) -> Result<()> {
-        sgd_step(gpu, &self.params, &self.grads, learning_rate)
+    pub fn step(&self, stream: &Stream, learning_rate: f32) -> Result<()> {
+        sgd_step(stream, &self.params, &self.grads, learning_rate)
     }
 
     /// Puts the parameters back as they were loaded: one device-to-device copy.
-    pub fn restore(&self, gpu: &Gpu) -> Result<()> {
-        gpu.copy(&self.params, &self.snapshot)
+    pub fn restore(&self, stream: &Stream) -> Result<()> {
+        stream.copy(&self.params, &self.snapshot)
     }
 
     /// What enters the first block, as the last forward over `b` images left it.
-    pub fn block_input(&self, b: usize) -> Slice<f32> {
+    pub fn block_input(&self, b: usize) -> Tensor<f32> {
         self.pre_ln.out.slice(0..b * self.config.tokens() * self.config.vision.width)
     }
 
     /// The residual stream after block `index`, as the last forward over `b` images left it.
-    pub fn block_output(&self, index: usize, b: usize) -> Slice<f32> {
+    pub fn block_output(&self, index: usize, b: usize) -> Tensor<f32> {
         self.tower.block_output(index, b)
     }
 
@@ -207,7 +207,7 @@ impl VisionTower {
         self.config.embed_dim
     }
 
-    fn batch_patches(&self, b: usize) -> Slice<f32> {
+    fn batch_patches(&self, b: usize) -> Tensor<f32> {
         self.patches.slice(0..b * self.image_len())
     }
 

@@ -60,7 +60,7 @@ impl fmt::Display for Driver {
 /// The driver and device for a choice. cudarc opens one driver a process, so the first call decides.
 pub(super) fn select(choice: DeviceChoice) -> Result<(Driver, usize)> {
     static SETTLED: Mutex<Option<Driver>> = Mutex::new(None);
-    let mut settled = super::launch::lock(&SETTLED);
+    let mut settled = super::lock(&SETTLED);
     let (wanted, ordinal) = match choice {
         DeviceChoice::Virtual => (Driver::Virtual, 0),
         DeviceChoice::Auto if settled.is_some() => (settled.unwrap_or(Driver::Virtual), 0),

@@ -2,37 +2,51 @@
 
 use anyhow::Result;
 
-use super::expect_len;
+use super::{expect_len, int};
 use crate::args;
 use crate::clip::Activation;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 
 /// `out = f(inp)`, `(n,)` fp32, overwritten.
 ///
 /// # Errors
 /// Lengths that differ; the launch's own.
-pub fn activation_forward(gpu: &Gpu, out: &Slice<f32>, inp: &Slice<f32>, kind: Activation) -> Result<()> {
+pub fn activation_forward(
+    stream: &Stream,
+    out: &Tensor<f32>,
+    inp: &Tensor<f32>,
+    kind: Activation,
+) -> Result<()> {
     expect_len("activation_forward", &[("inp", inp.len(), out.len())])?;
     let kernel = match kind {
         Activation::QuickGelu => "quick_gelu_forward",
         Activation::Gelu => "gelu_forward",
     };
     let n = out.len();
-    gpu.launch("activation", kernel, Launch::per_element(n, 256), args![out, inp, n as i32])
+    let kernel = stream.kernel("activation", kernel, &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::per_element(n, 256), args![out, inp, int(n)?]) }
 }
 
 /// `dout = dout · f'(inp)`, in place; `inp` is the forward pass's.
 ///
 /// # Errors
 /// Lengths that differ; the launch's own.
-pub fn activation_backward(gpu: &Gpu, dout: &Slice<f32>, inp: &Slice<f32>, kind: Activation) -> Result<()> {
+pub fn activation_backward(
+    stream: &Stream,
+    dout: &Tensor<f32>,
+    inp: &Tensor<f32>,
+    kind: Activation,
+) -> Result<()> {
     expect_len("activation_backward", &[("inp", inp.len(), dout.len())])?;
     let kernel = match kind {
         Activation::QuickGelu => "quick_gelu_backward",
         Activation::Gelu => "gelu_backward",
     };
     let n = dout.len();
-    gpu.launch("activation", kernel, Launch::per_element(n, 256), args![dout, inp, n as i32])
+    let kernel = stream.kernel("activation", kernel, &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::per_element(n, 256), args![dout, inp, int(n)?]) }
 }
 
 /// The definition, in float64: value and derivative.
@@ -70,18 +84,19 @@ mod tests {
 
     const KINDS: [Activation; 2] = [Activation::QuickGelu, Activation::Gelu];
 
-    device_test!(kernels_equal_the_definition, |gpu| {
+    device_test!(kernels_equal_the_definition, |stream| {
         for kind in KINDS {
             for n in [1, 255, 5000] {
                 let (inp, dout) = (random(n, 5.0, 1), random(n, 1.0, 2));
-                let (d_inp, out, d_dout) = (gpu.upload(&inp)?, poisoned(&gpu, n), gpu.upload(&dout)?);
-                activation_forward(&gpu, &out, &d_inp, kind)?;
-                activation_backward(&gpu, &d_dout, &d_inp, kind)?;
+                let (d_inp, out, d_dout) =
+                    (stream.vector(&inp)?, poisoned(&stream, n), stream.vector(&dout)?);
+                activation_forward(&stream, &out, &d_inp, kind)?;
+                activation_backward(&stream, &d_dout, &d_inp, kind)?;
                 let want: Vec<_> = inp.iter().map(|&x| activation_reference(x.into(), kind)).collect();
                 let value: Vec<f64> = want.iter().map(|w| w.0).collect();
                 let slope: Vec<f64> = want.iter().zip(&dout).map(|(w, &d)| w.1 * f64::from(d)).collect();
-                assert_close(&gpu.read(&out)?, &value, Tolerance::FP32);
-                assert_close(&gpu.read(&d_dout)?, &slope, Tolerance::FP32);
+                assert_close(&stream.read(&out)?, &value, Tolerance::FP32);
+                assert_close(&stream.read(&d_dout)?, &slope, Tolerance::FP32);
             }
         }
     });

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::expect_len;
+use super::{expect_len, int};
 use crate::args;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 
 /// Samples, tokens, heads, width of a head; whether a token sees only itself and what is before it.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ impl Shape {
     }
 
     fn launch(&self) -> Launch {
-        Launch { grid: [self.b * self.nh, self.t.div_ceil(32), 1], block: [128, 1, 1], shared_bytes: 0 }
+        Launch::over([self.b * self.nh, self.t.div_ceil(32), 1], 128)
     }
 
     fn scale(&self) -> f32 {
@@ -46,18 +46,20 @@ impl Shape {
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn attention_forward(
-    gpu: &Gpu,
-    out: &Slice<f32>,
-    lse: &Slice<f32>,
-    qkv: &Slice<f32>,
+    stream: &Stream,
+    out: &Tensor<f32>,
+    lse: &Tensor<f32>,
+    qkv: &Tensor<f32>,
     shape: Shape,
 ) -> Result<()> {
     let (n, c) = (shape.tokens(), shape.width());
     let lens = [("out", out.len(), n * c), ("lse", lse.len(), shape.rows()), ("qkv", qkv.len(), n * 3 * c)];
     expect_len("attention_forward", &lens)?;
     let Shape { t, nh, hs, causal, .. } = shape;
-    let args = args![out, lse, qkv, t as i32, nh as i32, hs as i32, shape.scale(), causal as i32];
-    gpu.launch("attention", "attention_forward", shape.launch(), args)
+    let args = args![out, lse, qkv, int(t)?, int(nh)?, int(hs)?, shape.scale(), causal as i32];
+    let kernel = stream.kernel("attention", "attention_forward", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, shape.launch(), args) }
 }
 
 /// Floats of scratch that [`attention_backward`] needs.
@@ -74,13 +76,13 @@ pub fn backward_scratch_len(shape: Shape) -> usize {
 /// A buffer of another length; the launch's own.
 #[allow(clippy::too_many_arguments)] // forward's operands and their gradients
 pub fn attention_backward(
-    gpu: &Gpu,
-    dqkv: &Slice<f32>,
-    dout: &Slice<f32>,
-    out: &Slice<f32>,
-    lse: &Slice<f32>,
-    qkv: &Slice<f32>,
-    scratch: &Slice<f32>,
+    stream: &Stream,
+    dqkv: &Tensor<f32>,
+    dout: &Tensor<f32>,
+    out: &Tensor<f32>,
+    lse: &Tensor<f32>,
+    qkv: &Tensor<f32>,
+    scratch: &Tensor<f32>,
     shape: Shape,
 ) -> Result<()> {
     let (n, c) = (shape.tokens(), shape.width());
@@ -94,11 +96,16 @@ pub fn attention_backward(
     expect_len("attention_backward", &lens)?;
     ensure!(scratch.len() >= backward_scratch_len(shape), "attention_backward: scratch is too short");
     let Shape { t, nh, hs, causal, .. } = shape;
-    let ([t, nh, hs], scale, causal) = ([t, nh, hs].map(|n| n as i32), shape.scale(), causal as i32);
+    let (t, nh, hs) = (int(t)?, int(nh)?, int(hs)?);
+    let (scale, causal) = (shape.scale(), causal as i32);
     let args = args![dqkv, scratch, dout, out, qkv, lse, t, nh, hs, scale, causal];
-    gpu.launch("attention", "attention_backward_q", shape.launch(), args)?;
+    let kernel = stream.kernel("attention", "attention_backward_q", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, shape.launch(), args) }?;
     let args = args![dqkv, scratch, dout, qkv, lse, t, nh, hs, scale, causal];
-    gpu.launch("attention", "attention_backward_kv", shape.launch(), args)
+    let kernel = stream.kernel("attention", "attention_backward_kv", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, shape.launch(), args) }
 }
 
 /// The definition, in float64: `(B, T, C)` of `(B, T, 3, NH, HS)`.
@@ -186,18 +193,18 @@ mod tests {
         (Shape { b: 1, t: 1, nh: 1, hs: 1, causal: false }, 1.5),
     ];
 
-    device_test!(kernels_equal_the_definition, |gpu| {
+    device_test!(kernels_equal_the_definition, |stream| {
         for (shape, spread) in CASES {
             let (n, c) = (shape.tokens(), shape.width());
             let (qkv, dout) = (random(n * 3 * c, spread, 1), random(n * c, 1.0, 2));
-            let (d_qkv, d_dout) = (gpu.upload(&qkv)?, gpu.upload(&dout)?);
+            let (d_qkv, d_dout) = (stream.vector(&qkv)?, stream.vector(&dout)?);
             let run = || -> Result<[Vec<f32>; 2]> {
-                let (out, lse) = (poisoned(&gpu, n * c), poisoned(&gpu, shape.rows()));
-                attention_forward(&gpu, &out, &lse, &d_qkv, shape)?;
+                let (out, lse) = (poisoned(&stream, n * c), poisoned(&stream, shape.rows()));
+                attention_forward(&stream, &out, &lse, &d_qkv, shape)?;
                 let (dqkv, scratch) =
-                    (poisoned(&gpu, n * 3 * c), poisoned(&gpu, backward_scratch_len(shape)));
-                attention_backward(&gpu, &dqkv, &d_dout, &out, &lse, &d_qkv, &scratch, shape)?;
-                Ok([gpu.read(&out)?, gpu.read(&dqkv)?])
+                    (poisoned(&stream, n * 3 * c), poisoned(&stream, backward_scratch_len(shape)));
+                attention_backward(&stream, &dqkv, &d_dout, &out, &lse, &d_qkv, &scratch, shape)?;
+                Ok([stream.read(&out)?, stream.read(&dqkv)?])
             };
             let got = run()?;
             assert_close(&got[0], &attention_reference(&widen(&qkv), shape), Tolerance::FP32);

@@ -8,10 +8,10 @@ use anyhow::{Result, ensure};
 use bytemuck::Pod;
 
 use super::draw::{Key, ViewParams, draw_views};
-use super::expect_len;
 use super::pillow::{MEAN, STD};
+use super::{expect_len, int};
 use crate::args;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 use crate::policy::Policy;
 
 /// The longest side of a source image, pixels: a row fits into the shared memory of any GPU, and
@@ -27,7 +27,7 @@ type View = [u64; 11];
 /// `P` pixels: patches row by row, and in each channel, then row, then column, as in the
 /// patch convolution's weight.
 pub struct Augmenter {
-    gpu: Gpu,
+    stream: Stream,
     image_size: usize,
     patch_size: usize,
     scratch: RefCell<Scratch>,
@@ -36,28 +36,28 @@ pub struct Augmenter {
 }
 
 struct Scratch {
-    views: Slice<View>,  // (n,)
-    bounds: Slice<i32>,  // (n, 2, S, 2)
-    weights: Slice<i32>, // (n, 2, K, S)
-    rows: Slice<u32>,    // (n, h, S)
+    views: Tensor<View>,  // (n,)
+    bounds: Tensor<i32>,  // (n, 2, S, 2)
+    weights: Tensor<i32>, // (n, 2, K, S)
+    rows: Tensor<u32>,    // (n, h, S)
 }
 
 impl Augmenter {
     /// # Errors
     /// A patch size that does not divide the image size; device memory.
-    pub fn new(gpu: &Gpu, image_size: usize, patch_size: usize) -> Result<Augmenter> {
+    pub fn new(stream: &Stream, image_size: usize, patch_size: usize) -> Result<Augmenter> {
         ensure!(
             patch_size > 0 && image_size > 0 && image_size.is_multiple_of(patch_size),
             "images of {image_size} pixels: not a whole number of patches of {patch_size}"
         );
         let scratch = Scratch {
-            views: gpu.alloc(0)?,
-            bounds: gpu.alloc(0)?,
-            weights: gpu.alloc(0)?,
-            rows: gpu.alloc(0)?,
+            views: stream.alloc(0)?,
+            bounds: stream.alloc(0)?,
+            weights: stream.alloc(0)?,
+            rows: stream.alloc(0)?,
         };
         Ok(Augmenter {
-            gpu: gpu.clone(),
+            stream: stream.clone(),
             image_size,
             patch_size,
             scratch: RefCell::new(scratch),
@@ -72,9 +72,9 @@ impl Augmenter {
         policy: &Policy,
         key: Key,
         size: (usize, usize),
-        params: &Slice<ViewParams>,
+        params: &Tensor<ViewParams>,
     ) -> Result<()> {
-        draw_views(&self.gpu, policy, key, size, params)
+        draw_views(&self.stream, policy, key, size, params)
     }
 
     /// Makes one view for each element of `params`, which were drawn for this size.
@@ -86,10 +86,10 @@ impl Augmenter {
     /// A side of 0 or over [`MAX_SIDE`], lengths that do not fit, device memory, or the launches' own.
     pub fn views(
         &self,
-        source: &Slice<u8>,
+        source: &Tensor<u8>,
         (w, h): (usize, usize),
-        params: &Slice<ViewParams>,
-        patches: &Slice<f32>,
+        params: &Tensor<ViewParams>,
+        patches: &Tensor<f32>,
     ) -> Result<()> {
         let (n, s, view_len) = (params.len(), self.image_size, self.view_len());
         check_source(source, (w, h))?;
@@ -100,28 +100,34 @@ impl Augmenter {
         for first in (0..n).step_by(chunk) {
             let n = chunk.min(n - first);
             let scratch = self.scratch(n, h, k)?;
-            self.gpu.launch(
-                "augment",
-                "plan_views",
-                Launch { grid: [(2 * s).div_ceil(128), n, 1], ..Launch::new(1, 128) },
-                args![
-                    &params.slice(first..first + n),
-                    w as i32,
-                    h as i32,
-                    s as i32,
-                    k as i32,
-                    &scratch.views,
-                    &scratch.bounds,
-                    &scratch.weights
-                ],
-            )?;
+            let kernel = self.stream.kernel("augment", "plan_views", &[])?;
+            // SAFETY: the lengths are those of the kernel, checked above.
+            unsafe {
+                kernel.launch(
+                    &self.stream,
+                    Launch::over([(2 * s).div_ceil(128), n, 1], 128),
+                    args![
+                        &params.slice(first..first + n),
+                        int(w)?,
+                        int(h)?,
+                        int(s)?,
+                        int(k)?,
+                        &scratch.views,
+                        &scratch.bounds,
+                        &scratch.weights
+                    ],
+                )
+            }?;
             let ctas = (w * h).div_ceil(16 * 256).min(512);
-            self.gpu.launch(
-                "augment",
-                "sum_luma",
-                Launch { grid: [ctas, n, 1], ..Launch::new(1, 256) },
-                args![source, w as i32, h as i32, &scratch.views],
-            )?;
+            let kernel = self.stream.kernel("augment", "sum_luma", &[])?;
+            // SAFETY: the lengths are those of the kernel, checked above.
+            unsafe {
+                kernel.launch(
+                    &self.stream,
+                    Launch::over([ctas, n, 1], 256),
+                    args![source, int(w)?, int(h)?, &scratch.views],
+                )
+            }?;
             let out = patches.slice(first * view_len..(first + n) * view_len);
             self.resize(&scratch, source, (w, h), n, k, &out)?;
         }
@@ -135,7 +141,7 @@ impl Augmenter {
     ///
     /// # Errors
     /// As [`Augmenter::views`].
-    pub fn original(&self, source: &Slice<u8>, (w, h): (usize, usize), patches: &Slice<f32>) -> Result<()> {
+    pub fn original(&self, source: &Tensor<u8>, (w, h): (usize, usize), patches: &Tensor<f32>) -> Result<()> {
         let s = self.image_size;
         check_source(source, (w, h))?;
         expect_len("original", &[("patches", patches.len(), self.view_len())])?;
@@ -143,22 +149,25 @@ impl Augmenter {
         let (width, height) = if w <= h { (s, long) } else { (long, s) };
         let k = usize::max(taps(2.0, w, width), taps(2.0, h, height));
         let scratch = self.scratch(1, h, k)?;
-        self.gpu.launch(
-            "augment",
-            "plan_original",
-            Launch::per_element(2 * s, 128),
-            args![
-                w as i32,
-                h as i32,
-                width as i32,
-                height as i32,
-                s as i32,
-                k as i32,
-                &scratch.views,
-                &scratch.bounds,
-                &scratch.weights
-            ],
-        )?;
+        let kernel = self.stream.kernel("augment", "plan_original", &[])?;
+        // SAFETY: the lengths are those of the kernel, checked above.
+        unsafe {
+            kernel.launch(
+                &self.stream,
+                Launch::per_element(2 * s, 128),
+                args![
+                    int(w)?,
+                    int(h)?,
+                    int(width)?,
+                    int(height)?,
+                    int(s)?,
+                    int(k)?,
+                    &scratch.views,
+                    &scratch.bounds,
+                    &scratch.weights
+                ],
+            )
+        }?;
         self.resize(&scratch, source, (w, h), 1, k, patches)
     }
 
@@ -166,26 +175,32 @@ impl Augmenter {
     fn resize(
         &self,
         scratch: &Scratch,
-        source: &Slice<u8>,
+        source: &Tensor<u8>,
         (w, h): (usize, usize),
         n: usize,
         k: usize,
-        patches: &Slice<f32>,
+        patches: &Tensor<f32>,
     ) -> Result<()> {
         let (s, p) = (self.image_size, self.patch_size);
         let Scratch { views, bounds, weights, rows } = scratch;
-        self.gpu.launch(
-            "augment",
-            "resize_rows",
-            Launch { grid: [h, n, 1], block: [256, 1, 1], shared_bytes: 4 * w },
-            args![source, w as i32, h as i32, s as i32, k as i32, views, bounds, weights, rows],
-        )?;
-        self.gpu.launch(
-            "augment",
-            "resize_columns",
-            Launch { grid: [(s / p) * (s / p), n, 1], ..Launch::new(1, 256) },
-            args![rows, h as i32, s as i32, p as i32, k as i32, bounds, weights, patches],
-        )
+        let kernel = self.stream.kernel("augment", "resize_rows", &[])?;
+        // SAFETY: the lengths are those of the kernel, checked above.
+        unsafe {
+            kernel.launch(
+                &self.stream,
+                Launch::over([h, n, 1], 256).shared(4 * w),
+                args![source, int(w)?, int(h)?, int(s)?, int(k)?, views, bounds, weights, rows],
+            )
+        }?;
+        let kernel = self.stream.kernel("augment", "resize_columns", &[])?;
+        // SAFETY: the lengths are those of the kernel, checked above.
+        unsafe {
+            kernel.launch(
+                &self.stream,
+                Launch::over([(s / p) * (s / p), n, 1], 256),
+                args![rows, int(h)?, int(s)?, int(p)?, int(k)?, bounds, weights, patches],
+            )
+        }
     }
 
     /// Scratch for `n` views of an image of `h` rows, with at most `k` weights an output.
@@ -201,10 +216,10 @@ impl Augmenter {
         Ok(self.scratch.borrow())
     }
 
-    fn grow<T: Pod>(&self, slice: &mut Slice<T>, len: usize) -> Result<()> {
+    fn grow<T: Pod>(&self, slice: &mut Tensor<T>, len: usize) -> Result<()> {
         if slice.len() < len {
-            *slice = self.gpu.alloc(0)?; // free the old one first
-            *slice = self.gpu.alloc(len)?;
+            *slice = self.stream.alloc(0)?; // free the old one first
+            *slice = self.stream.alloc(len)?;
         }
         Ok(())
     }
@@ -225,7 +240,7 @@ fn taps(support: f64, size_in: usize, size_out: usize) -> usize {
     2 * (support * stretch).ceil() as usize + 1
 }
 
-fn check_source(source: &Slice<u8>, (w, h): (usize, usize)) -> Result<()> {
+fn check_source(source: &Tensor<u8>, (w, h): (usize, usize)) -> Result<()> {
     ensure!(
         (1..=MAX_SIDE).contains(&w) && (1..=MAX_SIDE).contains(&h),
         "image of {w} × {h} pixels: each side must be 1 to {MAX_SIDE}; resize it first"
@@ -293,7 +308,7 @@ mod tests {
 
     /// Makes `n` views and the original on the device, and compares every bit with the definition.
     fn compare(
-        gpu: &Gpu,
+        stream: &Stream,
         augmenter: &Augmenter,
         policy: &Policy,
         source: &Rgb,
@@ -302,14 +317,14 @@ mod tests {
     ) -> Result<()> {
         let (size, patch) = (augmenter.image_size, augmenter.patch_size);
         let (key, dims) = (Key { seed, image: 5, view: 0 }, (source.w, source.h));
-        let pixels = gpu.upload(&source.data)?;
-        let params = gpu.alloc(n)?;
+        let pixels = stream.vector(&source.data)?;
+        let params = stream.alloc(n)?;
         augmenter.draw(policy, key, dims, &params)?;
-        let out = poisoned(gpu, (n + 1) * augmenter.view_len());
+        let out = poisoned(stream, (n + 1) * augmenter.view_len());
         let (views, original) = (0..n * augmenter.view_len(), n * augmenter.view_len()..out.len());
         augmenter.views(&pixels, dims, &params, &out.slice(views))?;
         augmenter.original(&pixels, dims, &out.slice(original))?;
-        let out = gpu.read(&out)?;
+        let out = stream.read(&out)?;
         for (i, got) in out.chunks(augmenter.view_len()).enumerate() {
             let params = draw_reference(policy, Key { view: i as u32, ..key }, dims);
             let want =
@@ -319,40 +334,40 @@ mod tests {
         Ok(())
     }
 
-    device_test!(views_and_original_equal_the_definition, |gpu| {
+    device_test!(views_and_original_equal_the_definition, |stream| {
         let policies: [Policy; 3] = [
             Policy::notebook(),
             Policy::mild(),
             "notebook:rotation=180,brightness=2,contrast=2,saturation=2,hue=0.5,ratio=0.2..5".parse()?,
         ];
-        let augmenter = Augmenter::new(&gpu, 32, 8)?;
+        let augmenter = Augmenter::new(&stream, 32, 8)?;
         for (w, h) in [(1, 1), (2, 3), (7, 300), (300, 7), (45, 61), (32, 32), (100, 64)] {
             for (seed, policy) in policies.iter().enumerate() {
-                compare(&gpu, &augmenter, policy, &source(w, h), seed as u64, 12)?;
+                compare(&stream, &augmenter, policy, &source(w, h), seed as u64, 12)?;
             }
         }
     });
 
-    device_test!(the_notebooks_own_size, |gpu| {
-        compare(&gpu, &Augmenter::new(&gpu, 224, 32)?, &Policy::notebook(), &source(32, 32), 0, 50)?;
-        compare(&gpu, &Augmenter::new(&gpu, 224, 14)?, &Policy::notebook(), &source(333, 257), 1, 3)?;
+    device_test!(the_notebooks_own_size, |stream| {
+        compare(&stream, &Augmenter::new(&stream, 224, 32)?, &Policy::notebook(), &source(32, 32), 0, 50)?;
+        compare(&stream, &Augmenter::new(&stream, 224, 14)?, &Policy::notebook(), &source(333, 257), 1, 3)?;
     });
 
-    device_test!(a_photograph_in_chunks_of_scratch, |gpu| {
-        let augmenter = Augmenter { scratch_limit_bytes: 2 << 20, ..Augmenter::new(&gpu, 224, 32)? };
+    device_test!(a_photograph_in_chunks_of_scratch, |stream| {
+        let augmenter = Augmenter { scratch_limit_bytes: 2 << 20, ..Augmenter::new(&stream, 224, 32)? };
         assert!(augmenter.scratch_bytes(1100, taps(1.0, 1500, 224)) * 3 > augmenter.scratch_limit_bytes);
-        compare(&gpu, &augmenter, &Policy::notebook(), &source(1500, 1100), 7, 3)?;
+        compare(&stream, &augmenter, &Policy::notebook(), &source(1500, 1100), 7, 3)?;
     });
 
-    device_test!(six_thousand_pixels_a_side, |gpu| {
-        compare(&gpu, &Augmenter::new(&gpu, 224, 32)?, &Policy::notebook(), &source(6000, 6000), 2, 1)?;
+    device_test!(six_thousand_pixels_a_side, |stream| {
+        compare(&stream, &Augmenter::new(&stream, 224, 32)?, &Policy::notebook(), &source(6000, 6000), 2, 1)?;
     });
 
-    device_test!(bad_sizes_are_refused, |gpu| {
-        assert!(Augmenter::new(&gpu, 224, 0).is_err());
-        assert!(Augmenter::new(&gpu, 224, 15).is_err());
-        let augmenter = Augmenter::new(&gpu, 32, 8)?;
-        let (pixels, patches) = (gpu.zeros(48)?, gpu.zeros(augmenter.view_len())?);
+    device_test!(bad_sizes_are_refused, |stream| {
+        assert!(Augmenter::new(&stream, 224, 0).is_err());
+        assert!(Augmenter::new(&stream, 224, 15).is_err());
+        let augmenter = Augmenter::new(&stream, 32, 8)?;
+        let (pixels, patches) = (stream.zeros(48)?, stream.zeros(augmenter.view_len())?);
         augmenter.original(&pixels, (4, 4), &patches)?;
         for dims in [(0, 4), (4, 0), (4, 5), (1, MAX_SIDE + 1)] {
             assert!(augmenter.original(&pixels, dims, &patches).is_err(), "{dims:?}");

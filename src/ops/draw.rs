@@ -4,8 +4,9 @@ use anyhow::{Result, ensure};
 use bytemuck::{Pod, Zeroable};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use super::int;
 use crate::args;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 use crate::policy::Policy;
 
 /// What happens to the source image on the way to one view, in this order: flips, rotation, jitter,
@@ -71,42 +72,45 @@ pub struct Key {
 /// # Errors
 /// An empty image; the launch's own.
 pub fn draw_views(
-    gpu: &Gpu,
+    stream: &Stream,
     policy: &Policy,
     key: Key,
     (w, h): (usize, usize),
-    params: &Slice<ViewParams>,
+    params: &Tensor<ViewParams>,
 ) -> Result<()> {
     ensure!(w > 0 && h > 0, "draw_views: an image of {w} × {h} pixels");
     let n = params.len();
     let log_ratio = log_ratio(policy);
-    gpu.launch(
-        "draw",
-        "draw_views",
-        Launch::per_element(n, 64),
-        args![
-            params,
-            n as i32,
-            w as i32,
-            h as i32,
-            key.seed,
-            key.image,
-            key.view,
-            policy.hflip,
-            policy.vflip,
-            policy.rotation,
-            policy.brightness,
-            policy.contrast,
-            policy.saturation,
-            policy.hue,
-            policy.scale.0,
-            policy.scale.1,
-            policy.ratio.0,
-            policy.ratio.1,
-            log_ratio.0,
-            log_ratio.1,
-        ],
-    )
+    let kernel = stream.kernel("draw", "draw_views", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe {
+        kernel.launch(
+            stream,
+            Launch::per_element(n, 64),
+            args![
+                params,
+                int(n)?,
+                int(w)?,
+                int(h)?,
+                key.seed,
+                key.image,
+                key.view,
+                policy.hflip,
+                policy.vflip,
+                policy.rotation,
+                policy.brightness,
+                policy.contrast,
+                policy.saturation,
+                policy.hue,
+                policy.scale.0,
+                policy.scale.1,
+                policy.ratio.0,
+                policy.ratio.1,
+                log_ratio.0,
+                log_ratio.1,
+            ],
+        )
+    }
 }
 
 fn log_ratio(policy: &Policy) -> (f32, f32) {
@@ -229,24 +233,24 @@ mod tests {
 
     const SIZES: [(usize, usize); 6] = [(32, 32), (1, 1), (7, 300), (300, 7), (45, 61), (6000, 4001)];
 
-    device_test!(kernel_equals_the_definition, |gpu| {
+    device_test!(kernel_equals_the_definition, |stream| {
         for policy in policies()? {
             for size in SIZES {
                 let key = Key { seed: 0x0123_4567_89ab_cdef, image: 5 << 33 | 7, view: u32::MAX - 150 };
-                let params = gpu.alloc(151)?;
-                draw_views(&gpu, &policy, key, size, &params)?;
+                let params = stream.alloc(151)?;
+                draw_views(&stream, &policy, key, size, &params)?;
                 let at = |i| draw_reference(&policy, Key { view: key.view + i, ..key }, size);
-                assert_eq!(gpu.read(&params)?, (0..151).map(at).collect::<Vec<_>>(), "{policy} {size:?}");
+                assert_eq!(stream.read(&params)?, (0..151).map(at).collect::<Vec<_>>(), "{policy} {size:?}");
             }
         }
     });
 
-    device_test!(views_do_not_depend_on_how_many_are_drawn, |gpu| {
+    device_test!(views_do_not_depend_on_how_many_are_drawn, |stream| {
         let policy = Policy::notebook();
         let draw = |view, n| {
-            let params = gpu.alloc(n)?;
-            draw_views(&gpu, &policy, Key { seed: 3, image: 9, view }, (32, 32), &params)?;
-            gpu.read(&params)
+            let params = stream.alloc(n)?;
+            draw_views(&stream, &policy, Key { seed: 3, image: 9, view }, (32, 32), &params)?;
+            stream.read(&params)
         };
         let all = draw(0, 50)?;
         assert_eq!(draw(17, 4)?, all[17..21]);

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::expect_len;
+use super::{expect_len, int};
 use crate::args;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 
 /// Images, views per image, classes.
 #[derive(Clone, Copy, Debug)]
@@ -24,10 +24,10 @@ pub struct Shape {
 /// A buffer of another length; the launch's own: shared memory (`2 N + K` floats) past the device's
 /// limit is refused there by name.
 pub fn entropy_forward_backward(
-    gpu: &Gpu,
-    dlogits: &Slice<f32>,
-    entropy: &Slice<f32>,
-    logits: &Slice<f32>,
+    stream: &Stream,
+    dlogits: &Tensor<f32>,
+    entropy: &Tensor<f32>,
+    logits: &Tensor<f32>,
     shape: Shape,
     scale: f32,
 ) -> Result<()> {
@@ -40,13 +40,10 @@ pub fn entropy_forward_backward(
             ("entropy", entropy.len(), b),
         ],
     )?;
-    let launch = Launch { grid: [b, 1, 1], block: [256, 1, 1], shared_bytes: 4 * (3 * n + k) };
-    gpu.launch(
-        "entropy",
-        "entropy_forward_backward",
-        launch,
-        args![logits, dlogits, entropy, n as i32, k as i32, scale],
-    )
+    let launch = Launch::over([b, 1, 1], 256).shared(4 * (3 * n + k));
+    let kernel = stream.kernel("entropy", "entropy_forward_backward", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, launch, args![logits, dlogits, entropy, int(n)?, int(k)?, scale]) }
 }
 
 /// The definition, in float64: `(dlogits at scale 1, entropy)` of `(B, N, K)` logits.
@@ -96,16 +93,16 @@ mod tests {
         (Shape { b: 2, n: 16, k: 33 }, 300.0),
     ];
 
-    device_test!(kernel_equals_the_definition, |gpu| {
+    device_test!(kernel_equals_the_definition, |stream| {
         for (shape, spread) in CASES {
             let logits = random(shape.b * shape.n * shape.k, spread, 7);
-            let (dlogits, entropy) = (poisoned(&gpu, logits.len()), poisoned(&gpu, shape.b));
-            entropy_forward_backward(&gpu, &dlogits, &entropy, &gpu.upload(&logits)?, shape, 8.0)?;
+            let (dlogits, entropy) = (poisoned(&stream, logits.len()), poisoned(&stream, shape.b));
+            entropy_forward_backward(&stream, &dlogits, &entropy, &stream.vector(&logits)?, shape, 8.0)?;
             let (want_d, want_h) = entropy_reference(&widen(&logits), shape);
             let want_d: Vec<f64> = want_d.iter().map(|d| 8.0 * d).collect();
-            assert_close(&gpu.read(&entropy)?, &want_h, Tolerance::FP32);
+            assert_close(&stream.read(&entropy)?, &want_h, Tolerance::FP32);
             // A view that is sure has a gradient far smaller than its terms, and it is as exact.
-            assert_close(&gpu.read(&dlogits)?, &want_d, within(2e-6));
+            assert_close(&stream.read(&dlogits)?, &want_d, within(2e-6));
         }
     });
 

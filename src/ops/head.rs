@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::expect_len;
+use super::{expect_len, int};
 use crate::args;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 
 /// `out[b] = inp[b][row[b]]`: the class token (row 0), or a text's end-of-text token.
 ///
@@ -13,17 +13,19 @@ use crate::gpu::{Gpu, Launch, Slice};
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn rows_gather(
-    gpu: &Gpu,
-    out: &Slice<f32>,
-    inp: &Slice<f32>,
-    row: &Slice<i32>,
+    stream: &Stream,
+    out: &Tensor<f32>,
+    inp: &Tensor<f32>,
+    row: &Tensor<i32>,
     (b, t, c): (usize, usize, usize),
 ) -> Result<()> {
     expect_len(
         "rows_gather",
         &[("out", out.len(), b * c), ("inp", inp.len(), b * t * c), ("row", row.len(), b)],
     )?;
-    gpu.launch("head", "rows_gather", Launch::new(b, 128), args![out, inp, row, t as i32, c as i32])
+    let kernel = stream.kernel("head", "rows_gather", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::new(b, 128), args![out, inp, row, int(t)?, int(c)?]) }
 }
 
 /// The gradient of [`rows_gather`]: `dinp` `(B, T, C)` overwritten, zero but in the chosen rows.
@@ -31,15 +33,17 @@ pub fn rows_gather(
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn rows_scatter(
-    gpu: &Gpu,
-    dinp: &Slice<f32>,
-    dout: &Slice<f32>,
-    row: &Slice<i32>,
+    stream: &Stream,
+    dinp: &Tensor<f32>,
+    dout: &Tensor<f32>,
+    row: &Tensor<i32>,
     (b, t, c): (usize, usize, usize),
 ) -> Result<()> {
     let lens = [("dinp", dinp.len(), b * t * c), ("dout", dout.len(), b * c), ("row", row.len(), b)];
     expect_len("rows_scatter", &lens)?;
-    gpu.launch("head", "rows_scatter", Launch::new(b * t, 128), args![dinp, dout, row, t as i32, c as i32])
+    let kernel = stream.kernel("head", "rows_scatter", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::new(b * t, 128), args![dinp, dout, row, int(t)?, int(c)?]) }
 }
 
 /// `out = inp / |inp|` and `norm = |inp|`, row by row.
@@ -49,15 +53,17 @@ pub fn rows_scatter(
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn normalize_forward(
-    gpu: &Gpu,
-    out: &Slice<f32>,
-    norm: &Slice<f32>,
-    inp: &Slice<f32>,
+    stream: &Stream,
+    out: &Tensor<f32>,
+    norm: &Tensor<f32>,
+    inp: &Tensor<f32>,
     (b, d): (usize, usize),
 ) -> Result<()> {
     let lens = [("out", out.len(), b * d), ("inp", inp.len(), b * d), ("norm", norm.len(), b)];
     expect_len("normalize_forward", &lens)?;
-    gpu.launch("head", "normalize_forward", Launch::new(b, 128), args![out, norm, inp, d as i32])
+    let kernel = stream.kernel("head", "normalize_forward", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::new(b, 128), args![out, norm, inp, int(d)?]) }
 }
 
 /// `dinp = (dout − out · <out, dout>) / norm`, with `out` and `norm` as the forward pass left them.
@@ -65,11 +71,11 @@ pub fn normalize_forward(
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn normalize_backward(
-    gpu: &Gpu,
-    dinp: &Slice<f32>,
-    dout: &Slice<f32>,
-    out: &Slice<f32>,
-    norm: &Slice<f32>,
+    stream: &Stream,
+    dinp: &Tensor<f32>,
+    dout: &Tensor<f32>,
+    out: &Tensor<f32>,
+    norm: &Tensor<f32>,
     (b, d): (usize, usize),
 ) -> Result<()> {
     let lens = [
@@ -79,7 +85,9 @@ pub fn normalize_backward(
         ("norm", norm.len(), b),
     ];
     expect_len("normalize_backward", &lens)?;
-    gpu.launch("head", "normalize_backward", Launch::new(b, 128), args![dinp, dout, out, norm, d as i32])
+    let kernel = stream.kernel("head", "normalize_backward", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::new(b, 128), args![dinp, dout, out, norm, int(d)?]) }
 }
 
 /// The definition of both, in float64: `(out, dinp)` of `(B, D)` rows.
@@ -100,16 +108,16 @@ mod tests {
     use crate::check::{Tolerance, assert_close, finite_difference, poisoned, random, widen};
     use crate::device_test;
 
-    device_test!(rows_go_out_and_come_back, |gpu| {
+    device_test!(rows_go_out_and_come_back, |stream| {
         for (b, t, c) in [(3, 50, 768), (2, 7, 33), (1, 1, 1)] {
             let inp: Vec<f32> = (0..b * t * c).map(|i| i as f32).collect();
             let row: Vec<i32> = (0..b).map(|i| ((i * 5 + t - 1) % t) as i32).collect();
-            let d_row = gpu.upload(&row)?;
-            let out = poisoned(&gpu, b * c);
-            rows_gather(&gpu, &out, &gpu.upload(&inp)?, &d_row, (b, t, c))?;
-            let dinp = poisoned(&gpu, b * t * c);
-            rows_scatter(&gpu, &dinp, &out, &d_row, (b, t, c))?;
-            let (out, dinp) = (gpu.read(&out)?, gpu.read(&dinp)?);
+            let d_row = stream.vector(&row)?;
+            let out = poisoned(&stream, b * c);
+            rows_gather(&stream, &out, &stream.vector(&inp)?, &d_row, (b, t, c))?;
+            let dinp = poisoned(&stream, b * t * c);
+            rows_scatter(&stream, &dinp, &out, &d_row, (b, t, c))?;
+            let (out, dinp) = (stream.read(&out)?, stream.read(&dinp)?);
             for i in 0..b * t * c {
                 let (b, t, c_) = (i / (t * c), i / c % t, i % c);
                 let chosen = t as i32 == row[b];
@@ -119,18 +127,19 @@ mod tests {
         }
     });
 
-    device_test!(normalize_equals_the_definition, |gpu| {
+    device_test!(normalize_equals_the_definition, |stream| {
         for (b, d) in [(51, 512), (3, 33), (2, 1)] {
             let (inp, dout) = (random(b * d, 3.0, 1), random(b * d, 1.0, 2));
-            let (out, norm, dinp) = (poisoned(&gpu, b * d), poisoned(&gpu, b), poisoned(&gpu, b * d));
-            normalize_forward(&gpu, &out, &norm, &gpu.upload(&inp)?, (b, d))?;
-            normalize_backward(&gpu, &dinp, &gpu.upload(&dout)?, &out, &norm, (b, d))?;
+            let (out, norm, dinp) =
+                (poisoned(&stream, b * d), poisoned(&stream, b), poisoned(&stream, b * d));
+            normalize_forward(&stream, &out, &norm, &stream.vector(&inp)?, (b, d))?;
+            normalize_backward(&stream, &dinp, &stream.vector(&dout)?, &out, &norm, (b, d))?;
             let (want_out, want_dinp) = normalize_reference(&widen(&inp), &widen(&dout), d);
-            assert_close(&gpu.read(&out)?, &want_out, Tolerance::FP32);
+            assert_close(&stream.read(&out)?, &want_out, Tolerance::FP32);
             if d > 1 {
-                assert_close(&gpu.read(&dinp)?, &want_dinp, Tolerance::FP32);
+                assert_close(&stream.read(&dinp)?, &want_dinp, Tolerance::FP32);
             } else {
-                assert!(gpu.read(&dinp)?.iter().all(|v| v.abs() < 1e-6)); // the truth is exactly 0
+                assert!(stream.read(&dinp)?.iter().all(|v| v.abs() < 1e-6)); // the truth is exactly 0
             }
         }
     });

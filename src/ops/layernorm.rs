@@ -2,23 +2,23 @@
 
 use anyhow::{Result, ensure};
 
-use super::expect_len;
 use super::reduce::{chunks, columns_sum};
+use super::{expect_len, int};
 use crate::args;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 
 /// A layer norm's output and the statistics that its gradient needs.
 pub struct Normed {
-    pub out: Slice<f32>,  // (N, C)
-    pub mean: Slice<f32>, // (N,)
-    pub rstd: Slice<f32>, // (N,)
+    pub out: Tensor<f32>,  // (N, C)
+    pub mean: Tensor<f32>, // (N,)
+    pub rstd: Tensor<f32>, // (N,)
 }
 
 impl Normed {
     /// # Errors
     /// Out of device memory.
-    pub fn new(gpu: &Gpu, n: usize, c: usize) -> Result<Normed> {
-        Ok(Normed { out: gpu.alloc(n * c)?, mean: gpu.alloc(n)?, rstd: gpu.alloc(n)? })
+    pub fn new(stream: &Stream, n: usize, c: usize) -> Result<Normed> {
+        Ok(Normed { out: stream.alloc(n * c)?, mean: stream.alloc(n)?, rstd: stream.alloc(n)? })
     }
 
     /// The first `n` rows.
@@ -35,10 +35,10 @@ impl Normed {
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn layernorm_forward(
-    gpu: &Gpu,
+    stream: &Stream,
     normed: &Normed,
-    inp: &Slice<f32>,
-    [weight, bias]: [&Slice<f32>; 2],
+    inp: &Tensor<f32>,
+    [weight, bias]: [&Tensor<f32>; 2],
     (n, c): (usize, usize),
     eps: f32,
 ) -> Result<()> {
@@ -52,8 +52,10 @@ pub fn layernorm_forward(
         ("bias", bias.len(), c),
     ];
     expect_len("layernorm_forward", &lens)?;
-    let args = args![out, mean, rstd, inp, weight, bias, n as i32, c as i32, eps];
-    gpu.launch("layernorm", "layernorm_forward", Launch::new(n.div_ceil(4), 128), args)
+    let args = args![out, mean, rstd, inp, weight, bias, int(n)?, int(c)?, eps];
+    let kernel = stream.kernel("layernorm", "layernorm_forward", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::new(n.div_ceil(4), 128), args) }
 }
 
 /// Floats of scratch that [`layernorm_backward`] needs.
@@ -71,14 +73,14 @@ pub fn backward_scratch_len(n: usize, c: usize) -> usize {
 /// A buffer of another length; the launch's own.
 #[allow(clippy::too_many_arguments)] // forward's operands and their gradients
 pub fn layernorm_backward(
-    gpu: &Gpu,
-    dinp: &Slice<f32>,
-    dparams: &Slice<f32>,
-    dout: &Slice<f32>,
-    inp: &Slice<f32>,
-    weight: &Slice<f32>,
+    stream: &Stream,
+    dinp: &Tensor<f32>,
+    dparams: &Tensor<f32>,
+    dout: &Tensor<f32>,
+    inp: &Tensor<f32>,
+    weight: &Tensor<f32>,
     normed: &Normed,
-    scratch: &Slice<f32>,
+    scratch: &Tensor<f32>,
     (n, c): (usize, usize),
     accumulate: bool,
 ) -> Result<()> {
@@ -94,12 +96,16 @@ pub fn layernorm_backward(
     ];
     expect_len("layernorm_backward", &lens)?;
     ensure!(scratch.len() >= backward_scratch_len(n, c), "layernorm_backward: scratch is too short");
-    let launch = Launch { grid: [c.div_ceil(128), chunks(n), 1], block: [128, 1, 1], shared_bytes: 0 };
-    let args = args![scratch, dout, inp, mean, rstd, n as i32, c as i32];
-    gpu.launch("layernorm", "layernorm_backward_params", launch, args)?;
-    columns_sum(gpu, dparams, scratch, (chunks(n), 2 * c))?;
-    let args = args![dinp, dout, inp, weight, mean, rstd, n as i32, c as i32, accumulate as i32];
-    gpu.launch("layernorm", "layernorm_backward", Launch::new(n.div_ceil(4), 128), args)
+    let launch = Launch::over([c.div_ceil(128), chunks(n), 1], 128);
+    let args = args![scratch, dout, inp, mean, rstd, int(n)?, int(c)?];
+    let kernel = stream.kernel("layernorm", "layernorm_backward_params", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, launch, args) }?;
+    columns_sum(stream, dparams, scratch, (chunks(n), 2 * c))?;
+    let args = args![dinp, dout, inp, weight, mean, rstd, int(n)?, int(c)?, accumulate as i32];
+    let kernel = stream.kernel("layernorm", "layernorm_backward", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::new(n.div_ceil(4), 128), args) }
 }
 
 /// The definition of a row, in float64: its output.
@@ -137,18 +143,21 @@ mod tests {
 
     const EPS: f32 = 1e-5;
 
-    device_test!(kernels_equal_the_definition, |gpu| {
+    device_test!(kernels_equal_the_definition, |stream| {
         // Means of 100 leave float32 about 7e-6 of a deviation; sums of squares would leave 1e-3.
         for (n, c, mean) in [(130, 768, 0.0), (65, 33, 0.0), (3, 64, 0.0), (1, 1, 0.0), (9, 257, 100.0)] {
             let inp: Vec<f32> = random(n * c, 2.0, 1).iter().map(|x| mean + x).collect();
             let dout = random(n * c, 1.0, 2);
             let (weight, bias) = (random(c, 1.0, 3), random(c, 1.0, 4));
             let before = random(n * c, 1.0, 5);
-            let (d_inp, d_dout) = (gpu.upload(&inp)?, gpu.upload(&dout)?);
-            let (d_weight, d_bias) = (gpu.upload(&weight)?, gpu.upload(&bias)?);
-            let normed =
-                Normed { out: poisoned(&gpu, n * c), mean: poisoned(&gpu, n), rstd: poisoned(&gpu, n) };
-            layernorm_forward(&gpu, &normed, &d_inp, [&d_weight, &d_bias], (n, c), EPS)?;
+            let (d_inp, d_dout) = (stream.vector(&inp)?, stream.vector(&dout)?);
+            let (d_weight, d_bias) = (stream.vector(&weight)?, stream.vector(&bias)?);
+            let normed = Normed {
+                out: poisoned(&stream, n * c),
+                mean: poisoned(&stream, n),
+                rstd: poisoned(&stream, n),
+            };
+            layernorm_forward(&stream, &normed, &d_inp, [&d_weight, &d_bias], (n, c), EPS)?;
 
             let bound = |terms| if mean == 0.0 { Tolerance::of_sums(terms) } else { Tolerance::FP32 };
             let (w, b, eps) = (widen(&weight), widen(&bias), f64::from(EPS));
@@ -162,15 +171,15 @@ mod tests {
                 dparams[..c].iter_mut().zip(dw).for_each(|(sum, d)| *sum += d);
                 dparams[c..].iter_mut().zip(db).for_each(|(sum, d)| *sum += d);
             }
-            assert_close(&gpu.read(&normed.out)?, &out, Tolerance::FP32);
+            assert_close(&stream.read(&normed.out)?, &out, Tolerance::FP32);
 
-            let scratch = poisoned(&gpu, backward_scratch_len(n, c));
+            let scratch = poisoned(&stream, backward_scratch_len(n, c));
             for accumulate in [false, true] {
-                let d_dinp = if accumulate { gpu.upload(&before)? } else { poisoned(&gpu, n * c) };
-                let d_params = poisoned(&gpu, 2 * c);
+                let d_dinp = if accumulate { stream.vector(&before)? } else { poisoned(&stream, n * c) };
+                let d_params = poisoned(&stream, 2 * c);
                 let weight = &d_weight;
                 layernorm_backward(
-                    &gpu,
+                    &stream,
                     &d_dinp,
                     &d_params,
                     &d_dout,
@@ -185,8 +194,8 @@ mod tests {
                 let want: Vec<f64> = dinp.iter().zip(&offset).map(|(d, o)| d + o).collect();
                 // The gradient of a row of one element is exactly 0.
                 let tolerance = if c == 1 { Tolerance::EXACT } else { bound(c) };
-                assert_close(&gpu.read(&d_dinp)?, &want, tolerance);
-                assert_close(&gpu.read(&d_params)?, &dparams, bound(n));
+                assert_close(&stream.read(&d_dinp)?, &want, tolerance);
+                assert_close(&stream.read(&d_params)?, &dparams, bound(n));
             }
         }
     });

@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 
-use super::expect_len;
+use super::{expect_len, int};
 use crate::args;
-use crate::gpu::{Arg, Gpu, Launch, Slice};
+use crate::gpu::{Arg, Launch, Stream, Tensor};
 
 /// Rows and columns of the output, and the length of the sums.
 #[derive(Clone, Copy, Debug)]
@@ -24,24 +24,24 @@ struct Shape {
 /// A buffer of another length; the launch's own.
 #[allow(clippy::too_many_arguments)] // a linear layer has that many parts
 pub fn matmul_forward(
-    gpu: &Gpu,
-    out: &Slice<f32>,
-    inp: &Slice<f32>,
-    weight: &Slice<f32>,
-    bias: Option<&Slice<f32>>,
-    residual: Option<&Slice<f32>>,
+    stream: &Stream,
+    out: &Tensor<f32>,
+    inp: &Tensor<f32>,
+    weight: &Tensor<f32>,
+    bias: Option<&Tensor<f32>>,
+    residual: Option<&Tensor<f32>>,
     (m, k, n): (usize, usize, usize),
 ) -> Result<()> {
     let lens = [
         ("out", out.len(), m * n),
         ("inp", inp.len(), m * k),
         ("weight", weight.len(), n * k),
-        ("bias", bias.map_or(n, Slice::len), n),
-        ("residual", residual.map_or(m * n, Slice::len), m * n),
+        ("bias", bias.map_or(n, Tensor::len), n),
+        ("residual", residual.map_or(m * n, Tensor::len), m * n),
     ];
     expect_len("matmul_forward", &lens)?;
     launch(
-        gpu,
+        stream,
         ["matmul_nt_64", "matmul_nt_128"],
         Shape { m, n, k },
         out,
@@ -59,16 +59,16 @@ pub fn matmul_forward(
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn matmul_backward_input(
-    gpu: &Gpu,
-    dinp: &Slice<f32>,
-    dout: &Slice<f32>,
-    weight: &Slice<f32>,
+    stream: &Stream,
+    dinp: &Tensor<f32>,
+    dout: &Tensor<f32>,
+    weight: &Tensor<f32>,
     (m, k, n): (usize, usize, usize),
 ) -> Result<()> {
     let lens = [("dinp", dinp.len(), m * k), ("dout", dout.len(), m * n), ("weight", weight.len(), n * k)];
     expect_len("matmul_backward_input", &lens)?;
     let shape = Shape { m, n: k, k: n };
-    launch(gpu, ["matmul_nn_64", "matmul_nn_128"], shape, dinp, [dout, weight], [n, k], None, None)
+    launch(stream, ["matmul_nn_64", "matmul_nn_128"], shape, dinp, [dout, weight], [n, k], None, None)
 }
 
 /// `dweight = doutᵀ · inp`: the gradient of [`matmul_forward`]'s weight.
@@ -78,56 +78,58 @@ pub fn matmul_backward_input(
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn matmul_backward_weight(
-    gpu: &Gpu,
-    dweight: &Slice<f32>,
-    dout: &Slice<f32>,
-    inp: &Slice<f32>,
+    stream: &Stream,
+    dweight: &Tensor<f32>,
+    dout: &Tensor<f32>,
+    inp: &Tensor<f32>,
     (m, k, n): (usize, usize, usize),
 ) -> Result<()> {
     let lens = [("dweight", dweight.len(), n * k), ("dout", dout.len(), m * n), ("inp", inp.len(), m * k)];
     expect_len("matmul_backward_weight", &lens)?;
     let shape = Shape { m: n, n: k, k: m };
-    launch(gpu, ["matmul_tn_64", "matmul_tn_128"], shape, dweight, [dout, inp], [n, k], None, None)
+    launch(stream, ["matmul_tn_64", "matmul_tn_128"], shape, dweight, [dout, inp], [n, k], None, None)
 }
 
 #[allow(clippy::too_many_arguments)] // the kernel's own
 fn launch(
-    gpu: &Gpu,
+    stream: &Stream,
     names: [&'static str; 2],
     Shape { m, n, k }: Shape,
-    out: &Slice<f32>,
-    operands: [&Slice<f32>; 2],
+    out: &Tensor<f32>,
+    operands: [&Tensor<f32>; 2],
     row_lens: [usize; 2],
-    bias: Option<&Slice<f32>>,
-    residual: Option<&Slice<f32>>,
+    bias: Option<&Tensor<f32>>,
+    residual: Option<&Tensor<f32>>,
 ) -> Result<()> {
     // The wide tile multiplies twice as much for each load, unless half of it would lie outside.
     let wide = n > 64;
     let columns = if wide { 128 } else { 64 };
-    let aligned = |slice: &Slice<f32>, row: usize| slice.is_aligned(16) && row.is_multiple_of(4);
+    let aligned = |slice: &Tensor<f32>, row: usize| slice.is_aligned(16) && row.is_multiple_of(4);
     let out_aligned = [Some(out), bias, residual].into_iter().flatten().all(|slice| aligned(slice, n));
     let vector = aligned(operands[0], row_lens[0]) as i32
         | (aligned(operands[1], row_lens[1]) as i32) << 1
         | (out_aligned as i32) << 2;
-    let launch =
-        Launch { grid: [n.div_ceil(columns), m.div_ceil(64), 1], block: [128, 1, 1], shared_bytes: 0 };
-    let optional = |slice: Option<&Slice<f32>>| slice.map_or(Arg::NULL, Arg::from);
-    gpu.launch(
-        "matmul",
-        names[wide as usize],
-        launch,
-        args![
-            out,
-            operands[0],
-            operands[1],
-            optional(bias),
-            optional(residual),
-            m as i32,
-            n as i32,
-            k as i32,
-            vector
-        ],
-    )
+    let launch = Launch::over([n.div_ceil(columns), m.div_ceil(64), 1], 128);
+    let optional = |slice: Option<&Tensor<f32>>| slice.map_or(Arg::NULL, Arg::from);
+    let kernel = stream.kernel("matmul", names[wide as usize], &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe {
+        kernel.launch(
+            stream,
+            launch,
+            args![
+                out,
+                operands[0],
+                operands[1],
+                optional(bias),
+                optional(residual),
+                int(m)?,
+                int(n)?,
+                int(k)?,
+                vector
+            ],
+        )
+    }
 }
 
 /// The definition, in float64: `out (M, N) = A · B`, with `a(m, k)` and `b(k, n)`.
@@ -159,58 +161,58 @@ mod tests {
         (127, 128, 130),
     ];
 
-    device_test!(forward_equals_the_definition, |gpu| {
+    device_test!(forward_equals_the_definition, |stream| {
         for (m, k, n) in CASES {
             let (inp, weight) = (random(m * k, 1.0, 1), random(n * k, 1.0, 2));
             let (bias, residual) = (random(n, 1.0, 3), random(m * n, 1.0, 4));
-            let (d_inp, d_weight) = (gpu.upload(&inp)?, gpu.upload(&weight)?);
+            let (d_inp, d_weight) = (stream.vector(&inp)?, stream.vector(&weight)?);
             let product = matmul_reference((m, n, k), |i, h| inp[i * k + h], |h, j| weight[j * k + h]);
             let tolerance = Tolerance::of_sums(k);
 
             let run = || -> Result<Vec<f32>> {
-                let out = poisoned(&gpu, m * n);
-                matmul_forward(&gpu, &out, &d_inp, &d_weight, None, None, (m, k, n))?;
-                gpu.read(&out)
+                let out = poisoned(&stream, m * n);
+                matmul_forward(&stream, &out, &d_inp, &d_weight, None, None, (m, k, n))?;
+                stream.read(&out)
             };
             let out = run()?;
             assert_close(&out, &product, tolerance);
             assert_eq!(out, run()?, "another run gives other bits");
 
-            let out = gpu.upload(&residual)?;
-            let d_bias = gpu.upload(&bias)?;
-            matmul_forward(&gpu, &out, &d_inp, &d_weight, Some(&d_bias), Some(&out), (m, k, n))?;
+            let out = stream.vector(&residual)?;
+            let d_bias = stream.vector(&bias)?;
+            matmul_forward(&stream, &out, &d_inp, &d_weight, Some(&d_bias), Some(&out), (m, k, n))?;
             let want: Vec<f64> =
                 (0..m * n).map(|i| product[i] + f64::from(bias[i % n]) + f64::from(residual[i])).collect();
-            assert_close(&gpu.read(&out)?, &want, tolerance);
+            assert_close(&stream.read(&out)?, &want, tolerance);
         }
     });
 
-    device_test!(gradients_equal_the_definition, |gpu| {
+    device_test!(gradients_equal_the_definition, |stream| {
         for (m, k, n) in CASES {
             let (inp, weight, dout) = (random(m * k, 1.0, 1), random(n * k, 1.0, 2), random(m * n, 1.0, 3));
-            let d_dout = gpu.upload(&dout)?;
-            let dinp = poisoned(&gpu, m * k);
-            matmul_backward_input(&gpu, &dinp, &d_dout, &gpu.upload(&weight)?, (m, k, n))?;
+            let d_dout = stream.vector(&dout)?;
+            let dinp = poisoned(&stream, m * k);
+            matmul_backward_input(&stream, &dinp, &d_dout, &stream.vector(&weight)?, (m, k, n))?;
             let want = matmul_reference((m, k, n), |i, j| dout[i * n + j], |j, h| weight[j * k + h]);
-            assert_close(&gpu.read(&dinp)?, &want, Tolerance::of_sums(n));
+            assert_close(&stream.read(&dinp)?, &want, Tolerance::of_sums(n));
 
-            let dweight = poisoned(&gpu, n * k);
-            matmul_backward_weight(&gpu, &dweight, &d_dout, &gpu.upload(&inp)?, (m, k, n))?;
+            let dweight = poisoned(&stream, n * k);
+            matmul_backward_weight(&stream, &dweight, &d_dout, &stream.vector(&inp)?, (m, k, n))?;
             let want = matmul_reference((n, k, m), |j, i| dout[i * n + j], |i, h| inp[i * k + h]);
-            assert_close(&gpu.read(&dweight)?, &want, Tolerance::of_sums(m));
+            assert_close(&stream.read(&dweight)?, &want, Tolerance::of_sums(m));
         }
     });
 
-    device_test!(unaligned_rows_give_the_same, |gpu| {
+    device_test!(unaligned_rows_give_the_same, |stream| {
         let (m, k, n) = (70, 64, 68);
         let (inp, weight) = (random(m * k + 1, 1.0, 1), random(n * k, 1.0, 2));
-        let run = |inp: &Slice<f32>| -> Result<Vec<f32>> {
-            let out = poisoned(&gpu, m * n);
-            matmul_forward(&gpu, &out, inp, &gpu.upload(&weight)?, None, None, (m, k, n))?;
-            gpu.read(&out)
+        let run = |inp: &Tensor<f32>| -> Result<Vec<f32>> {
+            let out = poisoned(&stream, m * n);
+            matmul_forward(&stream, &out, inp, &stream.vector(&weight)?, None, None, (m, k, n))?;
+            stream.read(&out)
         };
-        let shifted = gpu.upload(&inp)?.slice(1..m * k + 1);
-        assert_eq!(run(&shifted)?, run(&gpu.upload(&inp[1..])?)?);
+        let shifted = stream.vector(&inp)?.slice(1..m * k + 1);
+        assert_eq!(run(&shifted)?, run(&stream.vector(&inp[1..])?)?);
     });
 
     #[test]

@@ -17,7 +17,55 @@ pub mod reduce;
 pub mod sgd;
 pub mod token_embed;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
+use bytemuck::Pod;
+use half::f16;
+
+use crate::gpu::Defines;
+
+/// What products take and what is kept for the gradient: `E` of `kernels/element.cuh`.
+pub trait Element: Pod + Send + Sync {
+    /// What a source is compiled with to take this type.
+    const DEFINES: Defines<'static>;
+    /// Such as `fp16`.
+    const NAME: &'static str;
+    /// To the nearest, ties to even.
+    fn round(x: f64) -> Self;
+    /// Exactly.
+    fn widen(self) -> f64;
+}
+
+impl Element for f32 {
+    const DEFINES: Defines<'static> = &[];
+    const NAME: &'static str = "fp32";
+
+    fn round(x: f64) -> f32 {
+        x as f32
+    }
+
+    fn widen(self) -> f64 {
+        self.into()
+    }
+}
+
+impl Element for f16 {
+    const DEFINES: Defines<'static> = &[("ELEMENT_HALF", 1)];
+    const NAME: &'static str = "fp16";
+
+    fn round(x: f64) -> f16 {
+        f16::from_f64(x)
+    }
+
+    fn widen(self) -> f64 {
+        self.into()
+    }
+}
+
+/// A size as a kernel takes it.
+fn int(n: usize) -> Result<i32> {
+    i32::try_from(n)
+        .map_err(|_| anyhow!("{n} is more than a kernel's 32-bit sizes hold; fewer images at once need less"))
+}
 
 /// Refuses a buffer whose length is not what the shape says, before a kernel runs past it.
 fn expect_len(operator: &str, buffers: &[(&str, usize, usize)]) -> Result<()> {

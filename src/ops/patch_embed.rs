@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::expect_len;
 use super::matmul::{matmul_backward_weight, matmul_forward};
+use super::{expect_len, int};
 use crate::args;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 
 /// Images, tokens (patches and the class), width, elements of a patch (`3 · P · P`).
 #[derive(Clone, Copy, Debug)]
@@ -18,9 +18,9 @@ pub struct Shape {
 
 /// What enters the tokens, or the gradients of it.
 pub struct PatchEmbed<'a> {
-    pub weight: &'a Slice<f32>,   // (C, P)
-    pub class: &'a Slice<f32>,    // (C,)
-    pub position: &'a Slice<f32>, // (T, C)
+    pub weight: &'a Tensor<f32>,   // (C, P)
+    pub class: &'a Tensor<f32>,    // (C,)
+    pub position: &'a Tensor<f32>, // (T, C)
 }
 
 impl PatchEmbed<'_> {
@@ -41,19 +41,21 @@ impl PatchEmbed<'_> {
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn patch_embed_forward(
-    gpu: &Gpu,
-    out: &Slice<f32>,
-    patches: &Slice<f32>,
+    stream: &Stream,
+    out: &Tensor<f32>,
+    patches: &Tensor<f32>,
     params: &PatchEmbed,
-    projected: &Slice<f32>,
+    projected: &Tensor<f32>,
     shape: Shape,
 ) -> Result<()> {
     let Shape { b, t, c, p } = shape;
     expect_len("patch_embed_forward", &params.lens(shape))?;
     expect_len("patch_embed_forward", &[("out", out.len(), b * t * c)])?;
-    matmul_forward(gpu, projected, patches, params.weight, None, None, (b * (t - 1), p, c))?;
-    let args = args![out, projected, params.class, params.position, t as i32, c as i32];
-    gpu.launch("patch_embed", "patch_embed_assemble", Launch::new(b * t, 128), args)
+    matmul_forward(stream, projected, patches, params.weight, None, None, (b * (t - 1), p, c))?;
+    let args = args![out, projected, params.class, params.position, int(t)?, int(c)?];
+    let kernel = stream.kernel("patch_embed", "patch_embed_assemble", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::new(b * t, 128), args) }
 }
 
 /// The gradients of [`patch_embed_forward`]'s parameters; none flows into the pixels.
@@ -64,22 +66,26 @@ pub fn patch_embed_forward(
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn patch_embed_backward(
-    gpu: &Gpu,
+    stream: &Stream,
     dparams: &PatchEmbed,
-    dout: &Slice<f32>,
-    patches: &Slice<f32>,
-    dprojected: &Slice<f32>,
+    dout: &Tensor<f32>,
+    patches: &Tensor<f32>,
+    dprojected: &Tensor<f32>,
     shape: Shape,
 ) -> Result<()> {
     let Shape { b, t, c, p } = shape;
     expect_len("patch_embed_backward", &dparams.lens(shape))?;
     let lens = [("dout", dout.len(), b * t * c), ("dprojected", dprojected.len(), b * (t - 1) * c)];
     expect_len("patch_embed_backward", &lens)?;
-    let args = args![dparams.position, dparams.class, dout, b as i32, t as i32, c as i32];
-    gpu.launch("patch_embed", "patch_embed_sum", Launch::per_element(t * c, 128), args)?;
-    let args = args![dprojected, dout, t as i32, c as i32];
-    gpu.launch("patch_embed", "patch_embed_split", Launch::new(b * (t - 1), 128), args)?;
-    matmul_backward_weight(gpu, dparams.weight, dprojected, patches, (b * (t - 1), p, c))
+    let args = args![dparams.position, dparams.class, dout, int(b)?, int(t)?, int(c)?];
+    let kernel = stream.kernel("patch_embed", "patch_embed_sum", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::per_element(t * c, 128), args) }?;
+    let args = args![dprojected, dout, int(t)?, int(c)?];
+    let kernel = stream.kernel("patch_embed", "patch_embed_split", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::new(b * (t - 1), 128), args) }?;
+    matmul_backward_weight(stream, dparams.weight, dprojected, patches, (b * (t - 1), p, c))
 }
 
 /// The definition, in float64: `(B, T, C)`.
@@ -117,16 +123,16 @@ mod tests {
         Shape { b: 1, t: 2, c: 1, p: 3 },
     ];
 
-    device_test!(forward_equals_the_definition, |gpu| {
+    device_test!(forward_equals_the_definition, |stream| {
         for shape in CASES {
             let Shape { b, t, c, p } = shape;
             let (patches, weight) = (random(b * (t - 1) * p, 1.0, 1), random(c * p, 1.0, 2));
             let (class, position) = (random(c, 1.0, 3), random(t * c, 1.0, 4));
-            let (out, projected) = (poisoned(&gpu, b * t * c), poisoned(&gpu, b * (t - 1) * c));
+            let (out, projected) = (poisoned(&stream, b * t * c), poisoned(&stream, b * (t - 1) * c));
             let (d_weight, d_class, d_position) =
-                (gpu.upload(&weight)?, gpu.upload(&class)?, gpu.upload(&position)?);
+                (stream.vector(&weight)?, stream.vector(&class)?, stream.vector(&position)?);
             let params = PatchEmbed { weight: &d_weight, class: &d_class, position: &d_position };
-            patch_embed_forward(&gpu, &out, &gpu.upload(&patches)?, &params, &projected, shape)?;
+            patch_embed_forward(&stream, &out, &stream.vector(&patches)?, &params, &projected, shape)?;
             let want = patch_embed_reference(
                 &widen(&patches),
                 &widen(&weight),
@@ -134,22 +140,23 @@ mod tests {
                 &widen(&position),
                 shape,
             );
-            assert_close(&gpu.read(&out)?, &want, Tolerance::of_sums(p));
+            assert_close(&stream.read(&out)?, &want, Tolerance::of_sums(p));
         }
     });
 
-    device_test!(gradients_are_the_definitions_derivatives, |gpu| {
+    device_test!(gradients_are_the_definitions_derivatives, |stream| {
         for shape in CASES {
             let Shape { b, t, c, p } = shape;
             let (patches, dout) = (random(b * (t - 1) * p, 1.0, 1), random(b * t * c, 1.0, 2));
-            let (weight, class, position) = (poisoned(&gpu, c * p), poisoned(&gpu, c), poisoned(&gpu, t * c));
+            let (weight, class, position) =
+                (poisoned(&stream, c * p), poisoned(&stream, c), poisoned(&stream, t * c));
             let dparams = PatchEmbed { weight: &weight, class: &class, position: &position };
-            let scratch = poisoned(&gpu, b * (t - 1) * c);
+            let scratch = poisoned(&stream, b * (t - 1) * c);
             patch_embed_backward(
-                &gpu,
+                &stream,
                 &dparams,
-                &gpu.upload(&dout)?,
-                &gpu.upload(&patches)?,
+                &stream.vector(&dout)?,
+                &stream.vector(&patches)?,
                 &scratch,
                 shape,
             )?;
@@ -164,7 +171,8 @@ mod tests {
                 |len: usize, at: usize| -> Vec<f64> { (0..len).map(|i| (i == at) as u8 as f64).collect() };
             let zeros = |len: usize| vec![0.0; len];
             let checked = |len: usize| (0..len).step_by(len.div_ceil(40));
-            let (weight, class, position) = (gpu.read(&weight)?, gpu.read(&class)?, gpu.read(&position)?);
+            let (weight, class, position) =
+                (stream.read(&weight)?, stream.read(&class)?, stream.read(&position)?);
             let (mut got, mut want) = (Vec::new(), Vec::new());
             for i in checked(c * p) {
                 got.push(weight[i]);

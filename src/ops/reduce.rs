@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::expect_len;
+use super::{expect_len, int};
 use crate::args;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 
 /// Rows that one partial sum covers.
 const CHUNK: usize = 64;
@@ -26,17 +26,19 @@ pub fn scratch_len(m: usize, n: usize) -> usize {
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn columns_forward(
-    gpu: &Gpu,
-    out: &Slice<f32>,
-    inp: &Slice<f32>,
-    scratch: &Slice<f32>,
+    stream: &Stream,
+    out: &Tensor<f32>,
+    inp: &Tensor<f32>,
+    scratch: &Tensor<f32>,
     (m, n): (usize, usize),
 ) -> Result<()> {
     expect_len("columns_forward", &[("out", out.len(), n), ("inp", inp.len(), m * n)])?;
     ensure!(scratch.len() >= scratch_len(m, n), "columns_forward: scratch is too short");
-    let launch = Launch { grid: [n.div_ceil(128), chunks(m), 1], block: [128, 1, 1], shared_bytes: 0 };
-    gpu.launch("reduce", "columns_partial", launch, args![scratch, inp, m as i32, n as i32])?;
-    columns_sum(gpu, out, scratch, (chunks(m), n))
+    let launch = Launch::over([n.div_ceil(128), chunks(m), 1], 128);
+    let kernel = stream.kernel("reduce", "columns_partial", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, launch, args![scratch, inp, int(m)?, int(n)?]) }?;
+    columns_sum(stream, out, scratch, (chunks(m), n))
 }
 
 /// The second step: `out[n] = Σ partial[chunk][n]`.
@@ -44,19 +46,16 @@ pub fn columns_forward(
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn columns_sum(
-    gpu: &Gpu,
-    out: &Slice<f32>,
-    partial: &Slice<f32>,
+    stream: &Stream,
+    out: &Tensor<f32>,
+    partial: &Tensor<f32>,
     (chunks, n): (usize, usize),
 ) -> Result<()> {
     expect_len("columns_sum", &[("out", out.len(), n)])?;
     ensure!(partial.len() >= chunks * n, "columns_sum: the partial sums are too few");
-    gpu.launch(
-        "reduce",
-        "columns_sum",
-        Launch::per_element(n, 128),
-        args![out, partial, chunks as i32, n as i32],
-    )
+    let kernel = stream.kernel("reduce", "columns_sum", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, Launch::per_element(n, 128), args![out, partial, int(chunks)?, int(n)?]) }
 }
 
 /// The definition, in float64.
@@ -70,12 +69,12 @@ mod tests {
     use crate::check::{Tolerance, assert_close, poisoned, random};
     use crate::device_test;
 
-    device_test!(kernel_equals_the_definition, |gpu| {
+    device_test!(kernel_equals_the_definition, |stream| {
         for (m, n) in [(2500, 96), (64, 130), (65, 1), (1, 33)] {
             let inp = random(m * n, 1.0, 1);
-            let (out, scratch) = (poisoned(&gpu, n), poisoned(&gpu, scratch_len(m, n)));
-            columns_forward(&gpu, &out, &gpu.upload(&inp)?, &scratch, (m, n))?;
-            assert_close(&gpu.read(&out)?, &columns_reference(&inp, n), Tolerance::of_sums(m));
+            let (out, scratch) = (poisoned(&stream, n), poisoned(&stream, scratch_len(m, n)));
+            columns_forward(&stream, &out, &stream.vector(&inp)?, &scratch, (m, n))?;
+            assert_close(&stream.read(&out)?, &columns_reference(&inp, n), Tolerance::of_sums(m));
         }
     });
 }

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::expect_len;
+use super::{expect_len, int};
 use crate::args;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 
 /// `params -= learning_rate · grads`, every parameter in one launch.
 ///
@@ -12,16 +12,20 @@ use crate::gpu::{Gpu, Launch, Slice};
 ///
 /// # Errors
 /// Lengths that differ or are no multiple of 4; the launch's own.
-pub fn sgd_step(gpu: &Gpu, params: &Slice<f32>, grads: &Slice<f32>, learning_rate: f32) -> Result<()> {
+pub fn sgd_step(
+    stream: &Stream,
+    params: &Tensor<f32>,
+    grads: &Tensor<f32>,
+    learning_rate: f32,
+) -> Result<()> {
     let n = params.len();
     expect_len("sgd_step", &[("grads", grads.len(), n)])?;
     ensure!(n.is_multiple_of(4), "sgd_step: {n} parameters, not a multiple of 4");
-    gpu.launch(
-        "sgd",
-        "sgd_step",
-        Launch::per_element(n / 4, 256),
-        args![params, grads, n as i32, learning_rate],
-    )
+    let kernel = stream.kernel("sgd", "sgd_step", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe {
+        kernel.launch(stream, Launch::per_element(n / 4, 256), args![params, grads, int(n)?, learning_rate])
+    }
 }
 
 /// The definition; one rounding an element, as on the device.
@@ -37,13 +41,13 @@ mod tests {
     use crate::check::{Tolerance, assert_close, random};
     use crate::device_test;
 
-    device_test!(kernel_equals_the_definition, |gpu| {
+    device_test!(kernel_equals_the_definition, |stream| {
         for n in [4, 1020, 1024, 100_004] {
             let (mut want, grads) = (random(n, 1.0, 1), random(n, 3.0, 2));
-            let params = gpu.upload(&want)?;
-            sgd_step(&gpu, &params, &gpu.upload(&grads)?, 0.1)?;
+            let params = stream.vector(&want)?;
+            sgd_step(&stream, &params, &stream.vector(&grads)?, 0.1)?;
             sgd_reference(&mut want, &grads, 0.1);
-            assert_close(&gpu.read(&params)?, &want, Tolerance::EXACT);
+            assert_close(&stream.read(&params)?, &want, Tolerance::EXACT);
         }
     });
 }

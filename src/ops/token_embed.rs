@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::expect_len;
+use super::{expect_len, int};
 use crate::args;
-use crate::gpu::{Gpu, Launch, Slice};
+use crate::gpu::{Launch, Stream, Tensor};
 
 /// `out[b][t] = table[ids[b][t]] + position[t]`.
 ///
@@ -14,11 +14,11 @@ use crate::gpu::{Gpu, Launch, Slice};
 /// # Errors
 /// A buffer of another length; the launch's own.
 pub fn token_embed_forward(
-    gpu: &Gpu,
-    out: &Slice<f32>,
-    ids: &Slice<i32>,
-    table: &Slice<f32>,
-    position: &Slice<f32>,
+    stream: &Stream,
+    out: &Tensor<f32>,
+    ids: &Tensor<i32>,
+    table: &Tensor<f32>,
+    position: &Tensor<f32>,
     (b, t, c): (usize, usize, usize),
 ) -> Result<()> {
     expect_len(
@@ -27,12 +27,9 @@ pub fn token_embed_forward(
     )?;
     ensure!(table.len().is_multiple_of(c), "token_embed_forward: the table has no whole number of rows");
     let launch = Launch::new(b * t, 128);
-    gpu.launch(
-        "token_embed",
-        "token_embed_forward",
-        launch,
-        args![out, ids, table, position, t as i32, c as i32],
-    )
+    let kernel = stream.kernel("token_embed", "token_embed_forward", &[])?;
+    // SAFETY: the lengths are those of the kernel, checked above.
+    unsafe { kernel.launch(stream, launch, args![out, ids, table, position, int(t)?, int(c)?]) }
 }
 
 /// The definition.
@@ -58,15 +55,15 @@ mod tests {
     use crate::check::{Tolerance, assert_close, poisoned, random};
     use crate::device_test;
 
-    device_test!(kernel_equals_the_definition, |gpu| {
+    device_test!(kernel_equals_the_definition, |stream| {
         for (b, t, c, v) in [(3, 77, 512, 40), (2, 7, 33, 5), (1, 1, 1, 1)] {
             let ids: Vec<i32> = (0..b * t).map(|i| (i * i % v) as i32).collect();
             let (table, position) = (random(v * c, 1.0, 1), random(t * c, 1.0, 2));
-            let out = poisoned(&gpu, b * t * c);
-            let (d_ids, d_table) = (gpu.upload(&ids)?, gpu.upload(&table)?);
-            token_embed_forward(&gpu, &out, &d_ids, &d_table, &gpu.upload(&position)?, (b, t, c))?;
+            let out = poisoned(&stream, b * t * c);
+            let (d_ids, d_table) = (stream.vector(&ids)?, stream.vector(&table)?);
+            token_embed_forward(&stream, &out, &d_ids, &d_table, &stream.vector(&position)?, (b, t, c))?;
             let want = token_embed_reference(&ids, &table, &position, (b, t, c));
-            assert_close(&gpu.read(&out)?, &want, Tolerance::EXACT);
+            assert_close(&stream.read(&out)?, &want, Tolerance::EXACT);
         }
     });
 }

@@ -1,0 +1,85 @@
+//! A device: its context, what it can do, its memory, and the kernels that are loaded on it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result};
+use cudarc::driver::CudaContext;
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
+
+use super::error::CudaError;
+use super::kernel::{Kernel, Module, ModuleKey};
+use super::{Cache, DeviceChoice, Driver, driver};
+
+/// A device with its loaded kernels. Cheap to clone; a process may have several.
+#[derive(Clone)]
+pub struct Gpu(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    context: Arc<CudaContext>,
+    driver: Driver,
+    architecture: String,
+    pub(super) cache: Cache,
+    pub(super) kernels: Mutex<HashMap<(ModuleKey, &'static str), Kernel>>,
+    pub(super) modules: Mutex<HashMap<ModuleKey, Module>>,
+}
+
+impl Gpu {
+    /// Opens a device. The first call of a process settles the driver for good: real or virtual.
+    ///
+    /// # Errors
+    /// No such device, no virtual driver beside the program, or a choice other than the first.
+    pub fn open(choice: DeviceChoice) -> Result<Gpu> {
+        let (driver, ordinal) = driver::select(choice)?;
+        let open = || -> Result<Gpu> {
+            let context = CudaContext::new(ordinal).map_err(CudaError::from)?;
+            let (major, minor) = context.compute_capability().map_err(CudaError::from)?;
+            // Hopper's own instructions (wgmma, TMA) are only in the architecture-specific target.
+            let suffix = if (major, minor) == (9, 0) { "a" } else { "" };
+            Ok(Gpu(Arc::new(Inner {
+                context,
+                driver,
+                architecture: format!("{major}{minor}{suffix}"),
+                cache: Cache::from_environment(),
+                kernels: Mutex::default(),
+                modules: Mutex::default(),
+            })))
+        };
+        open().with_context(|| format!("opening device {ordinal} of the {driver} driver"))
+    }
+
+    /// The driver that answers.
+    pub fn driver(&self) -> Driver {
+        self.0.driver
+    }
+
+    /// The device's own name.
+    pub fn name(&self) -> Result<String> {
+        Ok(self.context().name().map_err(CudaError::from)?)
+    }
+
+    /// Compute capability as NVRTC writes it, such as `90a`.
+    pub fn architecture(&self) -> &str {
+        &self.0.architecture
+    }
+
+    /// Free and total device memory, bytes.
+    pub fn memory_bytes(&self) -> Result<(usize, usize)> {
+        Ok(self.context().mem_get_info().map_err(CudaError::from)?)
+    }
+
+    /// Streaming multiprocessors.
+    pub fn multiprocessors(&self) -> Result<usize> {
+        let count = self.context().attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+        Ok(count.map_err(CudaError::from)? as usize)
+    }
+
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        &self.0.context
+    }
+
+    /// Makes its context this thread's.
+    pub(super) fn bind(&self) -> Result<()> {
+        Ok(self.context().bind_to_thread().map_err(CudaError::from)?)
+    }
+}

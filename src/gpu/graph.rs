@@ -1,0 +1,104 @@
+//! Graphs: a series of launches recorded once, and queued again in one call.
+
+use anyhow::{Context, Result};
+use cudarc::driver::result;
+use cudarc::driver::sys::{CUgraph, CUgraphExec, CUgraphInstantiate_flags, CUstreamCaptureMode};
+
+use super::error::CudaError;
+use super::{Gpu, Stream};
+
+/// A recorded series. It reads and writes the tensors that it was recorded with, which it keeps alive.
+pub struct Graph<K> {
+    gpu: Gpu,
+    exec: CUgraphExec,
+    _keeps: K,
+}
+
+// SAFETY: a handle of the driver, valid in every thread that has bound the context.
+unsafe impl<K: Send> Send for Graph<K> {}
+
+impl<K> Graph<K> {
+    /// Records what `work` queues on the stream, without running it.
+    ///
+    /// * `keeps`: owns the memory that the launches use, as an arena's tensors do.
+    ///
+    /// Kernels must be loaded and have run once: neither loading nor allocating can be recorded.
+    ///
+    /// # Errors
+    /// Those of `work`; what cannot be recorded.
+    pub fn record(stream: &Stream, keeps: K, work: impl FnOnce(&Stream) -> Result<()>) -> Result<Graph<K>> {
+        let raw = stream.raw()?;
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is live, and recording ends below on every path.
+        unsafe { result::stream::begin_capture(raw, mode) }
+            .map_err(CudaError::from)
+            .context("recording a graph")?;
+        let queued = work(stream);
+        // SAFETY: begun above, on this thread.
+        let recorded = unsafe { result::stream::end_capture(raw) };
+        queued?;
+        let recorded = Recorded(recorded.map_err(CudaError::from).context("recording a graph")?);
+        // SAFETY: a whole graph, which lives until the end of this function.
+        let exec = unsafe { result::graph::instantiate(recorded.0, CUgraphInstantiate_flags(0)) }
+            .map_err(CudaError::from)
+            .context("preparing a recorded graph")?;
+        Ok(Graph { gpu: stream.gpu().clone(), exec, _keeps: keeps })
+    }
+
+    /// Queues all of it.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn launch(&self, stream: &Stream) -> Result<()> {
+        // SAFETY: both are live, and so is the memory, which `keeps` owns.
+        let launched = unsafe { result::graph::launch(self.exec, stream.raw()?) };
+        launched.map_err(CudaError::from).context("launching a graph")
+    }
+}
+
+impl<K> Drop for Graph<K> {
+    fn drop(&mut self) {
+        if self.gpu.bind().is_ok() {
+            // SAFETY: made in `record` and destroyed only here; the driver waits for launches of it.
+            let _ = unsafe { result::graph::exec_destroy(self.exec) };
+        }
+    }
+}
+
+struct Recorded(CUgraph);
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // SAFETY: from the end of a recording, destroyed only here.
+        let _ = unsafe { result::graph::destroy(self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device_test;
+    use crate::ops::sgd::sgd_step;
+
+    device_test!(what_is_recorded_runs_when_launched, |stream| {
+        let (params, grads) = (stream.vector(&[1f32; 8])?, stream.vector(&[2f32; 8])?);
+        sgd_step(&stream, &params, &grads, 0.0)?;
+        let keeps = (params.clone(), grads.clone());
+        let graph = Graph::record(&stream, keeps, |stream| sgd_step(stream, &params, &grads, 0.25))?;
+        assert_eq!(stream.read(&params)?, [1.0; 8]);
+        graph.launch(&stream)?;
+        graph.launch(&stream)?;
+        assert_eq!(stream.read(&params)?, [0.0; 8]);
+        stream.write(&grads, &[-4.0; 8])?;
+        graph.launch(&stream)?;
+        assert_eq!(stream.read(&params)?, [1.0; 8]);
+    });
+
+    device_test!(a_recording_that_fails_ends, |stream| {
+        let params = stream.vector(&[1f32; 8])?;
+        let failed = Graph::record(&stream, (), |_| anyhow::bail!("no work"));
+        assert_eq!(failed.err().map(|error| error.to_string()).as_deref(), Some("no work"));
+        sgd_step(&stream, &params, &params, 1.0)?;
+        assert_eq!(stream.read(&params)?, [0.0; 8]);
+    });
+}

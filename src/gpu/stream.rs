@@ -1,0 +1,262 @@
+//! Streams, which do what is queued on them in order, and events, which mark places in them.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, ensure};
+use bytemuck::Pod;
+use cudarc::driver::sys::{CUevent, CUevent_flags, CUstream};
+use cudarc::driver::{CudaStream, result};
+
+use super::error::CudaError;
+use super::tensor::{Shape, Tensor};
+use super::{Gpu, lock};
+
+/// A queue of one device's work. Cheap to clone.
+///
+/// A call's effects are seen by every later call on the stream; results are complete on the host after
+/// [`Stream::read`] or [`Stream::synchronize`].
+#[derive(Clone)]
+pub struct Stream(Arc<Inner>);
+
+struct Inner {
+    gpu: Gpu,
+    stream: Arc<CudaStream>,
+    /// The last kernel launched: an asynchronous error is most likely its own.
+    last: Mutex<Option<&'static str>>,
+}
+
+impl Gpu {
+    /// A new queue, which waits for no other by itself.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn stream(&self) -> Result<Stream> {
+        let stream = self.context().new_stream().map_err(CudaError::from).context("making a stream")?;
+        Ok(Stream(Arc::new(Inner { gpu: self.clone(), stream, last: Mutex::default() })))
+    }
+}
+
+impl Stream {
+    /// The device it belongs to.
+    pub fn gpu(&self) -> &Gpu {
+        &self.0.gpu
+    }
+
+    /// Not initialised, in an allocation of its own.
+    ///
+    /// # Errors
+    /// Out of memory, naming what was asked for and what is free.
+    pub fn alloc<T: Pod>(&self, shape: impl Into<Shape>) -> Result<Tensor<T>> {
+        let shape = shape.into();
+        self.gpu().arena(|plan| plan.tensor("a tensor", shape))
+    }
+
+    /// All bits zero.
+    pub fn zeros<T: Pod>(&self, shape: impl Into<Shape>) -> Result<Tensor<T>> {
+        let tensor = self.alloc(shape)?;
+        self.fill_bytes(&tensor, 0)?;
+        Ok(tensor)
+    }
+
+    /// A copy of host data on the device, which has as many elements as the shape.
+    pub fn upload<T: Pod>(&self, shape: impl Into<Shape>, data: &[T]) -> Result<Tensor<T>> {
+        let tensor = self.alloc(shape)?;
+        self.write(&tensor, data)?;
+        Ok(tensor)
+    }
+
+    /// A copy of host data on the device, of one dimension.
+    pub fn vector<T: Pod>(&self, data: &[T]) -> Result<Tensor<T>> {
+        self.upload(data.len(), data)
+    }
+
+    /// Overwrites `dst` with host data of the same length.
+    pub fn write<T: Pod>(&self, dst: &Tensor<T>, data: &[T]) -> Result<()> {
+        same_length("writing device memory", dst.len(), data.len())?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: dst is a live allocation of at least data's bytes; the stream is synchronised before data's borrow ends.
+        unsafe { result::memcpy_htod_async(dst.address(), data, self.raw()?) }
+            .map_err(CudaError::from)
+            .context("copying to the device")?;
+        self.synchronize()
+    }
+
+    /// A copy of device data on the host, complete.
+    pub fn read<T: Pod>(&self, src: &Tensor<T>) -> Result<Vec<T>> {
+        let mut data = vec![T::zeroed(); src.len()];
+        if !data.is_empty() {
+            // SAFETY: src is a live allocation of data's length; the stream is synchronised before data is looked at.
+            unsafe { result::memcpy_dtoh_async(&mut data, src.address(), self.raw()?) }
+                .map_err(CudaError::from)
+                .with_context(|| self.blame("copying from the device"))?;
+        }
+        self.synchronize()?;
+        Ok(data)
+    }
+
+    /// Device to device, between tensors of one length.
+    pub fn copy<T: Pod>(&self, dst: &Tensor<T>, src: &Tensor<T>) -> Result<()> {
+        same_length("copying device memory", dst.len(), src.len())?;
+        if src.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: both are live allocations of src's length; freeing device memory waits for the work queued before.
+        unsafe {
+            let bytes = src.len() * size_of::<T>();
+            result::memcpy_dtod_async(dst.address(), src.address(), bytes, self.raw()?)
+        }
+        .map_err(CudaError::from)
+        .context("copying on the device")
+    }
+
+    /// Every byte of `dst` becomes `value`.
+    pub fn fill_bytes<T: Pod>(&self, dst: &Tensor<T>, value: u8) -> Result<()> {
+        if dst.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: dst is a live allocation of that many bytes.
+        unsafe {
+            let bytes = dst.len() * size_of::<T>();
+            result::memset_d8_async(dst.address(), value, bytes, self.raw()?)
+        }
+        .map_err(CudaError::from)
+        .context("filling device memory")
+    }
+
+    /// Waits for all queued work and reports its errors.
+    pub fn synchronize(&self) -> Result<()> {
+        let waited = self.0.stream.synchronize().map_err(CudaError::from);
+        waited.with_context(|| self.blame("waiting for the device"))
+    }
+
+    /// What is queued from now on waits until the event's place is reached.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn wait(&self, event: &Event) -> Result<()> {
+        use cudarc::driver::sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: both are live; the driver keeps what it needs of the event.
+        unsafe { result::stream::wait_event(self.raw()?, event.event, CU_EVENT_WAIT_DEFAULT) }
+            .map_err(CudaError::from)
+            .context("making a stream wait for an event")
+    }
+
+    /// The driver's handle, its context bound to this thread.
+    pub(super) fn raw(&self) -> Result<CUstream> {
+        self.gpu().bind()?;
+        Ok(self.0.stream.cu_stream())
+    }
+
+    pub(super) fn launched(&self, kernel: &'static str) {
+        *lock(&self.0.last) = Some(kernel);
+    }
+
+    fn blame(&self, what: &str) -> String {
+        match *lock(&self.0.last) {
+            Some(kernel) => format!("{what} (last kernel launched: {kernel})"),
+            None => what.to_string(),
+        }
+    }
+}
+
+fn same_length(what: &str, dst: usize, src: usize) -> Result<()> {
+    ensure!(dst == src, "{what}: {src} elements for a buffer of {dst}");
+    Ok(())
+}
+
+/// A place in a stream.
+pub struct Event {
+    gpu: Gpu,
+    event: CUevent,
+}
+
+// SAFETY: a handle of the driver, valid in every thread that has bound the context.
+unsafe impl Send for Event {}
+// SAFETY: as above; the driver serialises calls with it.
+unsafe impl Sync for Event {}
+
+impl Event {
+    /// Not yet anywhere: to wait for it is to wait for nothing.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn new(gpu: &Gpu) -> Result<Event> {
+        gpu.bind()?;
+        let event = result::event::create(CUevent_flags::CU_EVENT_DEFAULT).map_err(CudaError::from)?;
+        Ok(Event { gpu: gpu.clone(), event })
+    }
+
+    /// Moves to behind all that is queued on the stream.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn record(&self, stream: &Stream) -> Result<()> {
+        // SAFETY: both are live.
+        let recorded = unsafe { result::event::record(self.event, stream.raw()?) };
+        recorded.map_err(CudaError::from).context("recording an event")
+    }
+
+    /// Waits on the host until its place is reached.
+    ///
+    /// # Errors
+    /// Those of the work before it.
+    pub fn synchronize(&self) -> Result<()> {
+        self.gpu.bind()?;
+        // SAFETY: live.
+        let waited = unsafe { result::event::synchronize(self.event) };
+        waited.map_err(CudaError::from).context("waiting for an event")
+    }
+
+    /// Microseconds from `start`'s place to this one's, both reached.
+    ///
+    /// # Errors
+    /// One of them not recorded or not reached.
+    pub fn elapsed_us(&self, start: &Event) -> Result<f64> {
+        self.gpu.bind()?;
+        // SAFETY: both are live.
+        let ms = unsafe { result::event::elapsed(start.event, self.event) };
+        Ok(f64::from(ms.map_err(CudaError::from).context("timing between events")?) * 1e3)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if self.gpu.bind().is_ok() {
+            // SAFETY: made in `new`, destroyed only here; the driver waits for its place itself.
+            let _ = unsafe { result::event::destroy(self.event) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device_test;
+
+    device_test!(a_stream_waits_for_another_ones_event, |stream| {
+        let other = stream.gpu().stream()?;
+        let (a, b, ready) =
+            (stream.alloc::<u32>(1000)?, stream.alloc::<u32>(1000)?, Event::new(stream.gpu())?);
+        let start = Event::new(stream.gpu())?;
+        for value in 0..20 {
+            start.record(&stream)?;
+            stream.fill_bytes(&a, value)?;
+            ready.record(&stream)?;
+            other.wait(&ready)?;
+            other.copy(&b, &a)?;
+            assert_eq!(other.read(&b)?, vec![u32::from_ne_bytes([value; 4]); 1000]);
+            ready.synchronize()?;
+            assert!(ready.elapsed_us(&start)? >= 0.0);
+        }
+    });
+
+    device_test!(lengths_that_differ_are_refused, |stream| {
+        let four = stream.zeros::<f32>([2, 2])?;
+        assert!(stream.write(&four, &[1.0; 5]).is_err());
+        assert!(stream.copy(&four, &stream.zeros(5)?).is_err());
+        assert!(stream.upload([2, 3], &[1.0f32; 5]).is_err());
+        assert!(stream.read(&stream.vector::<f32>(&[])?)?.is_empty());
+    });
+}
