@@ -47,8 +47,19 @@ struct Linear {
     int aligned;
 };
 
-// A power of two is what the hardware has; exp costs three times as much and is no nearer here.
-__device__ __forceinline__ float sigmoid(float x) { return 1.f / (1.f + exp2f(-1.44269504f * x)); }
+// A power of two and a reciprocal, as the hardware has them: both within 2^-22.
+__device__ __forceinline__ float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+__device__ __forceinline__ float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ float sigmoid(float x) { return reciprocal(1.f + power_of_two(-1.44269504f * x)); }
 __device__ __forceinline__ float normal_cdf(float x) { return 0.5f * (1.f + erff(x * 0.70710678118654752f)); }
 
 __device__ __forceinline__ float activation(float x) {
@@ -61,54 +72,79 @@ __device__ __forceinline__ float activation(float x) {
 
 __device__ __forceinline__ float activation_slope(float x) {
 #if GELU
-    return normal_cdf(x) + x * 0.39894228040143268f * exp2f(-0.72134752f * x * x);
+    return normal_cdf(x) + x * 0.39894228040143268f * power_of_two(-0.72134752f * x * x);
 #else
     float s = sigmoid(1.702f * x);
     return s + 1.702f * x * s * (1.f - s);
 #endif
 }
 
-// Finishes W neighbouring sums of row m from column n, of which those before N exist. W · sizeof(E) is at most 16, and
-// n a multiple of W.
+// What becomes of the sums in W columns from column n, of any rows. W is 1; or W · sizeof(E) is at most 16, n a multiple of
+// W, bit 2 of `aligned` set, and all W columns exist.
+template <int W>
+struct Epilogue {
+    const Linear& p;
+    int batch, n;
+    float bias[W];
+
+    // What a row adds: read for several rows before the first is written, since no compiler may do that by itself.
+    struct Row {
+        float addend[W], kept[W];
+    };
+
+    __device__ __forceinline__ Epilogue(const Linear& p, int batch, int n) : p(p), batch(batch), n(n) {
+#pragma unroll
+        for (int i = 0; i < W; ++i) bias[i] = 0.f;
+        if (p.bias) load_pack<W>(bias, p.bias + batch * p.bias_step + n);
+#pragma unroll
+        for (int i = 0; i < W; ++i) bias[i] *= p.beta;
+    }
+
+    __device__ __forceinline__ u64 at(u64 step, int m, int pitch) const { return batch * step + (u64)m * pitch + n; }
+
+    __device__ __forceinline__ void read(Row& row, int m) const {
+#pragma unroll
+        for (int i = 0; i < W; ++i) row.addend[i] = 0.f;
+        if (p.addend) load_pack<W>(row.addend, p.addend + at(p.addend_step, m, p.addend_pitch));
+#if ACT == 2
+        load_pack<W>(row.kept, (const E*)p.kept + at(p.kept_step, m, p.kept_pitch));
+#endif
+    }
+
+    __device__ __forceinline__ void write(const Row& row, int m, const float (&acc)[W]) const {
+        float y[W];
+#pragma unroll
+        for (int i = 0; i < W; ++i) y[i] = fmaf(p.alpha, acc[i], bias[i]) + row.addend[i];
+#if ACT == 1
+        if (p.kept) store_pack<W>(p.kept + at(p.kept_step, m, p.kept_pitch), y);
+#pragma unroll
+        for (int i = 0; i < W; ++i) y[i] = activation(y[i]);
+#elif ACT == 2
+#pragma unroll
+        for (int i = 0; i < W; ++i) y[i] *= activation_slope(row.kept[i]);
+#endif
+        store_pack<W>(p.out + at(p.out_step, m, p.out_pitch), y);
+    }
+};
+
+// Finishes W neighbouring sums of row m from column n, which may lie outside. W · sizeof(E) is at most 16, and n a
+// multiple of W.
 template <int W>
 __device__ __forceinline__ void finish(const Linear& p, int batch, int m, int n, const float (&acc)[W]) {
     if (m >= p.M || n >= p.N) return;
-    bool vector = (p.aligned & 4) && n + W <= p.N;
-    float y[W], more[W];
-#pragma unroll
-    for (int i = 0; i < W; ++i) y[i] = p.alpha * acc[i];
-    auto read = [&](auto* from) {
-        if (vector) load_pack<W>(more, from);
-        else
-#pragma unroll
-            for (int i = 0; i < W; ++i) more[i] = n + i < p.N ? to_float(from[i]) : 0.f;
-    };
-    auto write = [&](auto* to, const float (&from)[W]) {
-        if (vector) store_pack<W>(to, from);
-        else
-#pragma unroll
-            for (int i = 0; i < W; ++i)
-                if (n + i < p.N) from_float(to[i], from[i]);
-    };
-    if (p.bias) {
-        read(p.bias + batch * p.bias_step + n);
-#pragma unroll
-        for (int i = 0; i < W; ++i) y[i] = fmaf(p.beta, more[i], y[i]);
+    if ((p.aligned & 4) && n + W <= p.N) {
+        Epilogue<W> epilogue(p, batch, n);
+        typename Epilogue<W>::Row row;
+        epilogue.read(row, m);
+        epilogue.write(row, m, acc);
+        return;
     }
-    if (p.addend) {
-        read(p.addend + batch * p.addend_step + (u64)m * p.addend_pitch + n);
 #pragma unroll
-        for (int i = 0; i < W; ++i) y[i] += more[i];
+    for (int i = 0; i < W; ++i) {
+        if (n + i >= p.N) return;
+        Epilogue<1> epilogue(p, batch, n + i);
+        Epilogue<1>::Row row;
+        epilogue.read(row, m);
+        epilogue.write(row, m, {acc[i]});
     }
-    E* kept = p.kept + batch * p.kept_step + (u64)m * p.kept_pitch + n;
-#if ACT == 1
-    if (p.kept) write(kept, y);
-#pragma unroll
-    for (int i = 0; i < W; ++i) y[i] = activation(y[i]);
-#elif ACT == 2
-    read((const E*)kept);
-#pragma unroll
-    for (int i = 0; i < W; ++i) y[i] *= activation_slope(more[i]);
-#endif
-    write(p.out + batch * p.out_step + (u64)m * p.out_pitch + n, y);
 }

@@ -1,0 +1,217 @@
+// Matrix products of float16 on tensor cores, for sm_80 and up: mma.sync m16n8k16 with float32 sums, operands by cp.async
+// through a ring of stages. linear.cuh says what they compute.
+//
+// Sums run over k in steps of 16, each added by the tensor core: bits depend on K alone, not on the tile.
+//
+// Grid: (ceil(N / TILE_N), ceil(M / 128), batch) CTAs of 4 warps of 64 rows by TILE_N / 2 columns, TILE_N = 64 or 128. n is
+// the fastest: what runs at one time reads few rows of A, and a B (a weight) that the L2 holds.
+// Shared: STAGES × (128 + TILE_N) × BK halves, (rows, BK) or (BK, rows) as the operand lies in memory; their 16-byte chunks
+// are exchanged by the row's low bits, so that ldmatrix has no bank conflicts. Then the sums, half of a warp's rows at a time, so
+// that they are finished 16 bytes a lane. `shared_bytes` of src/ops/linear/mma.rs.
+// What is ragged is zero in shared memory. An operand whose rows are not multiples of 16 bytes comes by single elements.
+
+#undef ELEMENT_HALF
+#define ELEMENT_HALF 1
+#include "linear.cuh"
+
+#ifndef TILE_N
+#define TILE_N 128
+#endif
+#ifndef BK
+#define BK 32
+#endif
+#ifndef STAGES
+#define STAGES 4
+#endif
+
+#define THREADS 128
+#define TILE_M 128
+#define WARP_M (TILE_M / 2)
+#define WARP_N (TILE_N / 2)
+
+__device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <bool TRANSPOSED>
+__device__ __forceinline__ void load_matrices(u32 (&x)[4], u32 at) {
+    if (TRANSPOSED)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                     : "r"(at)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                     : "r"(at)
+                     : "memory");
+}
+
+// Tiles of T rows by BK of an operand of `rows` × K. K_MAJOR: stored (K, rows), else (rows, K).
+template <int T, bool K_MAJOR>
+struct Operand {
+    static constexpr int LINE = K_MAJOR ? T : BK;              // elements of a line of a tile
+    static constexpr int CHUNKS = LINE / 8;                    // of 16 bytes, of a line
+    static constexpr int APART = THREADS / CHUNKS;             // lines between a thread's chunks
+    static constexpr int PARTS = T * BK / 8 / THREADS;         // chunks of a thread
+    static constexpr int SHIFT = LINE * 2 >= 128 ? 0 : 1;      // lines that share the 128 bytes of all banks
+    static constexpr int MASK = LINE * 2 >= 128 ? 7 : CHUNKS - 1;
+    static constexpr u32 BYTES = T * BK * 2;
+
+    const E* next;  // this thread's first chunk of the next tile
+    int pitch, lines, chunk, k;
+    bool vector;
+    int rows, K;
+
+    // Of a line and chunk, in a tile.
+    __device__ __forceinline__ static u32 place(int line, int chunk) {
+        return line * (LINE * 2) + ((chunk ^ (line >> SHIFT & MASK)) << 4);
+    }
+
+    __device__ __forceinline__ Operand(const E* p, int pitch, int row0, int rows, int K, bool vector)
+        : pitch(pitch), vector(vector), rows(rows), K(K) {
+        int line = threadIdx.x / CHUNKS, at = threadIdx.x % CHUNKS * 8;
+        next = p + (u64)(K_MAJOR ? line : row0 + line) * pitch + (K_MAJOR ? row0 + at : at);
+        // Of its chunks: how many lines are left from the first one's, and how many elements from where they begin.
+        lines = K_MAJOR ? K - line : rows - row0 - line;
+        chunk = K_MAJOR ? rows - row0 - at : K - at;
+    }
+
+    // Brings the next tile.
+    __device__ __forceinline__ void copy(u32 tile) {
+        u32 to = tile + place(threadIdx.x / CHUNKS, threadIdx.x % CHUNKS);
+        int whole = min(max(chunk, 0), 8);
+        if (vector) {
+#pragma unroll
+            for (int i = 0; i < PARTS; ++i)
+                asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to + i * APART * LINE * 2),
+                             "l"(next + (u64)(i * APART) * pitch), "r"(i * APART < lines ? 2 * whole : 0)
+                             : "memory");
+        } else {
+#pragma unroll 1
+            for (int i = 0; i < PARTS; ++i) {
+                const E* from = next + (u64)(i * APART) * pitch;
+                u32 pairs[4] = {};
+#pragma unroll
+                for (int j = 0; j < 8; ++j)
+                    if (i * APART < lines && j < whole) pairs[j / 2] |= (u32)from[j].bits << j % 2 * 16;
+                asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to + i * APART * LINE * 2),
+                             "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]), "r"(pairs[3])
+                             : "memory");
+            }
+        }
+        next += K_MAJOR ? (u64)BK * pitch : BK;
+        if (K_MAJOR)
+            lines -= BK;
+        else
+            chunk -= BK;
+    }
+
+    // Sixteen rows by sixteen of k, four 8×8 matrices: of rows 0 and 8 of k 0, then of k 8, as mma takes A; or with the
+    // middle two exchanged, as it takes two B.
+    template <bool IS_A>
+    __device__ __forceinline__ static void load(u32 (&x)[4], u32 tile, int row, int k) {
+        int lane = lane_id(), low = lane & 7, middle = lane >> 3 & 1, high = lane >> 4;
+        int r = (IS_A ? middle : high) * 8, kk = (IS_A ? high : middle) * 8;
+        if (K_MAJOR)
+            load_matrices<true>(x, tile + place(k + kk + low, (row + r) / 8));
+        else
+            load_matrices<false>(x, tile + place(row + r + low, (k + kk) / 8));
+    }
+};
+
+typedef Operand<TILE_M, LAYOUT == 2> A;
+typedef Operand<TILE_N, LAYOUT != 0> B;
+constexpr u32 STAGE_BYTES = A::BYTES + B::BYTES;
+// Sums in shared memory: two rows begin eight banks apart.
+constexpr int SUMS_PITCH = WARP_N + 8;
+
+extern "C" __global__ void __launch_bounds__(THREADS, 2) linear_mma(const __grid_constant__ Linear p) {
+    extern __shared__ __align__(128) u8 shared[];
+    u32 stages = (u32)__cvta_generic_to_shared(shared);
+    int batch = blockIdx.z, m0 = blockIdx.y * TILE_M, n0 = blockIdx.x * TILE_N;
+    int warp_m = warp_id() / 2 * WARP_M, warp_n = warp_id() % 2 * WARP_N, lane = lane_id();
+    A a(p.a + batch * p.a_step, p.a_pitch, m0, p.M, p.K, p.aligned & 1);
+    B b(p.b + batch * p.b_step, p.b_pitch, n0, p.N, p.K, p.aligned & 2);
+    int steps = (p.K + BK - 1) / BK;
+    bool has_sums = m0 + warp_m < p.M && n0 + warp_n < p.N;
+
+    auto copy = [&](int step) {
+        if (step < steps) {
+            u32 stage = stages + step % STAGES * STAGE_BYTES;
+            a.copy(stage);
+            b.copy(stage + A::BYTES);
+        }
+        asm volatile("cp.async.commit_group;" ::: "memory");
+    };
+    float acc[WARP_M / 16][WARP_N / 8][4] = {};
+#pragma unroll
+    for (int step = 0; step < STAGES - 1; ++step) copy(step);
+#pragma unroll 1
+    for (int step = 0; step < steps; ++step) {
+        asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2) : "memory");
+        __syncthreads();
+        copy(step + STAGES - 1);
+        if (!has_sums) continue;
+        u32 stage = stages + step % STAGES * STAGE_BYTES;
+#pragma unroll
+        for (int k = 0; k < BK; k += 16) {
+            u32 x[WARP_M / 16][4], y[WARP_N / 16][4];
+#pragma unroll
+            for (int i = 0; i < WARP_M / 16; ++i) A::load<true>(x[i], stage, warp_m + 16 * i, k);
+#pragma unroll
+            for (int j = 0; j < WARP_N / 16; ++j) B::load<false>(y[j], stage + A::BYTES, warp_n + 16 * j, k);
+#pragma unroll
+            for (int i = 0; i < WARP_M / 16; ++i)
+#pragma unroll
+                for (int j = 0; j < WARP_N / 8; ++j) mma(acc[i][j], x[i], y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
+        }
+    }
+
+    __syncthreads();  // the last stage's readers
+    if (!has_sums) return;
+    m0 += warp_m;
+    n0 += warp_n;
+    float* sums = (float*)shared + warp_id() * (WARP_M / 2 * SUMS_PITCH);
+    bool vector = (p.aligned & 4) && (p.N % 8 == 0 || n0 + WARP_N <= p.N);
+#pragma unroll
+    for (int part = 0; part < 2; ++part, m0 += WARP_M / 2) {
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < WARP_M / 32; ++i)
+#pragma unroll
+            for (int j = 0; j < WARP_N / 8; ++j)
+#pragma unroll
+                for (int h = 0; h < 2; ++h) {
+                    const float(&d)[4] = acc[part * (WARP_M / 32) + i][j];
+                    store_pack<2>(&sums[(16 * i + 8 * h + lane / 4) * SUMS_PITCH + 8 * j + lane % 4 * 2], {d[2 * h], d[2 * h + 1]});
+                }
+        __syncwarp();
+        if (vector) {
+            constexpr int PACKS = WARP_N / 8, APART = 32 / PACKS, AT_ONCE = 4;
+            int column = lane % PACKS * 8;
+            if (n0 + column >= p.N) continue;
+            Epilogue<8> epilogue(p, batch, n0 + column);
+#pragma unroll 1
+            for (int r = lane / PACKS; r < WARP_M / 2; r += AT_ONCE * APART) {
+                Epilogue<8>::Row rows[AT_ONCE];
+#pragma unroll
+                for (int i = 0; i < AT_ONCE; ++i)
+                    if (m0 + r + i * APART < p.M) epilogue.read(rows[i], m0 + r + i * APART);
+#pragma unroll
+                for (int i = 0; i < AT_ONCE; ++i) {
+                    float sum[8];
+                    load_pack<8>(sum, &sums[(r + i * APART) * SUMS_PITCH + column]);
+                    if (m0 + r + i * APART < p.M) epilogue.write(rows[i], m0 + r + i * APART, sum);
+                }
+            }
+        } else {
+#pragma unroll 1
+            for (int i = lane; i < WARP_M / 2 * WARP_N; i += 32)
+                finish<1>(p, batch, m0 + i / WARP_N, n0 + i % WARP_N, {sums[i / WARP_N * SUMS_PITCH + i % WARP_N]});
+        }
+    }
+}
