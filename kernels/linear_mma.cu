@@ -61,53 +61,57 @@ struct Operand {
     static constexpr int MASK = LINE * 2 >= 128 ? 7 : CHUNKS - 1;
     static constexpr u32 BYTES = T * BK * 2;
 
-    const E* next;  // this thread's first chunk of the next tile
-    int pitch, lines, chunk, k;
-    bool vector;
-    int rows, K;
+    const E* next;    // this thread's first chunk of the next tile
+    int pitch, K;     // K is what is left
+    int last, exist;  // lines to the last one that exists; elements of a chunk that exist, as far as rows have an end
+    bool vector, whole;
 
     // Of a line and chunk, in a tile.
     __device__ __forceinline__ static u32 place(int line, int chunk) {
         return line * (LINE * 2) + ((chunk ^ (line >> SHIFT & MASK)) << 4);
     }
 
+    // Where rows are lines, the last one stands for those past it, whose sums nobody wants.
     __device__ __forceinline__ Operand(const E* p, int pitch, int row0, int rows, int K, bool vector)
-        : pitch(pitch), vector(vector), rows(rows), K(K) {
+        : pitch(pitch), K(K), vector(vector), whole(!K_MAJOR || row0 + T <= rows) {
         int line = threadIdx.x / CHUNKS, at = threadIdx.x % CHUNKS * 8;
-        next = p + (u64)(K_MAJOR ? line : row0 + line) * pitch + (K_MAJOR ? row0 + at : at);
-        // Of its chunks: how many lines are left from the first one's, and how many elements from where they begin.
-        lines = K_MAJOR ? K - line : rows - row0 - line;
-        chunk = K_MAJOR ? rows - row0 - at : K - at;
+        next = p + (u64)(K_MAJOR ? line : min(row0 + line, rows - 1)) * pitch + (K_MAJOR ? row0 + at : at);
+        last = K_MAJOR ? T : max(rows - 1 - row0 - line, 0);
+        exist = K_MAJOR ? rows - row0 - at : 8;
     }
 
     // Brings the next tile.
     __device__ __forceinline__ void copy(u32 tile) {
-        u32 to = tile + place(threadIdx.x / CHUNKS, threadIdx.x % CHUNKS);
-        int whole = min(max(chunk, 0), 8);
-        if (vector) {
+        int line = threadIdx.x / CHUNKS, at = threadIdx.x % CHUNKS * 8;
+        u32 to = tile + place(line, threadIdx.x % CHUNKS);
+        auto from = [&](int i) { return next + (u64)(K_MAJOR ? i * APART : min(i * APART, last)) * pitch; };
+        auto size = [&](int i) {
+            return K_MAJOR ? (line + i * APART < K ? min(max(exist, 0), 8) : 0) : min(max(K - at, 0), 8);
+        };
+        if (vector && whole && K >= BK) {
 #pragma unroll
             for (int i = 0; i < PARTS; ++i)
-                asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to + i * APART * LINE * 2),
-                             "l"(next + (u64)(i * APART) * pitch), "r"(i * APART < lines ? 2 * whole : 0)
+                asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to + i * APART * LINE * 2), "l"(from(i)) : "memory");
+        } else if (vector) {
+#pragma unroll 1
+            for (int i = 0; i < PARTS; ++i)
+                asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to + i * APART * LINE * 2), "l"(from(i)),
+                             "r"(2 * size(i))
                              : "memory");
         } else {
 #pragma unroll 1
             for (int i = 0; i < PARTS; ++i) {
-                const E* from = next + (u64)(i * APART) * pitch;
                 u32 pairs[4] = {};
 #pragma unroll
                 for (int j = 0; j < 8; ++j)
-                    if (i * APART < lines && j < whole) pairs[j / 2] |= (u32)from[j].bits << j % 2 * 16;
+                    if (j < size(i)) pairs[j / 2] |= (u32)from(i)[j].bits << j % 2 * 16;
                 asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to + i * APART * LINE * 2),
                              "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]), "r"(pairs[3])
                              : "memory");
             }
         }
         next += K_MAJOR ? (u64)BK * pitch : BK;
-        if (K_MAJOR)
-            lines -= BK;
-        else
-            chunk -= BK;
+        K -= BK;
     }
 
     // Sixteen rows by sixteen of k, four 8×8 matrices: of rows 0 and 8 of k 0, then of k 8, as mma takes A; or with the
