@@ -1,0 +1,152 @@
+//! What computes a product: which backend, on which tile.
+//!
+//! A backend is a kernel and what is launched here. `linear_wgmma.cu` has its place between [`choose`] and
+//! [`Backend::launch`]: aligned operands on sm_90a.
+
+use std::any::TypeId;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use anyhow::Result;
+
+use super::Params;
+use crate::gpu::{Arg, Launch, Stream};
+use crate::ops::Element;
+use half::f16;
+
+/// A kernel of products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Multiply-adds in float32: float32 operands, GPUs before sm_80, and the others' proof.
+    Simt,
+    /// `mma.sync` on float16, sm_80 and up.
+    Mma,
+}
+
+impl Backend {
+    /// Those that are faster than the plain one, the fastest first.
+    pub(super) const FASTER: [Backend; 1] = [Backend::Mma];
+
+    /// The stem and name of its kernel.
+    pub fn kernel(self) -> &'static str {
+        match self {
+            Backend::Simt => "linear_simt",
+            Backend::Mma => "linear_mma",
+        }
+    }
+
+    /// Whether such a device has what it needs.
+    pub(super) fn runs_on(self, architecture: &str) -> bool {
+        self == Backend::Simt || generation(architecture) >= 80
+    }
+
+    /// Queues the product; `defines` say what kind it is.
+    pub(super) fn launch(
+        self,
+        stream: &Stream,
+        params: &Params,
+        mut defines: Vec<(&'static str, i64)>,
+    ) -> Result<()> {
+        let tile = tile(self, params.n, params.k, stream.gpu().architecture());
+        defines.extend(tile.defines());
+        let kernel = stream.kernel(self.kernel(), self.kernel(), &defines)?;
+        let [m, n, batch] = [params.m, params.n, params.batch].map(|size| size as usize);
+        let grid = [n.div_ceil(tile.n), m.div_ceil(tile.m), batch];
+        let launch = Launch::over(grid, 128).shared(tile.shared_bytes());
+        // SAFETY: shapes, pitches and steps are those of live tensors, which `Linear::params` has checked against each
+        // other; a launch keeps to them.
+        unsafe { kernel.launch(stream, launch, &[Arg::bytes(params)]) }
+    }
+}
+
+/// Such as 90 of `90a`.
+fn generation(architecture: &str) -> u32 {
+    architecture.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0)
+}
+
+/// Backends that have failed their proof in this process, a bit each: on one device is on all, so that an image's bits do not
+/// depend on where it was computed.
+static REFUSED: AtomicU8 = AtomicU8::new(0);
+
+/// Never again; whether it was in use until now.
+pub(super) fn refuse(backend: Backend) -> bool {
+    let bit = 1 << backend as u8;
+    REFUSED.fetch_or(bit, Ordering::Relaxed) & bit == 0
+}
+
+/// The fastest one that runs there and has not failed its proof. `aligned` is of [`Params`].
+pub(super) fn choose<E: Element>(architecture: &str, aligned: i32) -> Backend {
+    let is_half = TypeId::of::<E>() == TypeId::of::<f16>();
+    best(is_half, architecture, aligned, REFUSED.load(Ordering::Relaxed))
+}
+
+fn best(is_half: bool, architecture: &str, _aligned: i32, refused: u8) -> Backend {
+    let may = |backend: Backend| backend.runs_on(architecture) && refused & 1 << backend as u8 == 0;
+    if is_half && may(Backend::Mma) { Backend::Mma } else { Backend::Simt }
+}
+
+/// Of the output, what a CTA computes; and how it gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    m: usize,
+    n: usize,
+    /// Of the sums, a step, and steps in shared memory; 0 where they are the kernel's own.
+    k: usize,
+    stages: usize,
+}
+
+/// The tile by N, K and architecture, never by M, so that a row's bits are the same in any batch.
+fn tile(backend: Backend, n: i32, _k: i32, architecture: &str) -> Tile {
+    // The wide tile multiplies twice as much for each load, unless half of it would lie outside.
+    let n = if n > 64 { 128 } else { 64 };
+    match (backend, generation(architecture)) {
+        (Backend::Simt, _) => Tile { m: 64, n, k: 0, stages: 0 },
+        // 100 KB of shared memory a multiprocessor: 48 a CTA, so that one finishes its sums while another multiplies.
+        (Backend::Mma, 86..=89 | 120..) => Tile { m: 128, n, k: 32, stages: 3 },
+        // 164 KB and more: 64 a CTA, and room for more loads on their way, which a memory farther away needs.
+        (Backend::Mma, _) => Tile { m: 128, n, k: 32, stages: 4 },
+    }
+}
+
+impl Tile {
+    fn defines(&self) -> Vec<(&'static str, i64)> {
+        let mut defines = vec![("TILE_N", self.n as i64)];
+        if self.stages > 0 {
+            defines.extend([("BK", self.k as i64), ("STAGES", self.stages as i64)]);
+        }
+        defines
+    }
+
+    /// Dynamic shared memory: the stages, or afterwards 32 rows of a warp's sums, if that is more.
+    fn shared_bytes(&self) -> usize {
+        if self.stages == 0 {
+            return 0;
+        }
+        let sums = 4 * 32 * (self.n / 2 + 8) * size_of::<f32>();
+        (self.stages * (self.m + self.n) * self.k * size_of::<f16>()).max(sums)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_backend_that_runs_there_and_was_not_refused() {
+        let mma = 1 << Backend::Mma as u8;
+        assert_eq!(best(true, "80", 7, 0), Backend::Mma);
+        assert_eq!(best(true, "120", 0, 0), Backend::Mma);
+        assert_eq!(best(true, "75", 7, 0), Backend::Simt);
+        assert_eq!(best(true, "80", 7, mma), Backend::Simt);
+        assert_eq!(best(false, "90a", 7, 0), Backend::Simt);
+    }
+
+    #[test]
+    fn two_tiles_fit_a_multiprocessor() {
+        for (architecture, bytes) in [("80", 167_936), ("86", 102_400), ("89", 102_400), ("120", 102_400)] {
+            for n in [64, 768] {
+                let shared = tile(Backend::Mma, n, 768, architecture).shared_bytes();
+                assert!(2 * (shared + 1024) <= bytes, "sm_{architecture}: {shared}");
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Every matrix product, `kernels/linear*.cu`: three layouts, one epilogue, several backends.
+//!
+//! ```text
+//! Linear::nt(&inp, &weight, &out).bias(&bias).addend(&residual).run(stream)        out = inp · Wᵀ + bias + residual
+//! Linear::nn(&dout, &weight, &dinp).backward(kind, &kept).run(stream)              dinp = (dout · W) ∘ f'(kept)
+//! Linear::tn(&dout, &inp, &dweight).scale(-lr, 1.0).addend(&snapshot).run(stream)  dweight = snapshot - lr doutᵀ · inp
+//! ```
+//!
+//! Where `out` has three dimensions, `(batch, M, N)`, it is that many products; what has two is shared by all of them.
+
+mod backend;
+mod matrix;
+mod prove;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use anyhow::{Result, ensure};
+use bytemuck::{Pod, Zeroable};
+use half::f16;
+
+pub use backend::Backend;
+pub use matrix::Matrix;
+pub use prove::prove;
+pub use reference::{activation_reference, product_reference};
+
+use super::{Element, int};
+use crate::clip::Activation;
+use crate::gpu::{Stream, Tensor};
+use matrix::Place;
+
+/// How the operands of `out (M, N)` lie: `LAYOUT` of `kernels/linear.cuh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A `(M, K)`, B `(N, K)`.
+    Nt,
+    /// A `(M, K)`, B `(K, N)`.
+    Nn,
+    /// A `(K, M)`, B `(K, N)`.
+    Tn,
+}
+
+/// What a product of `E` may come out as: `E` or float32.
+pub trait Output<E>: Element {}
+impl<E: Element> Output<E> for f32 {}
+impl Output<f16> for f16 {}
+
+/// A product that is described and then run: `y = alpha A · B + beta bias + addend`, and what becomes of it.
+#[must_use = "a product is computed by `run`"]
+pub struct Linear<'a, E, O> {
+    layout: Layout,
+    a: Matrix<'a, E>,
+    b: Matrix<'a, E>,
+    out: Matrix<'a, O>,
+    bias: Option<&'a Tensor<f32>>,
+    addend: Option<Matrix<'a, f32>>,
+    act: Act<'a, E>,
+    alpha: f32,
+    beta: f32,
+    backend: Option<Backend>,
+}
+
+enum Act<'a, E> {
+    None,
+    Forward(Activation, Option<Matrix<'a, E>>),
+    Backward(Activation, Matrix<'a, E>),
+}
+
+/// `struct Linear` of `kernels/linear.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct Params {
+    a: u64,
+    b: u64,
+    out: u64,
+    kept: u64,
+    bias: u64,
+    addend: u64,
+    a_step: u64,
+    b_step: u64,
+    out_step: u64,
+    kept_step: u64,
+    bias_step: u64,
+    addend_step: u64,
+    m: i32,
+    n: i32,
+    k: i32,
+    batch: i32,
+    a_pitch: i32,
+    b_pitch: i32,
+    out_pitch: i32,
+    kept_pitch: i32,
+    addend_pitch: i32,
+    alpha: f32,
+    beta: f32,
+    /// Bit 0 A, bit 1 B, bit 2 all that the epilogue reads and writes.
+    aligned: i32,
+}
+
+impl<'a, E: Element, O: Output<E>> Linear<'a, E, O> {
+    /// `out (M, N) = A (M, K) · B (N, K)ᵀ`: a layer forward, with a weight as B.
+    pub fn nt(
+        a: impl Into<Matrix<'a, E>>,
+        b: impl Into<Matrix<'a, E>>,
+        out: impl Into<Matrix<'a, O>>,
+    ) -> Self {
+        Linear::new(Layout::Nt, a, b, out)
+    }
+
+    /// `out (M, N) = A (M, K) · B (K, N)`: the gradient of a layer's input, with a weight as B.
+    pub fn nn(
+        a: impl Into<Matrix<'a, E>>,
+        b: impl Into<Matrix<'a, E>>,
+        out: impl Into<Matrix<'a, O>>,
+    ) -> Self {
+        Linear::new(Layout::Nn, a, b, out)
+    }
+
+    /// `out (M, N) = A (K, M)ᵀ · B (K, N)`: the gradient of a weight, from dout and inp.
+    pub fn tn(
+        a: impl Into<Matrix<'a, E>>,
+        b: impl Into<Matrix<'a, E>>,
+        out: impl Into<Matrix<'a, O>>,
+    ) -> Self {
+        Linear::new(Layout::Tn, a, b, out)
+    }
+
+    /// A product by its layout.
+    pub fn new(
+        layout: Layout,
+        a: impl Into<Matrix<'a, E>>,
+        b: impl Into<Matrix<'a, E>>,
+        out: impl Into<Matrix<'a, O>>,
+    ) -> Self {
+        Linear {
+            layout,
+            a: a.into(),
+            b: b.into(),
+            out: out.into(),
+            bias: None,
+            addend: None,
+            act: Act::None,
+            alpha: 1.0,
+            beta: 1.0,
+            backend: None,
+        }
+    }
+
+    /// `(N,)` or `(batch, N)`, added to each row.
+    pub fn bias(mut self, bias: &'a Tensor<f32>) -> Self {
+        self.bias = Some(bias);
+        self
+    }
+
+    /// `(M, N)` or `(batch, M, N)`, added; may be `out` itself.
+    pub fn addend(mut self, addend: impl Into<Matrix<'a, f32>>) -> Self {
+        self.addend = Some(addend.into());
+        self
+    }
+
+    /// Of the sums, and of the bias.
+    pub fn scale(mut self, alpha: f32, beta: f32) -> Self {
+        (self.alpha, self.beta) = (alpha, beta);
+        self
+    }
+
+    /// `out = f(y)`.
+    pub fn activation(mut self, kind: Activation) -> Self {
+        self.act = Act::Forward(kind, None);
+        self
+    }
+
+    /// `out = f(y)`, and y itself to `kept`, for the way back.
+    pub fn keeping(mut self, kind: Activation, kept: impl Into<Matrix<'a, E>>) -> Self {
+        self.act = Act::Forward(kind, Some(kept.into()));
+        self
+    }
+
+    /// `out = y f'(kept)`.
+    pub fn backward(mut self, kind: Activation, kept: impl Into<Matrix<'a, E>>) -> Self {
+        self.act = Act::Backward(kind, kept.into());
+        self
+    }
+
+    /// By this backend and no other, for tests.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Queues the product.
+    ///
+    /// # Errors
+    /// A shape that does not fit the others, sizes past 32 bits; the launch's own.
+    pub fn run(self, stream: &Stream) -> Result<()> {
+        let params = self.params()?;
+        let architecture = stream.gpu().architecture();
+        let backend = self.backend.unwrap_or_else(|| backend::choose::<E>(architecture, params.aligned));
+        let (act, gelu) = match self.act {
+            Act::None => (0, false),
+            Act::Forward(kind, _) => (1, kind == Activation::Gelu),
+            Act::Backward(kind, _) => (2, kind == Activation::Gelu),
+        };
+        let mut defines = E::DEFINES.to_vec();
+        defines.push(("LAYOUT", self.layout as i64));
+        defines.push(("ACT", act));
+        defines.push(("GELU", gelu.into()));
+        defines.push(("OUT_FLOAT", (size_of::<O>() > size_of::<E>()).into()));
+        backend.launch(stream, &params, defines)
+    }
+
+    fn params(&self) -> Result<Params> {
+        let out = self.out.place("out")?;
+        let (a, b) = (self.a.place("A")?, self.b.place("B")?);
+        let ([m, n], batch) = ([out.rows, out.columns], out.batch);
+        let k = if self.layout == Layout::Tn { a.rows } else { a.columns };
+        a.expect("A", batch, if self.layout == Layout::Tn { [k, m] } else { [m, k] })?;
+        b.expect("B", batch, if self.layout == Layout::Nt { [n, k] } else { [k, n] })?;
+        ensure!(k > 0, "linear: sums of nothing");
+
+        let mut aligned = out.aligned;
+        let mut beside = |what: &str, place: Result<Place>| -> Result<Option<Place>> {
+            let place = place?;
+            place.expect(what, batch, [m, n])?;
+            aligned &= place.aligned;
+            Ok(Some(place))
+        };
+        let kept = match &self.act {
+            Act::Forward(_, Some(kept)) | Act::Backward(_, kept) => beside("kept", kept.place("kept"))?,
+            Act::None | Act::Forward(_, None) => None,
+        };
+        let addend = match &self.addend {
+            Some(addend) => beside("addend", addend.place("addend"))?,
+            None => None,
+        };
+        let written = |place: &Option<Place>| place.is_none_or(|place| place.batch == batch);
+        ensure!(written(&kept), "linear: kept is shared by all products of a batch");
+        let mut bias_step = 0;
+        if let Some(bias) = self.bias {
+            match (bias.shape(), batch) {
+                (&[len], _) if len == n => {}
+                (&[count, len], Some(batch)) if (count, len) == (batch, n) => bias_step = n,
+                (shape, _) => {
+                    anyhow::bail!(
+                        "linear: bias is {shape:?}, not ({n}) nor one for each product of the batch"
+                    )
+                }
+            }
+            aligned &= bias.is_aligned(16) && bias_step.is_multiple_of(4);
+        }
+        let of = |place: &Option<Place>, value: fn(&Place) -> usize| place.as_ref().map_or(0, value);
+        Ok(Params {
+            a: a.address,
+            b: b.address,
+            out: out.address,
+            kept: kept.map_or(0, |kept| kept.address),
+            bias: self.bias.map_or(0, Tensor::address),
+            addend: addend.map_or(0, |addend| addend.address),
+            a_step: a.step as u64,
+            b_step: b.step as u64,
+            out_step: out.step as u64,
+            kept_step: of(&kept, |kept| kept.step) as u64,
+            bias_step: bias_step as u64,
+            addend_step: of(&addend, |addend| addend.step) as u64,
+            m: int(m)?,
+            n: int(n)?,
+            k: int(k)?,
+            batch: int(batch.unwrap_or(1))?,
+            a_pitch: int(a.pitch)?,
+            b_pitch: int(b.pitch)?,
+            out_pitch: int(out.pitch)?,
+            kept_pitch: int(of(&kept, |kept| kept.pitch))?,
+            addend_pitch: int(of(&addend, |addend| addend.pitch))?,
+            alpha: self.alpha,
+            beta: self.beta,
+            aligned: i32::from(a.aligned) | i32::from(b.aligned) << 1 | i32::from(aligned) << 2,
+        })
+    }
+}
