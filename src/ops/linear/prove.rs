@@ -67,7 +67,7 @@ fn product(stream: &Stream, layout: Layout, backend: Backend) -> Result<Vec<f32>
 
 /// The first element that is wrong.
 fn difference(got: &[f32], want: &[f32]) -> Option<String> {
-    let is_off = |(&got, &want): (&f32, &f32)| !((got - want).abs() <= MOST);
+    let is_off = |(&got, &want): (&f32, &f32)| got.is_nan() || (got - want).abs() > MOST;
     let at = got.iter().zip(want).position(is_off)?;
     let [batch, m, n] = [at / (M * N), at / N % M, at % N];
     Some(format!("out[{batch}][{m}][{n}] is {}, not {}", got[at], want[at]))
