@@ -10,6 +10,7 @@ pub mod draw;
 pub mod entropy;
 pub mod head;
 pub mod layernorm;
+pub mod linear;
 pub mod matmul;
 pub mod patch_embed;
 pub mod pillow;
