@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::clip::VisionTower;
+use crate::clip::{Activation, VisionTower};
 use crate::data::Rgb8;
-use crate::gpu::{Stream, Tensor};
+use crate::gpu::{Gpu, ModuleKey, Stream, Tensor};
 use crate::ops::augment::Augmenter;
 use crate::ops::draw::{Key, ViewParams};
 use crate::ops::entropy::{self, entropy_forward_backward};
-use crate::ops::matmul::{matmul_backward_input, matmul_forward};
+use crate::ops::linear::{self, Linear};
 use crate::policy::Policy;
 
 /// CLIP's logit scale at the end of its training, where it was clipped.
@@ -76,6 +76,25 @@ pub enum Views<'a> {
     Drawn { image_index: u64 },
     /// The user's own, `(N, T-1, 3·P·P)` normalised patches, the same for every step.
     Given(&'a Tensor<f32>),
+}
+
+/// The kernels' sources that this needs, and the text tower, for [`Gpu::load`].
+pub fn modules(gpu: &Gpu, activation: Activation) -> Vec<ModuleKey> {
+    let plain = [
+        "attention",
+        "augment",
+        "draw",
+        "entropy",
+        "head",
+        "layernorm",
+        "patch_embed",
+        "reduce",
+        "sgd",
+        "token_embed",
+    ];
+    let mut all: Vec<ModuleKey> = plain.map(|stem| (stem, Vec::new())).into();
+    all.extend(linear::modules::<f32>(gpu, activation));
+    all
 }
 
 /// A CLIP classifier that adapts to each image.
@@ -190,7 +209,8 @@ impl Memo {
         let unit = self.vision.forward(&self.stream, b)?;
         let logits = self.logits.slice(0..b * self.classes);
         let (d, k) = (self.vision.embed_dim(), self.classes);
-        matmul_forward(&self.stream, &logits, &unit, &self.text, None, None, (b, d, k))
+        let text = self.text.view([k, d]);
+        Linear::nt(&unit.view([b, d]), &text, &logits.view([b, k])).run(&self.stream)
     }
 
     /// The loss of the first `n` images' logits, and every parameter's gradient.
@@ -199,7 +219,8 @@ impl Memo {
         let logits = self.logits.slice(0..n * k);
         let shape = entropy::Shape { b: 1, n, k };
         entropy_forward_backward(&self.stream, &self.dlogits, &self.entropy, &logits, shape, 1.0)?;
-        matmul_backward_input(&self.stream, &self.dunit, &self.dlogits, &self.text, (n, d, k))?;
+        let text = self.text.view([k, d]);
+        Linear::nn(&self.dlogits.view([n, k]), &text, &self.dunit.view([n, d])).run(&self.stream)?;
         self.vision.backward(&self.stream, &self.dunit, n)
     }
 

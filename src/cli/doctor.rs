@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::options::DeviceOptions;
 use super::print;
+use crate::clip::Activation;
+use crate::episode;
 use crate::gpu::{Cache, Gpu, Nvrtc, find_virtual_driver, gpu_count, human_bytes};
 
 #[derive(Args)]
@@ -71,7 +73,8 @@ impl Doctor {
 
     fn kernels(&self) -> Result<String> {
         let start = std::time::Instant::now();
-        Gpu::open(self.device.device)?.load_all_kernels()?;
+        let gpu = Gpu::open(self.device.device)?;
+        gpu.load(&episode::modules(&gpu, Activation::QuickGelu))?;
         Ok(format!("compiled or cached, and loaded, in {:.2} s", start.elapsed().as_secs_f64()))
     }
 }

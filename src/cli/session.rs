@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::options::{AdaptOptions, DeviceOptions, ModelOptions};
 use crate::clip::{Checkpoint, END_OF_TEXT, Tokenizer, VisionTower, encode_text};
-use crate::episode::Memo;
+use crate::episode::{self, Memo};
 use crate::gpu::{Gpu, Stream};
 use crate::ops::augment::Augmenter;
 
@@ -38,7 +38,7 @@ pub fn classifier(
 ) -> Result<Memo> {
     let settings = adapt.settings()?;
     let config = checkpoint.config();
-    stream.gpu().load_all_kernels()?;
+    stream.gpu().load(&episode::modules(stream.gpu(), config.vision.activation))?;
 
     let layout = config.text_layout();
     let weights = checkpoint.text_params(&layout)?;

@@ -8,7 +8,7 @@ use super::tower::{Tower, halves};
 use crate::gpu::{Stream, Tensor};
 use crate::ops::head::{normalize_forward, rows_gather};
 use crate::ops::layernorm::{Normed, layernorm_forward};
-use crate::ops::matmul::matmul_forward;
+use crate::ops::linear::Linear;
 use crate::ops::token_embed::token_embed_forward;
 
 /// Prompts encoded at once: bounds the activations of a long list of labels.
@@ -68,7 +68,8 @@ fn encode_batch(
     let [weight, bias] = halves(&w(&layout.final_ln));
     layernorm_forward(stream, &normed, &end, [&weight, &bias], (b, c), eps)?;
     let (features, unit, norm) = (stream.alloc(b * d)?, stream.alloc(b * d)?, stream.alloc(b)?);
-    matmul_forward(stream, &features, &normed.out, &w(&layout.projection), None, None, (b, c, d))?;
+    let projection = w(&layout.projection).view([d, c]);
+    Linear::nt(&normed.out.view([b, c]), &projection, &features.view([b, d])).run(stream)?;
     normalize_forward(stream, &unit, &norm, &features, (b, d))?;
     stream.read(&unit)
 }

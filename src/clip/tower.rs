@@ -12,10 +12,9 @@ use anyhow::Result;
 use super::config::TowerConfig;
 use super::layout::BlockLayout;
 use crate::gpu::{Stream, Tensor};
-use crate::ops::activation::{activation_backward, activation_forward};
 use crate::ops::attention::{self, attention_backward, attention_forward};
 use crate::ops::layernorm::{self, Normed, layernorm_backward, layernorm_forward};
-use crate::ops::matmul::{matmul_backward_input, matmul_backward_weight, matmul_forward};
+use crate::ops::linear::Linear;
 use crate::ops::reduce::{self, columns_forward};
 
 /// What one block leaves behind for its gradient.
@@ -134,30 +133,33 @@ impl Tower {
         let n = b * self.t;
         let shape = attention_shape(&self.config, b, self.t, self.causal);
         let w = |range: &Range<usize>| params.slice(range.clone());
+        let weight = |range: &Range<usize>, outputs: usize| w(range).view([outputs, range.len() / outputs]);
+        let rows = |tensor: &Tensor<f32>| tensor.view([n, tensor.len() / n]);
         let mut x = x.slice(0..n * c);
         for (acts, at) in self.blocks.iter().zip(layout) {
             let a = acts.batch(&self.config, b, self.t);
-            let linear = |out: &Tensor<f32>,
-                          inp: &Tensor<f32>,
-                          weight: &Range<usize>,
-                          bias: &Range<usize>,
-                          residual,
-                          k,
-                          n_out| {
-                matmul_forward(stream, out, inp, &w(weight), Some(&w(bias)), residual, (n, k, n_out))
-            };
             let norm = |normed: &Normed, inp: &Tensor<f32>, params: &Range<usize>| {
                 let [weight, bias] = halves(&w(params));
                 layernorm_forward(stream, normed, inp, [&weight, &bias], (n, c), eps)
             };
             norm(&a.ln1, &x, &at.ln1)?;
-            linear(&a.qkv, &a.ln1.out, &at.qkv_w, &at.qkv_b, None, c, 3 * c)?;
+            Linear::nt(&rows(&a.ln1.out), &weight(&at.qkv_w, 3 * c), &rows(&a.qkv))
+                .bias(&w(&at.qkv_b))
+                .run(stream)?;
             attention_forward(stream, &a.att, &a.lse, &a.qkv, shape)?;
-            linear(&a.mid, &a.att, &at.out_w, &at.out_b, Some(&x), c, c)?;
+            Linear::nt(&rows(&a.att), &weight(&at.out_w, c), &rows(&a.mid))
+                .bias(&w(&at.out_b))
+                .addend(&rows(&x))
+                .run(stream)?;
             norm(&a.ln2, &a.mid, &at.ln2)?;
-            linear(&a.fc1_pre, &a.ln2.out, &at.fc1_w, &at.fc1_b, None, c, m)?;
-            activation_forward(stream, &a.fc1, &a.fc1_pre, activation)?;
-            linear(&a.out, &a.fc1, &at.fc2_w, &at.fc2_b, Some(&a.mid), m, c)?;
+            Linear::nt(&rows(&a.ln2.out), &weight(&at.fc1_w, m), &rows(&a.fc1))
+                .bias(&w(&at.fc1_b))
+                .keeping(activation, &rows(&a.fc1_pre))
+                .run(stream)?;
+            Linear::nt(&rows(&a.fc1), &weight(&at.fc2_w, c), &rows(&a.out))
+                .bias(&w(&at.fc2_b))
+                .addend(&rows(&a.mid))
+                .run(stream)?;
             x = a.out;
         }
         Ok(x)
@@ -189,12 +191,15 @@ impl Tower {
         let dx = dx.slice(0..n * c);
         let w = |range: &Range<usize>| params.slice(range.clone());
         let dw = |range: &Range<usize>| grads.slice(range.clone());
+        let weight = |range: &Range<usize>, outputs: usize| w(range).view([outputs, range.len() / outputs]);
+        let rows = |tensor: &Tensor<f32>| tensor.view([n, tensor.len() / n]);
         // Both gradients of a linear layer's parameters.
-        let linear =
-            |weight: &Range<usize>, bias: &Range<usize>, dout: &Tensor<f32>, inp: &Tensor<f32>, k, n_out| {
-                matmul_backward_weight(stream, &dw(weight), dout, inp, (n, k, n_out))?;
-                columns_forward(stream, &dw(bias), dout, scratch, (n, n_out))
-            };
+        let linear = |weight: &Range<usize>, bias: &Range<usize>, dout: &Tensor<f32>, inp: &Tensor<f32>| {
+            let (dout, inp) = (rows(dout), rows(inp));
+            let (n_out, k) = (dout.shape()[1], inp.shape()[1]);
+            Linear::tn(&dout, &inp, &dw(weight).view([n_out, k])).run(stream)?;
+            columns_forward(stream, &dw(bias), &dout, scratch, (n, n_out))
+        };
         // Adds to dx what comes through a norm.
         let norm = |params: &Range<usize>, inp: &Tensor<f32>, normed: &Normed| {
             let [weight, _] = halves(&w(params));
@@ -218,18 +223,19 @@ impl Tower {
                 0 => x.slice(0..n * c),
                 _ => self.blocks[index - 1].out.slice(0..n * c),
             };
-            linear(&at.fc2_w, &at.fc2_b, &dx, &a.fc1, m, c)?;
-            matmul_backward_input(stream, &dfc1, &dx, &w(&at.fc2_w), (n, m, c))?;
-            activation_backward(stream, &dfc1, &a.fc1_pre, activation)?;
-            linear(&at.fc1_w, &at.fc1_b, &dfc1, &a.ln2.out, c, m)?;
-            matmul_backward_input(stream, &dbranch, &dfc1, &w(&at.fc1_w), (n, c, m))?;
+            linear(&at.fc2_w, &at.fc2_b, &dx, &a.fc1)?;
+            Linear::nn(&rows(&dx), &weight(&at.fc2_w, c), &rows(&dfc1))
+                .backward(activation, &rows(&a.fc1_pre))
+                .run(stream)?;
+            linear(&at.fc1_w, &at.fc1_b, &dfc1, &a.ln2.out)?;
+            Linear::nn(&rows(&dfc1), &weight(&at.fc1_w, m), &rows(&dbranch)).run(stream)?;
             norm(&at.ln2, &a.mid, &a.ln2)?;
 
-            linear(&at.out_w, &at.out_b, &dx, &a.att, c, c)?;
-            matmul_backward_input(stream, &dbranch, &dx, &w(&at.out_w), (n, c, c))?;
+            linear(&at.out_w, &at.out_b, &dx, &a.att)?;
+            Linear::nn(&rows(&dx), &weight(&at.out_w, c), &rows(&dbranch)).run(stream)?;
             attention_backward(stream, &dqkv, &dbranch, &a.att, &a.lse, &a.qkv, scratch, shape)?;
-            linear(&at.qkv_w, &at.qkv_b, &dqkv, &a.ln1.out, c, 3 * c)?;
-            matmul_backward_input(stream, &dbranch, &dqkv, &w(&at.qkv_w), (n, c, 3 * c))?;
+            linear(&at.qkv_w, &at.qkv_b, &dqkv, &a.ln1.out)?;
+            Linear::nn(&rows(&dqkv), &weight(&at.qkv_w, 3 * c), &rows(&dbranch)).run(stream)?;
             norm(&at.ln1, &inp, &a.ln1)?;
         }
         Ok(())

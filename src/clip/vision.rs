@@ -11,7 +11,7 @@ use super::tower::{Tower, halves};
 use crate::gpu::{Stream, Tensor};
 use crate::ops::head::{normalize_backward, normalize_forward, rows_gather, rows_scatter};
 use crate::ops::layernorm::{self, Normed, layernorm_backward, layernorm_forward};
-use crate::ops::matmul::{matmul_backward_input, matmul_backward_weight, matmul_forward};
+use crate::ops::linear::Linear;
 use crate::ops::patch_embed::{self, PatchEmbed, patch_embed_backward, patch_embed_forward};
 use crate::ops::sgd::sgd_step;
 
@@ -110,7 +110,8 @@ impl VisionTower {
         let [weight, bias] = halves(&w(&at.post_ln));
         layernorm_forward(stream, &post_ln, &class, [&weight, &bias], (b, c), eps)?;
         let features = self.features.slice(0..b * d);
-        matmul_forward(stream, &features, &post_ln.out, &w(&at.projection), None, None, (b, c, d))?;
+        let projection = w(&at.projection).view([d, c]);
+        Linear::nt(&post_ln.out.view([b, c]), &projection, &features.view([b, d])).run(stream)?;
         let unit = self.unit.slice(0..b * d);
         normalize_forward(stream, &unit, &self.norm.slice(0..b), &features, (b, d))?;
         Ok(unit)
@@ -134,9 +135,10 @@ impl VisionTower {
             (b, d),
         )?;
         let post_ln = self.post_ln.rows(b, c);
-        matmul_backward_weight(stream, &dw(&at.projection), &dfeatures, &post_ln.out, (b, c, d))?;
+        let (dfeatures, projection) = (dfeatures.view([b, d]), w(&at.projection).view([d, c]));
+        Linear::tn(&dfeatures, &post_ln.out.view([b, c]), &dw(&at.projection).view([d, c])).run(stream)?;
         let dnormed = self.dnormed.slice(0..b * c);
-        matmul_backward_input(stream, &dnormed, &dfeatures, &w(&at.projection), (b, c, d))?;
+        Linear::nn(&dfeatures, &projection, &dnormed.view([b, c])).run(stream)?;
         let (dclass, class) = (self.dclass.slice(0..b * c), self.class.slice(0..b * c));
         let [weight, _] = halves(&w(&at.post_ln));
         layernorm_backward(

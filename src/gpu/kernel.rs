@@ -19,8 +19,8 @@ use super::{Gpu, SOURCES, Stream, Tensor, lock};
 /// What a kernel's source is compiled with: `#define NAME VALUE` each.
 pub type Defines<'a> = &'a [(&'static str, i64)];
 
-/// A source and its defines.
-pub(super) type ModuleKey = (&'static str, Vec<(&'static str, i64)>);
+/// A source of `kernels/` by its stem, and its defines.
+pub type ModuleKey = (&'static str, Vec<(&'static str, i64)>);
 
 /// Grid, cluster and block of a launch, and its dynamic shared memory.
 #[derive(Clone, Copy, Debug)]
@@ -253,14 +253,11 @@ impl Gpu {
         Ok(kernel)
     }
 
-    /// Compiles and loads every source now, without defines, so that none is compiled later in the middle of work.
-    pub fn load_all_kernels(&self) -> Result<()> {
-        let all: Vec<ModuleKey> = SOURCES.iter().map(|(stem, _)| (*stem, Vec::new())).collect();
-        self.load(&all)
-    }
-
-    /// Loads the modules that are not loaded yet, compiling in parallel what the cache lacks.
-    pub(super) fn load(&self, keys: &[ModuleKey]) -> Result<()> {
+    /// Compiles, in parallel, and loads these sources now, so that none is compiled later in the middle of work.
+    ///
+    /// # Errors
+    /// Those of the compiler and of the driver.
+    pub fn load(&self, keys: &[ModuleKey]) -> Result<()> {
         self.bind()?;
         let missing: Vec<&ModuleKey> = {
             let modules = lock(&self.0.modules);

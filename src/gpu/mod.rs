@@ -17,7 +17,7 @@ pub use device::Gpu;
 pub use driver::{DeviceChoice, Driver, find_virtual_driver, gpu_count};
 pub use error::{CudaError, is_out_of_memory};
 pub use graph::Graph;
-pub use kernel::{Arg, Defines, Kernel, Launch};
+pub use kernel::{Arg, Defines, Kernel, Launch, ModuleKey};
 pub use nvrtc::{Nvrtc, Target};
 pub use stream::{Event, Stream};
 pub use tensor::{Shape, Tensor};

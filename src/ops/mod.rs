@@ -3,7 +3,6 @@
 //!
 //! Launchers check every buffer's length against the shape, then queue the kernel on the stream.
 
-pub mod activation;
 pub mod attention;
 pub mod augment;
 pub mod draw;
@@ -11,7 +10,6 @@ pub mod entropy;
 pub mod head;
 pub mod layernorm;
 pub mod linear;
-pub mod matmul;
 pub mod patch_embed;
 pub mod pillow;
 pub mod reduce;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::matmul::{matmul_backward_weight, matmul_forward};
+use super::linear::Linear;
 use super::{expect_len, int};
 use crate::args;
 use crate::gpu::{Launch, Stream, Tensor};
@@ -50,8 +50,15 @@ pub fn patch_embed_forward(
 ) -> Result<()> {
     let Shape { b, t, c, p } = shape;
     expect_len("patch_embed_forward", &params.lens(shape))?;
-    expect_len("patch_embed_forward", &[("out", out.len(), b * t * c)])?;
-    matmul_forward(stream, projected, patches, params.weight, None, None, (b * (t - 1), p, c))?;
+    let rows = b * (t - 1);
+    let lens = [
+        ("out", out.len(), b * t * c),
+        ("patches", patches.len(), rows * p),
+        ("projected", projected.len(), rows * c),
+    ];
+    expect_len("patch_embed_forward", &lens)?;
+    Linear::nt(&patches.view([rows, p]), &params.weight.view([c, p]), &projected.view([rows, c]))
+        .run(stream)?;
     let args = args![out, projected, params.class, params.position, int(t)?, int(c)?];
     let kernel = stream.kernel("patch_embed", "patch_embed_assemble", &[])?;
     // SAFETY: the lengths are those of the kernel, checked above.
@@ -75,7 +82,11 @@ pub fn patch_embed_backward(
 ) -> Result<()> {
     let Shape { b, t, c, p } = shape;
     expect_len("patch_embed_backward", &dparams.lens(shape))?;
-    let lens = [("dout", dout.len(), b * t * c), ("dprojected", dprojected.len(), b * (t - 1) * c)];
+    let lens = [
+        ("dout", dout.len(), b * t * c),
+        ("dprojected", dprojected.len(), b * (t - 1) * c),
+        ("patches", patches.len(), b * (t - 1) * p),
+    ];
     expect_len("patch_embed_backward", &lens)?;
     let args = args![dparams.position, dparams.class, dout, int(b)?, int(t)?, int(c)?];
     let kernel = stream.kernel("patch_embed", "patch_embed_sum", &[])?;
@@ -85,7 +96,9 @@ pub fn patch_embed_backward(
     let kernel = stream.kernel("patch_embed", "patch_embed_split", &[])?;
     // SAFETY: the lengths are those of the kernel, checked above.
     unsafe { kernel.launch(stream, Launch::new(b * (t - 1), 128), args) }?;
-    matmul_backward_weight(stream, dparams.weight, dprojected, patches, (b * (t - 1), p, c))
+    let rows = b * (t - 1);
+    Linear::tn(&dprojected.view([rows, c]), &patches.view([rows, p]), &dparams.weight.view([c, p]))
+        .run(stream)
 }
 
 /// The definition, in float64: `(B, T, C)`.

@@ -18,6 +18,8 @@ pub enum Arg {
     Shared(usize),
     /// A number, little-endian.
     Value(Vec<u8>),
+    /// A struct of these, each where the last one ends.
+    Struct(Vec<Arg>),
 }
 
 impl Arg {
@@ -36,6 +38,30 @@ impl Arg {
 
     pub fn float(value: f32) -> Arg {
         Arg::Value(value.to_le_bytes().to_vec())
+    }
+
+    /// What the kernel gets, its buffers allocated.
+    fn bytes(&self, memory: &Memory, buffers: &mut Vec<(u64, usize)>, first: bool) -> Vec<u8> {
+        let owns = matches!(self, Arg::Bytes(_) | Arg::Fresh(_));
+        assert!(first || !owns, "buffers belong to the first launch");
+        match self {
+            Arg::Value(bytes) => bytes.clone(),
+            Arg::Struct(parts) => parts.iter().flat_map(|part| part.bytes(memory, buffers, first)).collect(),
+            Arg::Shared(i) => buffers[*i].0.to_le_bytes().to_vec(),
+            Arg::Bytes(bytes) => {
+                let address = memory.alloc(bytes.len()).expect("device memory");
+                // SAFETY: an allocation of as many bytes, known to nobody else.
+                unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
+                memory.mark_written(address, bytes.len());
+                buffers.push((address, bytes.len()));
+                address.to_le_bytes().to_vec()
+            }
+            Arg::Fresh(len) => {
+                let address = memory.alloc(*len).expect("device memory");
+                buffers.push((address, *len));
+                address.to_le_bytes().to_vec()
+            }
+        }
     }
 }
 
@@ -154,27 +180,7 @@ impl Device {
         let kernel = module.kernel(step.kernel).expect("a kernel of this name");
         let mut params = vec![0; kernel.param_bytes];
         for (i, arg) in step.args.iter().enumerate() {
-            let bytes = match arg {
-                Arg::Value(bytes) => bytes.clone(),
-                Arg::Shared(i) => buffers[*i].0.to_le_bytes().to_vec(),
-                Arg::Bytes(bytes) => {
-                    let address = memory.alloc(bytes.len()).expect("device memory");
-                    // SAFETY: an allocation of as many bytes, known to nobody else.
-                    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
-                    memory.mark_written(address, bytes.len());
-                    buffers.push((address, bytes.len()));
-                    address.to_le_bytes().to_vec()
-                }
-                Arg::Fresh(len) => {
-                    let address = memory.alloc(*len).expect("device memory");
-                    buffers.push((address, *len));
-                    address.to_le_bytes().to_vec()
-                }
-            };
-            assert!(
-                first || !matches!(arg, Arg::Bytes(_) | Arg::Fresh(_)),
-                "buffers belong to the first launch"
-            );
+            let bytes = arg.bytes(memory, buffers, first);
             if let Some(param) = kernel.params.get(i) {
                 params[param.offset..][..bytes.len()].copy_from_slice(&bytes);
             }

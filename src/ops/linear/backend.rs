@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::Result;
 
 use super::Params;
-use crate::gpu::{Arg, Launch, Stream};
+use crate::gpu::{Arg, Launch, ModuleKey, Stream};
 use crate::ops::Element;
 use half::f16;
 
@@ -39,16 +39,27 @@ impl Backend {
         self == Backend::Simt || generation(architecture) >= 80
     }
 
-    /// Queues the product; `defines` say what kind it is.
+    /// Where its kernel for products of N columns is; `defines` say what kind they are.
+    pub(super) fn module(
+        self,
+        mut defines: Vec<(&'static str, i64)>,
+        n: i32,
+        architecture: &str,
+    ) -> ModuleKey {
+        defines.extend(tile(self, n, architecture).defines());
+        (self.kernel(), defines)
+    }
+
+    /// Queues the product.
     pub(super) fn launch(
         self,
         stream: &Stream,
         params: &Params,
-        mut defines: Vec<(&'static str, i64)>,
+        defines: Vec<(&'static str, i64)>,
     ) -> Result<()> {
-        let tile = tile(self, params.n, params.k, stream.gpu().architecture());
-        defines.extend(tile.defines());
-        let kernel = stream.kernel(self.kernel(), self.kernel(), &defines)?;
+        let tile = tile(self, params.n, stream.gpu().architecture());
+        let (stem, defines) = self.module(defines, params.n, stream.gpu().architecture());
+        let kernel = stream.kernel(stem, self.kernel(), &defines)?;
         let [m, n, batch] = [params.m, params.n, params.batch].map(|size| size as usize);
         let grid = [n.div_ceil(tile.n), m.div_ceil(tile.m), batch];
         let launch = Launch::over(grid, 128).shared(tile.shared_bytes());
@@ -94,8 +105,8 @@ struct Tile {
     stages: usize,
 }
 
-/// The tile by N, K and architecture, never by M, so that a row's bits are the same in any batch.
-fn tile(backend: Backend, n: i32, _k: i32, architecture: &str) -> Tile {
+/// The tile by N and architecture, never by M, so that a row's bits are the same in any batch.
+fn tile(backend: Backend, n: i32, architecture: &str) -> Tile {
     // The wide tile multiplies twice as much for each load, unless half of it would lie outside.
     let n = if n > 64 { 128 } else { 64 };
     match (backend, generation(architecture)) {
@@ -144,7 +155,7 @@ mod tests {
     fn two_tiles_fit_a_multiprocessor() {
         for (architecture, bytes) in [("80", 167_936), ("86", 102_400), ("89", 102_400), ("120", 102_400)] {
             for n in [64, 768] {
-                let shared = tile(Backend::Mma, n, 768, architecture).shared_bytes();
+                let shared = tile(Backend::Mma, n, architecture).shared_bytes();
                 assert!(2 * (shared + 1024) <= bytes, "sm_{architecture}: {shared}");
             }
         }

@@ -26,7 +26,7 @@ pub use reference::{activation_reference, product_reference};
 
 use super::{Element, int};
 use crate::clip::Activation;
-use crate::gpu::{Stream, Tensor};
+use crate::gpu::{Gpu, ModuleKey, Stream, Tensor};
 use matrix::Place;
 
 /// How the operands of `out (M, N)` lie: `LAYOUT` of `kernels/linear.cuh`.
@@ -38,6 +38,29 @@ pub enum Layout {
     Nn,
     /// A `(K, M)`, B `(K, N)`.
     Tn,
+}
+
+/// The modules of every product of a model with this activation, for [`Gpu::load`]. What is not among them is compiled when
+/// it is first needed.
+pub fn modules<E: Element>(gpu: &Gpu, kind: Activation) -> Vec<ModuleKey> {
+    let kinds = [(Layout::Nt, 0), (Layout::Nt, 1), (Layout::Nn, 0), (Layout::Nn, 2), (Layout::Tn, 0)];
+    let backend = backend::choose::<E>(gpu.architecture(), 7);
+    let module = |(layout, act), n| {
+        let gelu = act != 0 && kind == Activation::Gelu;
+        backend.module(defines::<E, E>(layout, act, gelu), n, gpu.architecture())
+    };
+    [64, 65].into_iter().flat_map(|n| kinds.map(|kind| module(kind, n))).collect()
+}
+
+/// What a product's source is compiled with, but for its tile.
+fn defines<E: Element, O: Element>(layout: Layout, act: i64, gelu: bool) -> Vec<(&'static str, i64)> {
+    let own = [
+        ("LAYOUT", layout as i64),
+        ("ACT", act),
+        ("GELU", gelu.into()),
+        ("OUT_FLOAT", (size_of::<O>() > size_of::<E>()).into()),
+    ];
+    E::DEFINES.iter().copied().chain(own).collect()
 }
 
 /// What a product of `E` may come out as: `E` or float32.
@@ -201,12 +224,7 @@ impl<'a, E: Element, O: Output<E>> Linear<'a, E, O> {
             Act::Forward(kind, _) => (1, kind == Activation::Gelu),
             Act::Backward(kind, _) => (2, kind == Activation::Gelu),
         };
-        let mut defines = E::DEFINES.to_vec();
-        defines.push(("LAYOUT", self.layout as i64));
-        defines.push(("ACT", act));
-        defines.push(("GELU", gelu.into()));
-        defines.push(("OUT_FLOAT", (size_of::<O>() > size_of::<E>()).into()));
-        backend.launch(stream, &params, defines)
+        backend.launch(stream, &params, defines::<E, O>(self.layout, act, gelu))
     }
 
     fn params(&self) -> Result<Params> {

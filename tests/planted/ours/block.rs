@@ -129,25 +129,9 @@ pub fn cases() -> Vec<Case> {
             ],
         },
         Case {
-            stem: "matmul",
-            steps: vec![step(
-                "matmul_nt_64",
-                [2, 2, 1],
-                128,
-                0,
-                vec![
-                    fresh(70 * 75),
-                    floats(70 * 41),
-                    floats(75 * 41),
-                    floats(75),
-                    floats(70 * 75),
-                    int(70),
-                    int(75),
-                    int(41),
-                    int(0),
-                ],
-            )],
-            out: 0,
+            stem: "linear_simt",
+            steps: vec![step("linear_simt", [1, 2, 1], 128, 0, vec![linear(70, 75, 41)])],
+            out: 2,
             bugs: &[
                 (
                     "race",
@@ -157,21 +141,22 @@ pub fn cases() -> Vec<Case> {
                 ),
                 ("race", "one buffer where two are needed", "a_tile[tile & 1]", "a_tile[0]"),
                 ("init", "a tile that is never stored", "b.store(b_now);", ""),
-                ("memory", "rows past the last", "r < rows ? K - kk : 0", "K - kk"),
+                ("memory", "rows past the last", "(r < rows ? K - kk : 0)", "(K - kk)"),
                 (
                     "memory",
                     "a ragged row read as if it were whole",
-                    "if (i < valid) v.x[i] = p[i];",
-                    "v.x[i] = p[i];",
+                    "j < exist ? to_float(from[j]) : 0.f",
+                    "to_float(from[j])",
                 ),
+                ("memory", "a ragged row written as if it were whole", "if (n + i >= p.N) return;", ""),
                 (
                     "memory",
-                    "a ragged row written as if it were whole",
-                    "if (i < valid) p[i] = v.x[i];",
-                    "p[i] = v.x[i];",
+                    "rows written past the last",
+                    "if (m >= p.M || n >= p.N) return;",
+                    "if (n >= p.N) return;",
                 ),
-                ("memory", "rows written past the last", "if (m + i >= M) break;", ""),
-                ("memory", "vectors where rows are not aligned", "(vector & 1) != 0}", "true}"),
+                ("memory", "vectors where rows are not aligned", "(p.aligned & 1) != 0}", "true}"),
+                ("race", "all rows in one place", "(u64)m * pitch + n", "n"),
             ],
         },
         Case {
@@ -294,29 +279,18 @@ pub fn cases() -> Vec<Case> {
                 "lse[(size_t)blockIdx.x * T + query]",
             )],
         },
-        Case {
-            stem: "activation",
-            steps: vec![step(
-                "quick_gelu_forward",
-                [2, 1, 1],
-                256,
-                0,
-                vec![fresh(300), floats(300), int(300)],
-            )],
-            out: 0,
-            bugs: &[("memory", "one element too many", "if (i < n) out[i]", "if (i <= n) out[i]")],
-        },
-        Case {
-            stem: "activation",
-            steps: vec![step(
-                "quick_gelu_backward",
-                [2, 1, 1],
-                256,
-                0,
-                vec![floats(300), floats(300), int(300)],
-            )],
-            out: 0,
-            bugs: &[("memory", "no bound", "if (i >= n) return;", "")],
-        },
     ]
+}
+
+/// `struct Linear` of one product in layout NT, with bias and addend, rows as long as they are.
+fn linear(m: i32, n: i32, k: i32) -> Arg {
+    let floats = |rows: i32, columns: i32| Arg::floats((rows * columns) as usize);
+    let null = || Arg::Value(vec![0; 8]);
+    let out = Arg::Fresh((4 * m * n) as usize);
+    let mut parts = vec![floats(m, k), floats(n, k), out, null(), floats(1, n), floats(m, n)];
+    parts.extend((0..6).map(|_| null())); // steps of a batch of one
+    parts.extend([m, n, k, 1].map(Arg::int));
+    parts.extend([k, k, n, 0, n].map(Arg::int)); // pitches
+    parts.extend([Arg::float(1.0), Arg::float(1.0), Arg::int(0)]);
+    Arg::Struct(parts)
 }
