@@ -4,6 +4,7 @@
 
 mod attention;
 mod gemm;
+mod linear;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
