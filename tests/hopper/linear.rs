@@ -109,6 +109,8 @@ struct Case {
     apart: usize,
     alpha: f32,
     beta: f32,
+    /// Compared with float64, not with itself alone.
+    against_truth: bool,
 }
 
 const PLAIN: Case = Case {
@@ -121,6 +123,7 @@ const PLAIN: Case = Case {
     apart: 0,
     alpha: 1.0,
     beta: 1.0,
+    against_truth: true,
 };
 
 /// Matrices of `rows` by `columns` values, one after another, their rows `pitch` apart, NaN between.
@@ -268,8 +271,10 @@ fn check(device: &Device, kind: Kind, case: Case, (seed, sums): (u64, Option<Ten
     let what = format!("{kind:?} {case:?} seed {seed} sums {sums:?}");
     let out_read = device.read(&what, at[2], out_bytes.len());
     let kept_read = device.read(&what, at[3], 2 * kept.len());
-    let element = |i: usize, b: usize, row: usize, h: usize| {
-        if transposed[i] { operands[i].at(b, h, row) } else { operands[i].at(b, row, h) }
+    // Rows of the sums' factors, whatever the layout.
+    let factors = |i: usize, b: usize, rows: usize| -> Vec<f64> {
+        let at = |row, h| if transposed[i] { operands[i].at(b, h, row) } else { operands[i].at(b, row, h) };
+        (0..rows * k).map(|x| at(x / k, x % k)).collect()
     };
     let unit = 2f64.powi(-24);
     let float = |bytes: &[u8], i: usize| -> f64 {
@@ -283,12 +288,13 @@ fn check(device: &Device, kind: Kind, case: Case, (seed, sums): (u64, Option<Ten
         let error = (got - truth.value).abs();
         assert!(error <= most, "{what}: {name} {i:?} is {got}, not {} within {most:e}", truth.value);
     };
-    for b in 0..batch {
+    for b in 0..if case.against_truth { batch } else { 0 } {
+        let factors = [factors(0, b, m), factors(1, b, n)];
         for row in 0..m {
             for column in 0..n {
                 let (mut sum, mut greatest) = (0f64, 1f64);
-                for h in 0..k {
-                    sum += element(0, b, row, h) * element(1, b, column, h);
+                for (x, y) in factors[0][row * k..][..k].iter().zip(&factors[1][column * k..][..k]) {
+                    sum += x * y;
                     greatest = greatest.max(sum.abs());
                 }
                 // As `crate::sum_error` has it.
@@ -407,6 +413,66 @@ fn batches_have_their_own_operands_or_share_them() {
             for sizes in [[50, 72, 100], [150, 136, 64]] {
                 let case = Case { sizes, batch: 3, own, addend: true, apart: 8, ..PLAIN };
                 check(&device, kind, case, (3, None));
+            }
+        }
+    }
+}
+
+/// Rows of few, columns and depths of a vision transformer's products; ViT-B/32 and L/14, and its patches.
+#[test]
+fn the_products_of_real_models_are_right() {
+    const SHAPES: [[usize; 2]; 9] = [
+        [2304, 768],
+        [768, 768],
+        [3072, 768],
+        [768, 3072],
+        [512, 768],
+        [3072, 1024],
+        [1024, 4096],
+        [768, 1024],
+        [1024, 588],
+    ];
+    let wide = tile(128, 256, 4);
+    for (layout, act) in [(0, 1), (1, 2), (2, 0)] {
+        let kind = Kind { layout, act, gelu: false, out_float: layout == 2, tile: wide };
+        let device = kind.device(false);
+        for (i, [n, k]) in SHAPES.into_iter().enumerate() {
+            // As few rows as tell a tile's first from its second half.
+            let m = if i % 3 == layout { 66 } else { 3 };
+            // A GPU's own sums are slow; the deepest have most of their error.
+            let sums = (k == 3072).then_some(TensorCore::H100);
+            check(&device, kind, Case { sizes: [m, n, k], ..PLAIN }, (0, sums));
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_wherever_it_is_and_in_every_tile() {
+    const ROWS: usize = 300;
+    let mut first: Option<Vec<u8>> = None;
+    for tile in TILES {
+        let kind = Kind { layout: 0, act: 1, gelu: false, out_float: false, tile };
+        let device = kind.device(false);
+        for sums in [None, Some(TensorCore::H100)] {
+            let run = |m: usize, batch: usize| {
+                let own = [true, false, false];
+                let case = Case { sizes: [m, 136, 136], batch, own, against_truth: false, ..PLAIN };
+                check(&device, kind, case, (7, sums)).concat()
+            };
+            // Matrices of a batch follow one another: so they are the same rows.
+            let alone = run(ROWS, 1);
+            for batch in [2, 3, 6] {
+                assert!(alone == run(ROWS / batch, batch), "{tile:?}: {batch} images");
+            }
+            let [out, kept] = [0, alone.len() / 2];
+            let few = run(7, 1);
+            let bytes = few.len() / 2;
+            assert!(
+                few[..bytes] == alone[out..][..bytes] && few[bytes..] == alone[kept..][..bytes],
+                "{tile:?}"
+            );
+            if sums.is_none() {
+                assert!(*first.get_or_insert(alone.clone()) == alone, "{tile:?} differs from the first");
             }
         }
     }
