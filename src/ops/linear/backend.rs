@@ -1,15 +1,14 @@
 //! What computes a product: which backend, on which tile.
 //!
-//! A backend is a kernel and what is launched here. `linear_wgmma.cu` has its place between [`choose`] and
-//! [`Backend::launch`]: aligned operands on sm_90a.
+//! A backend is a kernel, and what is launched here or, for Hopper, in `wgmma.rs`.
 
 use std::any::TypeId;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::Result;
 
-use super::Params;
-use crate::gpu::{Arg, Launch, ModuleKey, Stream};
+use super::{Layout, Params, wgmma};
+use crate::gpu::{Arg, Defines, Launch, ModuleKey, Stream};
 use crate::ops::Element;
 use half::f16;
 
@@ -20,46 +19,83 @@ pub enum Backend {
     Simt,
     /// `mma.sync` on float16, sm_80 and up.
     Mma,
+    /// `wgmma` on float16, Hopper alone; rows of A and B at multiples of 16 bytes.
+    Wgmma,
+}
+
+/// What a source is compiled for, whichever the backend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    pub element: Defines<'static>,
+    pub layout: Layout,
+    /// `ACT` of `kernels/linear.cuh`.
+    pub act: i64,
+    pub gelu: bool,
+    /// Whether the result is float32, of operands that are not.
+    pub out_float: bool,
+}
+
+impl Kind {
+    pub(super) fn new<E: Element, O: Element>(layout: Layout, act: i64, gelu: bool) -> Kind {
+        Kind { element: E::DEFINES, layout, act, gelu, out_float: size_of::<O>() > size_of::<E>() }
+    }
+
+    pub(super) fn defines(self) -> Vec<(&'static str, i64)> {
+        let mut defines = self.element.to_vec();
+        defines.push(("LAYOUT", self.layout as i64));
+        defines.push(("ACT", self.act));
+        defines.push(("GELU", self.gelu.into()));
+        defines.push(("OUT_FLOAT", self.out_float.into()));
+        defines
+    }
 }
 
 impl Backend {
     /// Those that are faster than the plain one, the fastest first.
-    pub(super) const FASTER: [Backend; 1] = [Backend::Mma];
+    pub(super) const FASTER: [Backend; 2] = [Backend::Wgmma, Backend::Mma];
 
     /// The stem and name of its kernel.
     pub fn kernel(self) -> &'static str {
         match self {
             Backend::Simt => "linear_simt",
             Backend::Mma => "linear_mma",
+            Backend::Wgmma => "linear_wgmma",
         }
     }
 
     /// Whether such a device has what it needs.
     pub(super) fn runs_on(self, architecture: &str) -> bool {
-        self == Backend::Simt || generation(architecture) >= 80
+        match self {
+            Backend::Simt => true,
+            Backend::Mma => generation(architecture) >= 80,
+            Backend::Wgmma => architecture == "90a",
+        }
     }
 
-    /// Where its kernel for products of N columns is; `defines` say what kind they are.
-    pub(super) fn module(
-        self,
-        mut defines: Vec<(&'static str, i64)>,
-        n: i32,
-        architecture: &str,
-    ) -> ModuleKey {
-        defines.extend(tile(self, n, architecture).defines());
+    /// Whether operands may lie so; `aligned` is of [`Params`].
+    pub(super) fn takes(self, aligned: i32) -> bool {
+        self != Backend::Wgmma || aligned & 3 == 3
+    }
+
+    /// Where its kernel for such products of N columns is.
+    pub(super) fn module(self, kind: Kind, n: i32, architecture: &str) -> ModuleKey {
+        let mut defines = kind.defines();
+        match self {
+            Backend::Wgmma => defines.extend(wgmma::tile_defines(kind, n)),
+            _ => defines.extend(tile(self, n, architecture).defines()),
+        }
         (self.kernel(), defines)
     }
 
     /// Queues the product.
-    pub(super) fn launch(
-        self,
-        stream: &Stream,
-        params: &Params,
-        defines: Vec<(&'static str, i64)>,
-    ) -> Result<()> {
-        let tile = tile(self, params.n, stream.gpu().architecture());
-        let (stem, defines) = self.module(defines, params.n, stream.gpu().architecture());
-        let kernel = stream.kernel(stem, self.kernel(), &defines)?;
+    pub(super) fn launch(self, stream: &Stream, params: &Params, kind: Kind) -> Result<()> {
+        let architecture = stream.gpu().architecture();
+        let (stem, defines) = self.module(kind, params.n, architecture);
+        let kernel = stream.kernel(stem, stem, &defines)?;
+        if self == Backend::Wgmma {
+            return wgmma::launch(stream, &kernel, params, kind);
+        }
+        let tile = tile(self, params.n, architecture);
         let [m, n, batch] = [params.m, params.n, params.batch].map(|size| size as usize);
         let grid = [n.div_ceil(tile.n), m.div_ceil(tile.m), batch];
         let launch = Launch::over(grid, 128).shared(tile.shared_bytes());
@@ -84,18 +120,23 @@ pub(super) fn refuse(backend: Backend) -> bool {
     REFUSED.fetch_or(bit, Ordering::Relaxed) & bit == 0
 }
 
-/// The fastest one that runs there and has not failed its proof. `aligned` is of [`Params`].
+/// The fastest one that runs there, takes such operands and has not failed its proof. `aligned` is of [`Params`].
 pub(super) fn choose<E: Element>(architecture: &str, aligned: i32) -> Backend {
     let is_half = TypeId::of::<E>() == TypeId::of::<f16>();
     best(is_half, architecture, aligned, REFUSED.load(Ordering::Relaxed))
 }
 
-fn best(is_half: bool, architecture: &str, _aligned: i32, refused: u8) -> Backend {
-    let may = |backend: Backend| backend.runs_on(architecture) && refused & 1 << backend as u8 == 0;
-    if is_half && may(Backend::Mma) { Backend::Mma } else { Backend::Simt }
+fn best(is_half: bool, architecture: &str, aligned: i32, refused: u8) -> Backend {
+    let may = |backend: &Backend| {
+        is_half
+            && backend.runs_on(architecture)
+            && backend.takes(aligned)
+            && refused & 1 << *backend as u8 == 0
+    };
+    Backend::FASTER.into_iter().find(may).unwrap_or(Backend::Simt)
 }
 
-/// Of the output, what a CTA computes; and how it gets there.
+/// Of the output, what a CTA of [`Backend::Simt`] or [`Backend::Mma`] computes; and how it gets there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
     m: usize,
@@ -109,12 +150,14 @@ struct Tile {
 fn tile(backend: Backend, n: i32, architecture: &str) -> Tile {
     // The wide tile multiplies twice as much for each load, unless half of it would lie outside.
     let n = if n > 64 { 128 } else { 64 };
-    match (backend, generation(architecture)) {
-        (Backend::Simt, _) => Tile { m: 64, n, k: 0, stages: 0 },
+    if backend == Backend::Simt {
+        return Tile { m: 64, n, k: 0, stages: 0 };
+    }
+    match generation(architecture) {
         // 100 KB of shared memory a multiprocessor: 48 a CTA, so that one finishes its sums while another multiplies.
-        (Backend::Mma, 86..=89 | 120..) => Tile { m: 128, n, k: 32, stages: 3 },
+        86..=89 | 120.. => Tile { m: 128, n, k: 32, stages: 3 },
         // 164 KB and more: 64 a CTA, and room for more loads on their way, which a memory farther away needs.
-        (Backend::Mma, _) => Tile { m: 128, n, k: 32, stages: 4 },
+        _ => Tile { m: 128, n, k: 32, stages: 4 },
     }
 }
 
@@ -142,13 +185,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_backend_that_runs_there_and_was_not_refused() {
-        let mma = 1 << Backend::Mma as u8;
+    fn the_best_backend_that_runs_there_takes_the_operands_and_was_not_refused() {
+        let [mma, wgmma] = [Backend::Mma, Backend::Wgmma].map(|backend| 1 << backend as u8);
         assert_eq!(best(true, "80", 7, 0), Backend::Mma);
         assert_eq!(best(true, "120", 0, 0), Backend::Mma);
         assert_eq!(best(true, "75", 7, 0), Backend::Simt);
         assert_eq!(best(true, "80", 7, mma), Backend::Simt);
         assert_eq!(best(false, "90a", 7, 0), Backend::Simt);
+        assert_eq!(best(true, "90a", 3, 0), Backend::Wgmma);
+        assert_eq!(best(true, "90a", 6, 0), Backend::Mma);
+        assert_eq!(best(true, "90a", 7, wgmma), Backend::Mma);
+        assert_eq!(best(true, "90a", 7, wgmma | mma), Backend::Simt);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod prove;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod wgmma;
 
 use anyhow::{Result, ensure};
 use bytemuck::{Pod, Zeroable};
@@ -27,6 +28,7 @@ pub use reference::{activation_reference, product_reference};
 use super::{Element, int};
 use crate::clip::Activation;
 use crate::gpu::{Gpu, ModuleKey, Stream, Tensor};
+use backend::Kind;
 use matrix::Place;
 
 /// How the operands of `out (M, N)` lie: `LAYOUT` of `kernels/linear.cuh`.
@@ -47,20 +49,9 @@ pub fn modules<E: Element>(gpu: &Gpu, kind: Activation) -> Vec<ModuleKey> {
     let backend = backend::choose::<E>(gpu.architecture(), 7);
     let module = |(layout, act), n| {
         let gelu = act != 0 && kind == Activation::Gelu;
-        backend.module(defines::<E, E>(layout, act, gelu), n, gpu.architecture())
+        backend.module(Kind::new::<E, E>(layout, act, gelu), n, gpu.architecture())
     };
     [64, 65].into_iter().flat_map(|n| kinds.map(|kind| module(kind, n))).collect()
-}
-
-/// What a product's source is compiled with, but for its tile.
-fn defines<E: Element, O: Element>(layout: Layout, act: i64, gelu: bool) -> Vec<(&'static str, i64)> {
-    let own = [
-        ("LAYOUT", layout as i64),
-        ("ACT", act),
-        ("GELU", gelu.into()),
-        ("OUT_FLOAT", (size_of::<O>() > size_of::<E>()).into()),
-    ];
-    E::DEFINES.iter().copied().chain(own).collect()
 }
 
 /// What a product of `E` may come out as: `E` or float32.
@@ -224,7 +215,7 @@ impl<'a, E: Element, O: Output<E>> Linear<'a, E, O> {
             Act::Forward(kind, _) => (1, kind == Activation::Gelu),
             Act::Backward(kind, _) => (2, kind == Activation::Gelu),
         };
-        backend.launch(stream, &params, defines::<E, O>(self.layout, act, gelu))
+        backend.launch(stream, &params, Kind::new::<E, O>(self.layout, act, gelu))
     }
 
     fn params(&self) -> Result<Params> {

@@ -50,15 +50,19 @@ fn check<E: Element, O: Output<E>>(
     let common = if case.shared { 1 } else { count };
     let (a_rows, a_columns) = if layout == Layout::Tn { (k, m) } else { (m, k) };
     let (b_rows, b_columns) = if layout == Layout::Nt { (n, k) } else { (k, n) };
-    let shape = |own: usize, rows: usize, columns: usize| -> Vec<usize> {
-        let matrix = [own, rows, columns + case.more];
+    let [mut a_pitch, mut b_pitch, n_pitch] = [a_columns, b_columns, n].map(|columns| columns + case.more);
+    if !backend.takes(0) {
+        (a_pitch, b_pitch) = (a_pitch.next_multiple_of(8), b_pitch.next_multiple_of(8));
+    }
+    let shape = |own: usize, rows: usize, pitch: usize| -> Vec<usize> {
+        let matrix = [own, rows, pitch];
         if case.batch == 0 || own != count { matrix[1..].to_vec() } else { matrix.to_vec() }
     };
     let shapes = [
-        shape(count, a_rows, a_columns),
-        shape(common, b_rows, b_columns),
-        shape(common, m, n),
-        shape(count, m, n),
+        shape(count, a_rows, a_pitch),
+        shape(common, b_rows, b_pitch),
+        shape(common, m, n_pitch),
+        shape(count, m, n_pitch),
     ];
     let len = |i: usize| shapes[i].iter().product::<usize>();
     let (a, b) = (elements::<E>(len(0), 1), elements::<E>(len(1), 2));
@@ -105,7 +109,6 @@ fn check<E: Element, O: Output<E>>(
     let (alpha, beta) = case.scale.map_or((1.0, 1.0), |(alpha, beta)| (alpha.into(), f64::from(beta)));
     for p in 0..count {
         let q = if case.shared { 0 } else { p };
-        let [a_pitch, b_pitch, n_pitch] = [a_columns, b_columns, n].map(|columns| columns + case.more);
         let at = |i: usize, j: usize| (p * m + i) * n_pitch + j;
         let mut sums = product_reference(
             layout,
@@ -139,7 +142,6 @@ fn check<E: Element, O: Output<E>>(
         assert_close(&kept_now, &want_kept, tolerance::<E>(k));
     }
     // What is beside the columns is not written.
-    let n_pitch = n + case.more;
     assert!((0..out.len()).filter(|i| i % n_pitch >= n).all(|i| out[i].is_nan()), "{what}: columns beside");
     Ok(())
 }
@@ -264,7 +266,7 @@ device_test!(unaligned_rows_give_the_same, |stream| {
     let [m, n, k] = [70, 136, 64];
     let (inp, weight) = (elements::<f16>(m * k + 8, 1), elements::<f16>(n * k, 2));
     let d_weight = stream.upload([n, k], &weight)?;
-    for backend in backends::<f16>(&stream) {
+    for backend in backends::<f16>(&stream).into_iter().filter(|backend| backend.takes(0)) {
         let run = |inp: &Tensor<f16>| -> Result<Vec<f32>> {
             let out = poisoned(&stream, [m, n]);
             Linear::nt(inp, &d_weight, &out).backend(backend).run(&stream)?;
