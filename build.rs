@@ -36,7 +36,8 @@ fn main() {
 /// The file's text with each `#include "x"` replaced by x's, once, and `#line` marks around it.
 fn inline(path: &Path, seen: &mut BTreeSet<PathBuf>) -> String {
     let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let name = path.file_name().expect("a file has a name").to_string_lossy();
+    // In full: NVRTC puts the current folder before another path, and what it writes would depend on that.
+    let name = path.display();
     let mut out = format!("#line 1 \"{name}\"\n");
     for (number, line) in text.lines().enumerate() {
         let included = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"'));

@@ -92,8 +92,7 @@ fn virtual_driver() -> Result<String> {
 
 fn nvrtc() -> Result<String> {
     let nvrtc = Nvrtc::find()?;
-    let (major, minor) = nvrtc.version();
-    Ok(format!("{major}.{minor}, {}", nvrtc.path().display()))
+    Ok(format!("{}, {}", nvrtc.release()?, nvrtc.path().display()))
 }
 
 fn cache() -> Result<String> {

@@ -1,12 +1,13 @@
 //! Compiled kernels on disk, so that a program starts in milliseconds.
 //!
-//! An entry's name is a digest of everything its content depends on: source, flags, architecture
-//! and NVRTC's version. An entry begins with a digest of its own payload: one that is cut, or that
+//! An entry's name is a digest of everything its content depends on: source (with the paths that line information
+//! names), flags, architecture and NVRTC's release. A shared folder serves every user who may read it. An entry begins with a digest of its own payload: one that is cut, or that
 //! something else wrote, does not match and is compiled again. Entries are renamed into place, so
 //! processes that fill the cache at once each leave a whole file (the scheme of DeepGEMM's JIT).
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -41,7 +42,8 @@ impl Cache {
     /// # Errors
     /// Compilation. A cache that cannot be read or written only costs time.
     pub fn compiled(&self, nvrtc: &Nvrtc, stem: &str, source: &str, target: Target) -> Result<Vec<u8>> {
-        let path = self.folder.as_ref().map(|folder| folder.join(entry_name(nvrtc, stem, source, target)));
+        let release = nvrtc.release()?;
+        let path = self.folder.as_ref().map(|folder| folder.join(entry_name(release, stem, source, target)));
         if let Some(payload) = path.as_deref().and_then(read_entry) {
             return Ok(payload);
         }
@@ -54,10 +56,9 @@ impl Cache {
     }
 }
 
-fn entry_name(nvrtc: &Nvrtc, stem: &str, source: &str, target: Target) -> String {
+fn entry_name(release: &str, stem: &str, source: &str, target: Target) -> String {
     let mut digest = Sha256::new();
-    let (major, minor) = nvrtc.version();
-    digest.update(format!("{major}.{minor}\0{}\0", target.extension()));
+    digest.update(format!("{release}\0{}\0", target.extension()));
     for option in target.options(source) {
         digest.update(option);
         digest.update([0]);
@@ -76,7 +77,9 @@ fn read_entry(path: &Path) -> Option<Vec<u8>> {
 fn write_entry(path: &Path, payload: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    // As any new file: readable by whom the user's mask lets.
+    let permissions = fs::Permissions::from_mode(0o666);
+    let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
     writeln!(file, "{}", hex(&Sha256::digest(payload)))?;
     file.write_all(payload)?;
     file.as_file().sync_data()?;
@@ -116,6 +119,18 @@ mod tests {
         compile(folder.path(), &one, "80");
         compile(folder.path(), &format!("// nvrtc: --fmad=false\n{one}"), "90a");
         assert_eq!(entries(folder.path()).len(), 4);
+        let target = Target { virtual_driver: true, architecture: "90a" };
+        assert_ne!(entry_name("13.0.48", "f", &one, target), entry_name("13.0.88", "f", &one, target));
+    }
+
+    #[test]
+    fn an_entry_is_as_readable_as_any_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        compile(folder.path(), &SOURCE.replace("VALUE", "5"), "90a");
+        let plain = folder.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert!(entries(folder.path()).iter().all(|entry| mode(entry) == mode(&plain)));
     }
 
     #[test]

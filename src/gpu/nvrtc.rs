@@ -44,6 +44,7 @@ impl Target<'_> {
 pub struct Nvrtc {
     path: PathBuf,
     version: (i32, i32),
+    release: OnceLock<String>,
     library: Library,
 }
 
@@ -82,6 +83,25 @@ impl Nvrtc {
         self.version
     }
 
+    /// The full version, such as `13.0.88`: releases of one minor version do not all generate the same code. Only what NVRTC
+    /// writes above its PTX says it.
+    ///
+    /// # Errors
+    /// A compiler that does not work, or does not say.
+    pub fn release(&self) -> Result<&str> {
+        if let Some(release) = self.release.get() {
+            return Ok(release);
+        }
+        let target = Target { virtual_driver: true, architecture: "80" };
+        let ptx = self.compile("release", "extern \"C\" __global__ void nothing() {}", target)?;
+        let text = String::from_utf8_lossy(&ptx);
+        let said = text.lines().find_map(|line| line.strip_prefix("// Cuda compilation tools, release "));
+        let release = said.and_then(|said| said.split_once(", V")).map(|(_, release)| release.trim());
+        let release =
+            release.ok_or_else(|| anyhow!("{}: it does not say its release", self.path.display()))?;
+        Ok(self.release.get_or_init(|| release.to_string()))
+    }
+
     fn open(path: &Path) -> Result<Nvrtc> {
         // The builtins are found by NVRTC only when they are loaded already, by full path.
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -93,7 +113,8 @@ impl Nvrtc {
         }
         // SAFETY: NVIDIA's compiler library, loaded as any CUDA program does.
         let library = unsafe { Library::new(path) }?;
-        let mut nvrtc = Nvrtc { path: path.to_path_buf(), version: (0, 0), library };
+        let mut nvrtc =
+            Nvrtc { path: path.to_path_buf(), version: (0, 0), release: OnceLock::new(), library };
         let (mut major, mut minor) = (0, 0);
         // SAFETY: nvrtcVersion writes two ints.
         let status = unsafe {
