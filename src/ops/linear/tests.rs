@@ -278,6 +278,17 @@ device_test!(unaligned_rows_give_the_same, |stream| {
     }
 });
 
+device_test!(a_backend_that_does_not_take_unaligned_rows_says_so, |stream| {
+    let [m, n, k] = [70, 136, 63];
+    let (a, b, out) = (stream.zeros::<f16>([m, k])?, stream.zeros([n, k])?, stream.alloc::<f32>([m, n])?);
+    for backend in backends::<f16>(&stream).into_iter().filter(|backend| !backend.takes(0)) {
+        let refused = Linear::nt(&a, &b, &out).backend(backend).run(&stream).expect_err("a refusal");
+        assert!(refused.to_string().contains("multiples of 16 bytes"), "{refused}");
+    }
+    Linear::nt(&a, &b, &out).run(&stream)?;
+    assert!(stream.read(&out)?.iter().all(|&x| x == 0.0));
+});
+
 device_test!(out_may_be_the_addend, |stream| {
     let [m, n, k] = [70, 136, 40];
     let (a, b, x) = (elements::<f16>(m * k, 1), elements::<f16>(n * k, 2), random(m * n, 1.0, 3));
