@@ -51,7 +51,12 @@ pub fn modules<E: Element>(gpu: &Gpu, kind: Activation) -> Vec<ModuleKey> {
         let gelu = act != 0 && kind == Activation::Gelu;
         backend.module(Kind::new::<E, E>(layout, act, gelu), n, gpu.architecture())
     };
-    [64, 65].into_iter().flat_map(|n| kinds.map(|kind| module(kind, n))).collect()
+    // Of each tile that some backend has.
+    let mut modules: Vec<_> =
+        [64, 65, 129].into_iter().flat_map(|n| kinds.map(|kind| module(kind, n))).collect();
+    modules.sort();
+    modules.dedup();
+    modules
 }
 
 /// What a product of `E` may come out as: `E` or float32.
