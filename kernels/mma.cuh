@@ -1,0 +1,87 @@
+// A warp's products on tensor cores, sm_80 and up: mma.sync, ldmatrix, cp.async, one instruction a function. Addresses of
+// shared memory are 32 bits.
+
+#pragma once
+
+#include "prelude.cuh"
+
+__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+// d (16, 8) += a (16, 16) · b (16, 8), float16 operands. A lane has of d rows lane / 4 and that + 8, columns lane % 4 · 2 and the
+// next: {d0, d1} and {d2, d3}.
+__device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Four 8 x 8 matrices of 16 bits, of whose rows each lane has given one; AT bytes further on.
+template <int AT>
+__device__ __forceinline__ void load_matrices(u32 (&r)[4], u32 from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(from), "n"(AT)
+                 : "memory");
+}
+template <int AT>
+__device__ __forceinline__ void load_matrices_transposed(u32 (&r)[4], u32 from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(from), "n"(AT)
+                 : "memory");
+}
+
+// 16 bytes to shared memory; zeros, and nothing read, where they do not exist.
+__device__ __forceinline__ void copy_16_bytes(u32 to, const void* from, bool exist) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exist ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ void copy_16_bytes(u32 to, const void* from) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+__device__ __forceinline__ void copy_4_bytes(u32 to, const void* from, bool exist) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(exist ? 4 : 0) : "memory");
+}
+__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Until all but the latest so many groups have come.
+template <int GROUPS>
+__device__ __forceinline__ void copies_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
+}
+
+// Two float16, `low` first in memory.
+__device__ __forceinline__ u32 pack_halves(float low, float high) {
+    u32 pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+__device__ __forceinline__ float power_of_2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+template <int AT>
+__device__ __forceinline__ void store_shared(u32 to, u32 x) {
+    asm volatile("st.shared.b32 [%0 + %1], %2;" ::"r"(to), "n"(AT), "r"(x) : "memory");
+}
+template <int AT>
+__device__ __forceinline__ void load_shared(float& x, float& y, u32 from) {
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2 + %3];" : "=f"(x), "=f"(y) : "r"(from), "n"(AT) : "memory");
+}
+
+// f(Constant<0>), f(Constant<1>), ..: a loop whose index is a constant where one is asked for, as I(i).
+template <int N>
+struct Constant {
+    static constexpr int value = N;
+    __device__ constexpr operator int() const { return N; }
+};
+template <int COUNT, int FIRST = 0, typename F>
+__device__ __forceinline__ void unroll(const F& f) {
+    if constexpr (FIRST < COUNT) {
+        f(Constant<FIRST>{});
+        unroll<COUNT, FIRST + 1>(f);
+    }
+}
+#define I(i) (decltype(i)::value)
