@@ -333,6 +333,7 @@ attention_forward(half* __restrict__ out, float* __restrict__ lse, const half* _
         if ((lane_id() & 3) == 0 && row + 8 * j < queries)
             lse[(size_t)blockIdx.x * TOKENS + row + 8 * j] = fmaf(c, top[j], log2f(sum));
     }
+    __syncwarp();  // Q has been read
     put_rows(q, p.row, acc, inverse);
     __syncwarp();
     store_rows(out + p.at(first, out_rows, 1), p.C, q, p.row, queries - first);
