@@ -6,15 +6,21 @@
 pub mod attention;
 pub mod augment;
 pub mod draw;
+pub mod embed;
 pub mod entropy;
+pub mod feature;
 pub mod head;
 pub mod layernorm;
 pub mod linear;
+pub mod norm;
 pub mod patch_embed;
 pub mod pillow;
 pub mod reduce;
+pub mod segment;
 pub mod sgd;
+pub mod step;
 pub mod token_embed;
+mod width;
 
 use anyhow::{Result, anyhow, ensure};
 use bytemuck::Pod;

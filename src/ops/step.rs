@@ -25,6 +25,9 @@ struct Piece {
     aligned: i32,
 }
 
+/// A row's part: a tensor `(S, pitch)`, and the column where it begins.
+pub type Part<'a> = (&'a Tensor<f32>, usize);
+
 /// Which parameters step, where their gradients are, and where each image's go. Holds all of their memory.
 pub struct Steps {
     pieces: Tensor<u8>,
@@ -34,16 +37,11 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Of parameters, `(n,)` each, gradients `(S, n)` and outputs `(S, n)`, which may be parts of wider rows: `(S, pitch)` tensors
-    /// with the column where they begin.
+    /// Of parameters, `(n,)` each, gradients `(S, n)` and outputs `(S, n)`, which may be parts of wider rows.
     ///
     /// # Errors
     /// Tensors of other shapes; no device memory.
-    pub fn new(
-        stream: &Stream,
-        images: usize,
-        params: &[(&Tensor<f32>, (&Tensor<f32>, usize), (&Tensor<f32>, usize))],
-    ) -> Result<Steps> {
+    pub fn new(stream: &Stream, images: usize, params: &[(&Tensor<f32>, Part, Part)]) -> Result<Steps> {
         let mut pieces = Vec::new();
         for &(param, (grad, grad_at), (out, out_at)) in params {
             let n = param.len();
@@ -57,8 +55,8 @@ impl Steps {
             for from in (0..n).step_by(PIECE) {
                 let address = |tensor: &Tensor<f32>, at: usize| tensor.address() + 4 * (at + from) as u64;
                 let [param, grad, out] = [address(param, 0), address(grad, grad_at), address(out, out_at)];
-                let is_aligned =
-                    (param | grad | out | 4 * (grad_step as u64 | out_step as u64)).is_multiple_of(16);
+                let steps_bytes = 4 * (grad_step as u64 | out_step as u64);
+                let is_aligned = (param | grad | out | steps_bytes).is_multiple_of(16);
                 let len = int(PIECE.min(n - from))?;
                 let (grad_step, out_step) = (int(grad_step)?, int(out_step)?);
                 pieces.push(Piece { param, grad, out, grad_step, out_step, len, aligned: is_aligned.into() });
