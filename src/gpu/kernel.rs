@@ -253,7 +253,7 @@ impl Gpu {
         Ok(kernel)
     }
 
-    /// Compiles, in parallel, and loads these sources now, so that none is compiled later in the middle of work.
+    /// Compiles and loads these sources now, in parallel, so that none is compiled later in the middle of work.
     ///
     /// # Errors
     /// Those of the compiler and of the driver.
@@ -269,26 +269,26 @@ impl Gpu {
         let nvrtc = Nvrtc::find()?;
         let target =
             nvrtc::Target { virtual_driver: self.driver().is_virtual(), architecture: self.architecture() };
-        let compile = |(stem, defines): &ModuleKey| -> Result<Vec<u8>> {
-            self.0.cache.compiled(nvrtc, stem, &specialised(stem, defines)?, target)
+        let load = |(stem, defines): &ModuleKey| -> Result<Module> {
+            let mut image = self.0.cache.compiled(nvrtc, stem, &specialised(stem, defines)?, target)?;
+            image.push(0); // PTX is read as a C string; a cubin ends where its own header says
+            self.bind()?;
+            // SAFETY: a whole image from NVRTC, NUL-terminated.
+            unsafe { result::module::load_data(image.as_ptr().cast()) }
+                .map(Module)
+                .map_err(CudaError::from)
+                .with_context(|| format!("loading the compiled kernels/{stem}.cu"))
         };
-        let images = std::thread::scope(|scope| {
-            let running: Vec<_> = missing.iter().map(|key| scope.spawn(|| compile(key))).collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Vec<u8>>>| {
+        let loaded = std::thread::scope(|scope| {
+            let running: Vec<_> = missing.iter().map(|key| scope.spawn(|| load(key))).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Module>>| {
                 thread
                     .join()
                     .unwrap_or_else(|_| Err(anyhow!("compiling kernels: the compiler's thread died")))
             };
             running.into_iter().map(join).collect::<Result<Vec<_>>>()
         })?;
-        for (key, mut image) in missing.into_iter().zip(images) {
-            image.push(0); // PTX is read as a C string; a cubin ends where its own header says
-            // SAFETY: a whole image from NVRTC, NUL-terminated.
-            let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
-                .map_err(CudaError::from)
-                .with_context(|| format!("loading the compiled kernels/{}.cu", key.0))?;
-            lock(&self.0.modules).insert(key.clone(), Module(module));
-        }
+        lock(&self.0.modules).extend(missing.into_iter().cloned().zip(loaded));
         Ok(())
     }
 }
