@@ -101,6 +101,30 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) linear_simt(const __gri
         }
     }
 
+    m += m0;
+    n += n0;
+    // What belongs to a column is read once for all rows.
+    if ((p.aligned & 4) && n + COLS <= p.N) {
+        Epilogue<COLS> epilogue(p, batch, n);
 #pragma unroll
-    for (int i = 0; i < ROWS; ++i) finish<COLS>(p, batch, m0 + m + i, n0 + n, acc[i]);
+        for (int i = 0; i < ROWS; ++i) {
+            if (m + i >= p.M) return;
+            typename Epilogue<COLS>::Row row;
+            epilogue.read(row, m + i);
+            epilogue.write(row, m + i, acc[i]);
+        }
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < COLS; ++j) {
+        if (n + j >= p.N) return;
+        Epilogue<1> epilogue(p, batch, n + j);
+#pragma unroll
+        for (int i = 0; i < ROWS; ++i) {
+            if (m + i >= p.M) break;
+            Epilogue<1>::Row row;
+            epilogue.read(row, m + i);
+            epilogue.write(row, m + i, {acc[i][j]});
+        }
+    }
 }

@@ -78,8 +78,11 @@ pub enum Views<'a> {
     Given(&'a Tensor<f32>),
 }
 
-/// The kernels' sources that this needs, and the text tower, for [`Gpu::load`].
-pub fn modules(gpu: &Gpu, activation: Activation) -> Vec<ModuleKey> {
+/// The kernels' sources that this needs for a vision tower of this width, and most of what the text tower does, for [`Gpu::load`].
+///
+/// # Errors
+/// A width past 32 bits.
+pub fn modules(gpu: &Gpu, activation: Activation, width: usize) -> Result<Vec<ModuleKey>> {
     let plain = [
         "attention",
         "augment",
@@ -93,8 +96,8 @@ pub fn modules(gpu: &Gpu, activation: Activation) -> Vec<ModuleKey> {
         "token_embed",
     ];
     let mut all: Vec<ModuleKey> = plain.map(|stem| (stem, Vec::new())).into();
-    all.extend(linear::modules::<f32>(gpu, activation));
-    all
+    all.extend(linear::modules::<f32>(gpu, activation, width)?);
+    Ok(all)
 }
 
 /// A CLIP classifier that adapts to each image.

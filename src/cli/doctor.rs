@@ -74,7 +74,7 @@ impl Doctor {
     fn kernels(&self) -> Result<String> {
         let start = std::time::Instant::now();
         let gpu = Gpu::open(self.device.device)?;
-        gpu.load(&episode::modules(&gpu, Activation::QuickGelu))?;
+        gpu.load(&episode::modules(&gpu, Activation::QuickGelu, 768)?)?; // ViT-B's
         Ok(format!("compiled or cached, and loaded, in {:.2} s", start.elapsed().as_secs_f64()))
     }
 }

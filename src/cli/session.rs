@@ -38,7 +38,8 @@ pub fn classifier(
 ) -> Result<Memo> {
     let settings = adapt.settings()?;
     let config = checkpoint.config();
-    stream.gpu().load(&episode::modules(stream.gpu(), config.vision.activation))?;
+    let (gpu, vision) = (stream.gpu(), &config.vision);
+    gpu.load(&episode::modules(gpu, vision.activation, vision.width)?)?;
 
     let layout = config.text_layout();
     let weights = checkpoint.text_params(&layout)?;

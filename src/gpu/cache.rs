@@ -1,7 +1,7 @@
 //! Compiled kernels on disk, so that a program starts in milliseconds.
 //!
 //! An entry's name is a digest of everything its content depends on: source (with the paths that line information
-//! names), flags, architecture and NVRTC's release. A shared folder serves every user who may read it. An entry begins with a digest of its own payload: one that is cut, or that
+//! names), flags, architecture and the compiler itself. A shared folder serves every user who may read it. An entry begins with a digest of its own payload: one that is cut, or that
 //! something else wrote, does not match and is compiled again. Entries are renamed into place, so
 //! processes that fill the cache at once each leave a whole file (the scheme of DeepGEMM's JIT).
 
@@ -42,8 +42,8 @@ impl Cache {
     /// # Errors
     /// Compilation. A cache that cannot be read or written only costs time.
     pub fn compiled(&self, nvrtc: &Nvrtc, stem: &str, source: &str, target: Target) -> Result<Vec<u8>> {
-        let release = nvrtc.release()?;
-        let path = self.folder.as_ref().map(|folder| folder.join(entry_name(release, stem, source, target)));
+        let compiler = nvrtc.fingerprint()?;
+        let path = self.folder.as_ref().map(|folder| folder.join(entry_name(compiler, stem, source, target)));
         if let Some(payload) = path.as_deref().and_then(read_entry) {
             return Ok(payload);
         }
@@ -56,9 +56,9 @@ impl Cache {
     }
 }
 
-fn entry_name(release: &str, stem: &str, source: &str, target: Target) -> String {
+fn entry_name(compiler: &str, stem: &str, source: &str, target: Target) -> String {
     let mut digest = Sha256::new();
-    digest.update(format!("{release}\0{}\0", target.extension()));
+    digest.update(format!("{compiler}\0{}\0", target.extension()));
     for option in target.options(source) {
         digest.update(option);
         digest.update([0]);
@@ -120,7 +120,7 @@ mod tests {
         compile(folder.path(), &format!("// nvrtc: --fmad=false\n{one}"), "90a");
         assert_eq!(entries(folder.path()).len(), 4);
         let target = Target { virtual_driver: true, architecture: "90a" };
-        assert_ne!(entry_name("13.0.48", "f", &one, target), entry_name("13.0.88", "f", &one, target));
+        assert_ne!(entry_name("one", "f", &one, target), entry_name("another", "f", &one, target));
     }
 
     #[test]

@@ -42,21 +42,17 @@ pub enum Layout {
     Tn,
 }
 
-/// The modules of every product of a model with this activation, for [`Gpu::load`]. What is not among them is compiled when
-/// it is first needed.
-pub fn modules<E: Element>(gpu: &Gpu, kind: Activation) -> Vec<ModuleKey> {
+/// The modules of the products that make or take `n` columns in a model with this activation, for [`Gpu::load`]. What is not
+/// among them is compiled when it is first needed.
+pub fn modules<E: Element>(gpu: &Gpu, kind: Activation, n: usize) -> Result<Vec<ModuleKey>> {
     let kinds = [(Layout::Nt, 0), (Layout::Nt, 1), (Layout::Nn, 0), (Layout::Nn, 2), (Layout::Tn, 0)];
     let backend = backend::choose::<E>(gpu.architecture(), 7);
-    let module = |(layout, act), n| {
+    let n = int(n)?;
+    let module = |(layout, act)| {
         let gelu = act != 0 && kind == Activation::Gelu;
         backend.module(Kind::new::<E, E>(layout, act, gelu), n, gpu.architecture())
     };
-    // Of each tile that some backend has.
-    let mut modules: Vec<_> =
-        [64, 65, 129].into_iter().flat_map(|n| kinds.map(|kind| module(kind, n))).collect();
-    modules.sort();
-    modules.dedup();
-    modules
+    Ok(kinds.map(module).into())
 }
 
 /// What a product of `E` may come out as: `E` or float32.
