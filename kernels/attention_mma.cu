@@ -72,7 +72,7 @@ attention_forward(half* __restrict__ out, float* __restrict__ lse, const half* _
             most[j] = row_max(most[j]);
             base[j] = c * most[j];
             if (BLOCKS > 1) {
-                float shrink = power_of_2(fmaf(c, top[j], -base[j]));
+                float shrink = power_of_two(fmaf(c, top[j], -base[j]));
                 total[j] *= shrink;
 #pragma unroll
                 for (auto& tile : acc.x) tile[2 * j] *= shrink, tile[2 * j + 1] *= shrink;
@@ -80,7 +80,7 @@ attention_forward(half* __restrict__ out, float* __restrict__ lse, const half* _
             top[j] = most[j];
         }
         s.each([&](float& x, int j, int) {
-            x = power_of_2(fmaf(c, x, -base[j]));
+            x = power_of_two(fmaf(c, x, -base[j]));
             total[j] += x;
         });
         Rows<I(columns)> probability;
@@ -107,7 +107,7 @@ attention_forward(half* __restrict__ out, float* __restrict__ lse, const half* _
 // P = 2^(c S - lse), row by row; zero past the last column, and past the row if causal.
 template <int COLUMNS>
 __device__ __forceinline__ void probabilities(Sums<COLUMNS>& s, float c, const float (&lse)[2], int row, int column) {
-    s.each([&](float& x, int j, int) { x = power_of_2(fmaf(c, x, -lse[j])); });
+    s.each([&](float& x, int j, int) { x = power_of_two(fmaf(c, x, -lse[j])); });
     s.beyond([&](float& x) { x = 0.f; });
 #if CAUSAL
     s.each([&](float& x, int j, int key) {
@@ -324,7 +324,7 @@ attention_backward_kv(half* __restrict__ dqkv, float* __restrict__ dbias, const 
                 load_shared<I(n) * 32>(base[0], base[1], column_lse + at);
 #pragma unroll
                 for (int j = 0; j < 4; ++j) {
-                    s.x[n][j] = power_of_2(fmaf(scale * LOG2_E, s.x[n][j], -base[j % 2]));
+                    s.x[n][j] = power_of_two(fmaf(scale * LOG2_E, s.x[n][j], -base[j % 2]));
 #if CAUSAL
                     if (row + j / 2 * 8 > i * BLOCK + column + n * 8 + (lane_id() & 3) * 2 + j % 2) s.x[n][j] = 0.f;
 #endif

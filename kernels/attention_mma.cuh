@@ -133,7 +133,7 @@ __device__ __forceinline__ void copy_tile(u32 to, const half* from, int stride, 
         if (DEPTH == HEAD && first + THREADS <= LIMIT * CHUNKS) copy_16_bytes(place, from + row * stride + at * 8);
         else {
             bool exist = row < limit && (DEPTH == HEAD || at * 8 < HEAD);
-            copy_16_bytes(place, exist ? from + row * stride + at * 8 : from, exist);
+            copy_16_bytes(place, exist ? from + row * stride + at * 8 : from, exist ? 16 : 0);
         }
     }
 #else

@@ -47,12 +47,7 @@ struct Linear {
     int aligned;
 };
 
-// A power of two and a reciprocal, as the hardware has them: both within 2^-22.
-__device__ __forceinline__ float power_of_two(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
+// As the hardware has it, within 2^-22.
 __device__ __forceinline__ float reciprocal(float x) {
     float y;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -13,6 +13,7 @@
 #undef ELEMENT_HALF
 #define ELEMENT_HALF 1
 #include "linear.cuh"
+#include "mma.cuh"
 
 #ifndef TILE_N
 #define TILE_N 128
@@ -28,27 +29,6 @@
 #define TILE_M 128
 #define WARP_M (TILE_M / 2)
 #define WARP_N (TILE_N / 2)
-
-__device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-template <bool TRANSPOSED>
-__device__ __forceinline__ void load_matrices(u32 (&x)[4], u32 at) {
-    if (TRANSPOSED)
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                     : "r"(at)
-                     : "memory");
-    else
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                     : "r"(at)
-                     : "memory");
-}
 
 // Tiles of T rows by BK of an operand of `rows` × K. K_MAJOR: stored (K, rows), else (rows, K).
 template <int T, bool K_MAJOR>
@@ -91,13 +71,11 @@ struct Operand {
         if (vector && whole && K >= BK) {
 #pragma unroll
             for (int i = 0; i < PARTS; ++i)
-                asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to + i * APART * LINE * 2), "l"(from(i)) : "memory");
+                copy_16_bytes(to + i * APART * LINE * 2, from(i));
         } else if (vector) {
 #pragma unroll 1
             for (int i = 0; i < PARTS; ++i)
-                asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to + i * APART * LINE * 2), "l"(from(i)),
-                             "r"(2 * size(i))
-                             : "memory");
+                copy_16_bytes(to + i * APART * LINE * 2, from(i), 2 * size(i));
         } else {
 #pragma unroll 1
             for (int i = 0; i < PARTS; ++i) {
@@ -121,9 +99,9 @@ struct Operand {
         int lane = lane_id(), low = lane & 7, middle = lane >> 3 & 1, high = lane >> 4;
         int r = (IS_A ? middle : high) * 8, kk = (IS_A ? high : middle) * 8;
         if (K_MAJOR)
-            load_matrices<true>(x, tile + place(k + kk + low, (row + r) / 8));
+            load_matrices_transposed<0>(x, tile + place(k + kk + low, (row + r) / 8));
         else
-            load_matrices<false>(x, tile + place(row + r + low, (k + kk) / 8));
+            load_matrices<0>(x, tile + place(row + r + low, (k + kk) / 8));
     }
 };
 
@@ -135,7 +113,7 @@ constexpr int SUMS_PITCH = WARP_N + 8;
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) linear_mma(const __grid_constant__ Linear p) {
     extern __shared__ __align__(128) u8 shared[];
-    u32 stages = (u32)__cvta_generic_to_shared(shared);
+    u32 stages = shared_address(shared);
     int batch = blockIdx.z, m0 = blockIdx.y * TILE_M, n0 = blockIdx.x * TILE_N;
     int warp_m = warp_id() / 2 * WARP_M, warp_n = warp_id() % 2 * WARP_N, lane = lane_id();
     A a(p.a + batch * p.a_step, p.a_pitch, m0, p.M, p.K, p.aligned & 1);
@@ -149,14 +127,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) linear_mma(const __grid
             a.copy(stage);
             b.copy(stage + A::BYTES);
         }
-        asm volatile("cp.async.commit_group;" ::: "memory");
+        copies_commit();
     };
     float acc[WARP_M / 16][WARP_N / 8][4] = {};
 #pragma unroll
     for (int step = 0; step < STAGES - 1; ++step) copy(step);
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
-        asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2) : "memory");
+        copies_wait<STAGES - 2>();
         __syncthreads();
         copy(step + STAGES - 1);
         if (!has_sums) continue;

@@ -5,8 +5,6 @@
 
 #include "prelude.cuh"
 
-__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
-
 // d (16, 8) += a (16, 16) · b (16, 8), float16 operands. A lane has of d rows lane / 4 and that + 8, columns lane % 4 · 2 and the
 // next: {d0, d1} and {d2, d3}.
 __device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
@@ -32,9 +30,9 @@ __device__ __forceinline__ void load_matrices_transposed(u32 (&r)[4], u32 from) 
                  : "memory");
 }
 
-// 16 bytes to shared memory; zeros, and nothing read, where they do not exist.
-__device__ __forceinline__ void copy_16_bytes(u32 to, const void* from, bool exist) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exist ? 16 : 0) : "memory");
+// 16 bytes to shared memory, of which so many exist: the others are zero, and not read.
+__device__ __forceinline__ void copy_16_bytes(u32 to, const void* from, int exist) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exist) : "memory");
 }
 __device__ __forceinline__ void copy_16_bytes(u32 to, const void* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
@@ -54,12 +52,6 @@ __device__ __forceinline__ u32 pack_halves(float low, float high) {
     u32 pair;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
-}
-
-__device__ __forceinline__ float power_of_2(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
 }
 
 template <int AT>

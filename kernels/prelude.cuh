@@ -35,5 +35,15 @@ __device__ __forceinline__ float block_sum(float x) {
     return warp_sum(lane_id() < warp_count() ? warp_sums[lane_id()] : 0.f);
 }
 
+// As the hardware has it, within 2^-22.
+__device__ __forceinline__ float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Shared memory's own addresses have 32 bits.
+__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
 __device__ __forceinline__ float4 load4(const float* p) { return *reinterpret_cast<const float4*>(p); }
 __device__ __forceinline__ void store4(float* p, float4 v) { *reinterpret_cast<float4*>(p) = v; }

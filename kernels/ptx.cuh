@@ -9,8 +9,6 @@ struct alignas(64) TensorMap {
     u64 words[16];
 };
 
-__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
-
 // ---------------------------------------------------------------------------------------------------
 // Barriers in shared memory (mbarrier), 8 bytes each
 
