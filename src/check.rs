@@ -11,7 +11,7 @@ pub fn test_stream() -> Stream {
     let choice = match std::env::var("MEMO_TEST_DEVICE").as_deref() {
         Ok("gpu") => DeviceChoice::Gpu(0),
         Ok("virtual") | Err(_) => DeviceChoice::Virtual,
-        Ok(other) => panic!("MEMO_TEST_DEVICE={other}: expected stream or virtual"),
+        Ok(other) => panic!("MEMO_TEST_DEVICE={other}: expected gpu or virtual"),
     };
     Gpu::open(choice).and_then(|gpu| gpu.stream()).unwrap_or_else(|error| panic!("{error:#}"))
 }

@@ -8,7 +8,7 @@ use crate::episode::{self, Memo};
 use crate::gpu::{Gpu, Stream};
 use crate::ops::augment::Augmenter;
 
-/// Opens the device, and says on stderr when that is not a GPU though nobody asked for the CPU.
+/// A stream of the device, opened; says on stderr when that is not a GPU though nobody asked for the CPU.
 pub fn open_device(options: DeviceOptions) -> Result<Stream> {
     let gpu = Gpu::open(options.device)?;
     if gpu.driver().is_virtual() && options.device == crate::gpu::DeviceChoice::Auto {
