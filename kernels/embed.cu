@@ -4,7 +4,7 @@
 //   forward    x[g][v][0] = class + position[0]      x[g][v][t] = projected[g][v][t - 1] + position[t]
 //   backward   dprojected[g][v][t - 1] = dx[g][v][t]      dposition[g][t] = sum_v dx[g][v][t], in order      dclass[g] = dposition[g][0]
 //
-//   x, dx (G, V, T, C) float   projected, dprojected (G, V, T - 1, C) E, or float with OUT_FLOAT=1
+//   x, dx (G, V, T, C) float   projected, dprojected (G, V, T - 1, C) E
 //   class (C,) and position (T, C) float, shared, or each group's own, so many elements apart   dposition (G, T, C), dclass (G, C)
 //   float: all outputs written (=).
 //
@@ -18,14 +18,8 @@
 #endif
 #define W WIDTH
 
-#if OUT_FLOAT
-typedef float Out;
-#else
-typedef E Out;
-#endif
-
 extern "C" __global__ void __launch_bounds__(192)
-embed_forward(float* __restrict__ x, const Out* __restrict__ projected, const float* __restrict__ class_embedding,
+embed_forward(float* __restrict__ x, const E* __restrict__ projected, const float* __restrict__ class_embedding,
               const float* __restrict__ position, int class_step, int position_step, int V, int T, int C, int each) {
     int t = blockIdx.x, end = min((int)(blockIdx.y + 1) * each, V);
     u64 group = blockIdx.z;
@@ -51,7 +45,7 @@ embed_forward(float* __restrict__ x, const Out* __restrict__ projected, const fl
 }
 
 extern "C" __global__ void __launch_bounds__(192)
-embed_backward(Out* __restrict__ dprojected, float* __restrict__ dposition, float* __restrict__ dclass,
+embed_backward(E* __restrict__ dprojected, float* __restrict__ dposition, float* __restrict__ dclass,
                const float* __restrict__ dx, int V, int T, int C) {
     int t = blockIdx.x;
     u64 group = blockIdx.z;

@@ -9,7 +9,7 @@
 //   all outputs written (=)
 //
 // Grid: rows_gather a CTA per b; rows_scatter a CTA per (b, t); normalize a CTA of 128 threads per b.
-// Shared: 128 bytes (normalize). The logits themselves are a matmul with the text features.
+// Shared: 128 bytes (normalize). The logits themselves are a product (linear) with the text features.
 
 #include "prelude.cuh"
 

@@ -31,7 +31,7 @@ typedef float Out;
 typedef E Out;
 #endif
 
-// `struct Linear` of src/ops/linear.rs. Pitches and steps in elements.
+// `struct Params` of src/ops/linear/mod.rs. Pitches and steps in elements.
 struct Linear {
     const E *a, *b;
     Out* out;

@@ -1,5 +1,5 @@
 // The tokens that enter the vision tower: the class embedding, then the projected patches, each with
-// its position's embedding. The projection itself is a matmul.
+// its position's embedding. The projection itself is a product (linear).
 //
 //   embed    out[b][0] = class + position[0]      out[b][t] = projected[b][t - 1] + position[t]
 //   split    dprojected[b][t - 1] = dout[b][t]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use bytemuck::Pod;
 
 use super::tensor::{Memory, Shape, Tensor};
@@ -44,6 +44,10 @@ impl Plan {
             Some((bytes, self.at_bytes.checked_add(bytes)?.checked_next_multiple_of(ALIGN_BYTES)?))
         };
         let (bytes, end) = end().ok_or_else(|| anyhow!("{name} {shape:?}: too many elements"))?;
+        ensure!(
+            end <= self.memory.len_bytes(),
+            "{name} {shape:?}: the plan asked for less when it was measured"
+        );
         let tensor = Tensor::new(self.memory.clone(), self.at_bytes, shape);
         let (name, shape) = (name.to_string(), tensor.shape().to_vec());
         self.entries.push(Entry { name, shape, offset_bytes: self.at_bytes, bytes });

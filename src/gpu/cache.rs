@@ -42,8 +42,10 @@ impl Cache {
     /// # Errors
     /// Compilation. A cache that cannot be read or written only costs time.
     pub fn compiled(&self, nvrtc: &Nvrtc, stem: &str, source: &str, target: Target) -> Result<Vec<u8>> {
-        let compiler = nvrtc.fingerprint()?;
-        let path = self.folder.as_ref().map(|folder| folder.join(entry_name(compiler, stem, source, target)));
+        let place = |folder: &PathBuf| -> Option<PathBuf> {
+            Some(folder.join(entry_name(nvrtc.fingerprint().ok()?, stem, source, target)))
+        };
+        let path = self.folder.as_ref().and_then(place);
         if let Some(payload) = path.as_deref().and_then(read_entry) {
             return Ok(payload);
         }

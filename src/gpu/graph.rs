@@ -1,8 +1,8 @@
 //! Graphs: a series of launches recorded once, and queued again in one call.
 
 use anyhow::{Context, Result};
-use cudarc::driver::result;
-use cudarc::driver::sys::{CUgraph, CUgraphExec, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::{CUgraph, CUgraphExec, CUgraphInstantiate_flags, CUstream, CUstreamCaptureMode};
+use cudarc::driver::{DriverError, result};
 
 use super::error::CudaError;
 use super::{Gpu, Stream};
@@ -26,18 +26,25 @@ impl<K> Graph<K> {
     ///
     /// # Errors
     /// Those of `work`; what cannot be recorded.
-    pub fn record(stream: &Stream, keeps: K, work: impl FnOnce(&Stream) -> Result<()>) -> Result<Graph<K>> {
+    ///
+    /// # Safety
+    /// `keeps` holds all memory that the launches of `work` read and write.
+    pub unsafe fn record(
+        stream: &Stream,
+        keeps: K,
+        work: impl FnOnce(&Stream) -> Result<()>,
+    ) -> Result<Graph<K>> {
         let raw = stream.raw()?;
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        // SAFETY: the stream is live, and recording ends below on every path.
+        // SAFETY: the stream is live, and `recording` ends on every path, that of a panic too.
         unsafe { result::stream::begin_capture(raw, mode) }
             .map_err(CudaError::from)
             .context("recording a graph")?;
+        let recording = Recording(raw);
         let queued = work(stream);
-        // SAFETY: begun above, on this thread.
-        let recorded = unsafe { result::stream::end_capture(raw) };
+        let recorded = recording.end();
         queued?;
-        let recorded = Recorded(recorded.map_err(CudaError::from).context("recording a graph")?);
+        let recorded = recorded.map_err(CudaError::from).context("recording a graph")?;
         // SAFETY: a whole graph, which lives until the end of this function.
         let exec = unsafe { result::graph::instantiate(recorded.0, CUgraphInstantiate_flags(0)) }
             .map_err(CudaError::from)
@@ -65,6 +72,25 @@ impl<K> Drop for Graph<K> {
     }
 }
 
+/// A stream that records, until `end`, or until this is dropped.
+struct Recording(CUstream);
+
+impl Recording {
+    fn end(self) -> Result<Recorded, DriverError> {
+        let stream = self.0;
+        std::mem::forget(self);
+        // SAFETY: begun on this thread, ended only here or in `drop`.
+        unsafe { result::stream::end_capture(stream) }.map(Recorded)
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        // SAFETY: as in `end`. What was recorded is thrown away.
+        let _ = unsafe { result::stream::end_capture(self.0) }.map(Recorded);
+    }
+}
+
 struct Recorded(CUgraph);
 
 impl Drop for Recorded {
@@ -84,7 +110,9 @@ mod tests {
         let (params, grads) = (stream.vector(&[1f32; 8])?, stream.vector(&[2f32; 8])?);
         sgd_step(&stream, &params, &grads, 0.0)?;
         let keeps = (params.clone(), grads.clone());
-        let graph = Graph::record(&stream, keeps, |stream| sgd_step(stream, &params, &grads, 0.25))?;
+        let step = |stream: &Stream| sgd_step(stream, &params, &grads, 0.25);
+        // SAFETY: of the parameters and their gradients both are kept.
+        let graph = unsafe { Graph::record(&stream, keeps, step) }?;
         assert_eq!(stream.read(&params)?, [1.0; 8]);
         graph.launch(&stream)?;
         graph.launch(&stream)?;
@@ -96,8 +124,14 @@ mod tests {
 
     device_test!(a_recording_that_fails_ends, |stream| {
         let params = stream.vector(&[1f32; 8])?;
-        let failed = Graph::record(&stream, (), |_| anyhow::bail!("no work"));
+        // SAFETY: nothing is launched.
+        let failed = unsafe { Graph::record(&stream, (), |_| anyhow::bail!("no work")) };
         assert_eq!(failed.err().map(|error| error.to_string()).as_deref(), Some("no work"));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // SAFETY: as above.
+            unsafe { Graph::record(&stream, (), |_| panic!("no work either")) }
+        }));
+        assert!(panicked.is_err());
         sgd_step(&stream, &params, &params, 1.0)?;
         assert_eq!(stream.read(&params)?, [0.0; 8]);
     });

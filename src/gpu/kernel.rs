@@ -1,8 +1,8 @@
 //! Kernels: compiled, loaded and resolved once, launched with arguments whose sizes are checked.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, c_void};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use bytemuck::Pod;
@@ -141,8 +141,8 @@ struct Inner {
     function: CUfunction,
     /// Sizes of its parameters, where the driver can tell (CUDA 12.4 and later).
     parameter_bytes: Option<Vec<usize>>,
-    /// Dynamic shared memory it was last allowed.
-    allowed_shared_bytes: AtomicUsize,
+    /// The most dynamic shared memory that it was allowed.
+    allowed_shared_bytes: Mutex<usize>,
 }
 
 // SAFETY: handles of the driver, valid in every thread that has bound the context.
@@ -177,15 +177,17 @@ impl Kernel {
             let given: Vec<usize> = args.iter().map(|arg| arg.size_bytes).collect();
             ensure!(*sizes == given, "{}: arguments of {given:?} bytes, not {sizes:?}", describe());
         }
-        if shared_bytes > allowed_shared_bytes.load(Ordering::Relaxed) {
+        let mut allowed_shared_bytes = lock(allowed_shared_bytes);
+        if shared_bytes > *allowed_shared_bytes {
             let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             let bytes = shared_bytes.try_into().with_context(describe)?;
             // SAFETY: the function is loaded; the driver refuses sizes past its limit.
             unsafe { result::function::set_function_attribute(*function, attribute, bytes) }
                 .map_err(CudaError::from)
                 .with_context(describe)?;
-            allowed_shared_bytes.store(shared_bytes, Ordering::Relaxed);
+            *allowed_shared_bytes = shared_bytes;
         }
+        drop(allowed_shared_bytes);
 
         let mut args = args.to_vec();
         let mut pointers: Vec<*mut c_void> = args.iter_mut().map(Arg::address).collect();
@@ -247,10 +249,10 @@ impl Gpu {
             name,
             function,
             parameter_bytes: parameter_bytes(function),
-            allowed_shared_bytes: AtomicUsize::new(DEFAULT_SHARED_BYTES),
+            allowed_shared_bytes: Mutex::new(DEFAULT_SHARED_BYTES),
         }));
-        lock(&self.0.kernels).insert(key, kernel.clone());
-        Ok(kernel)
+        // Of several that were made at once the first one stays: a function's allowance is known in one place.
+        Ok(lock(&self.0.kernels).entry(key).or_insert(kernel).clone())
     }
 
     /// Compiles and loads these sources now, in parallel, so that none is compiled later in the middle of work.
@@ -259,7 +261,7 @@ impl Gpu {
     /// Those of the compiler and of the driver.
     pub fn load(&self, keys: &[ModuleKey]) -> Result<()> {
         self.bind()?;
-        let missing: Vec<&ModuleKey> = {
+        let missing: BTreeSet<&ModuleKey> = {
             let modules = lock(&self.0.modules);
             keys.iter().filter(|key| !modules.contains_key(key)).collect()
         };

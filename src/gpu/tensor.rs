@@ -77,6 +77,7 @@ pub(super) struct Memory {
     context: Option<Arc<CudaContext>>,
     /// 0 where there is none.
     address: CUdeviceptr,
+    bytes: usize,
 }
 
 impl Memory {
@@ -88,12 +89,16 @@ impl Memory {
             // SAFETY: handed out as not initialised, to elements for which any bits will do.
             _ => unsafe { result::malloc_sync(bytes) }?,
         };
-        Ok(Memory { context: Some(context.clone()), address })
+        Ok(Memory { context: Some(context.clone()), address, bytes })
     }
 
-    /// What a plan is measured with.
+    /// What a plan is measured with: as much as anyone asks for.
     pub(super) fn nowhere() -> Memory {
-        Memory { context: None, address: 0 }
+        Memory { context: None, address: 0, bytes: usize::MAX }
+    }
+
+    pub(super) fn len_bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -158,7 +163,7 @@ impl<T> Tensor<T> {
         self.view(self.len()).rows(range)
     }
 
-    /// Refuses another shape, before a kernel runs past it: `matmul: out is (3, 4), not (3, 5)`.
+    /// Refuses another shape, before a kernel runs past it: `linear: out is (3, 4), not (3, 5)`.
     ///
     /// # Errors
     /// That.

@@ -1,6 +1,6 @@
 //! The tokens that enter the vision tower, of groups of views, and their gradient, `kernels/embed.cu`.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::width::{expect_aligned, width};
 use super::{Element, int};
@@ -26,6 +26,7 @@ pub fn embed_forward<O: Element>(
     position: &Tensor<f32>,
 ) -> Result<()> {
     let &[b, t, c] = out.shape() else { bail!("embed_forward: out is {out:?}, not (B, T, C)") };
+    ensure!(t > 0, "embed_forward: out is {out:?}, without a token");
     let (groups, steps) = match *class.shape() {
         [groups, _] => (groups, [c, t * c]),
         _ => (1, [0, 0]),
@@ -67,6 +68,7 @@ pub fn embed_backward<O: Element>(
     dout: &Tensor<f32>,
 ) -> Result<()> {
     let &[b, t, c] = dout.shape() else { bail!("embed_backward: dout is {dout:?}, not (B, T, C)") };
+    ensure!(t > 0, "embed_backward: dout is {dout:?}, without a token");
     let s = dclass.shape()[0];
     if s == 0 || !b.is_multiple_of(s) {
         bail!("embed_backward: {b} views of {s} images");

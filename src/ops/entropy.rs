@@ -21,7 +21,7 @@ pub struct Shape {
 /// * `logits`: `(B, N, K)` fp32, a row per view.
 ///
 /// # Errors
-/// A buffer of another length; the launch's own: shared memory (`2 N + K` floats) past the device's
+/// A buffer of another length; the launch's own: shared memory (`3 N + K` floats) past the device's
 /// limit is refused there by name.
 pub fn entropy_forward_backward(
     stream: &Stream,

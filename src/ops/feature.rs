@@ -1,6 +1,6 @@
 //! From tokens to unit features, and back, `kernels/feature.cu`: one token's row of each sequence, and L2 normalisation.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::width::{expect_aligned, width};
 use super::{Element, int};
@@ -50,6 +50,7 @@ fn token_shapes(
     row: Option<&Tensor<i32>>,
 ) -> Result<[usize; 3]> {
     let &[b, t, c] = tokens.shape() else { bail!("{what}: the tokens are {tokens:?}, not (B, T, C)") };
+    ensure!(t > 0, "{what}: the tokens are {tokens:?}, none");
     rows.expect(&format!("{what}: the rows"), [b, c])?;
     if let Some(row) = row {
         row.expect(&format!("{what}: row"), [b])?;

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 
+use super::width::expect_aligned;
 use super::{expect_len, int};
 use crate::args;
 use crate::gpu::{Launch, Stream, Tensor};
@@ -21,6 +22,8 @@ pub fn sgd_step(
     let n = params.len();
     expect_len("sgd_step", &[("grads", grads.len(), n)])?;
     ensure!(n.is_multiple_of(4), "sgd_step: {n} parameters, not a multiple of 4");
+    expect_aligned("sgd_step: params", params, 4)?;
+    expect_aligned("sgd_step: grads", grads, 4)?;
     let kernel = stream.kernel("sgd", "sgd_step", &[])?;
     // SAFETY: the lengths are those of the kernel, checked above.
     unsafe {
@@ -49,5 +52,13 @@ mod tests {
             sgd_reference(&mut want, &grads, 0.1);
             assert_close(&stream.read(&params)?, &want, Tolerance::EXACT);
         }
+    });
+
+    device_test!(what_begins_elsewhere_is_refused, |stream| {
+        let (params, grads) = (stream.zeros(12)?, stream.zeros(12)?);
+        let refused = sgd_step(&stream, &params.slice(1..9), &grads.slice(0..8), 0.1).unwrap_err();
+        assert!(refused.to_string().contains("sgd_step: params begins"), "{refused}");
+        sgd_step(&stream, &params.slice(4..12), &grads.slice(4..12), 0.1)?;
+        stream.synchronize()?;
     });
 }

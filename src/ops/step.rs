@@ -47,8 +47,8 @@ impl Steps {
             let n = param.len();
             for (what, tensor, at) in [("grad", grad, grad_at), ("out", out, out_at)] {
                 match *tensor.shape() {
-                    [s, pitch] if s == images && at + n <= pitch => {}
-                    _ => bail!("step: {what} is {tensor:?}, not ({images}, {} or more)", at + n),
+                    [s, pitch] if s == images && at.checked_add(n).is_some_and(|end| end <= pitch) => {}
+                    _ => bail!("step: {what} is {tensor:?}, not ({images}, {at} + {n} or more)"),
                 }
             }
             let (grad_step, out_step) = (grad.shape()[1], out.shape()[1]);
@@ -164,6 +164,7 @@ mod tests {
             let want: Vec<u32> = (0..s).map(|i| u32::from(i + 1 == s)).collect();
             assert_eq!(stream.read(&flags)?, want);
             assert!(Steps::new(&stream, s, &[(&tensors[0], (&grad, width), (&out, 0))]).is_err());
+            assert!(Steps::new(&stream, s, &[(&tensors[0], (&grad, usize::MAX), (&out, 0))]).is_err());
         }
     });
 

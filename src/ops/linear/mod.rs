@@ -211,6 +211,12 @@ impl<'a, E: Element, O: Output<E>> Linear<'a, E, O> {
         let params = self.params()?;
         let architecture = stream.gpu().architecture();
         let backend = self.backend.unwrap_or_else(|| backend::choose::<E>(architecture, params.aligned));
+        ensure!(
+            backend == Backend::Simt || size_of::<E>() == size_of::<f16>(),
+            "linear: {} multiplies float16 alone, not {}",
+            backend.kernel(),
+            E::NAME
+        );
         let (act, gelu) = match self.act {
             Act::None => (0, false),
             Act::Forward(kind, _) => (1, kind == Activation::Gelu),
@@ -243,8 +249,15 @@ impl<'a, E: Element, O: Output<E>> Linear<'a, E, O> {
             Some(addend) => beside("addend", addend.place("addend"))?,
             None => None,
         };
-        let written = |place: &Option<Place>| place.is_none_or(|place| place.batch == batch);
-        ensure!(written(&kept), "linear: kept is shared by all products of a batch");
+        let is_written = matches!(self.act, Act::Forward(..));
+        ensure!(
+            !is_written || kept.is_none_or(|kept| kept.batch == batch),
+            "linear: kept is shared by all products of a batch"
+        );
+        ensure!(
+            batch.is_none_or(|batch| batch <= 65_535),
+            "linear: {batch:?} products at once, of 65535 that a grid has room for"
+        );
         let mut bias_step = 0;
         if let Some(bias) = self.bias {
             match (bias.shape(), batch) {

@@ -318,3 +318,11 @@ device_test!(shapes_that_do_not_fit_are_refused, |stream| {
     assert!(said(Linear::nt(&three.view([96]), &b, &two)).contains("neither a matrix nor"));
     assert!(said(Linear::nt(Matrix::columns(&a, 1..9), &b, &out)).contains("columns 1..9 of A"));
 });
+
+device_test!(float32_is_not_multiplied_as_float16, |stream| {
+    let (a, b, out) = (stream.zeros::<f32>([8, 8])?, stream.zeros([8, 8])?, stream.zeros::<f32>([8, 8])?);
+    for backend in [Backend::Mma, Backend::Wgmma] {
+        let refused = Linear::nt(&a, &b, &out).backend(backend).run(&stream).unwrap_err();
+        assert!(refused.to_string().contains("multiplies float16 alone"), "{refused}");
+    }
+});
