@@ -7,7 +7,7 @@
 //   per image, over its rows:   dw[c] = sum dout h      db[c] = sum dout      sum[c] = sum dx
 //
 //   inp, dx (rows, C) float   out, dout (rows, C) E, or float with OUT_FLOAT=1   dy (rows, C) E, or null   mean, rstd (rows,) float
-//   w, b (C,) float, or a set for each group of rows, `param_step` apart   residual (rows / every, C) float, or null: of each
+//   w, b (C,) float, or a set for each group or image, `param_step` apart   residual (rows / every, C) float, or null: of each
 //   `every`-th row from the first (1: of all, and then it may be dx itself; T: of class tokens)
 //   partial (S, chunks, 3, C) float: dw, db, sum over each 64 rows of an image, for segment.cu to finish. All written (=).
 //
@@ -147,10 +147,10 @@ __device__ __forceinline__ void store_sums(float* to, const float (&x)[PACKS][W]
 extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 256 / THREADS)
 norm_backward(float* dx, E* __restrict__ dy, float* __restrict__ partial, const Out* __restrict__ dout,
               const float* __restrict__ inp, const float* __restrict__ mean, const float* __restrict__ rstd,
-              const float* __restrict__ weight, const float* residual, int every, int rows) {
+              const float* __restrict__ weight, int param_step, const float* residual, int every, int rows) {
     float w[PACKS][W], h[PACKS][W], g[PACKS][W];
     float dw[PACKS][W] = {}, db[PACKS][W] = {}, along_rows[PACKS][W] = {};
-    load_row(w, weight);
+    load_row(w, weight + (u64)blockIdx.y * param_step);
     int end = min((int)(blockIdx.x + 1) * CHUNK, rows);
     for (int first = blockIdx.x * CHUNK; first < end; first += AT_ONCE) {
         bool here = first + slot() < end;

@@ -1,12 +1,12 @@
 // The step of what takes it explicitly (biases, norms, class and position embeddings), each image its own; which images'
 // gradients have overflowed; and the conversion of weights.
 //
-//   step_images     out[s][i] = param[i] - rate · grad[s][i]     rate: the learning rate over the loss scale
+//   step_images     out[s][i] = param[s][i] - rate · grad[s][i]     rate: the learning rate over the loss scale
 //                   flags[s] |= 1 where a grad[s] is not finite
 //   flag_overflow   flags[s] |= 1 where one of values[s] is not finite
 //   convert         out[i] = inp[i]
 //
-//   param (n,), grad, out (S, n) float: of each piece, in a table   flags (S,) u32   values (S, n) float
+//   param (n,) or (S, n), grad, out (S, n) float: of each piece, in a table; out may be param   flags (S,) u32   values (S, n) float
 //   inp (n,) float, out (n,) E; outputs but flags written (=)
 //
 // Grid: step_images a CTA per piece, images in y; flag_overflow a CTA per 1024 values, images in y; convert a thread per eight
@@ -18,7 +18,7 @@
 struct Piece {
     const float *param, *grad;
     float* out;
-    int grad_step, out_step;  // from an image to the next, in elements
+    u64 param_step, grad_step, out_step;  // from an image to the next, in elements; 0 of a parameter that they share
     int len;
     int aligned;  // whether addresses and steps are whole multiples of 16 bytes
 };
@@ -32,12 +32,13 @@ __device__ __forceinline__ void raise(u32* flag, bool overflow) {
 extern "C" __global__ void __launch_bounds__(256)
 step_images(const Piece* __restrict__ pieces, u32* __restrict__ flags, float rate) {
     Piece piece = pieces[blockIdx.x];
-    const float* grad = piece.grad + (u64)blockIdx.y * piece.grad_step;
-    float* out = piece.out + (u64)blockIdx.y * piece.out_step;
+    const float* param = piece.param + blockIdx.y * piece.param_step;
+    const float* grad = piece.grad + blockIdx.y * piece.grad_step;
+    float* out = piece.out + blockIdx.y * piece.out_step;
     bool overflow = false;
     int i = threadIdx.x * 4, end = min(i + 4, piece.len);
     if (piece.aligned && i + 4 <= piece.len) {
-        float4 p = load4(piece.param + i), g = load4(grad + i);
+        float4 p = load4(param + i), g = load4(grad + i);
         overflow = !(finite(g.x) && finite(g.y) && finite(g.z) && finite(g.w));
         p.x = fmaf(-rate, g.x, p.x);
         p.y = fmaf(-rate, g.y, p.y);
@@ -48,7 +49,7 @@ step_images(const Piece* __restrict__ pieces, u32* __restrict__ flags, float rat
         for (; i < end; ++i) {
             float g = grad[i];
             overflow = overflow || !finite(g);
-            out[i] = fmaf(-rate, g, piece.param[i]);
+            out[i] = fmaf(-rate, g, param[i]);
         }
     }
     raise(flags + blockIdx.y, overflow);

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::width::{expect_aligned, width};
-use super::{Element, int};
+use super::{Element, Param, int};
 use crate::args;
 use crate::gpu::{Launch, Stream, Tensor};
 
@@ -14,7 +14,7 @@ const THREADS: usize = 192;
 /// `out[b] = [class; projected[b]] + position`.
 ///
 /// * `out`: `(B, T, C)` fp32, overwritten. `projected`: `(B, T − 1, C)`.
-/// * `class`, `position`: `(C,)` and `(T, C)` fp32, or `(G, C)` and `(G, T, C)`: one each for G equal groups of B.
+/// * `class`: of C; `position`: of T · C. Where each image has its own, for that many equal groups of B.
 ///
 /// # Errors
 /// Tensors of other shapes; the launch's own.
@@ -22,30 +22,24 @@ pub fn embed_forward<O: Element>(
     stream: &Stream,
     out: &Tensor<f32>,
     projected: &Tensor<O>,
-    class: &Tensor<f32>,
-    position: &Tensor<f32>,
+    class: &Param,
+    position: &Param,
 ) -> Result<()> {
     let &[b, t, c] = out.shape() else { bail!("embed_forward: out is {out:?}, not (B, T, C)") };
     ensure!(t > 0, "embed_forward: out is {out:?}, without a token");
-    let (groups, steps) = match *class.shape() {
-        [groups, _] => (groups, [c, t * c]),
-        _ => (1, [0, 0]),
-    };
-    if groups == 0 || !b.is_multiple_of(groups) {
-        bail!("embed_forward: {b} sequences in {groups} groups");
-    }
-    class.view(class.len()).expect("embed_forward: class", [groups * c])?;
-    position.view(position.len()).expect("embed_forward: position", [groups * t * c])?;
-    projected.expect("embed_forward: projected", [b, t - 1, c])?;
+    let groups = class.images().unwrap_or(1);
+    ensure!(groups > 0 && b.is_multiple_of(groups), "embed_forward: {b} sequences in {groups} groups");
+    ensure!(position.images() == class.images(), "embed_forward: class is {class:?}, position {position:?}");
     let w = width(c, 4);
+    class.expect("embed_forward: class", c, w)?;
+    position.expect("embed_forward: position", t * c, w)?;
+    projected.expect("embed_forward: projected", [b, t - 1, c])?;
     expect_aligned("embed_forward: out", out, w)?;
     expect_aligned("embed_forward: projected", projected, w)?;
-    expect_aligned("embed_forward: class", class, w)?;
-    expect_aligned("embed_forward: position", position, w)?;
     let kernel = stream.kernel("embed", "embed_forward", &[O::DEFINES, &[("WIDTH", w as i64)]].concat())?;
     let views = b / groups;
     let launch = Launch::over([t, views.div_ceil(VIEWS), groups], THREADS);
-    let [class_step, position_step] = [int(steps[0])?, int(steps[1])?];
+    let [class_step, position_step] = [int(class.step())?, int(position.step())?];
     let (views, t, c, each) = (int(views)?, int(t)?, int(c)?, int(VIEWS)?);
     let args = args![out, projected, class, position, class_step, position_step, views, t, c, each];
     // SAFETY: the shapes are the kernel's, checked above.
@@ -114,11 +108,11 @@ mod tests {
                 let (class, position) = (&class[..groups * c], &position[..groups * t * c]);
                 let out = poisoned(stream, [s * n, t, c]);
                 let (d_class, d_position) = match groups {
-                    1 => (stream.upload([c], class)?, stream.upload([t, c], position)?),
-                    _ => (stream.upload([groups, c], class)?, stream.upload([groups, t, c], position)?),
+                    1 => (stream.vector(class)?, stream.vector(position)?),
+                    _ => (stream.upload([groups, c], class)?, stream.upload([groups, t * c], position)?),
                 };
                 let d_projected = stream.upload([s * n, t - 1, c], &projected)?;
-                embed_forward(stream, &out, &d_projected, &d_class, &d_position)?;
+                embed_forward(stream, &out, &d_projected, &Param::from(&d_class), &Param::from(&d_position))?;
                 let wide: Vec<f32> = projected.iter().map(|x| x.widen() as f32).collect();
                 let want: Vec<f32> = (0..s * n)
                     .flat_map(|b| {

@@ -13,6 +13,7 @@ pub mod head;
 pub mod layernorm;
 pub mod linear;
 pub mod norm;
+mod param;
 pub mod patch_embed;
 pub mod pillow;
 pub mod reduce;
@@ -25,6 +26,8 @@ mod width;
 use anyhow::{Result, anyhow, ensure};
 use bytemuck::Pod;
 use half::f16;
+
+pub use param::Param;
 
 use crate::gpu::Defines;
 

@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::segment::segment_finish;
 use super::width::{expect_aligned, width};
-use super::{Element, int};
+use super::{Element, Param, int};
 use crate::args;
 use crate::gpu::{Launch, Stream, Tensor};
 
@@ -23,7 +23,7 @@ fn norm_threads(c: usize) -> Result<usize> {
 /// `out = (inp − mean) · rstd · weight + bias`, row by row.
 ///
 /// * `out`: `(rows, C)`, overwritten. `stats`: mean and rstd, `(rows,)` fp32, overwritten.
-/// * `inp`: `(rows, C)`. `params`: weight and bias, `(C,)`, or `(G, C)`: one set each for G equal groups of rows.
+/// * `inp`: `(rows, C)`. `params`: weight and bias, of C each; where each image has its own, of that many equal groups of rows.
 ///
 /// # Errors
 /// Tensors of other shapes; the launch's own.
@@ -32,27 +32,29 @@ pub fn norm_forward<O: Element>(
     out: &Tensor<O>,
     stats: [&Tensor<f32>; 2],
     inp: &Tensor<f32>,
-    [weight, bias]: [&Tensor<f32>; 2],
+    [weight, bias]: &[Param; 2],
     eps: f32,
 ) -> Result<()> {
     let &[rows, c] = inp.shape() else { bail!("norm_forward: inp is {inp:?}, not (rows, C)") };
-    let groups = if weight.shape().len() == 2 { weight.shape()[0] } else { 1 };
-    let param_step = if weight.shape().len() == 2 { c } else { 0 };
+    let groups = weight.images().unwrap_or(1);
     ensure!(groups > 0 && rows.is_multiple_of(groups), "norm_forward: {rows} rows in {groups} groups");
-    for (what, param) in [("norm_forward: weight", weight), ("norm_forward: bias", bias)] {
-        if param_step > 0 { param.expect(what, [groups, c]) } else { param.expect(what, [c]) }?;
-        expect_aligned(what, param, width(c, 4))?;
-    }
+    ensure!(
+        (weight.images(), weight.step()) == (bias.images(), bias.step()),
+        "norm_forward: weight is {weight:?}, bias {bias:?}"
+    );
+    let w = width(c, 4);
+    weight.expect("norm_forward: weight", c, w)?;
+    bias.expect("norm_forward: bias", c, w)?;
     out.expect("norm_forward: out", [rows, c])?;
     stats[0].expect("norm_forward: mean", [rows])?;
     stats[1].expect("norm_forward: rstd", [rows])?;
-    expect_aligned("norm_forward: out", out, width(c, 4))?;
-    expect_aligned("norm_forward: inp", inp, width(c, 4))?;
+    expect_aligned("norm_forward: out", out, w)?;
+    expect_aligned("norm_forward: inp", inp, w)?;
     let of_group = rows / groups;
     let kernel = stream.kernel("norm", "norm_forward", &[O::DEFINES, &[("COLUMNS", c as i64)]].concat())?;
     let launch = Launch::over([of_group.div_ceil(ROWS), groups, 1], norm_threads(c)?);
     let [mean, rstd] = stats;
-    let (step, of_group, each) = (int(param_step)?, int(of_group)?, int(ROWS)?);
+    let (step, of_group, each) = (int(weight.step())?, int(of_group)?, int(ROWS)?);
     let args = args![out, mean, rstd, inp, weight, bias, step, of_group, each, eps];
     // SAFETY: the shapes are the kernel's, checked above.
     unsafe { kernel.launch(stream, launch, args) }
@@ -78,7 +80,8 @@ pub fn norm_partial_shape(s: usize, r: usize, c: usize) -> [usize; 3] {
 
 /// The gradients of [`norm_forward`]'s input and parameters, and what `residual` brings.
 ///
-/// * `dout`, `inp`: `(rows, C)`, `dout` fp32 or as `dy` is. `stats`: as the forward pass left them. `weight`: `(C,)`.
+/// * `dout`, `inp`: `(rows, C)`, `dout` fp32 or as `dy` is. `stats`: as the forward pass left them. `weight`: of C, shared or
+///   each image's own.
 /// * `residual`: `(rows / every, C)` fp32 and `every`: added to each `every`-th row from the first. With 1 it may be `dx`
 ///   itself; with T it is the gradient of class tokens alone.
 ///
@@ -90,7 +93,7 @@ pub fn norm_backward<E: Element, O: Element>(
     dout: &Tensor<O>,
     inp: &Tensor<f32>,
     [mean, rstd]: [&Tensor<f32>; 2],
-    weight: &Tensor<f32>,
+    weight: &Param,
     residual: Option<(&Tensor<f32>, usize)>,
 ) -> Result<()> {
     let &[rows, c] = inp.shape() else { bail!("norm_backward: inp is {inp:?}, not (rows, C)") };
@@ -104,8 +107,9 @@ pub fn norm_backward<E: Element, O: Element>(
     partial.expect("norm_backward: partial", norm_partial_shape(s, rows / s, c))?;
     mean.expect("norm_backward: mean", [rows])?;
     rstd.expect("norm_backward: rstd", [rows])?;
-    weight.expect("norm_backward: weight", [c])?;
-    for (what, tensor) in [("dx", dx), ("partial", partial), ("inp", inp), ("weight", weight)] {
+    weight.expect("norm_backward: weight", c, w)?;
+    ensure!(weight.images().is_none_or(|n| n == s), "norm_backward: weight is {weight:?}, for {s} images");
+    for (what, tensor) in [("dx", dx), ("partial", partial), ("inp", inp)] {
         expect_aligned(&format!("norm_backward: {what}"), tensor, w)?;
     }
     expect_aligned("norm_backward: dout", dout, w)?;
@@ -125,7 +129,8 @@ pub fn norm_backward<E: Element, O: Element>(
     let launch = Launch::over([r.div_ceil(CHUNK), s, 1], norm_threads(c)?);
     let every = int(residual.map_or(1, |(_, every)| every))?;
     let residual = residual.map(|(residual, _)| residual);
-    let args = args![dx, dy, partial, dout, inp, mean, rstd, weight, residual, every, int(r)?];
+    let step = int(weight.step())?;
+    let args = args![dx, dy, partial, dout, inp, mean, rstd, weight, step, residual, every, int(r)?];
     // SAFETY: the shapes are the kernel's, checked above; `residual` may be `dx`, of which a thread reads what it writes.
     unsafe { kernel.launch(stream, launch, args) }?;
     segment_finish(stream, &sums.view([s, 3 * c]), partial)

@@ -1,11 +1,11 @@
 //! The explicit part of the implicit step, `kernels/step.cu`: each image's biases, norms and embeddings; which images'
 //! gradients have overflowed; and weights as products take them.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bytemuck::{Pod, Zeroable};
 
 use super::width::expect_aligned;
-use super::{Element, int};
+use super::{Element, Param, int};
 use crate::args;
 use crate::gpu::{Launch, Stream, Tensor};
 
@@ -19,53 +19,62 @@ struct Piece {
     param: u64,
     grad: u64,
     out: u64,
-    grad_step: i32,
-    out_step: i32,
+    param_step: u64,
+    grad_step: u64,
+    out_step: u64,
     len: i32,
     aligned: i32,
 }
 
-/// A row's part: a tensor `(S, pitch)`, and the column where it begins.
-pub type Part<'a> = (&'a Tensor<f32>, usize);
+/// A parameter that steps, shared by the images or each one's own; each image's gradient; and where its result goes, which
+/// may be the parameter itself.
+pub struct Step {
+    pub param: Param,
+    pub grad: Param,
+    pub out: Param,
+}
 
-/// Which parameters step, where their gradients are, and where each image's go. Holds all of their memory.
+/// Which parameters step. Holds all of their memory.
 pub struct Steps {
     pieces: Tensor<u8>,
     count: usize,
     images: usize,
-    held: Vec<[Tensor<f32>; 3]>,
+    held: Vec<Step>,
 }
 
 impl Steps {
-    /// Of parameters, `(n,)` each, gradients `(S, n)` and outputs `(S, n)`, which may be parts of wider rows.
-    ///
     /// # Errors
-    /// Tensors of other shapes; no device memory.
-    pub fn new(stream: &Stream, images: usize, params: &[(&Tensor<f32>, Part, Part)]) -> Result<Steps> {
+    /// Parameters of other lengths, or for another number of images; no device memory.
+    pub fn new(stream: &Stream, images: usize, steps: Vec<Step>) -> Result<Steps> {
         let mut pieces = Vec::new();
-        for &(param, (grad, grad_at), (out, out_at)) in params {
+        for Step { param, grad, out } in &steps {
             let n = param.len();
-            for (what, tensor, at) in [("grad", grad, grad_at), ("out", out, out_at)] {
-                match *tensor.shape() {
-                    [s, pitch] if s == images && at.checked_add(n).is_some_and(|end| end <= pitch) => {}
-                    _ => bail!("step: {what} is {tensor:?}, not ({images}, {at} + {n} or more)"),
-                }
+            let (shared, each) = (param.images().is_none(), Some(images));
+            ensure!(shared || param.images() == each, "step: param is {param:?}, for {images} images");
+            for (what, each_image) in [("grad", grad), ("out", out)] {
+                let fits = (each_image.images(), each_image.len()) == (each, n);
+                ensure!(fits, "step: {what} is {each_image:?}, not {n} for each of {images} images");
             }
-            let (grad_step, out_step) = (grad.shape()[1], out.shape()[1]);
             for from in (0..n).step_by(PIECE) {
-                let address = |tensor: &Tensor<f32>, at: usize| tensor.address() + 4 * (at + from) as u64;
-                let [param, grad, out] = [address(param, 0), address(grad, grad_at), address(out, out_at)];
-                let steps_bytes = 4 * (grad_step as u64 | out_step as u64);
-                let is_aligned = (param | grad | out | steps_bytes).is_multiple_of(16);
-                let len = int(PIECE.min(n - from))?;
-                let (grad_step, out_step) = (int(grad_step)?, int(out_step)?);
-                pieces.push(Piece { param, grad, out, grad_step, out_step, len, aligned: is_aligned.into() });
+                let [param_at, grad_at, out_at] =
+                    [param, grad, out].map(|place| place.address() + (size_of::<f32>() * from) as u64);
+                let [param_step, grad_step, out_step] = [param, grad, out].map(|place| place.step() as u64);
+                let steps_bytes = 4 * (param_step | grad_step | out_step);
+                pieces.push(Piece {
+                    param: param_at,
+                    grad: grad_at,
+                    out: out_at,
+                    param_step,
+                    grad_step,
+                    out_step,
+                    len: int(PIECE.min(n - from))?,
+                    aligned: (param_at | grad_at | out_at | steps_bytes).is_multiple_of(16).into(),
+                });
             }
         }
         let count = pieces.len();
         let pieces = stream.vector(bytemuck::cast_slice::<Piece, u8>(&pieces))?;
-        let held = params.iter().map(|(p, (g, _), (o, _))| [*p, *g, *o].map(Tensor::clone)).collect();
-        Ok(Steps { pieces, count, images, held })
+        Ok(Steps { pieces, count, images, held: steps })
     }
 
     /// Parameters that step.
@@ -144,10 +153,12 @@ mod tests {
                 params.iter().map(|param| stream.vector(param)).collect::<Result<_>>()?;
             let (mut table, mut at) = (Vec::new(), 0);
             for tensor in &tensors {
-                table.push((tensor, (&grad, at), (&out, at)));
+                let part = at..at + tensor.len();
+                let (grad, out) = (Param::each(&grad, part.clone()), Param::each(&out, part));
+                table.push(Step { param: tensor.into(), grad, out });
                 at += tensor.len();
             }
-            let steps = Steps::new(&stream, s, &table)?;
+            let steps = Steps::new(&stream, s, table)?;
             assert_eq!(steps.len(), lens.len());
             step_images(&stream, &steps, &flags, 0.1)?;
             let all = params.concat();
@@ -163,8 +174,21 @@ mod tests {
             step_images(&stream, &steps, &flags, 0.1)?;
             let want: Vec<u32> = (0..s).map(|i| u32::from(i + 1 == s)).collect();
             assert_eq!(stream.read(&flags)?, want);
-            assert!(Steps::new(&stream, s, &[(&tensors[0], (&grad, width), (&out, 0))]).is_err());
-            assert!(Steps::new(&stream, s, &[(&tensors[0], (&grad, usize::MAX), (&out, 0))]).is_err());
+            let wrong =
+                |grad, out| Steps::new(&stream, s, vec![Step { param: (&tensors[0]).into(), grad, out }]);
+            assert!(wrong(Param::each(&grad, 1..width), Param::each(&out, 0..lens[0])).is_err());
+            assert!(wrong((&tensors[0]).into(), Param::each(&out, 0..lens[0])).is_err());
+            assert!(wrong(Param::each(&grad, 0..lens[0]), (&tensors[0]).into()).is_err());
+
+            // Each image's own parameters, in place.
+            let own = random(s * width, 1.0, 2);
+            stream.write(&grad, &grads)?;
+            stream.write(&out, &own)?;
+            let all = Param::each(&out, 0..width);
+            let step = Step { param: all.clone(), grad: Param::each(&grad, 0..width), out: all };
+            step_images(&stream, &Steps::new(&stream, s, vec![step])?, &flags, 0.1)?;
+            let want: Vec<f32> = own.iter().zip(&grads).map(|(x, g)| (-0.1f32).mul_add(*g, *x)).collect();
+            assert_eq!(stream.read(&out)?, want);
         }
     });
 

@@ -13,11 +13,15 @@ pub(super) fn width(n: usize, most: usize) -> usize {
 
 /// Refuses a tensor that does not begin where accesses of `width` neighbours may, of 16 bytes at most.
 pub(super) fn expect_aligned<T: Pod>(what: &str, tensor: &Tensor<T>, width: usize) -> Result<()> {
+    aligned_for::<T>(what, tensor.address(), width)
+}
+
+/// The same of an address, or of the bytes between two.
+pub(super) fn aligned_for<T>(what: &str, address: u64, width: usize) -> Result<()> {
     let bytes = (width * size_of::<T>()).min(16);
     ensure!(
-        tensor.is_aligned(bytes as u64),
-        "{what} begins at {:#x}, no multiple of {bytes} bytes",
-        tensor.address()
+        address.is_multiple_of(bytes as u64),
+        "{what} begins at {address:#x}, no multiple of {bytes} bytes"
     );
     Ok(())
 }

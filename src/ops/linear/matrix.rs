@@ -6,23 +6,35 @@ use anyhow::{Result, bail, ensure};
 
 use crate::gpu::Tensor;
 
-/// A matrix `(rows, columns)`, or one for each product of a batch: a tensor of two or three dimensions, or some of its
-/// columns.
-pub struct Matrix<'a, T> {
-    tensor: &'a Tensor<T>,
-    columns: Option<Range<usize>>,
+/// A matrix `(rows, columns)`, or one for each product of a batch: a tensor of two or three dimensions, some of its columns,
+/// or a part of each of its rows.
+pub struct Matrix<T> {
+    tensor: Tensor<T>,
+    part: Part,
 }
 
-impl<'a, T> Matrix<'a, T> {
+enum Part {
+    All,
+    Columns(Range<usize>),
+    /// Elements of each row, so many to a row of the matrix that they are.
+    Each(Range<usize>, usize),
+}
+
+impl<T> Matrix<T> {
     /// These columns of each row.
-    pub fn columns(tensor: &'a Tensor<T>, columns: Range<usize>) -> Matrix<'a, T> {
-        Matrix { tensor, columns: Some(columns) }
+    pub fn columns(tensor: &Tensor<T>, columns: Range<usize>) -> Matrix<T> {
+        Matrix { tensor: tensor.clone(), part: Part::Columns(columns) }
+    }
+
+    /// Of `(batch, n)`, elements `range` of each row, as a matrix whose rows have `columns` of them.
+    pub fn each(tensor: &Tensor<T>, range: Range<usize>, columns: usize) -> Matrix<T> {
+        Matrix { tensor: tensor.clone(), part: Part::Each(range, columns) }
     }
 }
 
-impl<'a, T> From<&'a Tensor<T>> for Matrix<'a, T> {
-    fn from(tensor: &'a Tensor<T>) -> Matrix<'a, T> {
-        Matrix { tensor, columns: None }
+impl<T> From<&Tensor<T>> for Matrix<T> {
+    fn from(tensor: &Tensor<T>) -> Matrix<T> {
+        Matrix { tensor: tensor.clone(), part: Part::All }
     }
 }
 
@@ -41,28 +53,37 @@ pub(super) struct Place {
     pub aligned: bool,
 }
 
-impl<T> Matrix<'_, T> {
+impl<T> Matrix<T> {
     pub(super) fn place(&self, what: &str) -> Result<Place> {
-        let (batch, rows, pitch) = match *self.tensor.shape() {
-            [rows, columns] => (None, rows, columns),
-            [batch, rows, columns] => (Some(batch), rows, columns),
-            ref other => bail!("linear: {what} is {other:?}, neither a matrix nor a batch of them"),
+        let (batch, rows, pitch, step) = match (self.tensor.shape(), &self.part) {
+            (&[batch, step], Part::Each(range, columns)) => {
+                ensure!(
+                    range.start <= range.end
+                        && range.end <= step
+                        && range.len().is_multiple_of(*columns.max(&1)),
+                    "linear: {what} is {range:?} of {step}, in rows of {columns}"
+                );
+                (Some(batch), range.len() / columns.max(&1), *columns, step)
+            }
+            (&[rows, pitch], Part::All | Part::Columns(_)) => (None, rows, pitch, 0),
+            (&[batch, rows, pitch], Part::All | Part::Columns(_)) => (Some(batch), rows, pitch, rows * pitch),
+            (other, _) => bail!("linear: {what} is {other:?}, neither a matrix nor a batch of them"),
         };
-        let columns = self.columns.clone().unwrap_or(0..pitch);
-        ensure!(
-            columns.start <= columns.end && columns.end <= pitch,
-            "linear: columns {columns:?} of {what}, which has {pitch}"
-        );
-        let address = self.tensor.address() + (columns.start * size_of::<T>()) as u64;
-        Ok(Place {
-            address,
-            batch,
-            rows,
-            columns: columns.len(),
-            pitch,
-            step: if batch.is_some() { rows * pitch } else { 0 },
-            aligned: address.is_multiple_of(16) && (pitch * size_of::<T>()).is_multiple_of(16),
-        })
+        let (at, columns) = match &self.part {
+            Part::All => (0, pitch),
+            Part::Each(range, columns) => (range.start, *columns),
+            Part::Columns(columns) => {
+                ensure!(
+                    columns.start <= columns.end && columns.end <= pitch,
+                    "linear: columns {columns:?} of {what}, which has {pitch}"
+                );
+                (columns.start, columns.len())
+            }
+        };
+        let address = self.tensor.address() + (at * size_of::<T>()) as u64;
+        let is_whole = |elements: usize| (elements * size_of::<T>()).is_multiple_of(16);
+        let aligned = address.is_multiple_of(16) && is_whole(pitch) && is_whole(step);
+        Ok(Place { address, batch, rows, columns, pitch, step, aligned })
     }
 }
 

@@ -25,9 +25,9 @@ pub use matrix::Matrix;
 pub use prove::prove;
 pub use reference::{activation_reference, product_reference};
 
-use super::{Element, int};
+use super::{Element, Param, int};
 use crate::clip::Activation;
-use crate::gpu::{Gpu, ModuleKey, Stream, Tensor};
+use crate::gpu::{Gpu, ModuleKey, Stream};
 use backend::Kind;
 use matrix::Place;
 
@@ -62,23 +62,23 @@ impl Output<f16> for f16 {}
 
 /// A product that is described and then run: `y = alpha A · B + beta bias + addend`, and what becomes of it.
 #[must_use = "a product is computed by `run`"]
-pub struct Linear<'a, E, O> {
+pub struct Linear<E, O> {
     layout: Layout,
-    a: Matrix<'a, E>,
-    b: Matrix<'a, E>,
-    out: Matrix<'a, O>,
-    bias: Option<&'a Tensor<f32>>,
-    addend: Option<Matrix<'a, f32>>,
-    act: Act<'a, E>,
+    a: Matrix<E>,
+    b: Matrix<E>,
+    out: Matrix<O>,
+    bias: Option<Param>,
+    addend: Option<Matrix<f32>>,
+    act: Act<E>,
     alpha: f32,
     beta: f32,
     backend: Option<Backend>,
 }
 
-enum Act<'a, E> {
+enum Act<E> {
     None,
-    Forward(Activation, Option<Matrix<'a, E>>),
-    Backward(Activation, Matrix<'a, E>),
+    Forward(Activation, Option<Matrix<E>>),
+    Backward(Activation, Matrix<E>),
 }
 
 /// `struct Linear` of `kernels/linear.cuh`.
@@ -112,40 +112,28 @@ struct Params {
     aligned: i32,
 }
 
-impl<'a, E: Element, O: Output<E>> Linear<'a, E, O> {
+impl<E: Element, O: Output<E>> Linear<E, O> {
     /// `out (M, N) = A (M, K) · B (N, K)ᵀ`: a layer forward, with a weight as B.
-    pub fn nt(
-        a: impl Into<Matrix<'a, E>>,
-        b: impl Into<Matrix<'a, E>>,
-        out: impl Into<Matrix<'a, O>>,
-    ) -> Self {
+    pub fn nt(a: impl Into<Matrix<E>>, b: impl Into<Matrix<E>>, out: impl Into<Matrix<O>>) -> Self {
         Linear::new(Layout::Nt, a, b, out)
     }
 
     /// `out (M, N) = A (M, K) · B (K, N)`: the gradient of a layer's input, with a weight as B.
-    pub fn nn(
-        a: impl Into<Matrix<'a, E>>,
-        b: impl Into<Matrix<'a, E>>,
-        out: impl Into<Matrix<'a, O>>,
-    ) -> Self {
+    pub fn nn(a: impl Into<Matrix<E>>, b: impl Into<Matrix<E>>, out: impl Into<Matrix<O>>) -> Self {
         Linear::new(Layout::Nn, a, b, out)
     }
 
     /// `out (M, N) = A (K, M)ᵀ · B (K, N)`: the gradient of a weight, from dout and inp.
-    pub fn tn(
-        a: impl Into<Matrix<'a, E>>,
-        b: impl Into<Matrix<'a, E>>,
-        out: impl Into<Matrix<'a, O>>,
-    ) -> Self {
+    pub fn tn(a: impl Into<Matrix<E>>, b: impl Into<Matrix<E>>, out: impl Into<Matrix<O>>) -> Self {
         Linear::new(Layout::Tn, a, b, out)
     }
 
     /// A product by its layout.
     pub fn new(
         layout: Layout,
-        a: impl Into<Matrix<'a, E>>,
-        b: impl Into<Matrix<'a, E>>,
-        out: impl Into<Matrix<'a, O>>,
+        a: impl Into<Matrix<E>>,
+        b: impl Into<Matrix<E>>,
+        out: impl Into<Matrix<O>>,
     ) -> Self {
         Linear {
             layout,
@@ -161,14 +149,14 @@ impl<'a, E: Element, O: Output<E>> Linear<'a, E, O> {
         }
     }
 
-    /// `(N,)` or `(batch, N)`, added to each row.
-    pub fn bias(mut self, bias: &'a Tensor<f32>) -> Self {
-        self.bias = Some(bias);
+    /// Of N, or of N for each of the batch, added to each row.
+    pub fn bias(mut self, bias: impl Into<Param>) -> Self {
+        self.bias = Some(bias.into());
         self
     }
 
     /// `(M, N)` or `(batch, M, N)`, added; may be `out` itself.
-    pub fn addend(mut self, addend: impl Into<Matrix<'a, f32>>) -> Self {
+    pub fn addend(mut self, addend: impl Into<Matrix<f32>>) -> Self {
         self.addend = Some(addend.into());
         self
     }
@@ -186,13 +174,13 @@ impl<'a, E: Element, O: Output<E>> Linear<'a, E, O> {
     }
 
     /// `out = f(y)`, and y itself to `kept`, for the way back.
-    pub fn keeping(mut self, kind: Activation, kept: impl Into<Matrix<'a, E>>) -> Self {
+    pub fn keeping(mut self, kind: Activation, kept: impl Into<Matrix<E>>) -> Self {
         self.act = Act::Forward(kind, Some(kept.into()));
         self
     }
 
     /// `out = y f'(kept)`.
-    pub fn backward(mut self, kind: Activation, kept: impl Into<Matrix<'a, E>>) -> Self {
+    pub fn backward(mut self, kind: Activation, kept: impl Into<Matrix<E>>) -> Self {
         self.act = Act::Backward(kind, kept.into());
         self
     }
@@ -258,18 +246,13 @@ impl<'a, E: Element, O: Output<E>> Linear<'a, E, O> {
             batch.is_none_or(|batch| batch <= 65_535),
             "linear: {batch:?} products at once, of 65535 that a grid has room for"
         );
-        let mut bias_step = 0;
-        if let Some(bias) = self.bias {
-            match (bias.shape(), batch) {
-                (&[len], _) if len == n => {}
-                (&[count, len], Some(batch)) if (count, len) == (batch, n) => bias_step = n,
-                (shape, _) => {
-                    anyhow::bail!(
-                        "linear: bias is {shape:?}, not ({n}) nor one for each product of the batch"
-                    )
-                }
-            }
-            aligned &= bias.is_aligned(16) && bias_step.is_multiple_of(4);
+        if let Some(bias) = &self.bias {
+            bias.expect("linear: bias", n, 1)?;
+            ensure!(
+                bias.images().is_none() || bias.images() == batch,
+                "linear: bias is {bias:?}, for {batch:?} products"
+            );
+            aligned &= bias.address().is_multiple_of(16) && bias.step().is_multiple_of(4);
         }
         let of = |place: &Option<Place>, value: fn(&Place) -> usize| place.as_ref().map_or(0, value);
         Ok(Params {
@@ -277,13 +260,13 @@ impl<'a, E: Element, O: Output<E>> Linear<'a, E, O> {
             b: b.address,
             out: out.address,
             kept: kept.map_or(0, |kept| kept.address),
-            bias: self.bias.map_or(0, Tensor::address),
+            bias: self.bias.as_ref().map_or(0, Param::address),
             addend: addend.map_or(0, |addend| addend.address),
             a_step: a.step as u64,
             b_step: b.step as u64,
             out_step: out.step as u64,
             kept_step: of(&kept, |kept| kept.step) as u64,
-            bias_step: bias_step as u64,
+            bias_step: self.bias.as_ref().map_or(0, Param::step) as u64,
             addend_step: of(&addend, |addend| addend.step) as u64,
             m: int(m)?,
             n: int(n)?,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::check::{Tolerance, assert_close, poisoned, random};
 use crate::device_test;
+use crate::gpu::Tensor;
 
 const LAYOUTS: [Layout; 3] = [Layout::Nt, Layout::Nn, Layout::Tn];
 

@@ -74,7 +74,7 @@ impl Data {
         let (out, mean, rstd) =
             (poisoned(stream, [s * r, c]), poisoned(stream, [s * r]), poisoned(stream, [s * r]));
         let inp = stream.upload([s * r, c], &self.inp)?;
-        norm_forward(stream, &out, [&mean, &rstd], &inp, [&weight, &bias], EPS)?;
+        norm_forward(stream, &out, [&mean, &rstd], &inp, &[(&weight).into(), (&bias).into()], EPS)?;
         Ok((stream.read(&out)?, stream.read(&mean)?, stream.read(&rstd)?))
     }
 
@@ -103,7 +103,7 @@ impl Data {
         let residual = residual.as_ref().map(|residual| (residual, every));
         let to = NormGradient { dx: &dx, dy: Some(&dy), sums: &sums, partial: &partial };
         let (dout, inp) = (stream.upload([s * r, c], dout)?, stream.upload([s * r, c], &self.inp)?);
-        norm_backward(stream, to, &dout, &inp, stats, &weight, residual)?;
+        norm_backward(stream, to, &dout, &inp, stats, &(&weight).into(), residual)?;
         Ok((stream.read(&dx)?, stream.read(&dy)?, stream.read(&sums)?))
     }
 }
