@@ -8,7 +8,11 @@
 // Powers of two throughout: what the hardware has, and exp costs three times as much.
 //
 //   qkv, dqkv (B, T, 3C): q | k | v, heads side by side inside each, C = NH · HS
-//   out, dout (B, T, C); lse, delta (B, NH, T); all fp32, outputs written (=)
+//   out, dout (B, any number >= queries, C); lse, delta (B, NH, T); dbias (B, 3C), or null; all fp32, outputs written (=),
+//   out and lse of the first `queries` tokens alone. Of dqkv all is written: dq of other tokens is zero.
+//
+// dbias is dqkv summed over a sample's tokens: of dq as it is; of dv by what it comes to, the sum of dout, since a row of P
+// adds to one; of dk zero, since a row of dS does, whatever the key's bias.
 //
 // Softmax in tiles: FlashAttention-2 (arXiv 2307.08691).
 //
@@ -137,12 +141,12 @@ __device__ __forceinline__ void store_rows(float* p, const Fragment& x, int row,
 // Writes out and lse. Rows are queries, columns keys.
 extern "C" __global__ void __launch_bounds__(128, 3)
 attention_forward(float* __restrict__ out, float* __restrict__ lse, const float* __restrict__ qkv, int T, int NH,
-                  int HS, float scale, int causal) {
+                  int HS, int queries, int out_rows, float scale, int causal) {
     int b = blockIdx.x / NH, h = blockIdx.x % NH, C = NH * HS;
     const float* base = qkv + (size_t)b * T * 3 * C + h * HS;
-    Head q = {base, 3 * C, T, HS}, k = {base + C, 3 * C, T, HS}, v = {base + 2 * C, 3 * C, T, HS};
+    Head q = {base, 3 * C, queries, HS}, k = {base + C, 3 * C, T, HS}, v = {base + 2 * C, 3 * C, T, HS};
     int row = blockIdx.y * TILE_ROWS + warp_id() * ROWS;
-    Tiles tiles = shared_tiles(row >= T);
+    Tiles tiles = shared_tiles(row >= queries);
     int end = causal ? min(T, (int)(blockIdx.y + 1) * TILE_ROWS) : T;
 
     for (int d = 0; d < HS; d += SPAN) {
@@ -187,31 +191,34 @@ attention_forward(float* __restrict__ out, float* __restrict__ lse, const float*
             acc[r][1] /= total;
             if (lane_id() == r) row_top = top[r], row_sum = total;
         }
-        if (d == 0 && lane_id() < ROWS && row + lane_id() < T)
+        if (d == 0 && lane_id() < ROWS && row + lane_id() < queries)
             lse[(size_t)blockIdx.x * T + row + lane_id()] = row_top + log2f(row_sum);
-        store_rows(out + (size_t)b * T * C + h * HS, acc, row, d, T, HS, C);
+        store_rows(out + (size_t)b * out_rows * C + h * HS, acc, row, d, queries, HS, C);
     }
 }
 
-// Writes dq and delta. Rows are queries, columns keys.
+// Writes dq, delta and partial (B, tiles of rows, 2C): a tile's sums of dq and dout. Rows are queries, columns keys.
 extern "C" __global__ void __launch_bounds__(128, 3)
-attention_backward_q(float* __restrict__ dqkv, float* __restrict__ delta, const float* __restrict__ dout,
-                     const float* __restrict__ out, const float* __restrict__ qkv, const float* __restrict__ lse,
-                     int T, int NH, int HS, float scale, int causal) {
+attention_backward_q(float* __restrict__ dqkv, float* __restrict__ delta, float* __restrict__ partial,
+                     const float* __restrict__ dout, const float* __restrict__ out, const float* __restrict__ qkv,
+                     const float* __restrict__ lse, int T, int NH, int HS, int queries, int out_rows, float scale,
+                     int causal) {
     int b = blockIdx.x / NH, h = blockIdx.x % NH, C = NH * HS;
-    size_t at = (size_t)b * T * C + h * HS, at3 = (size_t)b * T * 3 * C + h * HS;
-    Head q = {qkv + at3, 3 * C, T, HS}, k = {qkv + at3 + C, 3 * C, T, HS}, v = {qkv + at3 + 2 * C, 3 * C, T, HS};
-    Head dO = {dout + at, C, T, HS};
+    size_t at = (size_t)b * out_rows * C + h * HS, at3 = (size_t)b * T * 3 * C + h * HS;
+    Head q = {qkv + at3, 3 * C, queries, HS}, k = {qkv + at3 + C, 3 * C, T, HS}, v = {qkv + at3 + 2 * C, 3 * C, T, HS};
+    Head dO = {dout + at, C, queries, HS};
     const float* o = out + at;
-    int row = blockIdx.y * TILE_ROWS + warp_id() * ROWS;
-    Tiles tiles = shared_tiles(row >= T);
-    int end = causal ? min(T, (int)(blockIdx.y + 1) * TILE_ROWS) : T;
+    int first = blockIdx.y * TILE_ROWS, row = first + warp_id() * ROWS;
+    Tiles tiles = shared_tiles(row >= queries);
+    // A tile without queries only writes zeros.
+    int end = first >= queries ? 0 : causal ? min(T, first + TILE_ROWS) : T;
+    float* sums = partial + ((size_t)b * gridDim.y + blockIdx.y) * 2 * C + h * HS;
 
     float row_lse[ROWS], row_delta[ROWS];
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
         row_lse[r] = row_delta[r] = 0.f;
-        if (row + r >= T) continue;
+        if (row + r >= queries) continue;
         for (int d = lane_id(); d < HS; d += 32) row_delta[r] += dO.p[(row + r) * C + d] * o[(row + r) * C + d];
         row_delta[r] = warp_sum(row_delta[r]);
         row_lse[r] = lse[(size_t)blockIdx.x * T + row + r];
@@ -228,7 +235,7 @@ attention_backward_q(float* __restrict__ dqkv, float* __restrict__ delta, const 
                 bool any = !tiles.idle && column + 32 * j < end;
 #pragma unroll
                 for (int r = 0; r < ROWS; ++r) {
-                    bool seen = row + r < T && key < T && !(causal && key > row + r);
+                    bool seen = row + r < queries && key < T && !(causal && key > row + r);
                     if (any) x[r][j] = scale * exp2f(scale * LOG2_E * x[r][j] - row_lse[r]) * (dp[r][j] - row_delta[r]);
                     if (!seen) x[r][j] = 0.f;
                 }
@@ -237,36 +244,51 @@ attention_backward_q(float* __restrict__ dqkv, float* __restrict__ delta, const 
             tiles.gather(acc, k, column, d);
         }
         store_rows(dqkv + at3, acc, row, d, T, HS, 3 * C);
+        if (!partial) continue;
+        tiles.store_left(acc);
+        __syncthreads();
+        const float* tile = tiles.left - warp_id() * ROWS * SPAN;
+        for (int i = threadIdx.x; i < min(SPAN, HS - d); i += 128) {
+            float dq = 0.f, dv = 0.f;
+            for (int r = 0; r < min(TILE_ROWS, queries - first); ++r) {
+                dq += tile[r * SPAN + i];
+                dv += dO.p[(first + r) * C + d + i];
+            }
+            sums[d + i] = dq;
+            sums[C + d + i] = dv;
+        }
+        __syncthreads();
     }
 }
 
-// Writes dk and dv. Rows are keys, columns queries; delta is attention_backward_q's.
+// Writes dk, dv, and dbias from attention_backward_q's partial sums; delta is its too. Rows are keys, columns queries.
 extern "C" __global__ void __launch_bounds__(128, 3)
-attention_backward_kv(float* __restrict__ dqkv, const float* __restrict__ delta, const float* __restrict__ dout,
-                      const float* __restrict__ qkv, const float* __restrict__ lse, int T, int NH, int HS,
-                      float scale, int causal) {
+attention_backward_kv(float* __restrict__ dqkv, float* __restrict__ dbias, const float* __restrict__ delta,
+                      const float* __restrict__ partial, const float* __restrict__ dout,
+                      const float* __restrict__ qkv, const float* __restrict__ lse, int T, int NH, int HS, int queries,
+                      int out_rows, float scale, int causal) {
     int b = blockIdx.x / NH, h = blockIdx.x % NH, C = NH * HS;
-    size_t at = (size_t)b * T * C + h * HS, at3 = (size_t)b * T * 3 * C + h * HS;
-    Head q = {qkv + at3, 3 * C, T, HS}, k = {qkv + at3 + C, 3 * C, T, HS}, v = {qkv + at3 + 2 * C, 3 * C, T, HS};
-    Head dO = {dout + at, C, T, HS};
+    size_t at = (size_t)b * out_rows * C + h * HS, at3 = (size_t)b * T * 3 * C + h * HS;
+    Head q = {qkv + at3, 3 * C, queries, HS}, k = {qkv + at3 + C, 3 * C, T, HS}, v = {qkv + at3 + 2 * C, 3 * C, T, HS};
+    Head dO = {dout + at, C, queries, HS};
     int row = blockIdx.y * TILE_ROWS + warp_id() * ROWS;
     Tiles tiles = shared_tiles(row >= T);
     int start = causal ? blockIdx.y * TILE_ROWS / SPAN * SPAN : 0;
 
     for (int d = 0; d < HS; d += SPAN) {
         Fragment dk = {}, dv = {}, x, dp;
-        for (int column = start; column < T; column += SPAN) {
+        for (int column = start; column < queries; column += SPAN) {
             tiles.scores(x, k, row, q, column);
             tiles.scores(dp, v, row, dO, column);
 #pragma unroll
             for (int j = 0; j < 2; ++j) {
                 int query = column + lane_id() + 32 * j;
-                bool any = !tiles.idle && column + 32 * j < T;
-                float column_lse = query < T ? lse[(size_t)blockIdx.x * T + query] : 0.f;
-                float column_delta = query < T ? delta[(size_t)blockIdx.x * T + query] : 0.f;
+                bool any = !tiles.idle && column + 32 * j < queries;
+                float column_lse = query < queries ? lse[(size_t)blockIdx.x * T + query] : 0.f;
+                float column_delta = query < queries ? delta[(size_t)blockIdx.x * T + query] : 0.f;
 #pragma unroll
                 for (int r = 0; r < ROWS; ++r) {
-                    bool seen = row + r < T && query < T && !(causal && row + r > query);
+                    bool seen = row + r < T && query < queries && !(causal && row + r > query);
                     if (any) x[r][j] = exp2f(scale * LOG2_E * x[r][j] - column_lse);
                     if (!seen) x[r][j] = 0.f;
                     dp[r][j] = scale * x[r][j] * (dp[r][j] - column_delta);
@@ -279,5 +301,15 @@ attention_backward_kv(float* __restrict__ dqkv, const float* __restrict__ delta,
         }
         store_rows(dqkv + at3 + C, dk, row, d, T, HS, 3 * C);
         store_rows(dqkv + at3 + 2 * C, dv, row, d, T, HS, 3 * C);
+    }
+    if (!dbias || blockIdx.y != 0) return;
+    float* sums = dbias + (size_t)b * 3 * C + h * HS;
+    for (int i = threadIdx.x; i < HS; i += 128) {
+        float dq = 0.f, dv = 0.f;
+        const float* from = partial + (size_t)b * gridDim.y * 2 * C + h * HS + i;
+        for (int tile = 0; tile < gridDim.y; ++tile, from += 2 * C) dq += from[0], dv += from[C];
+        sums[i] = dq;
+        sums[C + i] = 0.f;
+        sums[2 * C + i] = dv;
     }
 }

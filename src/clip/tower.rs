@@ -109,7 +109,7 @@ impl Tower {
         let scratch_len = [
             layernorm::backward_scratch_len(n, c),
             reduce::scratch_len(n, m.max(3 * c)),
-            attention::backward_scratch_len(attention),
+            b * 3 * c + attention::backward_scratch_len::<f32>(attention),
         ];
         let gradients = Gradients {
             dbranch: stream.alloc(n * c)?,
@@ -146,7 +146,7 @@ impl Tower {
             Linear::nt(&rows(&a.ln1.out), &weight(&at.qkv_w, 3 * c), &rows(&a.qkv))
                 .bias(&w(&at.qkv_b))
                 .run(stream)?;
-            attention_forward(stream, &a.att, &a.lse, &a.qkv, shape)?;
+            attention_forward(stream, &a.att, &a.lse, &a.qkv, shape, self.t)?;
             Linear::nt(&rows(&a.att), &weight(&at.out_w, c), &rows(&a.mid))
                 .bias(&w(&at.out_b))
                 .addend(&rows(&x))
@@ -233,7 +233,21 @@ impl Tower {
 
             linear(&at.out_w, &at.out_b, &dx, &a.att)?;
             Linear::nn(&rows(&dx), &weight(&at.out_w, c), &rows(&dbranch)).run(stream)?;
-            attention_backward(stream, &dqkv, &dbranch, &a.att, &a.lse, &a.qkv, scratch, shape)?;
+            // Of no use here: the bias' gradient is summed with the weight's.
+            let dbias = scratch.slice(0..b * 3 * c);
+            let scratch_left = scratch.slice(b * 3 * c..scratch.len());
+            attention_backward(
+                stream,
+                &dqkv,
+                &dbias,
+                &dbranch,
+                &a.att,
+                &a.lse,
+                &a.qkv,
+                &scratch_left,
+                shape,
+                self.t,
+            )?;
             linear(&at.qkv_w, &at.qkv_b, &dqkv, &a.ln1.out)?;
             Linear::nn(&rows(&dqkv), &weight(&at.qkv_w, 3 * c), &rows(&dbranch)).run(stream)?;
             norm(&at.ln1, &inp, &a.ln1)?;

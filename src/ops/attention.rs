@@ -1,10 +1,12 @@
-//! Multi-head self-attention and its gradient, `kernels/attention.cu`.
+//! Multi-head self-attention and its gradient: `kernels/attention_mma.cu` in float16, on tensor cores, and
+//! `kernels/attention.cu` in float32.
 
 use anyhow::{Result, ensure};
+use half::f16;
 
-use super::{expect_len, int};
+use super::{Element, expect_len, int};
 use crate::args;
-use crate::gpu::{Launch, Stream, Tensor};
+use crate::gpu::{Arg, Launch, Stream, Tensor};
 
 /// Samples, tokens, heads, width of a head; whether a token sees only itself and what is before it.
 #[derive(Clone, Copy, Debug)]
@@ -29,83 +31,207 @@ impl Shape {
         self.b * self.nh * self.t
     }
 
-    fn launch(&self) -> Launch {
-        Launch::over([self.b * self.nh, self.t.div_ceil(32), 1], 128)
-    }
-
     fn scale(&self) -> f32 {
         1.0 / (self.hs as f32).sqrt()
     }
+
+    /// Rows of a CTA.
+    fn tile_rows<E: Element>(&self) -> usize {
+        if is_half::<E>() { self.t.next_multiple_of(16).min(64) } else { 32 }
+    }
+
+    /// Whether a CTA makes the whole gradient of a head.
+    fn fits_one_tile<E: Element>(&self) -> bool {
+        is_half::<E>() && self.t <= 64
+    }
 }
 
-/// `out = softmax(Q Kᵀ / sqrt(HS)) V`, head by head.
+fn is_half<E: Element>() -> bool {
+    E::NAME == f16::NAME
+}
+
+/// The kernels of an element type, shape and number of queries.
+struct Plan {
+    shape: Shape,
+    stem: &'static str,
+    defines: Vec<(&'static str, i64)>,
+    threads: usize,
+    tile_rows: usize,
+    /// A tile of tokens, and how many of each walk are kept.
+    tile_bytes: usize,
+    stages: usize,
+    /// The kernels' last arguments.
+    sizes: Vec<Arg>,
+}
+
+impl Plan {
+    /// `out_len`: of `out` or `dout`, by which a sample has as many tokens. `aligned`: all tensors are, to 16 bytes.
+    fn new<E: Element>(
+        operator: &str,
+        shape: Shape,
+        queries: usize,
+        out_len: usize,
+        aligned: bool,
+    ) -> Result<Plan> {
+        let Shape { b, t, nh, hs, causal } = shape;
+        ensure!((1..=t).contains(&queries), "{operator}: {queries} queries of {t} tokens");
+        ensure!(b * shape.width() > 0, "{operator}: nothing in {shape:?}");
+        let out_rows = out_len / (b * shape.width());
+        ensure!(
+            out_rows >= queries && out_rows * b * shape.width() == out_len,
+            "{operator}: {out_len} elements are not those of {queries} queries or more in {shape:?}"
+        );
+        int(3 * t.max(out_rows) * shape.width())?; // places in a sample, which kernels count in 32 bits
+        let (queries, out_rows, scale, heads) = (int(queries)?, int(out_rows)?, shape.scale(), int(nh)?);
+        let tile_rows = shape.tile_rows::<E>();
+        if !is_half::<E>() {
+            let sizes = args![int(t)?, heads, int(hs)?, queries, out_rows, scale, i32::from(causal)].to_vec();
+            let defines = E::DEFINES.to_vec();
+            let stem = "attention";
+            return Ok(Plan {
+                shape,
+                stem,
+                defines,
+                threads: 128,
+                tile_rows,
+                tile_bytes: 0,
+                stages: 0,
+                sizes,
+            });
+        }
+        ensure!(hs <= 128, "{operator}: heads of {hs} channels: 128 is the most in float16");
+        let vector = aligned && hs.is_multiple_of(8);
+        let mut defines = E::DEFINES.to_vec();
+        defines.extend([
+            ("TOKENS", t as i64),
+            ("HEAD", hs as i64),
+            ("CAUSAL", causal.into()),
+            ("VECTOR", vector.into()),
+        ]);
+        let depth = hs.next_multiple_of(16);
+        Ok(Plan {
+            shape,
+            stem: "attention_mma",
+            defines,
+            threads: 2 * tile_rows,
+            tile_rows,
+            tile_bytes: tile_rows * (2 * depth + 16),
+            stages: if t <= 64 || depth > 112 { 1 } else { 2 },
+            sizes: args![heads, queries, out_rows, scale].to_vec(),
+        })
+    }
+
+    /// Launches a kernel over `rows` tokens of each head: `own` tiles of a CTA, `walked` ones, and `more` bytes.
+    ///
+    /// # Safety
+    /// The tensors are as long as the kernel has them.
+    unsafe fn launch(
+        &self,
+        stream: &Stream,
+        name: &'static str,
+        rows: usize,
+        shared_bytes: usize,
+        tensors: &[Arg],
+    ) -> Result<()> {
+        let Shape { b, nh, .. } = self.shape;
+        let grid = [b * nh, rows.div_ceil(self.tile_rows), 1];
+        let launch = Launch::over(grid, self.threads).shared(shared_bytes);
+        let args = [tensors, &self.sizes].concat();
+        // SAFETY: the caller's promise.
+        unsafe { stream.kernel(self.stem, name, &self.defines)?.launch(stream, launch, &args) }
+    }
+}
+
+/// `out = softmax(Q Kᵀ / sqrt(HS)) V`, head by head, of the first `queries` tokens.
 ///
-/// * `out`: `(B, T, C)` fp32. `lse`: `(B, NH, T)`, for the gradient. Both overwritten.
+/// * `out`: `(B, any number >= queries, C)`. `lse`: `(B, NH, T)`, for the gradient. Both overwritten for these tokens, others
+///   are left as they are.
 /// * `qkv`: `(B, T, 3C)`: queries, keys, values, each head after head.
 ///
+/// Any of them may as well be a matrix of all samples' rows.
+///
 /// # Errors
-/// A buffer of another length; the launch's own.
-pub fn attention_forward(
+/// A buffer of another length; in float16, heads of more than 128 channels; the launch's own.
+pub fn attention_forward<E: Element>(
     stream: &Stream,
-    out: &Tensor<f32>,
+    out: &Tensor<E>,
     lse: &Tensor<f32>,
-    qkv: &Tensor<f32>,
+    qkv: &Tensor<E>,
     shape: Shape,
+    queries: usize,
 ) -> Result<()> {
-    let (n, c) = (shape.tokens(), shape.width());
-    let lens = [("out", out.len(), n * c), ("lse", lse.len(), shape.rows()), ("qkv", qkv.len(), n * 3 * c)];
+    let lens = [("lse", lse.len(), shape.rows()), ("qkv", qkv.len(), shape.tokens() * 3 * shape.width())];
     expect_len("attention_forward", &lens)?;
-    let Shape { t, nh, hs, causal, .. } = shape;
-    let args = args![out, lse, qkv, int(t)?, int(nh)?, int(hs)?, shape.scale(), causal as i32];
-    let kernel = stream.kernel("attention", "attention_forward", &[])?;
+    let aligned = out.is_aligned(16) && qkv.is_aligned(16);
+    let plan = Plan::new::<E>("attention_forward", shape, queries, out.len(), aligned)?;
+    let shared_bytes = plan.tile_bytes * (1 + 2 * plan.stages);
     // SAFETY: the lengths are those of the kernel, checked above.
-    unsafe { kernel.launch(stream, shape.launch(), args) }
+    unsafe { plan.launch(stream, "attention_forward", queries, shared_bytes, args![out, lse, qkv]) }
 }
 
 /// Floats of scratch that [`attention_backward`] needs.
-pub fn backward_scratch_len(shape: Shape) -> usize {
-    shape.rows()
+pub fn backward_scratch_len<E: Element>(shape: Shape) -> usize {
+    match shape.fits_one_tile::<E>() {
+        true => 0,
+        false => shape.rows() + shape.b * shape.t.div_ceil(shape.tile_rows::<E>()) * 2 * shape.width(),
+    }
 }
 
-/// The gradient of [`attention_forward`]'s input.
+/// The gradient of [`attention_forward`]'s input, and its sums over a sample's tokens, which are those of a bias.
 ///
-/// * `dqkv`: `(B, T, 3C)` fp32, overwritten. `dout`: `(B, T, C)`.
-/// * `out`, `lse`, `qkv`: the forward pass's. `scratch`: [`backward_scratch_len`] floats or more.
+/// * `dqkv`: `(B, T, 3C)`, overwritten; the gradient of queries that are not among the first is zero.
+/// * `dbias`: `(B, 3C)`, overwritten: of dq as it is stored; of dv the sum of `dout`, which it comes to; of dk zero, which it
+///   comes to, whatever the bias of keys.
+/// * `dout`, `out`: `(B, any number >= queries, C)`, both alike. `lse`, `qkv`: the forward pass's.
+/// * `scratch`: [`backward_scratch_len`] floats or more.
 ///
 /// # Errors
-/// A buffer of another length; the launch's own.
+/// As [`attention_forward`].
 #[allow(clippy::too_many_arguments)] // forward's operands and their gradients
-pub fn attention_backward(
+pub fn attention_backward<E: Element>(
     stream: &Stream,
-    dqkv: &Tensor<f32>,
-    dout: &Tensor<f32>,
-    out: &Tensor<f32>,
+    dqkv: &Tensor<E>,
+    dbias: &Tensor<f32>,
+    dout: &Tensor<E>,
+    out: &Tensor<E>,
     lse: &Tensor<f32>,
-    qkv: &Tensor<f32>,
+    qkv: &Tensor<E>,
     scratch: &Tensor<f32>,
     shape: Shape,
+    queries: usize,
 ) -> Result<()> {
     let (n, c) = (shape.tokens(), shape.width());
     let lens = [
         ("dqkv", dqkv.len(), n * 3 * c),
-        ("dout", dout.len(), n * c),
-        ("out", out.len(), n * c),
+        ("dbias", dbias.len(), shape.b * 3 * c),
+        ("out", out.len(), dout.len()),
         ("lse", lse.len(), shape.rows()),
         ("qkv", qkv.len(), n * 3 * c),
     ];
     expect_len("attention_backward", &lens)?;
-    ensure!(scratch.len() >= backward_scratch_len(shape), "attention_backward: scratch is too short");
-    let Shape { t, nh, hs, causal, .. } = shape;
-    let (t, nh, hs) = (int(t)?, int(nh)?, int(hs)?);
-    let (scale, causal) = (shape.scale(), causal as i32);
-    let args = args![dqkv, scratch, dout, out, qkv, lse, t, nh, hs, scale, causal];
-    let kernel = stream.kernel("attention", "attention_backward_q", &[])?;
+    let scratch_len = backward_scratch_len::<E>(shape);
+    ensure!(scratch.len() >= scratch_len, "attention_backward: scratch is too short");
+    let aligned = [dqkv, dout, out, qkv].iter().all(|tensor| tensor.is_aligned(16));
+    let plan = Plan::new::<E>("attention_backward", shape, queries, dout.len(), aligned)?;
+    let Plan { tile_bytes, tile_rows, stages, .. } = plan;
+    let t = shape.t;
+    if shape.fits_one_tile::<E>() {
+        let square_bytes = tile_rows * (2 * tile_rows + 16);
+        let squares = if square_bytes > tile_bytes { 2 } else { 1 };
+        let tensors = args![dqkv, dbias, dout, qkv, lse];
+        let shared_bytes = 4 * tile_bytes + squares * square_bytes;
+        // SAFETY: the lengths are those of the kernel, checked above.
+        return unsafe { plan.launch(stream, "attention_backward", t, shared_bytes, tensors) };
+    }
+    let (delta, partial) = (scratch.slice(0..shape.rows()), scratch.slice(shape.rows()..scratch_len));
+    let shared_bytes = tile_bytes * (2 + 2 * stages);
+    let tensors = args![dqkv, &delta, &partial, dout, out, qkv, lse];
     // SAFETY: the lengths are those of the kernel, checked above.
-    unsafe { kernel.launch(stream, shape.launch(), args) }?;
-    let args = args![dqkv, scratch, dout, qkv, lse, t, nh, hs, scale, causal];
-    let kernel = stream.kernel("attention", "attention_backward_kv", &[])?;
-    // SAFETY: the lengths are those of the kernel, checked above.
-    unsafe { kernel.launch(stream, shape.launch(), args) }
+    unsafe { plan.launch(stream, "attention_backward_q", t, shared_bytes, tensors) }?;
+    let tensors = args![dqkv, dbias, &delta, &partial, dout, qkv, lse];
+    let shared_bytes = shared_bytes + stages * tile_rows * 2 * size_of::<f32>();
+    // SAFETY: as above.
+    unsafe { plan.launch(stream, "attention_backward_kv", t, shared_bytes, tensors) }
 }
 
 /// The definition, in float64: `(B, T, C)` of `(B, T, 3, NH, HS)`.
@@ -173,54 +299,4 @@ fn probabilities(qkv: &[f64], shape: Shape, image: usize, head: usize, query: us
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::check::{Tolerance, assert_close, finite_difference, poisoned, random, widen};
-    use crate::device_test;
-
-    /// Shape and spread of the values: image and text heads, tiles met exactly and by one more or less,
-    /// heads of several passes and odd ones, one token, scores so far apart that few of a row count.
-    const CASES: [(Shape, f32); 10] = [
-        (Shape { b: 2, t: 50, nh: 3, hs: 64, causal: false }, 1.5),
-        (Shape { b: 1, t: 77, nh: 2, hs: 64, causal: true }, 1.5),
-        (Shape { b: 1, t: 129, nh: 1, hs: 80, causal: false }, 1.5),
-        (Shape { b: 1, t: 128, nh: 1, hs: 16, causal: true }, 1.5),
-        (Shape { b: 1, t: 65, nh: 1, hs: 131, causal: true }, 1.5),
-        (Shape { b: 1, t: 33, nh: 1, hs: 128, causal: false }, 1.5),
-        (Shape { b: 3, t: 17, nh: 5, hs: 7, causal: false }, 1.5),
-        (Shape { b: 1, t: 63, nh: 1, hs: 32, causal: false }, 4.0),
-        (Shape { b: 1, t: 31, nh: 2, hs: 1, causal: true }, 3.0),
-        (Shape { b: 1, t: 1, nh: 1, hs: 1, causal: false }, 1.5),
-    ];
-
-    device_test!(kernels_equal_the_definition, |stream| {
-        for (shape, spread) in CASES {
-            let (n, c) = (shape.tokens(), shape.width());
-            let (qkv, dout) = (random(n * 3 * c, spread, 1), random(n * c, 1.0, 2));
-            let (d_qkv, d_dout) = (stream.vector(&qkv)?, stream.vector(&dout)?);
-            let run = || -> Result<[Vec<f32>; 2]> {
-                let (out, lse) = (poisoned(&stream, n * c), poisoned(&stream, shape.rows()));
-                attention_forward(&stream, &out, &lse, &d_qkv, shape)?;
-                let (dqkv, scratch) =
-                    (poisoned(&stream, n * 3 * c), poisoned(&stream, backward_scratch_len(shape)));
-                attention_backward(&stream, &dqkv, &d_dout, &out, &lse, &d_qkv, &scratch, shape)?;
-                Ok([stream.read(&out)?, stream.read(&dqkv)?])
-            };
-            let got = run()?;
-            assert_close(&got[0], &attention_reference(&widen(&qkv), shape), Tolerance::FP32);
-            let want = attention_backward_reference(&widen(&qkv), &widen(&dout), shape);
-            assert_close(&got[1], &want, Tolerance::FP32);
-            assert_eq!(got, run()?, "another run gives other bits");
-        }
-    });
-
-    #[test]
-    fn the_definition_is_its_own_derivative() {
-        for causal in [false, true] {
-            let shape = Shape { b: 1, t: 4, nh: 2, hs: 3, causal };
-            let (qkv, g) = (widen(&random(72, 1.0, 1)), widen(&random(24, 1.0, 2)));
-            let f = |x: &[f64]| attention_reference(x, shape).iter().zip(&g).map(|(y, g)| y * g).sum();
-            finite_difference(&qkv, f, &attention_backward_reference(&qkv, &g, shape));
-        }
-    }
-}
+mod tests;
