@@ -13,11 +13,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use memo::check::{fixtures, random};
-use memo::clip::{Checkpoint, Naming, VisionTower};
+use memo::clip::{Checkpoint, Naming};
 use memo::data::Rgb8;
-use memo::episode::{Memo, Settings, Views};
+use memo::engine::{Item, Memo, Settings, Update, Views, Vision};
 use memo::gpu::{DeviceChoice, Gpu, Stream};
-use memo::ops::augment::Augmenter;
 use memo::policy::Policy;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -109,9 +108,14 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
     let (n, k) = (6, 10);
     let layout = config.vision_layout();
     let weights = checkpoint.vision_params(&layout)?;
-    let vision = VisionTower::new(stream, config, layout, &weights, n + 1)?;
-    let augmenter = Augmenter::new(stream, config.image_size, config.patch_size)?;
-    let settings = Settings { views: n, learning_rate: 1e-4, steps: 1, seed: 7, policy: Policy::notebook() };
+    let settings = Settings {
+        views: n,
+        learning_rate: 1e-4,
+        steps: 1,
+        seed: 7,
+        policy: Policy::notebook(),
+        update: Update::Implicit,
+    };
     let text: Vec<f32> = random(k * config.embed_dim, 1.0, 3)
         .chunks(config.embed_dim)
         .flat_map(|row| {
@@ -119,18 +123,19 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
             row.iter().map(move |x| x / norm).collect::<Vec<f32>>()
         })
         .collect();
-    let memo = Memo::new(stream, vision, augmenter, &text, settings)?;
+    let vision = Vision { config: config.clone(), layout };
+    let memo = Memo::<f32>::new(stream, vision, &weights, &text, 1, settings)?;
     let pixels = random(40 * 33 * 3, 127.0, 9).iter().map(|x| (x + 128.0) as u8).collect();
-    let outcome = memo.adapt(&Rgb8 { width: 40, height: 33, pixels }, Views::Drawn { image_index: 5 })?;
+    let image = Rgb8 { width: 40, height: 33, pixels };
+    let outcome = memo.adapt(&[Item { image: &image, index: 5 }], &Views::Drawn)?.remove(0)?;
 
-    let vision = memo.vision();
     let mut numbers = vec![
-        ("patches".to_string(), stream.read(&vision.patches)?),
+        ("patches".to_string(), stream.read(&memo.acts(1).patches)?),
         ("zero_shot".to_string(), outcome.zero_shot.logits),
         ("memo".to_string(), outcome.memo.logits),
         ("entropy".to_string(), outcome.entropy),
     ];
-    let grads = stream.read(&vision.grads)?;
+    let grads = stream.read(&memo.gradients(1)?)?;
     for source in config.vision_sources(Naming::HuggingFace) {
         // The true gradient of a key's bias is zero: what is there is rounding.
         if !source.name.ends_with("k_proj.bias") {

@@ -1,39 +1,45 @@
 // nvrtc: --fmad=false
-// Views of one image, and its CLIP preprocess, from 8-bit RGB to normalised patches, as Pillow and
+// Views of a batch's images, and their CLIP preprocess, from 8-bit RGB to normalised patches, as Pillow and
 // torchvision do it, bit for bit: the definition in plain loops is src/ops/pillow.rs.
 //
-//   source   (h, w, 3) u8      read
-//   views    (n,) View         what the pixel kernels need to know of each view
-//   bounds   (n, 2, S) int2    first input and number of inputs of each output, across and down
-//   weights  (n, 2, K, S) int  their weights, 22 fractional bits
-//   rows     (n, h, S) u32     the crop's rows, resized across; as many of the h as the crop has
-//   patches  (n, S/P · S/P, 3·P·P) fp32   patches row by row; in each, channel, then row, then column
+// Item i of S·N + S is view i % N of image i / N, or from S·N on the original of image i - S·N, which no jitter or
+// rotation touches. A grid has as many items as are asked for: without originals S·N, without views N = 0 and S. H is the side of a view, K the most weights of an output, max_w and max_h the most of any image.
 //
-// Launches, in order:
-//   plan_views      ViewParams to View, bounds and weights   (or plan_original, for the preprocess)
+//   descs    (S,) ImageDesc           read
+//   pixels   (bytes,) u8              read, (h, w, 3) an image at its offset
+//   params   (S, N) ViewParams        read
+//   sources  (S, max_w·max_h) u32     (h, w) an image: red, green and blue from the lowest byte
+//   views    (items,) View            what the pixel kernels need to know of each item
+//   bounds   (items, 2, H) int2       first input and number of inputs of each output, across and down
+//   weights  (items, 2, K, H) int     their weights, 22 fractional bits
+//   rows     (items, max_h, H) u32    the crop's rows, resized across; as many as the crop has
+//   patches, originals  (S·N, H/P · H/P, 3·P·P) E, and of S items   patches row by row; in each, channel, then row, then
+//                                     column
+//
+// Launches, in order, of grids that no image's size shows in:
+//   plan_views      View, bounds and weights
+//   pack_sources    pixels to sources
 //   sum_luma        over the rotated image and the jitter before its contrast step: the mean it needs
-//   resize_rows     flips, rotation, jitter and crop of a row, then its resize across
-//   resize_columns  the resize down, normalised, into patches
-// All but the source is written (=). The sums are of integers, so the order of the atomics does not show.
+//   resize_rows     rotation, jitter and crop of rows, then their resize across
+//   resize_columns  the resize down, normalised, into patches; zeros where a slot is empty
+// All that is not read is written (=). The sums are of integers, so the order of the atomics does not show.
 //
-// Products are not fused into sums here: Pillow rounds each.
+// Each grid has a column of CTAs an item, blockIdx.y its parts. Products are not fused into sums here: Pillow rounds each.
 
-#include "prelude.cuh"
-#include "view.cuh"
+#include "element.cuh"
+#include "jitter.cuh"
 
 struct View {
     u64 luma_sum;     // what contrast sees
-    u32 hflip, vflip;
-    int xx, xy, x0;   // source x = (x0 + xx·x + xy·y) >> 16
+    u32 image;        // whose source it is
+    int w, h;         // of the source; 0 of an empty slot
+    int xx, xy, x0;   // source x = (x0 + xx·x + xy·y) >> 16: rotation, then flips
     int yx, yy, y0;   // source y likewise
-    int jitter[4];    // the steps in order, NONE where a step changes nothing
-    float factor[3];  // of brightness, contrast and saturation
-    int hue;          // added to the hue modulo 256
+    Jitters jitters;  // the steps that change something
+    u32 before;       // those of them before contrast, where there is contrast; else all bits set
     int top, left, height, width;
 };
 static_assert(sizeof(View) == 88, "the host allocates 88 bytes a view");
-
-struct Rgb { int r, g, b; };
 
 // ---------------------------------------------------------------------------------------------------
 // Plans
@@ -49,10 +55,9 @@ __device__ double bicubic(double x) {
 }
 
 // Bounds and weights of output `o` of a resize from `in` to `out` pixels, into column `column` of an axis's
-// S: Pillow's precompute_coeffs and normalize_coeffs_8bpc. `reach` is where the filter ends.
+// H: Pillow's precompute_coeffs and normalize_coeffs_8bpc. `reach` is where the filter ends.
 template <double filter(double)>
-__device__ void plan_output(int2* bounds, int* weights, int S, int column, int o, int in, int out,
-                            double reach) {
+__device__ void plan_output(int2* bounds, int* weights, int H, int column, int o, int in, int out, double reach) {
     double scale = (double)in / out;
     double stretch = fmax(scale, 1.0), support = reach * stretch, inverse = 1.0 / stretch;
     double center = (o + 0.5) * scale;
@@ -63,7 +68,7 @@ __device__ void plan_output(int2* bounds, int* weights, int S, int column, int o
     bounds[column] = make_int2(first, count);
     for (int i = 0; i < count; ++i) {
         double weight = filter((i + first - center + 0.5) * inverse) / sum * (1 << 22);
-        weights[i * S + column] = (int)(weight < 0.0 ? weight - 0.5 : weight + 0.5);
+        weights[i * H + column] = (int)(weight < 0.0 ? weight - 0.5 : weight + 0.5);
     }
 }
 
@@ -96,219 +101,281 @@ __device__ void sine_cosine(double x, double* sine, double* cosine) {
 
 // Image.rotate about the centre, and the coefficients of its affine_fixed. Its sines are the C library's, which
 // may differ from ours in the last bit; rounding to 15 digits and then to 16.16 all but always drops that.
-__device__ void plan_rotation(View& view, float degrees, int w, int h) {
+// The rotation finds its pixels in the flipped image; a flip of what it finds, w - 1 - (x >> 16), is (w·2^16 - 1 - x) >> 16.
+__device__ void plan_rotation(View& view, const ViewParams& p) {
+    int w = view.w, h = view.h;
     double sine, cosine;
-    sine_cosine((degrees < 0.f ? degrees + 360.0 : degrees) * (3.141592653589793 / 180.0), &sine, &cosine);
+    sine_cosine((p.angle < 0.f ? p.angle + 360.0 : p.angle) * (3.141592653589793 / 180.0), &sine, &cosine);
     double s = -round15(sine), c = round15(cosine);  // of the angle back
     double x0 = c * (-w / 2.0) + s * (-h / 2.0) + w / 2.0;
     double y0 = -s * (-w / 2.0) + c * (-h / 2.0) + h / 2.0;
-    view.xx = view.yy = fixed(c);
-    view.xy = fixed(s);
-    view.yx = fixed(-s);
-    view.x0 = fixed(x0 + c * 0.5 + s * 0.5);
-    view.y0 = fixed(y0 - s * 0.5 + c * 0.5);
+    int mirror_x = p.hflip ? -1 : 1, mirror_y = p.vflip ? -1 : 1;
+    view.xx = mirror_x * fixed(c);
+    view.xy = mirror_x * fixed(s);
+    view.yx = mirror_y * fixed(-s);
+    view.yy = mirror_y * fixed(c);
+    view.x0 = mirror_x * fixed(x0 + c * 0.5 + s * 0.5) + (p.hflip ? (w << 16) - 1 : 0);
+    view.y0 = mirror_y * fixed(y0 - s * 0.5 + c * 0.5) + (p.vflip ? (h << 16) - 1 : 0);
 }
 
-// Grid: (2·S threads, n views), 128 threads a CTA: a thread per output of either axis, and a view's first
-// plans its pixels too.
-extern "C" __global__ void __launch_bounds__(128)
-plan_views(const ViewParams* __restrict__ params, int w, int h, int S, int K, View* __restrict__ views,
-           int2* __restrict__ bounds, int* __restrict__ weights) {
-    const ViewParams& p = params[blockIdx.y];
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < 2 * S) {
-        int axis = i >= S, o = i - axis * S, in = axis ? p.height : p.width;
-        size_t table = (size_t)blockIdx.y * 2 + axis;
-        plan_output<bilinear>(bounds + table * S, weights + table * K * S, S, o, o, in, S, 1.0);
+__device__ void plan_jitter(View& view, const ViewParams& p) {
+    Jitters& by = view.jitters;
+    by.brightness = p.brightness;
+    by.contrast = p.contrast;
+    by.saturation = p.saturation;
+    by.hue = (int)(p.hue * 255.0) & 255;
+    int place = 0;
+    for (int i = 0; i < 4; ++i) {
+        int step = p.jitter_order[i];
+        bool idle = step == HUE          ? p.hue == 0.f
+                    : step == BRIGHTNESS ? p.brightness == 1.f
+                    : step == CONTRAST   ? p.contrast == 1.f
+                                         : p.saturation == 1.f;
+        if (idle) continue;
+        if (step == CONTRAST) view.before = by.steps;
+        by.steps |= (u32)(step + 1) << place;
+        place += 8;
     }
-    if (i != 0) return;
-    View& view = views[blockIdx.y];
-    view.luma_sum = 0;
-    view.hflip = p.hflip;
-    view.vflip = p.vflip;
-    plan_rotation(view, p.angle, w, h);
-    view.factor[BRIGHTNESS] = p.brightness;
-    view.factor[CONTRAST] = p.contrast;
-    view.factor[SATURATION] = p.saturation;
-    view.hue = (int)(p.hue * 255.0) & 255;
-    for (int step = 0; step < 4; ++step) {
-        int jitter = p.jitter_order[step];
-        bool idle = jitter == HUE ? p.hue == 0.f : view.factor[jitter] == 1.f;
-        view.jitter[step] = idle ? NONE : jitter;
-    }
-    view.top = p.top;
-    view.left = p.left;
-    view.height = p.height;
-    view.width = p.width;
 }
 
-// CLIP's preprocess as a view: nothing happens to the pixels, and the outputs are the centre S × S of a
-// resize to (width, height). Grid: 2·S threads, 128 a CTA.
+__device__ bool inside(const ViewParams& p, int w, int h) {
+    return p.left >= 0 && p.top >= 0 && p.width > 0 && p.height > 0 && p.width <= w - p.left && p.height <= h - p.top;
+}
+
+// Grid: (items, ceil(2·H / 128)), 128 threads a CTA: a thread per output of either axis, and an item's first plans
+// its pixels too. An image that is larger than the plan, and a crop that is not inside its image, end the launch.
 extern "C" __global__ void __launch_bounds__(128)
-plan_original(int w, int h, int width, int height, int S, int K, View* __restrict__ views,
-              int2* __restrict__ bounds, int* __restrict__ weights) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < 2 * S) {
-        int axis = i >= S, column = i - axis * S;
-        int in = axis ? h : w, out = axis ? height : width;
-        int o = column + __double2int_rn((out - S) / 2.0);
-        plan_output<bicubic>(bounds + axis * S, weights + (size_t)axis * K * S, S, column, o, in, out, 2.0);
+plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, int S, int N, int max_w, int max_h,
+           int H, int K, View* __restrict__ views, int2* __restrict__ bounds, int* __restrict__ weights) {
+    int item = blockIdx.x, i = blockIdx.y * blockDim.x + threadIdx.x;
+    bool original = item >= S * N;
+    int image = original ? item - S * N : item / N;
+    int w = descs[image].w, h = descs[image].h;
+    if (w < 0 || w > max_w || h < 0 || h > max_h || (w == 0) != (h == 0)) __trap();
+    const ViewParams* p = original ? nullptr : params + item;
+    if (w != 0 && !original && !inside(*p, w, h)) __trap();
+    if (w != 0 && i < 2 * H) {
+        int axis = i >= H, column = i - axis * H;
+        size_t table = (size_t)item * 2 + axis;
+        bounds += table * H;
+        weights += table * K * H;
+        if (original) {
+            // The centre H × H of a resize of the short side to H.
+            int in = axis ? h : w, out = H * in / min(w, h);
+            int o = column + __double2int_rn((out - H) / 2.0);
+            plan_output<bicubic>(bounds, weights, H, column, o, in, out, 2.0);
+        } else {
+            plan_output<bilinear>(bounds, weights, H, column, column, axis ? p->height : p->width, H, 1.0);
+        }
     }
     if (i != 0) return;
     View view = {};
-    view.xx = view.yy = 1 << 16;
-    view.x0 = view.y0 = 1 << 15;
-    for (int step = 0; step < 4; ++step) view.jitter[step] = NONE;
-    view.height = h;
-    view.width = w;
-    *views = view;
+    view.image = image;
+    view.w = w;
+    view.h = h;
+    view.before = ~0u;
+    if (w != 0 && original) {
+        view.xx = view.yy = 1 << 16;
+        view.x0 = view.y0 = 1 << 15;
+        view.height = h;
+        view.width = w;
+    } else if (w != 0) {
+        plan_rotation(view, *p);
+        plan_jitter(view, *p);
+        view.top = p->top;
+        view.left = p->left;
+        view.height = p->height;
+        view.width = p->width;
+    }
+    views[item] = view;
 }
 
 // ---------------------------------------------------------------------------------------------------
 // Pixels
 
-__device__ __forceinline__ int luma(Rgb p) { return (p.r * 19595 + p.g * 38470 + p.b * 7471 + 0x8000) >> 16; }
-
-// Image.blend: float, clamped, truncated.
-__device__ __forceinline__ int blend(int degenerate, int value, float factor) {
-    float t = degenerate + factor * (value - degenerate);
-    return (int)fminf(fmaxf(t, 0.f), 255.f);
+// Grid: (S, parts) of 256 threads, which stride over its pixels. Pixels past the end of all end the launch.
+extern "C" __global__ void __launch_bounds__(256)
+pack_sources(const ImageDesc* __restrict__ descs, const u8* __restrict__ pixels, u64 bytes, int max_pixels,
+             u32* __restrict__ sources) {
+    int image = blockIdx.x, count = descs[image].w * descs[image].h;
+    u64 offset = descs[image].offset, len = 3 * (u64)count;
+    if (count != 0 && (offset > bytes || len > bytes - offset)) __trap();
+    pixels += offset;
+    sources += (size_t)image * max_pixels;
+    for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < count; i += gridDim.y * blockDim.x) {
+        const u8* p = pixels + 3 * (size_t)i;
+        sources[i] = packed(p[0], p[1], p[2]);
+    }
 }
 
-// Equals C's round for every value that an 8-bit HSV gives.
-__device__ __forceinline__ int round_half_up(double v) { return (int)(v + 0.5); }
-
-// A channel of a saturated colour, by its distance round the wheel in sectors of 60 degrees.
-__device__ __forceinline__ int channel(int sector, int high, int falling, int rising, int low) {
-    int side = sector < 3 ? falling : rising, flat = sector == 0 || sector == 5 ? high : low;
-    return sector == 1 || sector == 4 ? side : flat;
+// Pixels (x, y .. y+R-1) of the flipped and rotated image, of which the first `count` are in it; black where they lie
+// outside the source.
+template <int R>
+__device__ __forceinline__ void rotated(Rgb (&p)[R], const u32* source, const View& view, int x, int y, int count) {
+    int sx = view.x0 + view.xx * x + view.xy * y, sy = view.y0 + view.yx * x + view.yy * y;
+#pragma unroll
+    for (int j = 0; j < R; ++j) {
+        u32 column = sx >> 16, row = sy >> 16;
+        bool inside = column < view.w && row < view.h && j < count;
+        p[j] = unpacked(inside ? source[row * view.w + column] : 0);
+        sx += view.xy;
+        sy += view.yy;
+    }
 }
 
-// To HSV, around the wheel, and back: in Pillow's mixture of float and double. Selects rather than branches,
-// since neighbours differ; what a grey makes of 0 / 0 on the way is not used.
-__device__ __forceinline__ Rgb turn_hue(Rgb p, int shift) {
-    int high = max(p.r, max(p.g, p.b)), low = min(p.r, min(p.g, p.b));
-    float range = high - low;
-    float rc = (high - p.r) / range, gc = (high - p.g) / range, bc = (high - p.b) / range;
-    float from_green = 2.0 + rc - bc, from_blue = 4.0 + gc - rc;
-    float turn = p.r == high ? bc - gc : p.g == high ? from_green : from_blue;
-    double wheel = turn / 6.0 + 1.0;  // in [5/6, 11/6]
-    turn = wheel >= 1.0 ? wheel - 1.0 : wheel;
-    int hue = ((int)(turn * 255.0) + shift) & 255;
-    int saturation = (int)(range / max(high, 1) * 255.0);
-
-    double place = hue * 6.0 / 255.0;
-    int sector = (int)place;
-    float f = place - sector, s = saturation / 255.0;
-    int bottom = round_half_up(high * (1.0 - s));
-    int falling = round_half_up(high * (1.0 - s * f));
-    int rising = round_half_up(high * (1.0 - s * (1.0 - f)));
-    if (saturation == 0) return {high, high, high};
-    return {channel(sector % 6, high, falling, rising, bottom),
-            channel((sector + 4) % 6, high, falling, rising, bottom),
-            channel((sector + 2) % 6, high, falling, rising, bottom)};
-}
-
-// Pixel (x, y) of the flipped and rotated image; black where that lies outside the source.
-__device__ __forceinline__ Rgb rotated(const u8* source, int w, int h, const View& view, int x, int y) {
-    int sx = (view.x0 + view.xx * x + view.xy * y) >> 16, sy = (view.y0 + view.yx * x + view.yy * y) >> 16;
-    if (sx < 0 || sx >= w || sy < 0 || sy >= h) return {0, 0, 0};
-    if (view.hflip) sx = w - 1 - sx;
-    if (view.vflip) sy = h - 1 - sy;
-    const u8* p = source + 3 * ((size_t)sy * w + sx);
-    return {p[0], p[1], p[2]};
-}
-
-// The first `steps` jitter steps; `mean` is contrast's grey.
-__device__ __forceinline__ Rgb jittered(Rgb p, const View& view, int steps, int mean) {
-#pragma unroll 1
-    for (int step = 0; step < steps; ++step) {
-        int jitter = view.jitter[step];
-        if (jitter == HUE) {
-            p = turn_hue(p, view.hue);
-        } else if (jitter != NONE) {
-            int grey = jitter == BRIGHTNESS ? 0 : jitter == CONTRAST ? mean : luma(p);
-            float factor = view.factor[jitter];
-            p = {blend(grey, p.r, factor), blend(grey, p.g, factor), blend(grey, p.b, factor)};
+// Grid: (S·N, parts) of 256 threads. A warp takes 4 rows, 32 columns at a time.
+extern "C" __global__ void __launch_bounds__(256)
+sum_luma(const u32* __restrict__ sources, int max_pixels, View* __restrict__ views) {
+    int item = blockIdx.x, warps = gridDim.y * warp_count();
+    const View view = views[item];
+    if (view.before == ~0u) return;
+    sources += (size_t)view.image * max_pixels;
+    u32 sum = 0;
+    for (int y = 4 * (blockIdx.y * warp_count() + warp_id()); y < view.h; y += 4 * warps) {
+        for (int x = lane_id(); x < view.w; x += 32) {
+            Rgb p[4];
+            rotated(p, sources, view, x, y, view.h - y);
+            jitter(p, view.before, view.jitters, 0.f);
+            sum += (u32)(luma(p[0]) + luma(p[1]) + (luma(p[2]) + luma(p[3])));  // black stays black
         }
     }
-    return p;
-}
-
-// Grid: (any, n views), 256 threads a CTA, which stride over the image's pixels.
-extern "C" __global__ void __launch_bounds__(256)
-sum_luma(const u8* __restrict__ source, int w, int h, View* __restrict__ views) {
-    const View& view = views[blockIdx.y];
-    int before = 0;
-    while (before < 4 && view.jitter[before] != CONTRAST) ++before;
-    if (before == 4) return;
-    u32 sum = 0;
-    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < w * h; i += gridDim.x * blockDim.x) {
-        sum += luma(jittered(rotated(source, w, h, view, i % w, i / w), view, before, 0));
-    }
     for (int mask = 16; mask > 0; mask >>= 1) sum += __shfl_xor_sync(0xffffffff, sum, mask);
-    if (lane_id() == 0) atomicAdd(&views[blockIdx.y].luma_sum, (u64)sum);
+    if (lane_id() == 0 && sum != 0) atomicAdd(&views[item].luma_sum, (u64)sum);
 }
 
 // ---------------------------------------------------------------------------------------------------
 // Resize
 
-__device__ __forceinline__ u32 pack(Rgb p) { return p.r | p.g << 8 | p.b << 16; }
-
-// One output: `count` packed pixels, `stride` apart, under weights that are S apart; rounded to 8 bits.
-__device__ __forceinline__ Rgb weighted(const u32* inp, size_t stride, const int* weights, int S, int count) {
-    const int half = 1 << 21;
-    Rgb sum = {half, half, half};
-    for (int k = 0; k < count; ++k) {
-        u32 p = inp[k * stride];
-        int weight = weights[k * S];
-        sum.r += weight * (int)(p & 255);
-        sum.g += weight * (int)(p >> 8 & 255);
-        sum.b += weight * (int)(p >> 16);
+// Sums of packed pixels under weights, to 8 bits.
+struct Sum {
+    int r, g, b;
+    __device__ __forceinline__ void clear() { r = g = b = 1 << 21; }
+    __device__ __forceinline__ void add(int weight, u32 p) {
+        r += weight * (int)(p & 255);
+        g += weight * (int)(p >> 8 & 255);
+        b += weight * (int)(p >> 16);
     }
-    return {min(max(sum.r >> 22, 0), 255), min(max(sum.g >> 22, 0), 255), min(max(sum.b >> 22, 0), 255)};
+    static __device__ __forceinline__ int rounded(int sum) { return min(max(sum >> 22, 0), 255); }
+};
+
+// Grid: (items, parts), which take R rows of the crop at a time. Shared: 4·R·max_w bytes, these rows side by side.
+template <int R>
+__device__ __forceinline__ void
+rows_of(const u32* sources, int max_pixels, int max_h, int H, int K, const View* views,
+        const int2* bounds, const int* weights, u32* rows) {
+    extern __shared__ uint4 shared[];
+    Pack<u32, R>* columns = (Pack<u32, R>*)shared;
+    int item = blockIdx.x;
+    const View view = views[item];
+    u64 count = (u64)view.w * view.h;
+    float mean = view.luma_sum == 0 ? 0.f : (float)(u32)((2 * view.luma_sum + count) / (2 * count));
+    sources += (size_t)view.image * max_pixels;
+    bounds += (size_t)item * 2 * H;
+    weights += (size_t)item * 2 * K * H;
+    rows += (size_t)item * max_h * H;
+    for (int y = R * blockIdx.y; y < view.height; y += R * gridDim.y) {
+        for (int x = threadIdx.x; x < view.width; x += blockDim.x) {
+            Rgb p[R];
+            rotated(p, sources, view, view.left + x, view.top + y, view.height - y);
+            jitter(p, view.jitters.steps, view.jitters, mean);
+            Pack<u32, R> column;
+#pragma unroll
+            for (int j = 0; j < R; ++j) column.x[j] = packed(p[j]);
+            columns[x] = column;
+        }
+        __syncthreads();
+        for (int x = threadIdx.x; x < H; x += blockDim.x) {
+            int2 inputs = bounds[x];
+            Sum sum[R];
+#pragma unroll
+            for (int j = 0; j < R; ++j) sum[j].clear();
+#pragma unroll 1
+            for (int k = 0; k < inputs.y; ++k) {
+                int weight = weights[k * H + x];
+                Pack<u32, R> column = columns[inputs.x + k];
+#pragma unroll
+                for (int j = 0; j < R; ++j) sum[j].add(weight, column.x[j]);
+            }
+#pragma unroll
+            for (int j = 0; j < R; ++j) {
+                if (y + j >= view.height) break;
+                rows[(y + j) * H + x] =
+                    packed(Sum::rounded(sum[j].r), Sum::rounded(sum[j].g), Sum::rounded(sum[j].b));
+            }
+        }
+        __syncthreads();
+    }
 }
 
-// Grid: (h rows, n views), 256 threads a CTA; CTAs past the crop's height have nothing to do.
-// Shared: 4·w bytes, the crop's row.
-extern "C" __global__ void __launch_bounds__(256)
-resize_rows(const u8* __restrict__ source, int w, int h, int S, int K, const View* __restrict__ views,
-            const int2* __restrict__ bounds, const int* __restrict__ weights, u32* __restrict__ rows) {
-    extern __shared__ u32 row[];
-    const View& view = views[blockIdx.y];
-    int y = blockIdx.x;
-    if (y >= view.height) return;
-    u64 count = (u64)w * h;
-    int mean = (2 * view.luma_sum + count) / (2 * count);
-    for (int x = threadIdx.x; x < view.width; x += blockDim.x) {
-        row[x] = pack(jittered(rotated(source, w, h, view, view.left + x, view.top + y), view, 4, mean));
+#define RESIZE_ROWS(NAME, R)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(256)                                                                 \
+    NAME(const u32* __restrict__ sources, int max_pixels, int max_h, int H, int K,                                    \
+         const View* __restrict__ views, const int2* __restrict__ bounds, const int* __restrict__ weights,            \
+         u32* __restrict__ rows) {                                                                                    \
+        rows_of<R>(sources, max_pixels, max_h, H, K, views, bounds, weights, rows);                                   \
     }
-    __syncthreads();
 
-    bounds += (size_t)blockIdx.y * 2 * S;
-    weights += (size_t)blockIdx.y * 2 * K * S;
-    rows += ((size_t)blockIdx.y * h + y) * S;
-    for (int x = threadIdx.x; x < S; x += blockDim.x) {
-        int2 inputs = bounds[x];
-        rows[x] = pack(weighted(row + inputs.x, 1, weights + x, S, inputs.y));
+RESIZE_ROWS(resize_rows, 4)
+RESIZE_ROWS(resize_rows_wide, 1)  // where four rows do not fit into the shared memory of any GPU
+
+// Grid: (items, H / band), each a band of rows of a row of patches. A thread makes W neighbours at a time, W dividing P;
+// block.x threads stride over the columns, block.y over the band's rows. The first `drawn` items are views.
+template <int W>
+__device__ __forceinline__ void
+columns_of(const u32* rows, int max_h, int H, int P, int K, int band, const View* views, const int2* bounds,
+           const int* weights, int drawn, E* patches, E* originals) {
+    int item = blockIdx.x, top = blockIdx.y * band, patch_row = top / P;
+    bool empty = views[item].width == 0;
+    bounds += ((size_t)item * 2 + 1) * H + top;
+    weights += ((size_t)item * 2 + 1) * K * H + top;
+    rows += (size_t)item * max_h * H;
+    E* out = item < drawn ? patches : originals;
+    out += (size_t)(item < drawn ? item : item - drawn) * 3 * H * H + patch_row * 3 * H * P + (top - patch_row * P) * P;
+    for (int x = threadIdx.x * W; x < H; x += blockDim.x * W) {
+        int patch = x / P, place = patch * 3 * P * P + (x - patch * P);
+        for (int y = threadIdx.y; y < band; y += blockDim.y) {
+            int at = place + y * P;
+            if (empty) {
+                const float zeros[W] = {};
+                for (int channel = 0; channel < 3; ++channel) store_pack(out + (at + channel * P * P), zeros);
+                continue;
+            }
+            Sum sum[W];
+#pragma unroll
+            for (int i = 0; i < W; ++i) sum[i].clear();
+            int2 inputs = bounds[y];
+            const u32* row = rows + (size_t)inputs.x * H + x;
+#pragma unroll 1
+            for (int k = 0; k < inputs.y; ++k) {
+                int weight = weights[k * H + y];
+                Pack<u32, W> p = *(const Pack<u32, W>*)row;
+                row += H;
+#pragma unroll
+                for (int i = 0; i < W; ++i) sum[i].add(weight, p.x[i]);
+            }
+            float r[W], g[W], b[W];
+#pragma unroll
+            for (int i = 0; i < W; ++i) {
+                r[i] = (Sum::rounded(sum[i].r) / 255.f - 0.48145466f) / 0.26862954f;
+                g[i] = (Sum::rounded(sum[i].g) / 255.f - 0.4578275f) / 0.26130258f;
+                b[i] = (Sum::rounded(sum[i].b) / 255.f - 0.40821073f) / 0.27577711f;
+            }
+            store_pack(out + at, r);
+            store_pack(out + (at + P * P), g);
+            store_pack(out + (at + 2 * P * P), b);
+        }
     }
 }
 
-// Grid: (patches, n views), 256 threads a CTA.
-extern "C" __global__ void __launch_bounds__(256)
-resize_columns(const u32* __restrict__ rows, int h, int S, int P, int K, const int2* __restrict__ bounds,
-               const int* __restrict__ weights, float* __restrict__ patches) {
-    int per_row = S / P, top = blockIdx.x / per_row * P, left = blockIdx.x % per_row * P;
-    bounds += ((size_t)blockIdx.y * 2 + 1) * S;
-    weights += ((size_t)blockIdx.y * 2 + 1) * K * S;
-    rows += (size_t)blockIdx.y * h * S;
-    patches += ((size_t)blockIdx.y * gridDim.x + blockIdx.x) * 3 * P * P;
-    for (int i = threadIdx.x; i < P * P; i += blockDim.x) {
-        int y = top + i / P, x = left + i % P;
-        int2 inputs = bounds[y];
-        Rgb p = weighted(rows + (size_t)inputs.x * S + x, S, weights + y, S, inputs.y);
-        patches[i] = (p.r / 255.f - 0.48145466f) / 0.26862954f;
-        patches[P * P + i] = (p.g / 255.f - 0.4578275f) / 0.26130258f;
-        patches[2 * P * P + i] = (p.b / 255.f - 0.40821073f) / 0.27577711f;
+#define RESIZE_COLUMNS(W)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(256)                                                                 \
+    resize_columns_##W(const u32* __restrict__ rows, int max_h, int H, int P, int K, int band,                        \
+                       const View* __restrict__ views, const int2* __restrict__ bounds,                               \
+                       const int* __restrict__ weights, int drawn, E* patches, E* originals) {                        \
+        columns_of<W>(rows, max_h, H, P, K, band, views, bounds, weights, drawn, patches, originals);                 \
     }
-}
+
+RESIZE_COLUMNS(8)
+RESIZE_COLUMNS(4)
+RESIZE_COLUMNS(2)
+RESIZE_COLUMNS(1)

@@ -1,17 +1,18 @@
 // nvrtc: --fmad=false
-// Draws the parameters of an image's views, as torchvision's RandomHorizontalFlip, RandomVerticalFlip,
+// Draws the parameters of a batch's views, as torchvision's RandomHorizontalFlip, RandomVerticalFlip,
 // RandomRotation, ColorJitter and RandomResizedCrop do.
 //
-//   params  (n,) ViewParams   written (=)
+//   descs   (S,) ImageDesc       read
+//   params  (S, N) ViewParams    written (=); zeros for an empty slot
 //
-// View v's words are philox(counter = (image, first_view + v, block), key = seed), in blocks of four:
+// View v's words are philox(counter = (its image's index, first_view + v, block), key = seed), in blocks of four:
 //   0       horizontal flip, vertical flip, angle, order of the jitter
 //   1       brightness, contrast, saturation, hue
 //   2 + k   try k of the crop: area, ratio, top, left
-// so that a view depends on nothing but its seed, its image's index and its own.
+// so that a view depends on nothing but its seed, its image's size and index, and its own.
 // Roundings are explicit where they could differ from the plain definition's: no product is fused into a sum.
 //
-// Grid: a thread per view, 64 threads a CTA. The policy's numbers are those of `Policy`.
+// Grid: a thread for each of `count` = S·N views, 64 threads a CTA. The policy's numbers are those of `Policy`.
 
 #include "prelude.cuh"
 #include "philox.cuh"
@@ -58,15 +59,20 @@ __device__ void draw_crop(ViewParams& view, uint4 counter, uint2 key, int w, int
 }
 
 extern "C" __global__ void __launch_bounds__(64)
-draw_views(ViewParams* __restrict__ params, int n, int w, int h, u64 seed, u64 image, u32 first_view,
-           float hflip, float vflip, float rotation, float brightness, float contrast, float saturation,
-           float hue, float scale_low, float scale_high, float ratio_low, float ratio_high,
+draw_views(const ImageDesc* __restrict__ descs, ViewParams* __restrict__ params, int count, int N,
+           u64 seed, u32 first_view, float hflip, float vflip, float rotation, float brightness, float contrast,
+           float saturation, float hue, float scale_low, float scale_high, float ratio_low, float ratio_high,
            float log_ratio_low, float log_ratio_high) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= n) return;
+    if (i >= count) return;
+    const ImageDesc image = descs[i / N];
+    ViewParams view = {};
+    if (image.w == 0) {
+        params[i] = view;
+        return;
+    }
     uint2 key = make_uint2((u32)seed, (u32)(seed >> 32));
-    uint4 counter = make_uint4((u32)image, (u32)(image >> 32), first_view + i, 0);
-    ViewParams view;
+    uint4 counter = make_uint4((u32)image.index, (u32)(image.index >> 32), first_view + i % N, 0);
 
     uint4 word = philox4x32_10(counter, key);
     view.hflip = uniform(word.x) < hflip;
@@ -82,6 +88,6 @@ draw_views(ViewParams* __restrict__ params, int n, int w, int h, u64 seed, u64 i
     view.hue = uniform(word.w, -hue, hue);
 
     CropRange range = {scale_low, scale_high, ratio_low, ratio_high, log_ratio_low, log_ratio_high};
-    draw_crop(view, counter, key, w, h, range);
+    draw_crop(view, counter, key, image.w, image.h, range);
     params[i] = view;
 }

@@ -1,7 +1,7 @@
 //! MEMO test-time adaptation of CLIP (arXiv 2110.09506) with hand-written CUDA kernels.
 //!
 //! The modules in the order in which data flows: [`data`] is read, [`policy`] says how its views are
-//! drawn, [`clip`] is the model, [`gpu`] the device, [`ops`] what runs on it, [`episode`] MEMO itself;
+//! drawn, [`clip`] is the model, [`gpu`] the device, [`ops`] what runs on it, [`engine`] MEMO itself;
 //! [`records`], [`metrics`] and [`report`] are what comes of it, [`cli`] the commands.
 
 #[doc(hidden)]
@@ -9,7 +9,7 @@ pub mod check;
 pub mod cli;
 pub mod clip;
 pub mod data;
-pub mod episode;
+pub mod engine;
 pub mod gpu;
 pub mod metrics;
 pub mod ops;

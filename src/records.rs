@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::episode::Prediction;
+use crate::engine::Prediction;
 
 /// The outcome of one image, a line of `--out`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,8 +5,9 @@
 use anyhow::Result;
 use memo::check::poisoned;
 use memo::device_test;
-use memo::ops::augment::{Augmenter, to_rgb8, unpatchify};
+use memo::ops::augmenter::{Augmenter, Images};
 use memo::ops::draw::ViewParams;
+use memo::ops::patches::{to_rgb8, unpatchify};
 use memo::ops::pillow::{self, Rgb};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -79,20 +80,21 @@ fn the_definition_is_pillows() -> Result<()> {
 
 device_test!(the_kernels_are_pillows, |stream| {
     for case in cases()? {
-        let augmenter = Augmenter::new(&stream, case.size, case.size / 2)?;
+        let augmenter = Augmenter::new(case.size, case.size / 2)?;
         let dims = (case.source.w, case.source.h);
         let view_len = 3 * case.size * case.size;
-        let source = stream.vector(&case.source.data)?;
+        let images = Images::upload(&stream, &[(0, dims, &case.source.data)])?;
+        let n = case.params.len();
+        let params = stream.upload([1, n], &case.params)?;
+        let (views, original) =
+            (poisoned::<f32>(&stream, augmenter.patches(n)), poisoned(&stream, augmenter.patches(1)));
+        augmenter.make(&stream, &images, Some((&params, &views)), Some(&original))?;
 
-        let views = poisoned(&stream, case.views.len());
-        augmenter.views(&source, dims, &stream.vector(&case.params)?, &views)?;
         let got = to_rgb8(&unpatchify(&stream.read(&views)?, case.size, case.size / 2), case.size);
         for (i, (got, want)) in got.chunks(view_len).zip(case.views.chunks(view_len)).enumerate() {
             assert!(got == want, "{}: view {i}, {:?}", case.name, case.params[i]);
         }
 
-        let original = poisoned(&stream, view_len);
-        augmenter.original(&source, dims, &original)?;
         let got = unpatchify(&stream.read(&original)?, case.size, case.size / 2);
         assert!(to_rgb8(&got, case.size) == case.original, "{}: original", case.name);
         if let Some(want) = case.normalised {

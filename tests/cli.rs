@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use memo::check::fixtures;
-use memo::ops::augment::to_rgb8;
+use memo::ops::patches::to_rgb8;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -193,7 +193,8 @@ fn bad_files_and_flags_are_refused() {
         refused(place.predict(&model, &[flag, value]), 2, &["invalid value", flag]);
     }
     refused(place.predict(&model, &["--precision", "fp16"]), 2, &["--precision fp16"]);
-    refused(place.predict(&model, &["--update", "implicit"]), 2, &["--update implicit"]);
+    let both = ["--update", "implicit", "--steps", "2"];
+    refused(place.predict(&model, &both), 2, &["--update implicit --steps 2", "in-place"]);
     if !Path::new("/dev/nvidia0").exists() {
         refused(place.predict(&model, &["--device", "gpu"]), 1, &["GPU 0", "--device virtual"]);
     }

@@ -2,8 +2,9 @@
 //! PyTorch (`make_models.py`).
 
 use memo::check::{assert_close, fixtures, within};
-use memo::clip::{Activation, Checkpoint, Tokenizer, encode_text};
+use memo::clip::{Activation, Checkpoint, Tokenizer};
 use memo::device_test;
+use memo::engine::encode_text;
 use safetensors::SafeTensors;
 
 #[test]

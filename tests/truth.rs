@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use memo::check::{Tolerance, assert_close, fixtures, within};
-use memo::clip::{Activation, Checkpoint, Naming, VisionTower};
+use memo::clip::{Activation, Checkpoint, Naming};
 use memo::data::Rgb8;
 use memo::device_test;
-use memo::episode::{Memo, Settings, Views};
+use memo::engine::{Item, Memo, Outcome, Settings, Update, Views, Vision};
 use memo::gpu::Stream;
-use memo::ops::augment::{Augmenter, patchify};
+use memo::ops::patches::patchify;
 use memo::policy::Policy;
 use safetensors::{Dtype, SafeTensors};
 
@@ -60,55 +60,63 @@ impl Case {
         patchify(self.values("views"), config.image_size, config.patch_size)
     }
 
-    fn memo(&self, stream: &Stream, steps: usize) -> Result<Memo> {
+    fn memo(&self, stream: &Stream, batch: usize, steps: usize, update: Update) -> Result<Memo<f32>> {
         let config = self.checkpoint.config();
         let layout = config.vision_layout();
         let weights = self.checkpoint.vision_params(&layout)?;
-        let vision = VisionTower::new(stream, config, layout, &weights, self.views() + 1)?;
-        let augmenter = Augmenter::new(stream, config.image_size, config.patch_size)?;
-        let learning_rate = self.values("lr")[0];
-        let settings =
-            Settings { views: self.views(), learning_rate, steps, seed: 0, policy: Policy::notebook() };
-        Memo::new(stream, vision, augmenter, self.values("text"), settings)
+        let (learning_rate, policy) = (self.values("lr")[0], Policy::notebook());
+        let settings = Settings { views: self.views(), learning_rate, steps, seed: 0, policy, update };
+        let vision = Vision { config: config.clone(), layout };
+        Memo::new(stream, vision, &weights, self.values("text"), batch, settings)
+    }
+
+    /// The given views of as many copies of the image.
+    fn adapt(&self, stream: &Stream, memo: &Memo<f32>, images: usize) -> Result<Vec<Outcome>> {
+        let patches = self.view_patches();
+        let len = self.checkpoint.config().patch_len();
+        let views = Views::Given(stream.upload([patches.len() / len, len], &patches)?);
+        let items = vec![Item { image: &self.image, index: 0 }; images];
+        memo.adapt(&items, &views)?.into_iter().collect()
     }
 }
 
 device_test!(activations_are_pytorchs, |stream| {
     for model in MODELS {
         let case = case(model);
-        let memo = case.memo(&stream, 1)?;
-        let (vision, n) = (memo.vision(), case.views());
-        let mut patches = case.view_patches();
-        let original = stream.alloc(vision.image_len())?;
+        // In place, the forward pass leaves what it made of the views; of the originals, what the prediction made.
+        let memo = case.memo(&stream, 1, 1, Update::InPlace)?;
+        case.adapt(&stream, &memo, 1)?;
+        let acts = memo.acts(1);
         let config = case.checkpoint.config();
-        let side = case.image.width as usize;
-        Augmenter::new(&stream, config.image_size, config.patch_size)?.original(
-            &stream.vector(&case.image.pixels)?,
-            (side, side),
-            &original,
-        )?;
-        patches.extend(stream.read(&original)?);
-        stream.write(&vision.patches.slice(0..patches.len()), &patches)?;
-        let unit = vision.forward(&stream, n + 1)?;
+        let (n, t) = (case.views(), config.tokens());
+        // PyTorch's are of views and original; here of the views.
+        let of_views = |want: &[f32]| want[..want.len() / (n + 1) * n].to_vec();
+        let got = |tensor| -> Result<Vec<f32>> { Ok(of_views(&stream.read(tensor)?)) };
 
-        assert_close(&stream.read(&vision.block_input(n + 1))?, case.values("embedded"), within(1e-6));
+        assert_close(&got(&acts.pre_ln.out)?, &of_views(case.values("embedded")), within(1e-6));
         let blocks = case.values("blocks");
         let len = blocks.len() / config.vision.layers;
-        for (index, want) in blocks.chunks(len).enumerate() {
-            assert_close(&stream.read(&vision.block_output(index, n + 1))?, want, within(2e-6));
+        for (index, (want, block)) in blocks.chunks(len).zip(&acts.blocks).enumerate() {
+            let mut want = of_views(want);
+            if index + 1 == config.vision.layers {
+                // Of the class tokens alone.
+                let c = config.vision.width;
+                want = want.chunks(t * c).flat_map(|tokens| &tokens[..c]).copied().collect();
+            }
+            assert_close(&got(&block.out)?, &want, within(2e-6));
         }
-        assert_close(&stream.read(&unit)?, case.values("features"), within(2e-6));
+        assert_close(&got(&acts.unit)?, &of_views(case.values("features")), within(2e-6));
     }
 });
 
 device_test!(one_step_is_pytorchs, |stream| {
-    for model in MODELS {
+    for (model, update) in
+        MODELS.into_iter().flat_map(|model| [(model, Update::Implicit), (model, Update::InPlace)])
+    {
         let case = case(model);
-        let memo = case.memo(&stream, 1)?;
-        let before = stream.read(&memo.vision().params)?;
-        let views = stream.vector(&case.view_patches())?;
-        let outcome = memo.adapt(&case.image, Views::Given(&views))?;
-
+        let memo = case.memo(&stream, 3, 1, update)?;
+        let outcomes = case.adapt(&stream, &memo, 3)?;
+        let outcome = &outcomes[0];
         let k = outcome.zero_shot.logits.len();
         let original = &case.values("logits")[case.views() * k..];
         assert_close(&outcome.zero_shot.logits, original, Tolerance::absolute(5e-4));
@@ -120,34 +128,37 @@ device_test!(one_step_is_pytorchs, |stream| {
         let want = effect(case.values("adapted1"), original);
         assert_close(&effect(&outcome.memo.logits, &outcome.zero_shot.logits), &want, within(0.01));
 
-        let grads = stream.read(&memo.vision().grads)?;
+        let grads = memo.gradients(3)?;
         let hugging_face = case.checkpoint.config().vision_sources(Naming::HuggingFace);
         assert_eq!(hugging_face.len(), case.expected.keys().filter(|k| k.starts_with("grad.")).count());
-        for source in hugging_face {
-            let want = case.values(&format!("grad.{}", source.name));
-            // A key's bias shifts all of a query's scores alike: its true gradient is zero, and any
-            // relative error of it would be of rounding.
-            if source.name.ends_with("k_proj.bias") {
-                assert_close(&grads[source.range], want, Tolerance::absolute(1e-5));
-            } else {
-                assert_close(&grads[source.range], want, within(1e-4));
+        for image in 0..3 {
+            let grads = stream.read(&grads.rows(image..image + 1))?;
+            for source in &hugging_face {
+                let want = case.values(&format!("grad.{}", source.name));
+                // A key's bias shifts all of a query's scores alike: its true gradient is zero, and any
+                // relative error of it would be of rounding.
+                if source.name.ends_with("k_proj.bias") {
+                    assert_close(&grads[source.range.clone()], want, Tolerance::absolute(1e-5));
+                } else {
+                    assert_close(&grads[source.range.clone()], want, within(1e-4));
+                }
             }
         }
-        let after = stream.read(&memo.vision().params)?;
-        assert!(before.iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()), "{model}: not restored");
+        // Nothing of an episode is left for the next, and an image does not depend on its place.
+        assert_eq!(outcomes, vec![outcome.clone(); 3]);
+        assert_eq!(case.adapt(&stream, &memo, 1)?, outcomes[..1]);
     }
 });
 
 device_test!(three_steps_are_pytorchs, |stream| {
     for model in MODELS {
         let case = case(model);
-        let memo = case.memo(&stream, 3)?;
-        let views = stream.vector(&case.view_patches())?;
-        let outcome = memo.adapt(&case.image, Views::Given(&views))?;
-        assert_close(&outcome.entropy, case.values("entropy"), Tolerance::absolute(1e-4));
-        assert_close(&outcome.memo.logits, case.values("adapted3"), Tolerance::absolute(2e-3));
-        // Nothing of an episode is left for the next.
-        assert_eq!(memo.adapt(&case.image, Views::Given(&views))?, outcome);
+        let memo = case.memo(&stream, 2, 3, Update::InPlace)?;
+        let outcomes = case.adapt(&stream, &memo, 2)?;
+        assert_close(&outcomes[0].entropy, case.values("entropy"), Tolerance::absolute(1e-4));
+        assert_close(&outcomes[0].memo.logits, case.values("adapted3"), Tolerance::absolute(2e-3));
+        assert_eq!(case.adapt(&stream, &memo, 2)?, outcomes);
+        assert_eq!(outcomes[0], outcomes[1]);
     }
 });
 

@@ -9,8 +9,8 @@ use super::options::DeviceOptions;
 use super::{Usage, print, session};
 use crate::data::read_image;
 use crate::data::views::ViewSet;
-use crate::ops::augment::Augmenter;
-use crate::ops::draw::Key;
+use crate::ops::augmenter::{Augmenter, Images};
+use crate::ops::draw::draw_views;
 use crate::policy::Policy;
 use crate::report::grid;
 
@@ -65,10 +65,10 @@ impl Augment {
         let (n, size) = (self.views as usize, self.size as usize);
         let stream = session::open_device(self.device)?;
         // One patch as large as the view: the patches are then the view itself, channel by channel.
-        let augmenter = Augmenter::new(&stream, size, size)?;
-        let params = stream.alloc(n)?;
-        let key = Key { seed: self.seed, image: self.index, view: 0 };
-        augmenter.draw(&self.policy, key, (w, h), &params)?;
+        let augmenter = Augmenter::new(size, size)?;
+        let images = Images::upload(&stream, &[(self.index, (w, h), &image.pixels)])?;
+        let params = stream.alloc([1, n])?;
+        draw_views(&stream, &self.policy, (self.seed, 0), images.descs(), &params)?;
 
         if let Some(path) = &self.params_out {
             let text = serde_json::to_string_pretty(&stream.read(&params)?)? + "\n";
@@ -76,10 +76,10 @@ impl Augment {
                 .with_context(|| format!("writing the parameters {}", path.display()))?;
         }
         if self.grid.is_some() || self.views_out.is_some() {
-            let patches = stream.alloc(n * 3 * size * size).with_context(|| {
+            let patches = stream.alloc(augmenter.patches(n)).with_context(|| {
                 format!("making room for {n} views; fewer (--views) or smaller (--size) ones need less")
             })?;
-            augmenter.views(&stream.vector(&image.pixels)?, (w, h), &params, &patches)?;
+            augmenter.make::<f32>(&stream, &images, Some((&params, &patches)), None)?;
             let set = ViewSet::from_patches(&stream.read(&patches)?, size, size);
             if let Some(path) = &self.views_out {
                 set.write(path)?;

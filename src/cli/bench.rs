@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::options::{AdaptOptions, ModelOptions};
+use super::options::{AdaptOptions, Batch, ModelOptions};
 use super::{print, session};
 use crate::data::Rgb8;
-use crate::episode::Views;
+use crate::engine::{Item, Memo, Views};
 use crate::gpu::human_bytes;
 
 #[derive(Args)]
@@ -18,7 +18,10 @@ pub struct Bench {
     model: ModelOptions,
     #[command(flatten)]
     adapt: AdaptOptions,
-    /// Images to time, after one that is not counted
+    /// Images at once
+    #[arg(long, default_value = "auto", value_name = "auto|S")]
+    batch: Batch,
+    /// Images to time, in whole batches, after one batch that is not counted
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
     images: u32,
     /// Classes
@@ -27,7 +30,7 @@ pub struct Bench {
     /// Also wait around each stage and print its share (costs overlap on a GPU)
     #[arg(long)]
     stages: bool,
-    /// Do not run the uncounted first image
+    /// Do not run the uncounted first batch
     #[arg(long)]
     no_warm_up: bool,
     /// A JSON object instead of text
@@ -41,26 +44,36 @@ impl Bench {
         let checkpoint = session::open_checkpoint(&self.model)?;
         let stream = session::open_device(self.model.device)?;
         let labels: Vec<String> = (0..self.classes).map(|i| format!("class {i}")).collect();
-        let mut memo = session::classifier(&stream, &checkpoint, &labels, &self.adapt)?;
+        let count = self.images as usize;
+        let mut memo = session::classifier(&stream, &checkpoint, &labels, &self.adapt, self.batch, count)?;
         let ready_s = start.elapsed().as_secs_f64();
 
+        let batch = memo.batch();
+        let adapt = |memo: &Memo<f32>, first: usize| -> Result<()> {
+            let images: Vec<Rgb8> = (first..first + batch).map(|index| noise(index as u64)).collect();
+            let items: Vec<Item> =
+                images.iter().zip(first as u64..).map(|(image, index)| Item { image, index }).collect();
+            for outcome in memo.adapt(&items, &Views::Drawn)? {
+                ensure!(outcome?.entropy.iter().all(|h| h.is_finite()), "timing: the entropy is not finite");
+            }
+            Ok(())
+        };
         if !self.no_warm_up {
-            memo.adapt(&noise(0), Views::Drawn { image_index: 0 })?;
+            adapt(&memo, 0)?;
         }
         if self.stages {
             memo.keep_stage_times();
         }
-        let mut times_s = Vec::new();
-        for index in 1..=u64::from(self.images) {
-            let image = noise(index);
+        let (mut times_s, launched) = (Vec::new(), stream.launches());
+        for number in 1..=count.div_ceil(batch) {
             let start = Instant::now();
-            let outcome = memo.adapt(&image, Views::Drawn { image_index: index })?;
-            times_s.push(start.elapsed().as_secs_f64());
-            ensure!(outcome.entropy.iter().all(|h| h.is_finite()), "timing: the entropy is not finite");
+            adapt(&memo, number * batch)?;
+            times_s.push(start.elapsed().as_secs_f64() / batch as f64);
         }
+        let launches = (stream.launches() - launched) / times_s.len();
         times_s.sort_by(f64::total_cmp);
         let (least, median, most) = (times_s[0], times_s[times_s.len() / 2], times_s[times_s.len() - 1]);
-        let total: f64 = times_s.iter().sum();
+        let total: f64 = times_s.iter().sum::<f64>() * batch as f64;
         let stages = memo.stage_times();
 
         if self.json {
@@ -69,17 +82,18 @@ impl Bench {
                 .map(|(name, time)| (name.to_string(), json!(time.as_secs_f64() / total)))
                 .collect();
             let object = json!({
-                "device": stream.gpu().name()?, "images": self.images, "views": self.adapt.views, "steps": self.adapt.steps,
+                "device": stream.gpu().name()?, "images": times_s.len() * batch, "batch": batch, "launches": launches, "views": self.adapt.views, "steps": self.adapt.steps,
                 "classes": self.classes, "ready_s": ready_s, "min_s": least, "median_s": median, "max_s": most,
                 "images_per_s": 1.0 / median, "peak_host_bytes": peak_host_bytes(), "stage_shares": stages,
             });
             return print(&format!("{object}\n"));
         }
         let mut text = format!(
-            "{}, {} views, {} step{}\nready in {ready_s:.2} s (checkpoint, kernels, text features)\n\
+            "{}, {batch} image{} at once, {} views, {} step{}\nready in {ready_s:.2} s (checkpoint, kernels, text features)\n\
              per image   median {median:.4} s   min {least:.4} s   max {most:.4} s   {:.3} images/s\n\
-             peak host memory {}\n",
+             {launches} launches a batch   peak host memory {}\n",
             stream.gpu().name()?,
+            if batch == 1 { "" } else { "s" },
             self.adapt.views,
             self.adapt.steps,
             if self.adapt.steps == 1 { "" } else { "s" },

@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::eval::evaluate;
-use super::options::{AdaptOptions, DeviceOptions, ModelOptions, PROMPT, Precision, Update};
+use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions, PROMPT, Precision};
 use super::{print, session};
 use crate::data::Dataset;
 use crate::data::views::ViewSet;
 use crate::metrics::Totals;
-use crate::ops::augment::Augmenter;
-use crate::ops::draw::Key;
+use crate::ops::augmenter::{Augmenter, Images};
+use crate::ops::draw::draw_views;
 use crate::policy::Policy;
 use crate::report::{self, Progress, grid};
 
@@ -46,7 +46,7 @@ impl Demo {
             policy: Policy::mild(),
             prompt: PROMPT.to_string(),
             precision: Precision::Fp32,
-            update: Update::InPlace,
+            update: None,
         };
         let checkpoint = session::open_checkpoint(&model)?;
         let stream = session::open_device(self.device)?;
@@ -55,21 +55,22 @@ impl Demo {
             .iter()
             .map(|name| Dataset::from_safetensors(&images, name, &labels))
             .collect::<Result<Vec<_>>>()?;
-        let memo = session::classifier(&stream, &checkpoint, datasets[0].labels(), &adapt)?;
+        let counts: Vec<usize> = datasets.iter().map(|set| set.len().min(self.limit as usize)).collect();
+        let (labels, most) = (datasets[0].labels(), counts.iter().copied().max().unwrap_or(0));
+        let memo = session::classifier(&stream, &checkpoint, labels, &adapt, Batch::Auto, most)?;
 
         let start = Instant::now();
-        let counts: Vec<usize> = datasets.iter().map(|set| set.len().min(self.limit as usize)).collect();
         let mut progress = Progress::new(counts.iter().sum(), 0);
         let mut all = Totals::default();
         let mut rows = Vec::new();
         for ((name, dataset), count) in CORRUPTIONS.iter().zip(&datasets).zip(counts) {
             let mut totals = Totals::default();
-            for index in 0..count {
-                let record = evaluate(&memo, index, &dataset.get(index)?)?;
+            evaluate(&memo, dataset, 0..count, &mut |record| {
                 totals.add(&record);
                 all.add(&record);
                 progress.advance(&all);
-            }
+                Ok(())
+            })?;
             rows.push((name.to_string(), totals));
         }
         progress.finish();
@@ -79,14 +80,15 @@ impl Demo {
         std::fs::create_dir_all(&self.out)
             .with_context(|| format!("making the folder {}", self.out.display()))?;
         let size = checkpoint.config().image_size;
-        let augmenter = Augmenter::new(&stream, size, size)?;
+        let augmenter = Augmenter::new(size, size)?;
         let mut pictures = Vec::new();
         for dataset in &datasets {
             let original = dataset.get(0)?.image;
             let (w, h) = (original.width as usize, original.height as usize);
-            let (params, patches) = (stream.alloc(7)?, stream.alloc(7 * 3 * size * size)?);
-            augmenter.draw(&adapt.policy, Key { seed: adapt.seed, image: 0, view: 0 }, (w, h), &params)?;
-            augmenter.views(&stream.vector(&original.pixels)?, (w, h), &params, &patches)?;
+            let images = Images::upload(&stream, &[(0, (w, h), &original.pixels)])?;
+            let (params, patches) = (stream.alloc([1, 7])?, stream.alloc(augmenter.patches(7))?);
+            draw_views(&stream, &adapt.policy, (adapt.seed, 0), images.descs(), &params)?;
+            augmenter.make::<f32>(&stream, &images, Some((&params, &patches)), None)?;
             pictures.push(original);
             pictures.extend(ViewSet::from_patches(&stream.read(&patches)?, size, size).pictures());
         }

@@ -6,9 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::options::DeviceOptions;
 use super::print;
-use crate::clip::Activation;
-use crate::episode;
+use crate::clip::ClipConfig;
+use crate::engine::{Settings, Update, modules};
 use crate::gpu::{Cache, Gpu, Nvrtc, find_virtual_driver, gpu_count, human_bytes};
+use crate::policy::Policy;
 
 #[derive(Args)]
 pub struct Doctor {
@@ -74,7 +75,15 @@ impl Doctor {
     fn kernels(&self) -> Result<String> {
         let start = std::time::Instant::now();
         let gpu = Gpu::open(self.device.device)?;
-        gpu.load(&episode::modules(&gpu, Activation::QuickGelu, 768)?)?; // ViT-B's
+        let settings = Settings {
+            views: 50,
+            learning_rate: 0.0,
+            steps: 1,
+            seed: 0,
+            policy: Policy::notebook(),
+            update: Update::Implicit,
+        };
+        gpu.load(&modules(&gpu, &ClipConfig::vit_b_32(), 100, &settings)?)?;
         Ok(format!("compiled or cached, and loaded, in {:.2} s", start.elapsed().as_secs_f64()))
     }
 }

@@ -1,7 +1,10 @@
 //! `memo eval`: zero-shot CLIP and MEMO over a dataset.
 
+use std::num::NonZero;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +14,7 @@ use super::options::{AdaptOptions, Batch, ModelOptions};
 use super::{Usage, print, session};
 use crate::clip::Checkpoint;
 use crate::data::{Dataset, Sample, labels};
-use crate::episode::{Memo, Outcome, Views};
+use crate::engine::{Item, Memo, Outcome, Views};
 use crate::metrics::Totals;
 use crate::records::{Record, RecordWriter};
 use crate::report::{self, Progress};
@@ -31,7 +34,7 @@ pub struct Eval {
     labels: Option<PathBuf>,
     #[command(flatten)]
     adapt: AdaptOptions,
-    /// Images read ahead of the one being adapted; no result depends on it
+    /// Images at once; no result depends on it
     #[arg(long, default_value = "auto", value_name = "auto|S")]
     batch: Batch,
     /// Write one JSON object a line and image as it goes
@@ -69,7 +72,7 @@ impl Eval {
 
         let checkpoint = session::open_checkpoint(&self.model)?;
         let stream = session::open_device(self.model.device)?;
-        let memo = session::classifier(&stream, &checkpoint, &names, &self.adapt)?;
+        let memo = session::classifier(&stream, &checkpoint, &names, &self.adapt, self.batch, count)?;
 
         let mut totals = Totals::default();
         let mut writer = None;
@@ -85,15 +88,15 @@ impl Eval {
 
         let start = Instant::now();
         let mut progress = Progress::new(count, first);
-        for_each_sample(&dataset, first..count, self.batch.images(), |index, sample| {
-            let record = evaluate(&memo, index, &sample)?;
+        let mut keep = |record: Record| {
             if let Some(writer) = &mut writer {
                 writer.write(&record)?;
             }
             totals.add(&record);
             progress.advance(&totals);
             Ok(())
-        })?;
+        };
+        evaluate(&memo, &dataset, first..count, &mut keep)?;
         progress.finish();
 
         let summary =
@@ -123,36 +126,86 @@ impl Eval {
             "policy": adapt.policy.to_string(),
             "prompt": adapt.prompt,
             "precision": "fp32",
-            "update": "in-place",
+            "update": adapt.update(),
         }))
     }
 }
 
-/// MEMO on one sample, as a line of `--out`.
-pub fn evaluate(memo: &Memo, index: usize, sample: &Sample) -> Result<Record> {
-    let Outcome { zero_shot, memo, entropy } = memo
-        .adapt(&sample.image, Views::Drawn { image_index: index as u64 })
-        .with_context(|| format!("adapting to image {index}"))?;
-    Ok(Record { index, label: sample.label, zero_shot: (&zero_shot).into(), memo: (&memo).into(), entropy })
+/// MEMO on these samples, a batch at a time; `keep` gets every image's record, in order.
+///
+/// # Errors
+/// An image that cannot be read or adapted to, once all before it are kept.
+pub fn evaluate(
+    memo: &Memo<f32>,
+    dataset: &Dataset,
+    indices: Range<usize>,
+    keep: &mut impl FnMut(Record) -> Result<()>,
+) -> Result<()> {
+    in_batches(dataset, indices, memo.batch(), |first, samples| {
+        let items: Vec<Item> = samples
+            .iter()
+            .zip(first as u64..)
+            .map(|(Sample { image, .. }, index)| Item { image, index })
+            .collect();
+        let outcomes = memo
+            .adapt(&items, &Views::Drawn)
+            .with_context(|| format!("adapting to images from {first} on"))?;
+        for ((index, sample), outcome) in (first..).zip(samples).zip(outcomes) {
+            let Outcome { zero_shot, memo, entropy } =
+                outcome.with_context(|| format!("adapting to image {index}"))?;
+            let (zero_shot, memo) = ((&zero_shot).into(), (&memo).into());
+            keep(Record { index, label: sample.label, zero_shot, memo, entropy })?;
+        }
+        Ok(())
+    })
 }
 
-/// Calls `each` in order, while another thread reads up to `ahead` samples in advance.
-fn for_each_sample(
+/// Calls `each` with the first index and the samples of up to `batch` images, in order, while all cores read what comes next.
+/// An error in a sample comes once `each` has had all before it.
+fn in_batches(
     dataset: &Dataset,
-    indices: std::ops::Range<usize>,
-    ahead: usize,
-    mut each: impl FnMut(usize, Sample) -> Result<()>,
+    indices: Range<usize>,
+    batch: usize,
+    mut each: impl FnMut(usize, &[Sample]) -> Result<()>,
 ) -> Result<()> {
-    let (send, receive) = mpsc::sync_channel(ahead);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for index in indices {
-                // An error ends the run where it is received; a closed channel means it has ended.
-                if send.send((index, dataset.get(index))).is_err() {
-                    break;
+    let readers = thread::available_parallelism().map_or(1, NonZero::get).min(batch.max(2));
+    thread::scope(|scope| {
+        // Reader r of R has every R-th image, in a queue of its own, so that all come in order; a queue holds its part of
+        // two batches.
+        let queues: Vec<_> = (0..readers)
+            .map(|reader| {
+                let (send, receive) = mpsc::sync_channel((2 * batch).div_ceil(readers));
+                let indices = indices.clone().skip(reader).step_by(readers);
+                scope.spawn(move || {
+                    for index in indices {
+                        // A closed queue means that the run has ended.
+                        if send.send(dataset.get(index)).is_err() {
+                            break;
+                        }
+                    }
+                });
+                receive
+            })
+            .collect();
+        let mut next = indices.start;
+        while next < indices.end {
+            let first = next;
+            let mut samples = Vec::with_capacity(batch);
+            let mut failed = None;
+            while next < indices.end && samples.len() < batch && failed.is_none() {
+                match queues[(next - indices.start) % readers].recv()? {
+                    Ok(sample) => samples.push(sample),
+                    Err(error) => failed = Some(error),
                 }
+                next += 1;
             }
-        });
-        receive.into_iter().try_for_each(|(index, sample)| each(index, sample?))
+            if !samples.is_empty() {
+                each(first, &samples)?;
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        Ok(())
     })
 }

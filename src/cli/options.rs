@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::Usage;
 use crate::clip::Activation;
-use crate::episode::Settings;
+use crate::engine::{Settings, Update};
 use crate::gpu::DeviceChoice;
 use crate::policy::Policy;
 
@@ -59,9 +59,9 @@ pub struct AdaptOptions {
     /// Arithmetic of the matrix products
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     pub precision: Precision,
-    /// How the step is taken
-    #[arg(long, value_enum, default_value_t = Update::InPlace)]
-    pub update: Update,
+    /// How the step is taken; by default implicit where it is one
+    #[arg(long, value_enum)]
+    pub update: Option<Update>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,14 +70,6 @@ pub enum Precision {
     Fp16,
     /// float32 throughout, as the notebook computes
     Fp32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Update {
-    /// Fold the step into the prediction; weights stay as they are
-    Implicit,
-    /// Change the weights, predict, and restore them
-    InPlace,
 }
 
 impl AdaptOptions {
@@ -90,9 +82,13 @@ impl AdaptOptions {
             let why = "--precision fp16: this version computes in float32 only; leave it out or say fp32";
             return Err(Usage(why.to_string()).into());
         }
-        if self.update != Update::InPlace {
-            let why = "--update implicit: this version steps in place only; leave it out or say in-place";
-            return Err(Usage(why.to_string()).into());
+        let update = self.update();
+        if update == Update::Implicit && self.steps > 1 {
+            let why = format!(
+                "--update implicit --steps {}: one step alone can be folded into the prediction; say in-place, or leave it out",
+                self.steps
+            );
+            return Err(Usage(why).into());
         }
         Ok(Settings {
             views: self.views as usize,
@@ -100,24 +96,21 @@ impl AdaptOptions {
             steps: self.steps as usize,
             seed: self.seed,
             policy: self.policy.clone(),
+            update,
         })
+    }
+
+    /// How the step is taken.
+    pub fn update(&self) -> Update {
+        self.update.unwrap_or(if self.steps == 1 { Update::Implicit } else { Update::InPlace })
     }
 }
 
-/// `--batch`: how many images are read ahead of the one being adapted.
+/// `--batch`: images at once.
 #[derive(Clone, Copy, Debug)]
 pub enum Batch {
     Auto,
     Images(usize),
-}
-
-impl Batch {
-    pub fn images(self) -> usize {
-        match self {
-            Batch::Auto => 8,
-            Batch::Images(images) => images,
-        }
-    }
 }
 
 impl FromStr for Batch {

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
-use super::options::{AdaptOptions, ModelOptions};
+use super::options::{AdaptOptions, Batch, ModelOptions};
 use super::{print, session};
 use crate::data::{labels, read_image};
-use crate::episode::{Outcome, Prediction, Views};
+use crate::engine::{Item, Outcome, Prediction, Views};
 
 #[derive(Args)]
 pub struct Predict {
@@ -48,18 +48,25 @@ impl Predict {
         let images = self.images.iter().map(|path| read_image(path)).collect::<Result<Vec<_>>>()?;
 
         let stream = session::open_device(self.model.device)?;
-        let memo = session::classifier(&stream, &checkpoint, &labels, &adapt)?;
-        let given = given.map(|views| stream.vector(&views.patches(config.patch_size))).transpose()?;
-        for (index, (path, image)) in self.images.iter().zip(&images).enumerate() {
-            let views = match &given {
-                Some(patches) => Views::Given(patches),
-                None => Views::Drawn { image_index: index as u64 },
-            };
-            let outcome = memo.adapt(image, views)?;
-            let name = path.display().to_string();
-            match self.json {
-                true => print(&format!("{}\n", as_json(&name, &labels, &outcome)))?,
-                false => print(&as_text(&name, &labels, &outcome))?,
+        let memo = session::classifier(&stream, &checkpoint, &labels, &adapt, Batch::Auto, images.len())?;
+        let views = match given {
+            Some(views) => {
+                let (rows, len) = (views.count * (config.tokens() - 1), config.patch_len());
+                Views::Given(stream.upload([rows, len], &views.patches(config.patch_size))?)
+            }
+            None => Views::Drawn,
+        };
+        let items: Vec<Item> = images.iter().zip(0..).map(|(image, index)| Item { image, index }).collect();
+        for (items, paths) in items.chunks(memo.batch()).zip(self.images.chunks(memo.batch())) {
+            for (path, outcome) in paths.iter().zip(memo.adapt(items, &views)?) {
+                let (name, outcome) = (
+                    path.display().to_string(),
+                    outcome.with_context(|| format!("adapting to {}", path.display()))?,
+                );
+                match self.json {
+                    true => print(&format!("{}\n", as_json(&name, &labels, &outcome)))?,
+                    false => print(&as_text(&name, &labels, &outcome))?,
+                }
             }
         }
         Ok(())

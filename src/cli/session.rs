@@ -2,11 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::options::{AdaptOptions, DeviceOptions, ModelOptions};
-use crate::clip::{Checkpoint, END_OF_TEXT, Tokenizer, VisionTower, encode_text};
-use crate::episode::{self, Memo};
+use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions};
+use crate::clip::{Checkpoint, END_OF_TEXT, Tokenizer};
+use crate::engine::{Memo, Settings, Vision, encode_text, modules};
 use crate::gpu::{Gpu, Stream};
-use crate::ops::augment::Augmenter;
 
 /// A stream of the device, opened; says on stderr when that is not a GPU though nobody asked for the CPU.
 pub fn open_device(options: DeviceOptions) -> Result<Stream> {
@@ -26,7 +25,7 @@ pub fn open_checkpoint(options: &ModelOptions) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// A classifier over `labels`, adapting as `adapt` says.
+/// A classifier over `labels`, adapting as `adapt` says, to up to `images` at once.
 ///
 /// # Errors
 /// Anything about the model, the device, or the labels.
@@ -35,11 +34,13 @@ pub fn classifier(
     checkpoint: &Checkpoint,
     labels: &[String],
     adapt: &AdaptOptions,
-) -> Result<Memo> {
+    batch: Batch,
+    images: usize,
+) -> Result<Memo<f32>> {
     let settings = adapt.settings()?;
     let config = checkpoint.config();
-    let (gpu, vision) = (stream.gpu(), &config.vision);
-    gpu.load(&episode::modules(gpu, vision.activation, vision.width)?)?;
+    let gpu = stream.gpu();
+    gpu.load(&modules(gpu, config, labels.len(), &settings)?)?;
 
     let layout = config.text_layout();
     let weights = checkpoint.text_params(&layout)?;
@@ -71,8 +72,36 @@ pub fn classifier(
 
     let layout = config.vision_layout();
     let weights = checkpoint.vision_params(&layout)?;
-    let vision = VisionTower::new(stream, config, layout, &weights, settings.views + 1)
-        .with_context(|| format!("making room for {} views; fewer (--views) need less", settings.views))?;
-    let augmenter = Augmenter::new(stream, config.image_size, config.patch_size)?;
-    Memo::new(stream, vision, augmenter, &text, settings)
+    let vision = Vision { config: config.clone(), layout };
+    let batch = match batch {
+        Batch::Images(batch) => batch.min(images.max(1)),
+        Batch::Auto => largest_batch(gpu, &vision, labels.len(), &settings, images)?,
+    };
+    Memo::new(stream, vision, &weights, &text, batch, settings)
+        .with_context(|| format!("making room for {batch} images of {} views", adapt.views))
+        .context("fewer views (--views) or images at once (--batch) need less")
+}
+
+/// Images at once that are worth it: by then the largest GPU is full.
+const MOST_IMAGES: usize = 18;
+
+/// As many as fit into most of the free memory, up to [`MOST_IMAGES`]; on the CPU, which is not fuller by it, into a small
+/// part.
+fn largest_batch(
+    gpu: &Gpu,
+    vision: &Vision,
+    classes: usize,
+    settings: &Settings,
+    images: usize,
+) -> Result<usize> {
+    let (free, _) = gpu.memory_bytes()?;
+    let room = if gpu.driver().is_virtual() { free / 16 } else { free / 10 * 9 };
+    let mut batch = 1;
+    for s in 2..=MOST_IMAGES.min(images) {
+        if Memo::<f32>::plan(vision, s, classes, settings)?.0 > room {
+            break;
+        }
+        batch = s;
+    }
+    Ok(batch)
 }

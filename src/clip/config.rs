@@ -56,6 +56,19 @@ pub struct ClipConfig {
 }
 
 impl ClipConfig {
+    /// The vision tower of OpenAI's smallest model, for those who ask about a machine and name none.
+    pub fn vit_b_32() -> ClipConfig {
+        let vision = TowerConfig {
+            width: 768,
+            layers: 12,
+            heads: 12,
+            mlp: 3072,
+            eps: 1e-5,
+            activation: Activation::QuickGelu,
+        };
+        ClipConfig { vision, text: None, image_size: 224, patch_size: 32, embed_dim: 512 }
+    }
+
     /// `T`: the patches and the class token.
     pub fn tokens(&self) -> usize {
         let across = self.image_size / self.patch_size;

@@ -1,4 +1,4 @@
-//! CLIP: what a checkpoint says, its parameters, its tokenizer, and its two towers on the device.
+//! CLIP: what a checkpoint says, where its parameters lie, and its tokenizer.
 
 mod checkpoint;
 mod config;
@@ -12,10 +12,7 @@ mod open_clip;
 mod sizes;
 mod sources;
 mod summary;
-mod text;
 mod tokenizer;
-mod tower;
-mod vision;
 mod weights;
 
 pub use checkpoint::Checkpoint;
@@ -24,6 +21,4 @@ pub use layout::{BlockLayout, TextLayout, VisionLayout};
 pub use names::Naming;
 pub use sources::Source;
 pub use summary::Summary;
-pub use text::encode_text;
 pub use tokenizer::{END_OF_TEXT, Tokenizer};
-pub use vision::VisionTower;

@@ -7,7 +7,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::Rgb8;
-use crate::ops::augment::{patchify, to_rgb8, unpatchify};
+use crate::ops::patches::{patchify, to_rgb8, unpatchify};
 
 /// Views of one image, or of none: the caller knows.
 pub struct ViewSet {

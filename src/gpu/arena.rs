@@ -78,6 +78,11 @@ pub fn measure<P>(plan: impl FnOnce(&mut Plan) -> Result<P>) -> Result<(usize, V
     Ok((measured.peak_bytes, measured.entries))
 }
 
+/// Tensors that lie nowhere, for a rehearsal.
+pub(super) fn nowhere<P>(plan: impl FnOnce(&mut Plan) -> Result<P>) -> Result<P> {
+    plan(&mut Plan::over(Memory::nowhere()))
+}
+
 impl Gpu {
     /// Allocates what `plan` needs, at once, and gives its tensors their places; `plan` is called twice.
     ///

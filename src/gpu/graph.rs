@@ -104,15 +104,32 @@ impl Drop for Recorded {
 mod tests {
     use super::*;
     use crate::device_test;
-    use crate::ops::sgd::sgd_step;
+    use crate::gpu::Tensor;
+    use crate::ops::linear::Linear;
+
+    /// `params -= rate · grads`, `(8, 1)` each.
+    fn step(
+        stream: &Stream,
+        params: &Tensor<f32>,
+        grads: &Tensor<f32>,
+        one: &Tensor<f32>,
+        rate: f32,
+    ) -> Result<()> {
+        Linear::nt(grads, one, params).scale(-rate, 1.0).addend(params).run(stream)
+    }
+
+    fn column(stream: &Stream, value: f32) -> Result<Tensor<f32>> {
+        stream.upload([8, 1], &[value; 8])
+    }
 
     device_test!(what_is_recorded_runs_when_launched, |stream| {
-        let (params, grads) = (stream.vector(&[1f32; 8])?, stream.vector(&[2f32; 8])?);
-        sgd_step(&stream, &params, &grads, 0.0)?;
-        let keeps = (params.clone(), grads.clone());
-        let step = |stream: &Stream| sgd_step(stream, &params, &grads, 0.25);
-        // SAFETY: of the parameters and their gradients both are kept.
-        let graph = unsafe { Graph::record(&stream, keeps, step) }?;
+        let (params, grads, one) =
+            (column(&stream, 1.0)?, column(&stream, 2.0)?, stream.upload([1, 1], &[1.0])?);
+        step(&stream, &params, &grads, &one, 0.0)?;
+        let keeps = (params.clone(), grads.clone(), one.clone());
+        let work = |stream: &Stream| step(stream, &params, &grads, &one, 0.25);
+        // SAFETY: all three are kept.
+        let graph = unsafe { Graph::record(&stream, keeps, work) }?;
         assert_eq!(stream.read(&params)?, [1.0; 8]);
         graph.launch(&stream)?;
         graph.launch(&stream)?;
@@ -123,7 +140,7 @@ mod tests {
     });
 
     device_test!(a_recording_that_fails_ends, |stream| {
-        let params = stream.vector(&[1f32; 8])?;
+        let (params, one) = (column(&stream, 1.0)?, stream.upload([1, 1], &[1.0])?);
         // SAFETY: nothing is launched.
         let failed = unsafe { Graph::record(&stream, (), |_| anyhow::bail!("no work")) };
         assert_eq!(failed.err().map(|error| error.to_string()).as_deref(), Some("no work"));
@@ -132,7 +149,7 @@ mod tests {
             unsafe { Graph::record(&stream, (), |_| panic!("no work either")) }
         }));
         assert!(panicked.is_err());
-        sgd_step(&stream, &params, &params, 1.0)?;
+        step(&stream, &params, &column(&stream, 1.0)?, &one, 1.0)?;
         assert_eq!(stream.read(&params)?, [0.0; 8]);
     });
 }

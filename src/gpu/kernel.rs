@@ -132,9 +132,9 @@ macro_rules! args {
 #[derive(Clone, Copy)]
 pub(super) struct Module(CUmodule);
 
-/// A kernel that can be launched. Cheap to clone.
+/// A kernel that can be launched; in a rehearsal, its place. Cheap to clone.
 #[derive(Clone)]
-pub struct Kernel(Arc<Inner>);
+pub struct Kernel(Option<Arc<Inner>>);
 
 struct Inner {
     name: &'static str,
@@ -169,7 +169,11 @@ impl Kernel {
         if grid.contains(&0) {
             return Ok(());
         }
-        let Inner { name, function, parameter_bytes, allowed_shared_bytes } = &*self.0;
+        let Some(inner) = &self.0 else {
+            stream.count_launch();
+            return Ok(());
+        };
+        let Inner { name, function, parameter_bytes, allowed_shared_bytes } = &**inner;
         let raw = stream.raw()?;
         let describe =
             || format!("launching {name} (grid {grid:?}, block {block:?}, {shared_bytes} shared bytes)");
@@ -225,7 +229,10 @@ impl Kernel {
 impl Stream {
     /// Kernel `name` of `kernels/{stem}.cu`, compiled with `defines`: see [`Gpu::kernel`].
     pub fn kernel(&self, stem: &'static str, name: &'static str, defines: Defines) -> Result<Kernel> {
-        self.gpu().kernel(stem, name, defines)
+        match self.note(stem, defines) {
+            true => Ok(Kernel(None)),
+            false => self.gpu().kernel(stem, name, defines),
+        }
     }
 }
 
@@ -245,12 +252,12 @@ impl Gpu {
         let function = unsafe { result::module::get_function(module.0, CString::new(name)?) }
             .map_err(CudaError::from)
             .with_context(|| format!("finding kernel {name} in kernels/{stem}.cu"))?;
-        let kernel = Kernel(Arc::new(Inner {
+        let kernel = Kernel(Some(Arc::new(Inner {
             name,
             function,
             parameter_bytes: parameter_bytes(function),
             allowed_shared_bytes: Mutex::new(DEFAULT_SHARED_BYTES),
-        }));
+        })));
         // Of several that were made at once the first one stays: a function's allowance is known in one place.
         Ok(lock(&self.0.kernels).entry(key).or_insert(kernel).clone())
     }

@@ -1,5 +1,7 @@
 //! Streams, which do what is queued on them in order, and events, which mark places in them.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +11,7 @@ use cudarc::driver::{CudaStream, result};
 
 use super::error::CudaError;
 use super::tensor::{Shape, Tensor};
-use super::{Gpu, lock};
+use super::{Defines, Gpu, ModuleKey, Plan, arena, lock};
 
 /// A queue of one device's work. Cheap to clone.
 ///
@@ -23,6 +25,9 @@ struct Inner {
     stream: Arc<CudaStream>,
     /// The last kernel launched: an asynchronous error is most likely its own.
     last: Mutex<Option<&'static str>>,
+    launches: AtomicUsize,
+    /// The sources that a rehearsal takes its kernels from.
+    rehearsal: Option<Mutex<BTreeSet<ModuleKey>>>,
 }
 
 impl Gpu {
@@ -31,8 +36,31 @@ impl Gpu {
     /// # Errors
     /// The driver's.
     pub fn stream(&self) -> Result<Stream> {
+        self.new_stream(None)
+    }
+
+    /// Goes through `work` without doing it: on its stream memory has addresses but no place, reads give zeros, and kernels are
+    /// neither compiled nor launched. Returns the sources of these kernels, so that they can be compiled at once, by
+    /// [`Gpu::load`], before they are needed.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn rehearse<R>(&self, work: impl FnOnce(&Stream) -> Result<R>) -> Result<Vec<ModuleKey>> {
+        let stream = self.new_stream(Some(Mutex::default()))?;
+        work(&stream)?;
+        let noted = stream.0.rehearsal.as_ref().map(|noted| std::mem::take(&mut *lock(noted)));
+        Ok(noted.into_iter().flatten().collect())
+    }
+
+    fn new_stream(&self, rehearsal: Option<Mutex<BTreeSet<ModuleKey>>>) -> Result<Stream> {
         let stream = self.context().new_stream().map_err(CudaError::from).context("making a stream")?;
-        Ok(Stream(Arc::new(Inner { gpu: self.clone(), stream, last: Mutex::default() })))
+        Ok(Stream(Arc::new(Inner {
+            gpu: self.clone(),
+            stream,
+            last: Mutex::default(),
+            launches: AtomicUsize::new(0),
+            rehearsal,
+        })))
     }
 }
 
@@ -48,7 +76,36 @@ impl Stream {
     /// Out of memory, naming what was asked for and what is free.
     pub fn alloc<T: Pod>(&self, shape: impl Into<Shape>) -> Result<Tensor<T>> {
         let shape = shape.into();
-        self.gpu().arena(|plan| plan.tensor("a tensor", shape))
+        self.arena(|plan| plan.tensor("a tensor", shape))
+    }
+
+    /// Allocates what `plan` needs, at once, and gives its tensors their places; `plan` is called twice.
+    ///
+    /// # Errors
+    /// Those of `plan`; out of memory, naming what was asked for and what is free.
+    pub fn arena<P>(&self, plan: impl Fn(&mut Plan) -> Result<P>) -> Result<P> {
+        match self.is_rehearsal() {
+            true => arena::nowhere(plan),
+            false => self.gpu().arena(plan),
+        }
+    }
+
+    /// Whether nothing is done: see [`Gpu::rehearse`].
+    pub fn is_rehearsal(&self) -> bool {
+        self.0.rehearsal.is_some()
+    }
+
+    /// Whether a kernel's source is noted, rather than loaded.
+    pub(super) fn note(&self, stem: &'static str, defines: Defines) -> bool {
+        if let Some(noted) = &self.0.rehearsal {
+            lock(noted).insert((stem, defines.to_vec()));
+        }
+        self.is_rehearsal()
+    }
+
+    /// Kernels launched, in a rehearsal too.
+    pub fn launches(&self) -> usize {
+        self.0.launches.load(Ordering::Relaxed)
     }
 
     /// All bits zero.
@@ -73,7 +130,7 @@ impl Stream {
     /// Overwrites `dst` with host data of the same length.
     pub fn write<T: Pod>(&self, dst: &Tensor<T>, data: &[T]) -> Result<()> {
         same_length("writing device memory", dst.len(), data.len())?;
-        if data.is_empty() {
+        if data.is_empty() || self.is_rehearsal() {
             return Ok(());
         }
         // SAFETY: dst is a live allocation of at least data's bytes; the stream is synchronised before data's borrow ends.
@@ -86,7 +143,7 @@ impl Stream {
     /// A copy of device data on the host, complete.
     pub fn read<T: Pod>(&self, src: &Tensor<T>) -> Result<Vec<T>> {
         let mut data = vec![T::zeroed(); src.len()];
-        if !data.is_empty() {
+        if !data.is_empty() && !self.is_rehearsal() {
             // SAFETY: src is a live allocation of data's length; the stream is synchronised before data is looked at.
             unsafe { result::memcpy_dtoh_async(&mut data, src.address(), self.raw()?) }
                 .map_err(CudaError::from)
@@ -99,7 +156,7 @@ impl Stream {
     /// Device to device, between tensors of one length.
     pub fn copy<T: Pod>(&self, dst: &Tensor<T>, src: &Tensor<T>) -> Result<()> {
         same_length("copying device memory", dst.len(), src.len())?;
-        if src.is_empty() {
+        if src.is_empty() || self.is_rehearsal() {
             return Ok(());
         }
         // SAFETY: both are live allocations of src's length; freeing device memory waits for the work queued before.
@@ -113,7 +170,7 @@ impl Stream {
 
     /// Every byte of `dst` becomes `value`.
     pub fn fill_bytes<T: Pod>(&self, dst: &Tensor<T>, value: u8) -> Result<()> {
-        if dst.is_empty() {
+        if dst.is_empty() || self.is_rehearsal() {
             return Ok(());
         }
         // SAFETY: dst is a live allocation of that many bytes.
@@ -151,6 +208,11 @@ impl Stream {
 
     pub(super) fn launched(&self, kernel: &'static str) {
         *lock(&self.0.last) = Some(kernel);
+        self.count_launch();
+    }
+
+    pub(super) fn count_launch(&self) {
+        self.0.launches.fetch_add(1, Ordering::Relaxed);
     }
 
     fn blame(&self, what: &str) -> String {
@@ -250,6 +312,24 @@ mod tests {
             ready.synchronize()?;
             assert!(ready.elapsed_us(&start)? >= 0.0);
         }
+    });
+
+    device_test!(a_rehearsal_notes_kernels_and_does_nothing, |stream| {
+        use crate::ops::linear::Linear;
+        let a = stream.upload([4, 4], &[1f32; 16])?;
+        let product = |stream: &Stream, out: &Tensor<f32>| Linear::nt(&a, &a, out).run(stream);
+        let modules = stream.gpu().rehearse(|stream| {
+            let out = stream.zeros([4, 4])?;
+            product(stream, &out)?;
+            product(stream, &out)?;
+            stream.alloc::<f32>(1 << 45)?; // more than there is
+            assert_eq!(stream.read(&out)?, [0.0; 16]);
+            product(stream, &a)?;
+            assert_eq!(stream.launches(), 3);
+            Ok(())
+        })?;
+        assert_eq!(modules.iter().map(|(stem, _)| *stem).collect::<Vec<_>>(), ["linear_simt"]);
+        assert_eq!(stream.read(&a)?, [1.0; 16]);
     });
 
     device_test!(lengths_that_differ_are_refused, |stream| {

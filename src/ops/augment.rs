@@ -1,300 +1,245 @@
-//! Views of an image, and its CLIP preprocess, on the device: `kernels/augment.cu`.
+//! Views of a batch's images, and their CLIP preprocess, on the device: `kernels/augment.cu`.
 //!
 //! The definition in plain loops is [`super::pillow`]; the results equal it bit for bit.
 
-use std::cell::{Ref, RefCell};
-
 use anyhow::{Result, ensure};
-use bytemuck::Pod;
 
-use super::draw::{Key, ViewParams, draw_views};
-use super::pillow::{MEAN, STD};
-use super::{expect_len, int};
+use super::draw::{ImageDesc, ViewParams};
+use super::width::{expect_aligned, width};
+use super::{Element, int};
 use crate::args;
 use crate::gpu::{Launch, Stream, Tensor};
-use crate::policy::Policy;
 
 /// The longest side of a source image, pixels: a row fits into the shared memory of any GPU, and
 /// Pillow's 16.16 fixed point holds every coordinate.
 pub const MAX_SIDE: usize = 12_000;
 
-/// `struct View` of the kernel.
-type View = [u64; 11];
+/// What scratch memory is counted in, and where each of its parts may begin.
+pub(super) type Block = [u64; 2];
 
-/// Makes views of images for one vision tower, with scratch memory that grows to the largest need.
-///
-/// The outputs are normalised patches, `(N, S/P · S/P, 3·P·P)` fp32 for images of `S` and patches of
-/// `P` pixels: patches row by row, and in each channel, then row, then column, as in the
-/// patch convolution's weight.
-pub struct Augmenter {
-    stream: Stream,
-    image_size: usize,
-    patch_size: usize,
-    scratch: RefCell<Scratch>,
-    /// Scratch memory that a launch may use, where one view does not need more.
-    scratch_limit_bytes: usize,
+/// What views are made of and into: all that their scratch memory depends on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// Images of a batch, `S`.
+    pub images: usize,
+    /// Views of each, `N`.
+    pub views: usize,
+    /// The most that an image may be wide and high.
+    pub max_w: usize,
+    pub max_h: usize,
+    /// Side of a view, `H`.
+    pub image_size: usize,
+    /// `P`, which divides it.
+    pub patch_size: usize,
 }
 
-struct Scratch {
-    views: Tensor<View>,  // (n,)
-    bounds: Tensor<i32>,  // (n, 2, S, 2)
-    weights: Tensor<i32>, // (n, 2, K, S)
-    rows: Tensor<u32>,    // (n, h, S)
+impl Shape {
+    /// Views and originals.
+    fn items(&self) -> usize {
+        self.images * (self.views + 1)
+    }
+
+    /// Of [`Scratch`].
+    pub fn scratch_bytes(&self) -> usize {
+        self.scratch_blocks() * size_of::<Block>()
+    }
+
+    pub(super) fn scratch_blocks(&self) -> usize {
+        self.parts().iter().sum()
+    }
+
+    /// Blocks of `sources`, `views`, `bounds`, `weights` and `rows`.
+    fn parts(&self) -> [usize; 5] {
+        let (items, size) = (self.items(), self.image_size);
+        let bytes = [
+            4 * self.images * self.max_w * self.max_h,
+            88 * items,
+            16 * items * size,
+            8 * items * self.taps() * size,
+            4 * items * self.max_h * size,
+        ];
+        bytes.map(|bytes| bytes.div_ceil(size_of::<Block>()))
+    }
+
+    /// The most inputs that an output of a resize can have, `K` (Pillow's `ksize`): of a view's whole image, bilinear, or
+    /// of the original, bicubic.
+    fn taps(&self) -> usize {
+        let size = self.image_size as f64;
+        let [short, long] =
+            [self.max_w.min(self.max_h), self.max_w.max(self.max_h)].map(|side| side as f64 / size);
+        // The long side shrinks as the short one does, but to whole pixels: by up to 1 in `size` more.
+        let preprocess = f64::min(short * (1.0 + 1.0 / size), long);
+        2 * f64::max(f64::max(1.0, long).ceil(), (2.0 * f64::max(1.0, preprocess)).ceil()) as usize + 1
+    }
+
+    /// `(items, H/P · H/P, 3·P·P)`.
+    pub fn patches(&self, items: usize) -> [usize; 3] {
+        let (tiles, patch) = (self.image_size / self.patch_size, self.patch_size);
+        [items, tiles * tiles, 3 * patch * patch]
+    }
+
+    /// What [`make_views`] is given.
+    pub(super) fn expect<E: Element>(
+        &self,
+        descs: &Tensor<ImageDesc>,
+        drawn: Option<(&Tensor<ViewParams>, &Tensor<E>)>,
+        originals: Option<&Tensor<E>>,
+    ) -> Result<()> {
+        let &Shape { images, views, patch_size, .. } = self;
+        let neighbours = width(patch_size, 8);
+        descs.expect("make_views: descs", [images])?;
+        if let Some((params, patches)) = drawn {
+            params.expect("make_views: params", [images, views])?;
+            patches.expect("make_views: views", self.patches(images * views))?;
+            expect_aligned("make_views: views", patches, neighbours)?;
+        }
+        if let Some(patches) = originals {
+            patches.expect("make_views: originals", self.patches(images))?;
+            expect_aligned("make_views: originals", patches, neighbours)?;
+        }
+        Ok(())
+    }
 }
 
-impl Augmenter {
+/// The memory between the launches of [`make_views`].
+pub struct Scratch {
+    shape: Shape,
+    sources: Tensor<Block>, // (S, max_w·max_h) u32
+    views: Tensor<Block>,   // (items,) View
+    bounds: Tensor<Block>,  // (items, 2, H) int2
+    weights: Tensor<Block>, // (items, 2, K, H) i32
+    rows: Tensor<Block>,    // (items, max_h, H) u32
+}
+
+impl Scratch {
     /// # Errors
-    /// A patch size that does not divide the image size; device memory.
-    pub fn new(stream: &Stream, image_size: usize, patch_size: usize) -> Result<Augmenter> {
+    /// A patch size that does not divide the image size, a side over [`MAX_SIDE`]; device memory.
+    pub fn new(stream: &Stream, shape: Shape) -> Result<Scratch> {
+        check_patches(shape.image_size, shape.patch_size)?;
+        Scratch::within(&stream.alloc(shape.scratch_blocks())?, shape)
+    }
+
+    /// In memory of [`Shape::scratch_blocks`] or more.
+    pub(super) fn within(memory: &Tensor<Block>, shape: Shape) -> Result<Scratch> {
+        let Shape { max_w, max_h, .. } = shape;
         ensure!(
-            patch_size > 0 && image_size > 0 && image_size.is_multiple_of(patch_size),
-            "images of {image_size} pixels: not a whole number of patches of {patch_size}"
+            max_w.max(max_h) <= MAX_SIDE,
+            "images of up to {max_w} × {max_h} pixels: no side may be over {MAX_SIDE}"
         );
-        let scratch = Scratch {
-            views: stream.alloc(0)?,
-            bounds: stream.alloc(0)?,
-            weights: stream.alloc(0)?,
-            rows: stream.alloc(0)?,
-        };
-        Ok(Augmenter {
-            stream: stream.clone(),
-            image_size,
-            patch_size,
-            scratch: RefCell::new(scratch),
-            scratch_limit_bytes: 256 << 20,
-        })
-    }
-
-    /// Draws the parameters of views `key.view ..` of an image of `(w, h)` pixels, one for each element
-    /// of `params`: see [`draw_views`].
-    pub fn draw(
-        &self,
-        policy: &Policy,
-        key: Key,
-        size: (usize, usize),
-        params: &Tensor<ViewParams>,
-    ) -> Result<()> {
-        draw_views(&self.stream, policy, key, size, params)
-    }
-
-    /// Makes one view for each element of `params`, which were drawn for this size.
-    ///
-    /// * `source`: `(h, w, 3)` RGB.
-    /// * `patches`: `(n, S/P · S/P, 3·P·P)`, overwritten.
-    ///
-    /// # Errors
-    /// A side of 0 or over [`MAX_SIDE`], lengths that do not fit, device memory, or the launches' own.
-    pub fn views(
-        &self,
-        source: &Tensor<u8>,
-        (w, h): (usize, usize),
-        params: &Tensor<ViewParams>,
-        patches: &Tensor<f32>,
-    ) -> Result<()> {
-        let (n, s, view_len) = (params.len(), self.image_size, self.view_len());
-        check_source(source, (w, h))?;
-        expect_len("views", &[("patches", patches.len(), n * view_len)])?;
-        let k = taps(1.0, w.max(h), s);
-        // The grid's second dimension is a view and ends at 65535.
-        let chunk = (self.scratch_limit_bytes / self.scratch_bytes(h, k)).clamp(1, 65535);
-        for first in (0..n).step_by(chunk) {
-            let n = chunk.min(n - first);
-            let scratch = self.scratch(n, h, k)?;
-            let kernel = self.stream.kernel("augment", "plan_views", &[])?;
-            // SAFETY: the lengths are those of the kernel, checked above.
-            unsafe {
-                kernel.launch(
-                    &self.stream,
-                    Launch::over([(2 * s).div_ceil(128), n, 1], 128),
-                    args![
-                        &params.slice(first..first + n),
-                        int(w)?,
-                        int(h)?,
-                        int(s)?,
-                        int(k)?,
-                        &scratch.views,
-                        &scratch.bounds,
-                        &scratch.weights
-                    ],
-                )
-            }?;
-            let ctas = (w * h).div_ceil(16 * 256).min(512);
-            let kernel = self.stream.kernel("augment", "sum_luma", &[])?;
-            // SAFETY: the lengths are those of the kernel, checked above.
-            unsafe {
-                kernel.launch(
-                    &self.stream,
-                    Launch::over([ctas, n, 1], 256),
-                    args![source, int(w)?, int(h)?, &scratch.views],
-                )
-            }?;
-            let out = patches.slice(first * view_len..(first + n) * view_len);
-            self.resize(&scratch, source, (w, h), n, k, &out)?;
-        }
-        Ok(())
-    }
-
-    /// CLIP's preprocess: the short side resized to `S` (bicubic), the centre cropped, normalised.
-    ///
-    /// * `source`: `(h, w, 3)` RGB.
-    /// * `patches`: `(S/P · S/P, 3·P·P)`, overwritten.
-    ///
-    /// # Errors
-    /// As [`Augmenter::views`].
-    pub fn original(&self, source: &Tensor<u8>, (w, h): (usize, usize), patches: &Tensor<f32>) -> Result<()> {
-        let s = self.image_size;
-        check_source(source, (w, h))?;
-        expect_len("original", &[("patches", patches.len(), self.view_len())])?;
-        let long = s * w.max(h) / w.min(h);
-        let (width, height) = if w <= h { (s, long) } else { (long, s) };
-        let k = usize::max(taps(2.0, w, width), taps(2.0, h, height));
-        let scratch = self.scratch(1, h, k)?;
-        let kernel = self.stream.kernel("augment", "plan_original", &[])?;
-        // SAFETY: the lengths are those of the kernel, checked above.
-        unsafe {
-            kernel.launch(
-                &self.stream,
-                Launch::per_element(2 * s, 128),
-                args![
-                    int(w)?,
-                    int(h)?,
-                    int(width)?,
-                    int(height)?,
-                    int(s)?,
-                    int(k)?,
-                    &scratch.views,
-                    &scratch.bounds,
-                    &scratch.weights
-                ],
-            )
-        }?;
-        self.resize(&scratch, source, (w, h), 1, k, patches)
-    }
-
-    /// Both passes of `n` planned views.
-    fn resize(
-        &self,
-        scratch: &Scratch,
-        source: &Tensor<u8>,
-        (w, h): (usize, usize),
-        n: usize,
-        k: usize,
-        patches: &Tensor<f32>,
-    ) -> Result<()> {
-        let (s, p) = (self.image_size, self.patch_size);
-        let Scratch { views, bounds, weights, rows } = scratch;
-        let kernel = self.stream.kernel("augment", "resize_rows", &[])?;
-        // SAFETY: the lengths are those of the kernel, checked above.
-        unsafe {
-            kernel.launch(
-                &self.stream,
-                Launch::over([h, n, 1], 256).shared(4 * w),
-                args![source, int(w)?, int(h)?, int(s)?, int(k)?, views, bounds, weights, rows],
-            )
-        }?;
-        let kernel = self.stream.kernel("augment", "resize_columns", &[])?;
-        // SAFETY: the lengths are those of the kernel, checked above.
-        unsafe {
-            kernel.launch(
-                &self.stream,
-                Launch::over([(s / p) * (s / p), n, 1], 256),
-                args![rows, int(h)?, int(s)?, int(p)?, int(k)?, bounds, weights, patches],
-            )
-        }
-    }
-
-    /// Scratch for `n` views of an image of `h` rows, with at most `k` weights an output.
-    fn scratch(&self, n: usize, h: usize, k: usize) -> Result<Ref<'_, Scratch>> {
-        let s = self.image_size;
-        {
-            let scratch = &mut *self.scratch.borrow_mut();
-            self.grow(&mut scratch.views, n)?;
-            self.grow(&mut scratch.bounds, n * 4 * s)?;
-            self.grow(&mut scratch.weights, n * 2 * k * s)?;
-            self.grow(&mut scratch.rows, n * h * s)?;
-        }
-        Ok(self.scratch.borrow())
-    }
-
-    fn grow<T: Pod>(&self, slice: &mut Tensor<T>, len: usize) -> Result<()> {
-        if slice.len() < len {
-            *slice = self.stream.alloc(0)?; // free the old one first
-            *slice = self.stream.alloc(len)?;
-        }
-        Ok(())
-    }
-
-    fn scratch_bytes(&self, h: usize, k: usize) -> usize {
-        size_of::<View>() + self.image_size * (16 + 8 * k + 4 * h)
-    }
-
-    /// Elements of a view's patches.
-    fn view_len(&self) -> usize {
-        3 * self.image_size * self.image_size
+        let mut end = 0;
+        let [sources, views, bounds, weights, rows] = shape.parts().map(|blocks| {
+            end += blocks;
+            memory.rows(end - blocks..end)
+        });
+        Ok(Scratch { shape, sources, views, bounds, weights, rows })
     }
 }
 
-/// The most inputs that an output of a resize can have (Pillow's `ksize`).
-fn taps(support: f64, size_in: usize, size_out: usize) -> usize {
-    let stretch = f64::max(1.0, size_in as f64 / size_out as f64);
-    2 * (support * stretch).ceil() as usize + 1
-}
-
-fn check_source(source: &Tensor<u8>, (w, h): (usize, usize)) -> Result<()> {
-    ensure!(
-        (1..=MAX_SIDE).contains(&w) && (1..=MAX_SIDE).contains(&h),
-        "image of {w} × {h} pixels: each side must be 1 to {MAX_SIDE}; resize it first"
-    );
-    expect_len("augment", &[("source", source.len(), 3 * w * h)])
-}
-
-/// `(N, 3, S, S)` images as the patches that [`Augmenter`] makes.
-pub fn patchify(images: &[f32], image_size: usize, patch_size: usize) -> Vec<f32> {
-    let mut patches = vec![0.0; images.len()];
-    for_each_pixel(images.len(), image_size, patch_size, |patch, pixel| patches[patch] = images[pixel]);
-    patches
-}
-
-/// The inverse of [`patchify`].
-pub fn unpatchify(patches: &[f32], image_size: usize, patch_size: usize) -> Vec<f32> {
-    let mut images = vec![0.0; patches.len()];
-    for_each_pixel(patches.len(), image_size, patch_size, |patch, pixel| images[pixel] = patches[patch]);
-    images
-}
-
-/// Calls `each` with the places of every value: among the patches, and in `(N, 3, S, S)`.
-fn for_each_pixel(len: usize, s: usize, p: usize, mut each: impl FnMut(usize, usize)) {
-    for patch in 0..len {
-        let (view, rest) = (patch / (3 * s * s), patch % (3 * s * s));
-        let (tile, rest) = (rest / (3 * p * p), rest % (3 * p * p));
-        let (channel, rest) = (rest / (p * p), rest % (p * p));
-        let (y, x) = (tile / (s / p) * p + rest / p, tile % (s / p) * p + rest % p);
-        each(patch, ((view * 3 + channel) * s + y) * s + x);
+/// Makes `N` views of each image, or their originals, or both. The original is CLIP's preprocess: the short side resized
+/// to `H` (bicubic), the centre cropped. Nothing that is launched depends on an image's size.
+///
+/// * `scratch`: of this `S` and `N`.
+/// * `descs`: `(S,)`, of sizes that fit the scratch's shape and of places inside `pixels`, or the launch fails.
+/// * `pixels`: `(bytes,)`: `(h, w, 3)` RGB of each image, where its description says.
+/// * `drawn`: parameters, `(S, N)`, drawn for these images or the launch fails; and where the views go, `(S·N, H/P · H/P,
+///   3·P·P)`, overwritten.
+/// * `originals`: `(S, H/P · H/P, 3·P·P)`, overwritten.
+///
+/// Views and originals are normalised, patches row by row, and in each channel, then row, then column, as in the patch
+/// convolution's weight; rounded to `E` at the very end. Zeros for empty slots.
+///
+/// # Errors
+/// Tensors of other shapes; the launches' own.
+pub fn make_views<E: Element>(
+    stream: &Stream,
+    scratch: &Scratch,
+    descs: &Tensor<ImageDesc>,
+    pixels: &Tensor<u8>,
+    drawn: Option<(&Tensor<ViewParams>, &Tensor<E>)>,
+    originals: Option<&Tensor<E>>,
+) -> Result<()> {
+    let Scratch { shape, sources, views, bounds, weights, rows } = scratch;
+    shape.expect(descs, drawn, originals)?;
+    pixels.expect("make_views: pixels", [pixels.len()])?;
+    let &Shape { images: s, max_w, max_h, image_size: size, patch_size: patch, .. } = shape;
+    let n = if drawn.is_some() { shape.views } else { 0 };
+    let items = s * n + if originals.is_some() { s } else { 0 };
+    if items == 0 {
+        return Ok(());
     }
-}
-
-/// The 8-bit pixels, `(N, S, S, 3)`, of normalised `(N, 3, S, S)` images: exactly those that the views
-/// were made of.
-pub fn to_rgb8(images: &[f32], image_size: usize) -> Vec<u8> {
-    let plane = image_size * image_size;
-    let value = |i: usize| {
-        let (view, pixel, channel) = (i / (3 * plane), i / 3 % plane, i % 3);
-        let normalised = images[(view * 3 + channel) * plane + pixel];
-        ((normalised * STD[channel] + MEAN[channel]) * 255.0).round() as u8
+    let (params, patches) = drawn.unzip();
+    let queue = |name, launch: Launch, args: &[_]| {
+        let kernel = stream.kernel("augment", name, E::DEFINES)?;
+        // SAFETY: the shapes are the kernels', checked above, and `scratch` is as large as its shape says. The kernels check
+        // what only the device knows: sizes, crops and places.
+        unsafe { kernel.launch(stream, launch, args) }
     };
-    (0..images.len()).map(value).collect()
+    let [s_int, n_int, h, p, k] = [int(s)?, int(n)?, int(size)?, int(patch)?, int(shape.taps())?];
+    let [w_most, h_most, pixels_most] = [int(max_w)?, int(max_h)?, int(max_w * max_h)?];
+
+    let parts = (2 * size).div_ceil(128);
+    queue(
+        "plan_views",
+        Launch::over([items, parts, 1], 128),
+        args![descs, params, s_int, n_int, w_most, h_most, h, k, views, bounds, weights],
+    )?;
+    let parts = (max_w * max_h).div_ceil(8 * 256).clamp(1, 64);
+    queue(
+        "pack_sources",
+        Launch::over([s, parts, 1], 256),
+        args![descs, pixels, pixels.len() as u64, pixels_most, sources],
+    )?;
+    let parts = max_h.div_ceil(4 * 8).clamp(1, 32);
+    queue("sum_luma", Launch::over([s * n, parts, 1], 256), args![sources, pixels_most, views])?;
+
+    let (name, together) = if 16 * max_w <= 48 << 10 { ("resize_rows", 4) } else { ("resize_rows_wide", 1) };
+    let parts = max_h.div_ceil(together).clamp(1, 32);
+    queue(
+        name,
+        Launch::over([items, parts, 1], size.next_multiple_of(32).min(256)).shared(4 * together * max_w),
+        args![sources, pixels_most, h_most, h, k, views, bounds, weights, rows],
+    )?;
+
+    let neighbours = width(patch, 8);
+    let name = match neighbours {
+        8 => "resize_columns_8",
+        4 => "resize_columns_4",
+        2 => "resize_columns_2",
+        _ => "resize_columns_1",
+    };
+    let divisor = |of: usize, most: usize| (1..=most).rev().find(|d| of.is_multiple_of(*d)).unwrap_or(1);
+    let band = divisor(patch, 32);
+    let across = (size / neighbours).min(256);
+    let grid = Launch::over([items, size / band, 1], across);
+    queue(
+        name,
+        Launch { block: [across, divisor(band, 256 / across), 1], ..grid },
+        args![rows, h_most, h, p, k, int(band)?, views, bounds, weights, int(s * n)?, patches, originals],
+    )
+}
+
+pub(super) fn check_patches(image_size: usize, patch_size: usize) -> Result<()> {
+    ensure!(
+        patch_size > 0 && image_size > 0 && image_size.is_multiple_of(patch_size),
+        "images of {image_size} pixels: not a whole number of patches of {patch_size}"
+    );
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use half::f16;
+
     use super::*;
     use crate::check::poisoned;
     use crate::device_test;
-    use crate::ops::draw::draw_reference;
+    use crate::ops::draw::{Key, draw_reference, draw_views};
+    use crate::ops::patches::patchify;
     use crate::ops::pillow::{self, Rgb};
+    use crate::policy::Policy;
 
     /// Noise over a slope, in steps of 1 or 64: both every value and many equal channels.
-    fn source(w: usize, h: usize) -> Rgb {
+    pub fn source(w: usize, h: usize) -> Rgb {
         let step = if (w + h).is_multiple_of(2) { 1 } else { 64 };
         Rgb::from_fn(w, h, |x, y| {
             let noise = ((x * 7919 + y * 104_729 + 13) as u32).wrapping_mul(2_654_435_761).to_le_bytes();
@@ -302,94 +247,116 @@ mod tests {
         })
     }
 
-    fn patches_of(image: &Rgb, patch_size: usize) -> Vec<f32> {
+    pub fn patches_of(image: &Rgb, patch_size: usize) -> Vec<f32> {
         patchify(&pillow::normalise(image), image.w, patch_size)
     }
 
-    /// Makes `n` views and the original on the device, and compares every bit with the definition.
-    fn compare(
-        stream: &Stream,
-        augmenter: &Augmenter,
-        policy: &Policy,
-        source: &Rgb,
-        seed: u64,
-        n: usize,
-    ) -> Result<()> {
-        let (size, patch) = (augmenter.image_size, augmenter.patch_size);
-        let (key, dims) = (Key { seed, image: 5, view: 0 }, (source.w, source.h));
-        let pixels = stream.vector(&source.data)?;
-        let params = stream.alloc(n)?;
-        augmenter.draw(policy, key, dims, &params)?;
-        let out = poisoned(stream, (n + 1) * augmenter.view_len());
-        let (views, original) = (0..n * augmenter.view_len(), n * augmenter.view_len()..out.len());
-        augmenter.views(&pixels, dims, &params, &out.slice(views))?;
-        augmenter.original(&pixels, dims, &out.slice(original))?;
-        let out = stream.read(&out)?;
-        for (i, got) in out.chunks(augmenter.view_len()).enumerate() {
-            let params = draw_reference(policy, Key { view: i as u32, ..key }, dims);
-            let want =
-                if i < n { pillow::view(source, &params, size) } else { pillow::original(source, size) };
-            assert!(got == patches_of(&want, patch), "{policy}: view {i} of {n} of {dims:?}: {params:?}");
-        }
-        Ok(())
+    const SIZE: usize = 48;
+    const PATCH: usize = 12;
+    const ITEM_LEN: usize = 3 * SIZE * SIZE;
+
+    fn shape(images: usize, max_w: usize, max_h: usize) -> Shape {
+        Shape { images, views: 3, max_w, max_h, image_size: SIZE, patch_size: PATCH }
     }
 
-    device_test!(views_and_original_equal_the_definition, |stream| {
-        let policies: [Policy; 3] = [
-            Policy::notebook(),
-            Policy::mild(),
-            "notebook:rotation=180,brightness=2,contrast=2,saturation=2,hue=0.5,ratio=0.2..5".parse()?,
-        ];
-        let augmenter = Augmenter::new(&stream, 32, 8)?;
-        for (w, h) in [(1, 1), (2, 3), (7, 300), (300, 7), (45, 61), (32, 32), (100, 64)] {
-            for (seed, policy) in policies.iter().enumerate() {
-                compare(&stream, &augmenter, policy, &source(w, h), seed as u64, 12)?;
+    /// A batch of these images, in one series of launches: views and original, by image.
+    fn batch<E: Element>(
+        stream: &Stream,
+        shape: Shape,
+        images: &[Option<&(u64, Rgb)>],
+    ) -> Result<Vec<Vec<E>>> {
+        let (mut pixels, mut descs) = (vec![0; 5], Vec::new());
+        for image in images {
+            descs.push(image.map_or_else(ImageDesc::default, |(index, source)| ImageDesc {
+                offset: pixels.len() as u64,
+                index: *index,
+                w: source.w as u32,
+                h: source.h as u32,
+            }));
+            pixels.extend(image.map_or(&[][..], |(_, source)| &source.data));
+        }
+        let (s, n) = (images.len(), shape.views);
+        let scratch = Scratch::new(stream, shape)?;
+        let (descs, params) = (stream.vector(&descs)?, stream.alloc([s, n])?);
+        draw_views(stream, &Policy::notebook(), (3, 7), &descs, &params)?;
+        let patches = poisoned(stream, shape.patches(s * n + s));
+        let (views, originals) = (patches.rows(0..s * n), patches.rows(s * n..s * n + s));
+        let pixels = stream.vector(&pixels)?;
+        make_views(stream, &scratch, &descs, &pixels, Some((&params, &views)), Some(&originals))?;
+        let (views, originals) = (stream.read(&views)?, stream.read(&originals)?);
+        let each = views.chunks(n * ITEM_LEN).zip(originals.chunks(ITEM_LEN));
+        Ok(each.map(|(views, original)| [views, original].concat()).collect())
+    }
+
+    fn images() -> Vec<(u64, Rgb)> {
+        let sizes = [(32, 32), (1, 1), (300, 7), (500, 375), (31, 64)];
+        (11..).zip(sizes.map(|(w, h)| source(w, h))).collect()
+    }
+
+    device_test!(images_of_a_batch_equal_themselves_alone, |stream| {
+        let images = images();
+        let alone = |image: &(u64, Rgb)| {
+            Ok(batch(&stream, shape(1, image.1.w, image.1.h), &[Some(image)])?.remove(0))
+        };
+        let alone = images.iter().map(alone).collect::<Result<Vec<Vec<f32>>>>()?;
+        for (image, alone) in images.iter().zip(&alone) {
+            for (i, got) in alone.chunks(ITEM_LEN).enumerate() {
+                let key = Key { seed: 3, image: image.0, view: 7 + i as u32 };
+                let params = draw_reference(&Policy::notebook(), key, (image.1.w, image.1.h));
+                let view = if i < 3 {
+                    pillow::view(&image.1, &params, SIZE)
+                } else {
+                    pillow::original(&image.1, SIZE)
+                };
+                assert!(got == patches_of(&view, PATCH), "view {i} of image {}", image.0);
+            }
+        }
+        let empty = vec![0.0; alone[0].len()];
+        for order in [vec![0, 1, 2, 3, 4], vec![4, 9, 3, 0], vec![9, 2, 2, 9, 1, 9]] {
+            let slots: Vec<_> = order.iter().map(|&i| images.get(i)).collect();
+            let got = batch::<f32>(&stream, shape(order.len(), 500, 400), &slots)?;
+            for (got, i) in got.iter().zip(order) {
+                assert!(got == alone.get(i).unwrap_or(&empty), "image {i}");
             }
         }
     });
 
-    device_test!(the_notebooks_own_size, |stream| {
-        compare(&stream, &Augmenter::new(&stream, 224, 32)?, &Policy::notebook(), &source(32, 32), 0, 50)?;
-        compare(&stream, &Augmenter::new(&stream, 224, 14)?, &Policy::notebook(), &source(333, 257), 1, 3)?;
-    });
-
-    device_test!(a_photograph_in_chunks_of_scratch, |stream| {
-        let augmenter = Augmenter { scratch_limit_bytes: 2 << 20, ..Augmenter::new(&stream, 224, 32)? };
-        assert!(augmenter.scratch_bytes(1100, taps(1.0, 1500, 224)) * 3 > augmenter.scratch_limit_bytes);
-        compare(&stream, &augmenter, &Policy::notebook(), &source(1500, 1100), 7, 3)?;
-    });
-
-    device_test!(six_thousand_pixels_a_side, |stream| {
-        compare(&stream, &Augmenter::new(&stream, 224, 32)?, &Policy::notebook(), &source(6000, 6000), 2, 1)?;
-    });
-
-    device_test!(bad_sizes_are_refused, |stream| {
-        assert!(Augmenter::new(&stream, 224, 0).is_err());
-        assert!(Augmenter::new(&stream, 224, 15).is_err());
-        let augmenter = Augmenter::new(&stream, 32, 8)?;
-        let (pixels, patches) = (stream.zeros(48)?, stream.zeros(augmenter.view_len())?);
-        augmenter.original(&pixels, (4, 4), &patches)?;
-        for dims in [(0, 4), (4, 0), (4, 5), (1, MAX_SIDE + 1)] {
-            assert!(augmenter.original(&pixels, dims, &patches).is_err(), "{dims:?}");
+    device_test!(half_is_the_rounded_value, |stream| {
+        let images = images();
+        let slots = [images.first(), None, images.get(4)];
+        for (size, patch) in [(SIZE, PATCH), (48, 16), (48, 6), (48, 3)] {
+            let shape = Shape { image_size: size, patch_size: patch, ..shape(3, 40, 70) };
+            let wide = batch::<f32>(&stream, shape, &slots)?.concat();
+            let half = batch::<f16>(&stream, shape, &slots)?.concat();
+            let bits = |x: &[f16]| x.iter().map(|x| x.to_bits()).collect::<Vec<u16>>();
+            let want: Vec<f16> = wide.iter().map(|&x| f16::round(x.into())).collect();
+            assert!(bits(&half) == bits(&want), "patches of {patch}");
         }
-        let short = patches.slice(1..patches.len());
-        assert!(augmenter.original(&pixels, (4, 4), &short).is_err());
     });
 
-    #[test]
-    fn patches_are_rows_of_the_convolution() {
-        // Of a 4 × 4 image in patches of 2: the second patch starts at column 2 of the first row.
-        let image: Vec<f32> = (0..2 * 3 * 16).map(|i| i as f32).collect();
-        let patches = patchify(&image, 4, 2);
-        assert_eq!(patches[12..24], [2., 3., 6., 7., 18., 19., 22., 23., 34., 35., 38., 39.]);
-        assert_eq!(patches[48], 48.0);
-        assert_eq!(unpatchify(&patches, 4, 2), image);
-    }
+    device_test!(what_does_not_fit_is_refused, |stream| {
+        let none = |image_size, patch_size| Shape { image_size, patch_size, ..shape(1, 4, 4) };
+        for (size, patch) in [(48, 0), (0, 1), (48, 15)] {
+            assert!(Scratch::new(&stream, none(size, patch)).is_err());
+        }
+        assert!(Scratch::new(&stream, shape(1, 1, MAX_SIDE + 1)).is_err());
 
-    #[test]
-    fn pixels_come_back_from_normalised_values() {
-        let image =
-            Rgb::from_fn(16, 16, |x, y| [(16 * y + x) as u8, (255 - 16 * y - x) as u8, (17 * x) as u8]);
-        assert_eq!(to_rgb8(&pillow::normalise(&image), 16), image.data);
-    }
+        let shape = shape(2, 4, 5);
+        let scratch = Scratch::new(&stream, shape)?;
+        let (descs, pixels) = (stream.zeros(2)?, stream.zeros(48)?);
+        let (params, views) = (stream.zeros([2, 3])?, stream.zeros::<f32>(shape.patches(6))?);
+        let originals = stream.zeros::<f32>(shape.patches(2))?;
+        let make = |descs: &_, params: &_, views: &_, originals: &_| {
+            let made = make_views(&stream, &scratch, descs, &pixels, Some((params, views)), Some(originals));
+            made.err().map_or_else(String::new, |error| error.to_string())
+        };
+        assert_eq!(make(&descs, &params, &views, &originals), "");
+        let refused = |error: String, what: &str| assert!(error.contains(what), "{error}, not {what}");
+        refused(make(&stream.zeros(3)?, &params, &views, &originals), "make_views: descs");
+        refused(make(&descs, &params.view([3, 2]), &views, &originals), "make_views: params");
+        refused(make(&descs, &params, &views.rows(0..5), &originals), "make_views: views");
+        refused(make(&descs, &params, &views, &views), "make_views: originals");
+        let shifted = stream.zeros::<f32>(views.len() + 1)?.slice(1..views.len() + 1).view(views.shape());
+        refused(make(&descs, &params, &shifted, &originals), "no multiple of 16 bytes");
+    });
 }

@@ -1,13 +1,54 @@
 //! The random parameters of views, `kernels/draw.cu`.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use bytemuck::{Pod, Zeroable};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use super::augment::MAX_SIDE;
 use super::int;
 use crate::args;
 use crate::gpu::{Launch, Stream, Tensor};
 use crate::policy::Policy;
+
+/// An image of a batch: `struct ImageDesc` of `kernels/view.cuh`. All zeros: an empty slot, whose views are zeros.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct ImageDesc {
+    /// Of its `(h, w, 3)` bytes in the batch's pixels.
+    pub offset: u64,
+    /// Its index in its data set, which keys the random numbers.
+    pub index: u64,
+    pub w: u32,
+    pub h: u32,
+}
+
+impl ImageDesc {
+    /// Descriptions of images whose pixels lie one behind the other, and these pixels.
+    ///
+    /// * `images`: an image's index, width and height, and its `(h, w, 3)` RGB.
+    ///
+    /// # Errors
+    /// A side of 0 or over [`MAX_SIDE`]; pixels of another size.
+    pub fn pack(images: &[(u64, (usize, usize), &[u8])]) -> Result<(Vec<ImageDesc>, Vec<u8>)> {
+        let mut all = Vec::with_capacity(images.iter().map(|(_, _, pixels)| pixels.len()).sum());
+        let mut descs = Vec::with_capacity(images.len());
+        for &(index, (w, h), pixels) in images {
+            let sides = 1..=MAX_SIDE;
+            ensure!(
+                sides.contains(&w) && sides.contains(&h),
+                "image {index} of {w} × {h} pixels: each side must be 1 to {MAX_SIDE}; resize it first"
+            );
+            ensure!(
+                pixels.len() == 3 * w * h,
+                "image {index} has {} bytes, not those of {w} × {h} pixels",
+                pixels.len()
+            );
+            descs.push(ImageDesc { offset: all.len() as u64, index, w: w as u32, h: h as u32 });
+            all.extend_from_slice(pixels);
+        }
+        Ok((descs, all))
+    }
+}
 
 /// What happens to the source image on the way to one view, in this order: flips, rotation, jitter,
 /// crop and resize.
@@ -65,52 +106,48 @@ pub struct Key {
     pub view: u32,
 }
 
-/// Draws views `key.view ..` of an image of `w` × `h` pixels.
+/// Draws `N` views of each image, from number `first_view` on.
 ///
-/// * `params`: `(n,)`, overwritten. Each depends on policy, size, seed, image and view index alone.
+/// * `descs`: `(S,)`.
+/// * `params`: `(S, N)`, overwritten. Each depends on policy, seed, its image's size and index, and the view's number
+///   alone; zeros for an empty slot.
 ///
 /// # Errors
-/// An empty image; the launch's own.
+/// Tensors of other shapes; the launch's own.
 pub fn draw_views(
     stream: &Stream,
     policy: &Policy,
-    key: Key,
-    (w, h): (usize, usize),
+    (seed, first_view): (u64, u32),
+    descs: &Tensor<ImageDesc>,
     params: &Tensor<ViewParams>,
 ) -> Result<()> {
-    ensure!(w > 0 && h > 0, "draw_views: an image of {w} × {h} pixels");
-    let n = params.len();
+    let &[s, n] = params.shape() else { bail!("draw_views: params is {params:?}, not (S, N)") };
+    descs.expect("draw_views: descs", [s])?;
     let log_ratio = log_ratio(policy);
     let kernel = stream.kernel("draw", "draw_views", &[])?;
-    // SAFETY: the lengths are those of the kernel, checked above.
-    unsafe {
-        kernel.launch(
-            stream,
-            Launch::per_element(n, 64),
-            args![
-                params,
-                int(n)?,
-                int(w)?,
-                int(h)?,
-                key.seed,
-                key.image,
-                key.view,
-                policy.hflip,
-                policy.vflip,
-                policy.rotation,
-                policy.brightness,
-                policy.contrast,
-                policy.saturation,
-                policy.hue,
-                policy.scale.0,
-                policy.scale.1,
-                policy.ratio.0,
-                policy.ratio.1,
-                log_ratio.0,
-                log_ratio.1,
-            ],
-        )
-    }
+    let args = args![
+        descs,
+        params,
+        int(s * n)?,
+        int(n)?,
+        seed,
+        first_view,
+        policy.hflip,
+        policy.vflip,
+        policy.rotation,
+        policy.brightness,
+        policy.contrast,
+        policy.saturation,
+        policy.hue,
+        policy.scale.0,
+        policy.scale.1,
+        policy.ratio.0,
+        policy.ratio.1,
+        log_ratio.0,
+        log_ratio.1,
+    ];
+    // SAFETY: the shapes are the kernel's, checked above.
+    unsafe { kernel.launch(stream, Launch::per_element(s * n, 64), args) }
 }
 
 fn log_ratio(policy: &Policy) -> (f32, f32) {
@@ -233,23 +270,33 @@ mod tests {
 
     const SIZES: [(usize, usize); 6] = [(32, 32), (1, 1), (7, 300), (300, 7), (45, 61), (6000, 4001)];
 
+    fn desc(index: u64, (w, h): (usize, usize)) -> ImageDesc {
+        ImageDesc { offset: 0, index, w: w as u32, h: h as u32 }
+    }
+
     device_test!(kernel_equals_the_definition, |stream| {
         for policy in policies()? {
-            for size in SIZES {
-                let key = Key { seed: 0x0123_4567_89ab_cdef, image: 5 << 33 | 7, view: u32::MAX - 150 };
-                let params = stream.alloc(151)?;
-                draw_views(&stream, &policy, key, size, &params)?;
-                let at = |i| draw_reference(&policy, Key { view: key.view + i, ..key }, size);
-                assert_eq!(stream.read(&params)?, (0..151).map(at).collect::<Vec<_>>(), "{policy} {size:?}");
+            let (seed, view, n) = (0x0123_4567_89ab_cdef, u32::MAX - 150, 151);
+            let image = |i: usize| (5 << 33 | 7) + i as u64;
+            let mut descs: Vec<_> = SIZES.iter().enumerate().map(|(i, size)| desc(image(i), *size)).collect();
+            descs.insert(2, desc(0, (0, 0)));
+            let params = stream.alloc([descs.len(), n])?;
+            draw_views(&stream, &policy, (seed, view), &stream.vector(&descs)?, &params)?;
+            for (got, desc) in stream.read(&params)?.chunks(n).zip(descs) {
+                let size = (desc.w as usize, desc.h as usize);
+                let at = |i| draw_reference(&policy, Key { seed, image: desc.index, view: view + i }, size);
+                let want = |i| if desc.w == 0 { ViewParams::zeroed() } else { at(i) };
+                assert_eq!(got, (0..n as u32).map(want).collect::<Vec<_>>(), "{policy} {size:?}");
             }
         }
     });
 
     device_test!(views_do_not_depend_on_how_many_are_drawn, |stream| {
         let policy = Policy::notebook();
+        let descs = stream.vector(&[desc(9, (32, 32))])?;
         let draw = |view, n| {
-            let params = stream.alloc(n)?;
-            draw_views(&stream, &policy, Key { seed: 3, image: 9, view }, (32, 32), &params)?;
+            let params = stream.alloc([1, n])?;
+            draw_views(&stream, &policy, (3, view), &descs, &params)?;
             stream.read(&params)
         };
         let all = draw(0, 50)?;

@@ -5,20 +5,17 @@
 
 pub mod attention;
 pub mod augment;
+pub mod augmenter;
 pub mod draw;
 pub mod embed;
 pub mod entropy;
 pub mod feature;
-pub mod head;
-pub mod layernorm;
 pub mod linear;
 pub mod norm;
 mod param;
-pub mod patch_embed;
+pub mod patches;
 pub mod pillow;
-pub mod reduce;
 pub mod segment;
-pub mod sgd;
 pub mod step;
 pub mod token_embed;
 mod width;
@@ -29,10 +26,10 @@ use half::f16;
 
 pub use param::Param;
 
-use crate::gpu::Defines;
+use crate::gpu::{Defines, Stream, Tensor};
 
 /// What products take and what is kept for the gradient: `E` of `kernels/element.cuh`.
-pub trait Element: Pod + Send + Sync {
+pub trait Element: Pod + Send + Sync + linear::Output<Self> {
     /// What a source is compiled with to take this type.
     const DEFINES: Defines<'static>;
     /// Such as `fp16`.
@@ -41,11 +38,25 @@ pub trait Element: Pod + Send + Sync {
     fn round(x: f64) -> Self;
     /// Exactly.
     fn widen(self) -> f64;
+    /// What sums of products over a whole row are scaled by where they are stored: a power of two that keeps them finite.
+    const INNER_SCALE: f32;
+    /// Weights as products take them: the same memory in float32.
+    ///
+    /// # Errors
+    /// Out of device memory; the launch's own.
+    fn rounded(stream: &Stream, weights: &Tensor<f32>) -> Result<Tensor<Self>>
+    where
+        Self: Sized;
 }
 
 impl Element for f32 {
     const DEFINES: Defines<'static> = &[];
     const NAME: &'static str = "fp32";
+    const INNER_SCALE: f32 = 1.0;
+
+    fn rounded(_: &Stream, weights: &Tensor<f32>) -> Result<Tensor<f32>> {
+        Ok(weights.clone())
+    }
 
     fn round(x: f64) -> f32 {
         x as f32
@@ -59,6 +70,13 @@ impl Element for f32 {
 impl Element for f16 {
     const DEFINES: Defines<'static> = &[("ELEMENT_HALF", 1)];
     const NAME: &'static str = "fp16";
+    const INNER_SCALE: f32 = 1.0 / 256.0;
+
+    fn rounded(stream: &Stream, weights: &Tensor<f32>) -> Result<Tensor<f16>> {
+        let rounded = stream.alloc(weights.len())?;
+        step::convert(stream, &rounded, weights)?;
+        Ok(rounded)
+    }
 
     fn round(x: f64) -> f16 {
         f16::from_f64(x)

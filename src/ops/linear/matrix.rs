@@ -30,6 +30,15 @@ impl<T> Matrix<T> {
     pub fn each(tensor: &Tensor<T>, range: Range<usize>, columns: usize) -> Matrix<T> {
         Matrix { tensor: tensor.clone(), part: Part::Each(range, columns) }
     }
+
+    /// Of a matrix `(count · rows, columns)`, `count` of as many rows each.
+    ///
+    /// # Panics
+    /// Of another rank, or where the rows are no multiple: a bug in the caller.
+    pub fn batched(self, count: usize) -> Matrix<T> {
+        let &[rows, pitch] = self.tensor.shape() else { panic!("{:?} is no matrix", self.tensor) };
+        Matrix { tensor: self.tensor.view([count, rows / count, pitch]), part: self.part }
+    }
 }
 
 impl<T> From<&Tensor<T>> for Matrix<T> {

@@ -27,7 +27,7 @@ pub use reference::{activation_reference, product_reference};
 
 use super::{Element, Param, int};
 use crate::clip::Activation;
-use crate::gpu::{Gpu, ModuleKey, Stream};
+use crate::gpu::Stream;
 use backend::Kind;
 use matrix::Place;
 
@@ -42,22 +42,9 @@ pub enum Layout {
     Tn,
 }
 
-/// The modules of the products that make or take `n` columns in a model with this activation, for [`Gpu::load`]. What is not
-/// among them is compiled when it is first needed.
-pub fn modules<E: Element>(gpu: &Gpu, kind: Activation, n: usize) -> Result<Vec<ModuleKey>> {
-    let kinds = [(Layout::Nt, 0), (Layout::Nt, 1), (Layout::Nn, 0), (Layout::Nn, 2), (Layout::Tn, 0)];
-    let backend = backend::choose::<E>(gpu.architecture(), 7);
-    let n = int(n)?;
-    let module = |(layout, act)| {
-        let gelu = act != 0 && kind == Activation::Gelu;
-        backend.module(Kind::new::<E, E>(layout, act, gelu), n, gpu.architecture())
-    };
-    Ok(kinds.map(module).into())
-}
-
 /// What a product of `E` may come out as: `E` or float32.
-pub trait Output<E>: Element {}
-impl<E: Element> Output<E> for f32 {}
+pub trait Output<E> {}
+impl<E> Output<E> for f32 {}
 impl Output<f16> for f16 {}
 
 /// A product that is described and then run: `y = alpha A · B + beta bias + addend`, and what becomes of it.
@@ -112,7 +99,7 @@ struct Params {
     aligned: i32,
 }
 
-impl<E: Element, O: Output<E>> Linear<E, O> {
+impl<E: Element, O: Element + Output<E>> Linear<E, O> {
     /// `out (M, N) = A (M, K) · B (N, K)ᵀ`: a layer forward, with a weight as B.
     pub fn nt(a: impl Into<Matrix<E>>, b: impl Into<Matrix<E>>, out: impl Into<Matrix<O>>) -> Self {
         Linear::new(Layout::Nt, a, b, out)

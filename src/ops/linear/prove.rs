@@ -6,6 +6,7 @@ use half::f16;
 use super::backend::{Backend, refuse};
 use super::{Layout, Linear, Output};
 use crate::gpu::Stream;
+use crate::ops::Element;
 
 const LAYOUTS: [Layout; 3] = [Layout::Nt, Layout::Nn, Layout::Tn]; // as `Layout` numbers them
 /// Of the product: more than a tile each way, none of them whole, more steps along K than any backend has stages, rows that
@@ -65,7 +66,7 @@ fn wrong(
 }
 
 /// One product of each kind of operand: `out = A · B + bias + addend`.
-fn product<O: Output<f16>>(stream: &Stream, layout: Layout, backend: Backend) -> Result<Vec<f32>> {
+fn product<O: Element + Output<f16>>(stream: &Stream, layout: Layout, backend: Backend) -> Result<Vec<f32>> {
     // Multiples of 1/64 between -2 and 2: no sum of 522 products exceeds 2088, all are multiples of 2^-12, so float32 has them, and
     // so do the 24 bits from the greatest term down that an A100 aligns.
     let value = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7 & 0xff) as f32 / 64.0 - 2.0;

@@ -39,7 +39,7 @@ fn tolerance<O: Element>(k: usize) -> Tolerance {
     Tolerance { relative: unit, ..Tolerance::absolute(of_sum + unit / 1024.0) }
 }
 
-fn check<E: Element, O: Output<E>>(
+fn check<E: Element, O: Element + Output<E>>(
     stream: &Stream,
     layout: Layout,
     [m, n, k]: [usize; 3],
@@ -235,7 +235,10 @@ device_test!(layers_of_vits_equal_the_definition, |stream| {
 });
 
 /// Rows alone, at the end of more of them, and in a batch.
-fn rows_have_their_own_bits<E: Element, O: Output<E>>(stream: &Stream, backend: Backend) -> Result<()> {
+fn rows_have_their_own_bits<E: Element, O: Element + Output<E>>(
+    stream: &Stream,
+    backend: Backend,
+) -> Result<()> {
     let [n, k, rows] = [136, 200, 150];
     let (inp, weight) = (elements::<E>(rows * k, 1), elements::<E>(n * k, 2));
     let (d_inp, d_weight) = (stream.upload([rows, k], &inp)?, stream.upload([n, k], &weight)?);

@@ -76,6 +76,10 @@ pub(super) fn launch(stream: &Stream, kernel: &Kernel, params: &Params, kind: Ki
         return Ok(()); // of nothing there is no tensor map
     }
     int(tiles)?; // as the kernel counts them
+    if stream.is_rehearsal() {
+        // What lies nowhere has no tensor map. SAFETY: nothing is launched.
+        return unsafe { kernel.launch(stream, Launch::new(1, THREADS), &[]) };
+    }
 
     // Along the columns of a matrix boxes are as wide as the swizzle allows; along its rows, as the tile is long.
     let map = |address, step, pitch, rows, is_transposed, box_rows| {

@@ -9,19 +9,19 @@ pub fn cases() -> Vec<Case> {
         Case {
             stem: "augment",
             steps: original(),
-            out: 5,
+            out: 7,
             bugs: &[
                 (
                     "race",
                     "the row is resized before it is whole",
-                    "    __syncthreads();\n\n    bounds",
-                    "    bounds",
+                    "        __syncthreads();\n        for",
+                    "        for",
                 ),
                 (
                     "memory",
                     "a column too many is planned",
-                    "int i = blockIdx.x * blockDim.x + threadIdx.x;\n    if (i < 2 * S) {\n        int axis = i >= S, column",
-                    "int i = blockIdx.x * blockDim.x + threadIdx.x;\n    if (i < 2 * S + 1) {\n        int axis = i >= S, column",
+                    "if (w != 0 && i < 2 * H) {",
+                    "if (w != 0 && i < 2 * H + 1) {",
                 ),
                 (
                     "memory",
@@ -32,14 +32,14 @@ pub fn cases() -> Vec<Case> {
                 (
                     "init",
                     "the weights of the second axis are those of the first",
-                    "weights += ((size_t)blockIdx.y * 2 + 1) * K * S;",
-                    "weights += ((size_t)blockIdx.y * 2 + 1) * K * S - S;",
+                    "weights += ((size_t)item * 2 + 1) * K * H + top;",
+                    "weights += ((size_t)item * 2 + 1) * K * H + top - H;",
                 ),
                 (
                     "memory",
-                    "a patch too many",
-                    "i < P * P; i += blockDim.x",
-                    "i < P * P + S * P; i += blockDim.x",
+                    "the rows of the next item",
+                    "rows + (size_t)inputs.x * H + x;",
+                    "rows + (size_t)(max_h + inputs.x) * H + x;",
                 ),
             ],
         },
@@ -51,8 +51,8 @@ pub fn cases() -> Vec<Case> {
                 64,
                 0,
                 [
-                    vec![Arg::Fresh(10 * 48), int(10), int(32), int(20)],
-                    vec![Arg::Value(vec![0; 8]), Arg::Value(vec![0; 8]), int(0)],
+                    vec![desc(32, 20), Arg::Fresh(10 * 48), int(10), int(10)],
+                    vec![Arg::Value(vec![0; 8]), int(0)],
                     [0.5, 0.5, 30.0, 0.4, 0.4, 0.4, 0.2, 0.1, 1.0, 0.75, 1.25, -0.28, 0.28]
                         .map(Arg::float)
                         .to_vec(),
@@ -60,51 +60,69 @@ pub fn cases() -> Vec<Case> {
                 .concat(),
             )],
             out: 0,
-            bugs: &[("memory", "no bound", "if (i >= n) return;", "")],
+            bugs: &[("memory", "no bound", "if (i >= count) return;", "")],
         },
     ]
 }
 
-/// The preprocess of a 12 x 9 picture to 8 x 8 pixels in patches of 4: three launches over the same buffers.
+/// An `ImageDesc` of the first image, at the pixels' begin.
+fn desc(w: i32, h: i32) -> Arg {
+    Arg::ints(&[0, 0, 0, 0, w, h])
+}
+
+/// The preprocess of a 12 x 9 picture to 8 x 8 pixels in patches of 4: four launches over the same buffers.
 fn original() -> Vec<Step> {
-    let (w, h, s, p, k) = (12, 9, 8, 4, 7);
+    let (w, h, size, p, k) = (12, 9, 8, 4, 7);
     let picture = (0..3 * w * h).map(|i| (i * 37 % 251) as u8).collect();
     let int = |value: usize| Arg::int(value as i32);
-    // Buffers 0 views, 1 bounds, 2 weights are the first launch's own; behind its parameters are those of the
-    // others: 3 the picture, 4 rows, 5 patches.
+    // Buffers 0 descs, 1 views, 2 bounds, 3 weights are the first launch's own; behind its parameters are those of the
+    // others: 4 the picture, 5 sources, 6 rows, 7 patches.
     let plan = vec![
+        desc(w as i32, h as i32),
+        Arg::Value(vec![0; 8]),
+        int(1),
+        int(0),
         int(w),
         int(h),
-        int(11),
-        int(8),
-        int(s),
+        int(size),
         int(k),
         Arg::Fresh(88),
-        Arg::Fresh(2 * s * 8),
-        Arg::Fresh(2 * k * s * 4),
+        Arg::Fresh(2 * size * 8),
+        Arg::Fresh(2 * k * size * 4),
     ];
+    let others =
+        [Arg::Bytes(picture), Arg::Fresh(w * h * 4), Arg::Fresh(h * size * 4), Arg::Fresh(4 * 3 * p * p * 4)];
     let shared = Arg::Shared;
     vec![
+        step("plan_views", [1, 1, 1], 128, 0, plan.into_iter().chain(others).collect()),
         step(
-            "plan_original",
+            "pack_sources",
             [1, 1, 1],
-            128,
+            256,
             0,
-            [plan, vec![Arg::Bytes(picture), Arg::Fresh(h * s * 4), Arg::Fresh(4 * 3 * p * p * 4)]].concat(),
+            vec![shared(0), shared(4), Arg::Value((3 * w * h).to_le_bytes().into()), int(w * h), shared(5)],
         ),
         step(
             "resize_rows",
-            [h as u32, 1, 1],
+            [1, 2, 1],
             256,
-            4 * w as u32,
-            vec![shared(3), int(w), int(h), int(s), int(k), shared(0), shared(1), shared(2), shared(4)],
+            16 * w as u32,
+            [
+                vec![shared(5), int(w * h), int(h), int(size), int(k)],
+                vec![shared(1), shared(2), shared(3), shared(6)],
+            ]
+            .concat(),
         ),
         step(
-            "resize_columns",
-            [4, 1, 1],
-            256,
+            "resize_columns_4",
+            [1, 2, 1],
+            32,
             0,
-            vec![shared(4), int(h), int(s), int(p), int(k), shared(1), shared(2), shared(5)],
+            [
+                vec![shared(6), int(h), int(size), int(p), int(k), int(p)],
+                vec![shared(1), shared(2), shared(3), int(0), Arg::Value(vec![0; 8]), shared(7)],
+            ]
+            .concat(),
         ),
     ]
 }

@@ -1,0 +1,124 @@
+//! A pre-norm block of a transformer, of which both of CLIP's towers are made: forward, and backward for vision.
+//!
+//! ```text
+//! x ── ln_1 ── qkv ── attention ── out_proj ── + ── ln_2 ── fc1 ── act ── fc2 ── + ──
+//!  └───────────────────────────────────────────┘ └──────────────────────────────┘
+//! ```
+//!
+//! Only the first Q of T tokens go on behind the attention: all of them, or the class token where nobody asks for others.
+
+use anyhow::Result;
+
+use super::acts::BlockActs;
+use super::grads::{BlockGrads, Way};
+use super::weights::{Differentiable, End, Layer, Weights};
+use crate::clip::{BlockLayout, TowerConfig};
+use crate::gpu::{Stream, Tensor};
+use crate::ops::Element;
+use crate::ops::attention::{self, attention_backward, attention_forward};
+use crate::ops::linear::Matrix;
+use crate::ops::norm::{NormGradient, norm_backward, norm_forward, norm_partial_shape};
+use crate::ops::segment::{segment_partial_shape, segment_sum};
+
+/// A block of a tower.
+pub struct Block<'a> {
+    pub config: &'a TowerConfig,
+    pub at: &'a BlockLayout,
+    /// Each token sees itself and those before it alone.
+    pub causal: bool,
+}
+
+impl Block<'_> {
+    fn attention(&self, b: usize, t: usize) -> attention::Shape {
+        let TowerConfig { heads: nh, width: c, .. } = *self.config;
+        attention::Shape { b, t, nh, hs: c / nh, causal: self.causal }
+    }
+
+    /// From `x` `(B·T, C)` to `acts.out` `(B·Q, C)`.
+    ///
+    /// # Errors
+    /// The launches' own.
+    pub fn forward<E: Element>(
+        &self,
+        stream: &Stream,
+        weights: &impl Weights<E>,
+        acts: &BlockActs<E>,
+        x: &Tensor<f32>,
+    ) -> Result<()> {
+        let (at, TowerConfig { width: c, eps, activation, .. }) = (self.at, self.config);
+        let ([t, q], b) = (acts.tokens(), acts.lse.shape()[0]);
+        let a = acts;
+        // The rows of x that go on.
+        let residual = Matrix::columns(&x.view([b * q, t / q * c]), 0..*c);
+
+        norm_forward(stream, &a.ln1.out, a.ln1.stats(), x, &weights.vector(&at.ln1).halves(), *eps)?;
+        let qkv = Layer::new(&at.qkv_w, &at.qkv_b);
+        weights.linear(stream, qkv, &a.ln1.out, &a.qkv, End::Plain)?;
+        attention_forward(stream, &a.att, &a.lse, &a.qkv, self.attention(b, t), q)?;
+        let proj = Layer::new(&at.out_w, &at.out_b);
+        weights.linear(stream, proj, &a.att, &a.mid, End::Add(residual))?;
+
+        norm_forward(stream, &a.ln2.out, a.ln2.stats(), &a.mid, &weights.vector(&at.ln2).halves(), *eps)?;
+        let fc1 = Layer::new(&at.fc1_w, &at.fc1_b);
+        weights.linear(stream, fc1, &a.ln2.out, &a.fc1, End::Activation(*activation, &a.fc1_pre))?;
+        let fc2 = Layer::new(&at.fc2_w, &at.fc2_b);
+        weights.linear(stream, fc2, &a.fc1, &a.out, End::Add((&a.mid).into()))
+    }
+
+    /// From the gradient of the block's output to that of its input, which is left in `way.dx`, and of its parameters.
+    ///
+    /// * `grads.dout`: the gradient of the output, as products take it; in float32 it is `way.dx`, or `way.dclass` where the
+    ///   class token alone went on. Overwritten: all else of `grads`.
+    /// * `x`: the block's input. `below`: `dout` of the block before, which gets the gradient of the input too.
+    ///
+    /// # Errors
+    /// The launches' own.
+    #[allow(clippy::too_many_arguments)] // forward's operands and their gradients
+    pub fn backward<E: Element>(
+        &self,
+        stream: &Stream,
+        weights: &impl Differentiable<E>,
+        acts: &BlockActs<E>,
+        grads: &BlockGrads<E>,
+        way: &Way<E>,
+        x: &Tensor<f32>,
+        below: Option<&Tensor<E>>,
+    ) -> Result<()> {
+        let (at, TowerConfig { width: c, mlp: m, activation, .. }) = (self.at, self.config);
+        let ([t, q], b, s) = (acts.tokens(), acts.lse.shape()[0], grads.fc1_b.shape()[0]);
+        let n = b / s;
+        let (a, g) = (acts, grads);
+        let scratch = |shape: [usize; 3]| way.scratch.slice(0..shape.iter().product()).view(shape);
+        let [dbranch, datt] = [&way.dbranch, &way.datt].map(|rows| rows.rows(0..b * q));
+        let dx = if q == t { &way.dx } else { &way.dclass };
+
+        weights.linear_backward(stream, &at.fc2_w, &g.dout, &g.dfc1, Some((*activation, &a.fc1_pre)))?;
+        segment_sum(stream, &g.fc1_b, &g.dfc1, &scratch(segment_partial_shape(s, n * q, *m)))?;
+        weights.linear_backward(stream, &at.fc1_w, &g.dfc1, &dbranch, None)?;
+        let partial = scratch(norm_partial_shape(s, n * q, *c));
+        let to = NormGradient { dx, dy: Some(&g.dmid), sums: &g.ln2, partial: &partial };
+        let [weight, _] = weights.vector(&at.ln2).halves();
+        norm_backward(stream, to, &dbranch, &a.mid, a.ln2.stats(), &weight, Some((dx, 1)))?;
+
+        weights.linear_backward(stream, &at.out_w, &g.dmid, &datt, None)?;
+        let shape = self.attention(b, t);
+        attention_backward(
+            stream,
+            &g.dqkv,
+            &way.dqkv_b,
+            &datt,
+            &a.att,
+            &a.lse,
+            &a.qkv,
+            &way.scratch,
+            shape,
+            q,
+        )?;
+        segment_sum(stream, &g.qkv_b, &way.dqkv_b, &scratch(segment_partial_shape(s, n, 3 * c)))?;
+        weights.linear_backward(stream, &at.qkv_w, &g.dqkv, &way.dbranch, None)?;
+        let partial = scratch(norm_partial_shape(s, n * t, *c));
+        let to = NormGradient { dx: &way.dx, dy: below, sums: &g.ln1, partial: &partial };
+        let [weight, _] = weights.vector(&at.ln1).halves();
+        norm_backward(stream, to, &way.dbranch, x, a.ln1.stats(), &weight, Some((dx, t / q)))
+    }
+}

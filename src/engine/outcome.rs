@@ -1,0 +1,82 @@
+//! What an adaptation is asked to do, and what comes of it.
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::policy::Policy;
+
+/// CLIP's logit scale at the end of its training, where it was clipped.
+pub const LOGIT_SCALE: f32 = 100.0;
+
+/// What an adaptation does.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Views an image and step, `N`.
+    pub views: usize,
+    /// Of plain SGD.
+    pub learning_rate: f32,
+    /// SGD steps, each on fresh views.
+    pub steps: usize,
+    /// Of the views' random numbers, with the image's index and the view's.
+    pub seed: u64,
+    pub policy: Policy,
+    pub update: Update,
+}
+
+/// How the step is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Update {
+    /// Fold the step into the prediction; weights stay as they are
+    Implicit,
+    /// Change the weights, each image's own, and predict
+    InPlace,
+}
+
+/// A class distribution's summary, and the logits it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// Index of the largest logit; the first of equals.
+    pub index: usize,
+    /// Its softmax value.
+    pub confidence: f64,
+    pub logits: Vec<f32>, // (K,)
+}
+
+impl Prediction {
+    /// The softmax in float64, so that confidences add up.
+    pub(super) fn of(logits: &[f32]) -> Result<Prediction> {
+        let finite = logits.iter().all(|v| v.is_finite());
+        ensure!(finite, "predicting: a logit is not finite; a smaller learning rate may help");
+        let index =
+            (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).context("no classes")?;
+        let top = f64::from(logits[index]);
+        let sum: f64 = logits.iter().map(|&v| (f64::from(v) - top).exp()).sum();
+        Ok(Prediction { index, confidence: 1.0 / sum, logits: logits.to_vec() })
+    }
+}
+
+/// What MEMO did to one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    pub zero_shot: Prediction,
+    pub memo: Prediction,
+    /// Marginal entropy of the views before each step, nats.
+    pub entropy: Vec<f32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prediction_is_the_first_largest_logit_and_its_softmax() {
+        let p = Prediction::of(&[1.0, 3.0, 3.0, -200.0]).unwrap();
+        assert_eq!(p.index, 1);
+        let want = 1.0 / (2.0 + (-2.0f64).exp() + (-203.0f64).exp());
+        assert!((p.confidence - want).abs() < 1e-15);
+        assert!(Prediction::of(&[0.0, f32::NAN]).is_err());
+        assert!(Prediction::of(&[]).is_err());
+    }
+}
