@@ -1,30 +1,32 @@
 // Marginal entropy of each image's views, and its gradient, in one launch.
 //
 //   z[i][j]    = x[i][j] - max_h x[i][h] - log sum_h exp(x[i][h] - max x[i])
-//   logpbar[j] = log sum_i exp z[i][j] - log N        (clamped at -FLT_MAX)
+//   logpbar[j] = log sum_i w[i] exp z[i][j] - log sum_i w[i]        (clamped at -FLT_MAX)
 //   H          = - sum_j exp(logpbar[j]) logpbar[j]
 //   d[i][j]    = logpbar[j] - logpbar[t]              t: a class with the largest x[i]; p = exp z
-//   dx[i][j]   = - (scale / N) p[i][j] (d[i][j] - sum_h p[i][h] d[i][h])
+//   dx[i][j]   = - (scale w[i] / sum w) p[i][j] (d[i][j] - sum_h p[i][h] d[i][h])
 //
 //   logits   (B, N, K) fp32   N views of each of B images, K classes
+//   weights  (B, N)    fp32   of the views, 0 for those that are not selected, not all of them; or null: all 1
 //   dlogits  (B, N, K) fp32   written (=), times `scale`, the loss scale
 //   entropy  (B,)      fp32   written (=), nats, not scaled
 //
 // Grid: one CTA of 256 threads per image; a warp per view, then a thread per class.
-// Shared: (3 N + K) words. The largest logit is taken off first, exactly, so that z keeps its digits; the gradient of a
+// Shared: (4 N + K) words. The largest logit is taken off first, exactly, so that z keeps its digits; the gradient of a
 // view that is sure of its class is a small difference, which d leaves whole. No atomics: the same input gives the same bits.
 // MEMO, arXiv 2110.09506, equation 3, in log-sum-exp form.
 
 #include "prelude.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
-entropy_forward_backward(const float* __restrict__ logits, float* __restrict__ dlogits,
-                         float* __restrict__ entropy, int N, int K, float scale) {
+entropy_forward_backward(const float* __restrict__ logits, const float* __restrict__ weights,
+                         float* __restrict__ dlogits, float* __restrict__ entropy, int N, int K, float scale) {
     extern __shared__ float shared[];
     float* top = shared;                 // (N,)
     float* log_sum = shared + N;         // (N,)
     int* surest = (int*)shared + 2 * N;  // (N,) t
-    float* logpbar = shared + 3 * N;     // (K,)
+    float* weight = shared + 3 * N;      // (N,)
+    float* logpbar = shared + 4 * N;     // (K,)
     const float* x = logits + (size_t)blockIdx.x * N * K;
     float* dx = dlogits + (size_t)blockIdx.x * N * K;
 
@@ -44,16 +46,21 @@ entropy_forward_backward(const float* __restrict__ logits, float* __restrict__ d
             top[i] = most;
             log_sum[i] = logf(sum);
             surest[i] = best;
+            weight[i] = weights ? weights[(size_t)blockIdx.x * N + i] : 1.f;
         }
     }
     __syncthreads();
+    float views = 0.f;
+    for (int i = 0; i < N; ++i) views += weight[i];
 
     float h = 0.f;
     for (int j = threadIdx.x; j < K; j += blockDim.x) {
         float most = -FLT_MAX, sum = 0.f;
-        for (int i = 0; i < N; ++i) most = fmaxf(most, x[i * K + j] - top[i] - log_sum[i]);
-        for (int i = 0; i < N; ++i) sum += expf(x[i * K + j] - top[i] - log_sum[i] - most);
-        float lp = fmaxf(most + logf(sum) - logf((float)N), -FLT_MAX);
+        for (int i = 0; i < N; ++i)
+            if (weight[i] > 0.f) most = fmaxf(most, x[i * K + j] - top[i] - log_sum[i]);
+        for (int i = 0; i < N; ++i)
+            if (weight[i] > 0.f) sum = fmaf(weight[i], expf(x[i * K + j] - top[i] - log_sum[i] - most), sum);
+        float lp = fmaxf(most + logf(sum) - logf(views), -FLT_MAX);
         logpbar[j] = lp;
         h -= expf(lp) * lp;
     }
@@ -67,7 +74,7 @@ entropy_forward_backward(const float* __restrict__ logits, float* __restrict__ d
         mean = warp_sum(mean);
         for (int j = lane_id(); j < K; j += 32) {
             float p = expf(x[i * K + j] - top[i] - log_sum[i]);
-            dx[i * K + j] = -scale / N * p * (logpbar[j] - of_surest - mean);
+            dx[i * K + j] = -scale * weight[i] / views * p * (logpbar[j] - of_surest - mean);
         }
     }
 }

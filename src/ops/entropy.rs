@@ -1,59 +1,56 @@
 //! Marginal entropy over an image's views: the MEMO loss and its gradient, `kernels/entropy.cu`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use super::{expect_len, int};
+use super::int;
 use crate::args;
 use crate::gpu::{Launch, Stream, Tensor};
 
-/// Images, views per image, classes.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    pub b: usize,
-    pub n: usize,
-    pub k: usize,
-}
-
-/// Loss and gradient for `b` images at once (MEMO, arXiv 2110.09506, equation 3).
+/// Loss and gradient for B images at once (MEMO, arXiv 2110.09506, equation 3).
 ///
 /// * `dlogits`: `(B, N, K)` fp32, overwritten with `scale · dH/dlogits`.
 /// * `entropy`: `(B,)` fp32, overwritten with `H` in nats.
 /// * `logits`: `(B, N, K)` fp32, a row per view.
+/// * `weights`: `(B, N)` fp32, of the views in the average: 0 for those that have no part in it, never less, and more for
+///   some view of each image. All count alike without them. The numbers are not checked: an image without any weight has
+///   NaN for its entropy and gradient.
 ///
 /// # Errors
-/// A buffer of another length; the launch's own: shared memory (`3 N + K` floats) past the device's
-/// limit is refused there by name.
+/// Tensors of other shapes; the launch's own: shared memory (`4 N + K` floats) past the device's limit is refused there by
+/// name.
 pub fn entropy_forward_backward(
     stream: &Stream,
     dlogits: &Tensor<f32>,
     entropy: &Tensor<f32>,
     logits: &Tensor<f32>,
-    shape: Shape,
+    weights: Option<&Tensor<f32>>,
     scale: f32,
 ) -> Result<()> {
-    let Shape { b, n, k } = shape;
-    expect_len(
-        "entropy_forward_backward",
-        &[
-            ("logits", logits.len(), b * n * k),
-            ("dlogits", dlogits.len(), b * n * k),
-            ("entropy", entropy.len(), b),
-        ],
-    )?;
-    let launch = Launch::over([b, 1, 1], 256).shared(4 * (3 * n + k));
+    let &[b, n, k] = logits.shape() else {
+        bail!("entropy_forward_backward: logits is {logits:?}, not (B, N, K)")
+    };
+    dlogits.expect("entropy_forward_backward: dlogits", [b, n, k])?;
+    entropy.expect("entropy_forward_backward: entropy", [b])?;
+    if let Some(weights) = weights {
+        weights.expect("entropy_forward_backward: weights", [b, n])?;
+    }
+    let launch = Launch::over([b, 1, 1], 256).shared(4 * (4 * n + k));
     let kernel = stream.kernel("entropy", "entropy_forward_backward", &[])?;
-    // SAFETY: the lengths are those of the kernel, checked above.
-    unsafe { kernel.launch(stream, launch, args![logits, dlogits, entropy, int(n)?, int(k)?, scale]) }
+    let args = args![logits, weights, dlogits, entropy, int(n)?, int(k)?, scale];
+    // SAFETY: the shapes are the kernel's, checked above.
+    unsafe { kernel.launch(stream, launch, args) }
 }
 
-/// The definition, in float64: `(dlogits at scale 1, entropy)` of `(B, N, K)` logits.
-pub fn entropy_reference(logits: &[f64], Shape { b, n, k }: Shape) -> (Vec<f64>, Vec<f64>) {
+/// The definition, in float64: `(dlogits at scale 1, entropy)` of `(B, N, K)` logits and `(B, N)` weights.
+pub fn entropy_reference(logits: &[f64], weights: &[f64], [b, n, k]: [usize; 3]) -> (Vec<f64>, Vec<f64>) {
     let mut dlogits = vec![0.0; b * n * k];
     let mut entropy = vec![0.0; b];
     for image in 0..b {
+        let weights = &weights[image * n..][..n];
+        let total: f64 = weights.iter().sum();
         let log_p: Vec<Vec<f64>> = (0..n).map(|i| log_softmax(&logits[(image * n + i) * k..][..k])).collect();
         let log_pbar: Vec<f64> = (0..k)
-            .map(|j| log_sum_exp(log_p.iter().map(|row| row[j])) - (n as f64).ln())
+            .map(|j| log_mean_exp(log_p.iter().map(|row| row[j]).zip(weights.iter().copied())))
             .map(|v| v.max(f32::MIN.into()))
             .collect();
         entropy[image] = -log_pbar.iter().map(|lp| lp.exp() * lp).sum::<f64>();
@@ -61,7 +58,7 @@ pub fn entropy_reference(logits: &[f64], Shape { b, n, k }: Shape) -> (Vec<f64>,
             let p: Vec<f64> = log_p[i].iter().map(|z| z.exp()).collect();
             let mean: f64 = p.iter().zip(&log_pbar).map(|(p, lp)| p * lp).sum();
             for j in 0..k {
-                dlogits[(image * n + i) * k + j] = -p[j] * (log_pbar[j] - mean) / n as f64;
+                dlogits[(image * n + i) * k + j] = -p[j] * (log_pbar[j] - mean) * weights[i] / total;
             }
         }
     }
@@ -69,13 +66,17 @@ pub fn entropy_reference(logits: &[f64], Shape { b, n, k }: Shape) -> (Vec<f64>,
 }
 
 fn log_softmax(x: &[f64]) -> Vec<f64> {
-    let lse = log_sum_exp(x.iter().copied());
-    x.iter().map(|v| v - lse).collect()
+    let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log_sum = x.iter().map(|v| (v - top).exp()).sum::<f64>().ln();
+    x.iter().map(|v| v - top - log_sum).collect()
 }
 
-fn log_sum_exp(x: impl Iterator<Item = f64> + Clone) -> f64 {
-    let top = x.clone().fold(f64::NEG_INFINITY, f64::max);
-    top + x.map(|v| (v - top).exp()).sum::<f64>().ln()
+/// `ln(Σ w exp(z) / Σ w)` of pairs of z and w. The largest z with a weight is taken off first: what is left never underflows.
+fn log_mean_exp(x: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let weighed = x.filter(|&(_, w)| w > 0.0);
+    let top = weighed.clone().fold(f64::NEG_INFINITY, |top, (z, _)| top.max(z));
+    let total: f64 = weighed.clone().map(|(_, w)| w).sum();
+    top + (weighed.map(|(z, w)| w * (z - top).exp()).sum::<f64>() / total).ln()
 }
 
 #[cfg(test)]
@@ -84,32 +85,109 @@ mod tests {
     use crate::check::{Tolerance, assert_close, finite_difference, poisoned, random, widen, within};
     use crate::device_test;
 
-    /// Real size, odd tails, one view, one class, and logits so peaked that most classes underflow.
-    const CASES: [(Shape, f32); 5] = [
-        (Shape { b: 3, n: 50, k: 100 }, 4.0),
-        (Shape { b: 2, n: 7, k: 1003 }, 1.0),
-        (Shape { b: 1, n: 1, k: 10 }, 1.0),
-        (Shape { b: 1, n: 5, k: 1 }, 1.0),
-        (Shape { b: 2, n: 16, k: 33 }, 300.0),
+    /// Real sizes, odd tails, one view, one class, and logits so peaked that most classes underflow.
+    const CASES: [([usize; 3], f32); 6] = [
+        ([9, 50, 100], 4.0),
+        ([3, 50, 1000], 4.0),
+        ([2, 7, 1003], 1.0),
+        ([1, 1, 10], 1.0),
+        ([1, 5, 1], 1.0),
+        ([2, 16, 33], 300.0),
     ];
+
+    /// Gradient at scale 8 and entropy.
+    fn run(
+        stream: &Stream,
+        [b, n, k]: [usize; 3],
+        logits: &[f32],
+        weights: Option<&[f32]>,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (dlogits, entropy) = (poisoned(stream, [b, n, k]), poisoned(stream, [b]));
+        let logits = stream.upload([b, n, k], logits)?;
+        let weights = weights.map(|weights| stream.upload([b, n], weights)).transpose()?;
+        entropy_forward_backward(stream, &dlogits, &entropy, &logits, weights.as_ref(), 8.0)?;
+        Ok((stream.read(&dlogits)?, stream.read(&entropy)?))
+    }
 
     device_test!(kernel_equals_the_definition, |stream| {
         for (shape, spread) in CASES {
-            let logits = random(shape.b * shape.n * shape.k, spread, 7);
-            let (dlogits, entropy) = (poisoned(&stream, logits.len()), poisoned(&stream, shape.b));
-            entropy_forward_backward(&stream, &dlogits, &entropy, &stream.vector(&logits)?, shape, 8.0)?;
-            let (want_d, want_h) = entropy_reference(&widen(&logits), shape);
-            let want_d: Vec<f64> = want_d.iter().map(|d| 8.0 * d).collect();
-            assert_close(&stream.read(&entropy)?, &want_h, Tolerance::FP32);
-            // A view that is sure has a gradient far smaller than its terms, and it is as exact.
-            assert_close(&stream.read(&dlogits)?, &want_d, within(2e-6));
+            let [b, n, k] = shape;
+            let logits = random(b * n * k, spread, 7);
+            // All views, the half that is selected (of one the one), and any weights.
+            let ones = vec![1.0; b * n];
+            let half: Vec<f32> = (0..b * n).map(|i| f32::from(u8::from(i % n * 7 % 4 < 2))).collect();
+            let any: Vec<f32> = random(b * n, 1.0, 8).iter().map(|w| w.abs() + 0.01).collect();
+            for weights in [None, Some(ones), Some(half), Some(any)] {
+                let (dlogits, entropy) = run(&stream, shape, &logits, weights.as_deref())?;
+                let wide = weights.as_ref().map_or(vec![1.0; b * n], |weights| widen(weights));
+                let (want_d, want_h) = entropy_reference(&widen(&logits), &wide, shape);
+                let want_d: Vec<f64> = want_d.iter().map(|d| 8.0 * d).collect();
+                assert_close(&entropy, &want_h, Tolerance::FP32);
+                // A view that is sure has a gradient far smaller than its terms, and it is as exact.
+                assert_close(&dlogits, &want_d, within(2e-6));
+                // The last image by itself has the same bits.
+                let last = weights.as_ref().map(|weights| &weights[(b - 1) * n..]);
+                let (alone_d, alone_h) = run(&stream, [1, n, k], &logits[(b - 1) * n * k..], last)?;
+                assert_eq!((&alone_d[..], alone_h[0]), (&dlogits[(b - 1) * n * k..], entropy[b - 1]));
+            }
         }
+    });
+
+    device_test!(views_without_weight_might_as_well_not_be_there, |stream| {
+        let ([n, k], chosen) = ([8, 20], [1, 4, 5]);
+        // The others are sure of classes that no chosen one thinks of: their part would be the largest.
+        let mut logits = random(n * k, 2.0, 5);
+        for i in (0..n).filter(|i| !chosen.contains(i)) {
+            logits[i * k + i] = 500.0;
+        }
+        let weights: Vec<f32> = (0..n).map(|i| f32::from(u8::from(chosen.contains(&i)))).collect();
+        let only: Vec<f32> = chosen.iter().flat_map(|i| logits[i * k..][..k].to_vec()).collect();
+        let (all_d, all_h) = run(&stream, [1, n, k], &logits, Some(&weights))?;
+        let (only_d, only_h) = run(&stream, [1, chosen.len(), k], &only, None)?;
+        assert_eq!(all_h, only_h);
+        for i in 0..n {
+            let want = match chosen.iter().position(|&at| at == i) {
+                Some(at) => &only_d[at * k..][..k],
+                None => &vec![0.0; k][..],
+            };
+            assert_eq!(&all_d[i * k..][..k], want, "view {i}");
+        }
+    });
+
+    device_test!(other_shapes_are_refused_by_name, |stream| {
+        let [logits, flat] = [stream.zeros::<f32>([2, 3, 4])?, stream.zeros::<f32>([6, 4])?];
+        let (entropy, weights) = (stream.zeros::<f32>([2])?, stream.zeros::<f32>([3, 2])?);
+        let refuse = |dlogits: &Tensor<f32>, logits: &Tensor<f32>, weights: Option<&Tensor<f32>>| {
+            let done = entropy_forward_backward(&stream, dlogits, &entropy, logits, weights, 1.0);
+            done.expect_err("refused").to_string()
+        };
+        assert!(refuse(&logits, &flat, None).contains("not (B, N, K)"));
+        assert!(refuse(&flat, &logits, None).contains("dlogits is (6, 4), not (2, 3, 4)"));
+        assert!(refuse(&logits, &logits, Some(&weights)).contains("weights is (3, 2), not (2, 3)"));
     });
 
     #[test]
     fn the_definition_is_its_own_derivative() {
-        let shape = Shape { b: 1, n: 4, k: 6 };
+        let shape = [1, 4, 6];
         let x = widen(&random(24, 2.0, 3));
-        finite_difference(&x, |x| entropy_reference(x, shape).1[0], &entropy_reference(&x, shape).0);
+        for weights in [[1.0; 4], [0.5, 0.0, 1.0, 2.0]] {
+            let gradient = entropy_reference(&x, &weights, shape).0;
+            finite_difference(&x, |x| entropy_reference(x, &weights, shape).1[0], &gradient);
+        }
+    }
+
+    #[test]
+    fn the_definition_is_right_where_logits_are_far_apart() {
+        // Of two classes a view is sure of the one, by so much that the other's probability is no number.
+        let sure = entropy_reference(&[2000.0, 0.0, 2000.0, 0.0], &[1.0, 3.0], [1, 2, 2]);
+        assert_eq!(sure, (vec![0.0; 4], vec![0.0]));
+        // Two that are sure of different ones: H is that of their weights.
+        let split = entropy_reference(&[2000.0, 0.0, 0.0, 2000.0], &[1.0, 3.0], [1, 2, 2]).1[0];
+        assert!((split - (0.25 * 4f64.ln() + 0.75 * (4f64 / 3.0).ln())).abs() < 1e-15);
+        // One class is no question, whatever the weights.
+        assert_eq!(
+            entropy_reference(&[5.0, -3.0, 7.0], &[0.1, 0.2, 0.7], [1, 3, 1]),
+            (vec![0.0; 3], vec![0.0])
+        );
     }
 }

@@ -32,6 +32,10 @@ impl Arg {
         Arg::Bytes(values.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 
+    pub fn given(values: &[f32]) -> Arg {
+        Arg::Bytes(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
     pub fn int(value: i32) -> Arg {
         Arg::Value(value.to_le_bytes().to_vec())
     }

@@ -75,16 +75,24 @@ pub fn cases() -> Vec<Case> {
                 "entropy_forward_backward",
                 [2, 1, 1],
                 256,
-                4 * (3 * 5 + 10),
-                vec![floats(2 * 5 * 10), fresh(2 * 5 * 10), fresh(2), int(5), int(10), Arg::float(1.0)],
+                4 * (4 * 5 + 10),
+                vec![
+                    floats(2 * 5 * 10),
+                    Arg::given(&[1.0, 0.0, 1.0, 0.5, 2.0, 1.0, 1.0, 0.0, 0.0, 1.0]),
+                    fresh(2 * 5 * 10),
+                    fresh(2),
+                    int(5),
+                    int(10),
+                    Arg::float(1.0),
+                ],
             )],
-            out: 1,
+            out: 2,
             bugs: &[
                 (
                     "race",
                     "the rows' sums are read before they are all there",
-                    "    __syncthreads();\n\n    float h",
-                    "    float h",
+                    "    __syncthreads();\n    float views",
+                    "    float views",
                 ),
                 ("race", "no barrier after the average", "h = block_sum(h);", "h = warp_sum(h);"),
                 (
@@ -102,10 +110,10 @@ pub fn cases() -> Vec<Case> {
                 (
                     "memory",
                     "the average begins four places too far",
-                    "shared + 3 * N;",
-                    "shared + 3 * N + 4;",
+                    "shared + 4 * N;",
+                    "shared + 4 * N + 4;",
                 ),
-                ("race", "the average lies over the rows' sums", "shared + 3 * N;", "shared + N;"),
+                ("race", "the average lies over the rows' sums", "shared + 4 * N;", "shared + N;"),
                 (
                     "memory",
                     "a class too many",
@@ -113,6 +121,14 @@ pub fn cases() -> Vec<Case> {
                     "for (int j = threadIdx.x; j <= K;",
                 ),
                 ("race", "the images' entropies share a place", "entropy[blockIdx.x] = h", "entropy[0] = h"),
+                ("result", "all images have the first one's weights", "(size_t)blockIdx.x * N + i]", "i]"),
+                ("result", "views without weight count", "sum = fmaf(weight[i], ", "sum = fmaf(1.f, "),
+                (
+                    "memory",
+                    "weights of the image after",
+                    "weights[(size_t)blockIdx.x * N + i]",
+                    "weights[(size_t)(blockIdx.x + 1) * N + i]",
+                ),
             ],
         },
         Case {
