@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use half::f16;
 use memo::gpu::{Nvrtc, Target};
 use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Checks, Fault, Launch, Module, Options, TensorCore};
@@ -20,12 +21,23 @@ pub enum Arg {
     Value(Vec<u8>),
     /// A struct of these, each where the last one ends.
     Struct(Vec<Arg>),
+    /// A buffer of them.
+    Table(Vec<Arg>),
+}
+
+/// Number `i` of what buffers are filled with: of no order, from -1 to 1.
+fn number(i: u32) -> f32 {
+    (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0
 }
 
 impl Arg {
     pub fn floats(len: usize) -> Arg {
-        let value = |i: u32| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-        Arg::Bytes((0..len as u32).flat_map(|i| value(i).to_le_bytes()).collect())
+        Arg::Bytes((0..len as u32).flat_map(|i| number(i).to_le_bytes()).collect())
+    }
+
+    /// The same rounded to float16.
+    pub fn halves(len: usize) -> Arg {
+        Arg::Bytes((0..len as u32).flat_map(|i| f16::from_f32(number(i)).to_le_bytes()).collect())
     }
 
     pub fn ints(values: &[i32]) -> Arg {
@@ -46,7 +58,7 @@ impl Arg {
 
     /// What the kernel gets, its buffers allocated.
     fn bytes(&self, memory: &Memory, buffers: &mut Vec<(u64, usize)>, first: bool) -> Vec<u8> {
-        let owns = matches!(self, Arg::Bytes(_) | Arg::Fresh(_));
+        let owns = matches!(self, Arg::Bytes(_) | Arg::Fresh(_) | Arg::Table(_));
         assert!(first || !owns, "buffers belong to the first launch");
         match self {
             Arg::Value(bytes) => bytes.clone(),
@@ -59,6 +71,10 @@ impl Arg {
                 memory.mark_written(address, bytes.len());
                 buffers.push((address, bytes.len()));
                 address.to_le_bytes().to_vec()
+            }
+            Arg::Table(parts) => {
+                let bytes = parts.iter().flat_map(|part| part.bytes(memory, buffers, first)).collect();
+                Arg::Bytes(bytes).bytes(memory, buffers, first)
             }
             Arg::Fresh(len) => {
                 let address = memory.alloc(*len).expect("device memory");

@@ -1,3 +1,5 @@
+//! Both kernels against the definition, whole and of the first queries alone; a sample's bits by itself and in a batch.
+
 use super::*;
 use crate::check::{Tolerance, assert_close, finite_difference, poisoned, random, widen, within};
 use crate::device_test;

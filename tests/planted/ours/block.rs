@@ -1,6 +1,6 @@
 //! Kernels of a transformer's block.
 
-use super::{Case, step};
+use super::{Case, linear, step};
 use crate::device::Arg;
 
 pub fn cases() -> Vec<Case> {
@@ -130,7 +130,7 @@ pub fn cases() -> Vec<Case> {
         },
         Case {
             stem: "linear_simt",
-            steps: vec![step("linear_simt", [1, 2, 1], 128, 0, vec![linear(70, 75, 41)])],
+            steps: vec![step("linear_simt", [1, 2, 1], 128, 0, vec![linear([70, 75, 41], false, 0)])],
             out: 2,
             bugs: &[
                 (
@@ -306,17 +306,4 @@ pub fn cases() -> Vec<Case> {
             ],
         },
     ]
-}
-
-/// `struct Linear` of one product in layout NT, with bias and addend, rows as long as they are.
-fn linear(m: i32, n: i32, k: i32) -> Arg {
-    let floats = |rows: i32, columns: i32| Arg::floats((rows * columns) as usize);
-    let null = || Arg::Value(vec![0; 8]);
-    let out = Arg::Fresh((4 * m * n) as usize);
-    let mut parts = vec![floats(m, k), floats(n, k), out, null(), floats(1, n), floats(m, n)];
-    parts.extend((0..6).map(|_| null())); // steps of a batch of one
-    parts.extend([m, n, k, 1].map(Arg::int));
-    parts.extend([k, k, n, 0, n].map(Arg::int)); // pitches
-    parts.extend([Arg::float(1.0), Arg::float(1.0), Arg::int(0)]);
-    Arg::Struct(parts)
 }

@@ -1,7 +1,9 @@
 //! The project's own kernels, broken by changing a piece of their text.
 
+mod batch;
 mod block;
 mod ends;
+mod tensor_cores;
 mod views;
 
 use crate::device::{Arg, Run, Step};
@@ -16,18 +18,24 @@ struct Case {
     bugs: &'static [(&'static str, &'static str, &'static str, &'static str)],
 }
 
+/// A case, and the lines before its source.
+type Compiled = (&'static str, Case);
+
 fn step(kernel: &'static str, grid: [u32; 3], block: u32, shared_bytes: u32, args: Vec<Arg>) -> Step {
     Step { kernel, grid, cluster: 1, block, shared_bytes, args }
 }
 
 pub fn all() -> Vec<Planted> {
-    [views::cases(), block::cases(), ends::cases()].into_iter().flatten().map(planted).collect()
+    let plain = [views::cases(), block::cases(), ends::cases()].into_iter().flatten();
+    let plain = plain.map(|case| ("", case));
+    plain.chain(batch::cases()).chain(tensor_cores::cases()).map(planted).collect()
 }
 
-fn planted(case: Case) -> Planted {
-    let (_, source) =
-        memo::gpu::SOURCES.iter().find(|(stem, _)| *stem == case.stem).expect("a kernel's stem");
-    let name = case.steps.last().expect("a launch").kernel.to_string();
+fn planted((before, case): Compiled) -> Planted {
+    let (_, own) = memo::gpu::SOURCES.iter().find(|(stem, _)| *stem == case.stem).expect("a kernel's stem");
+    let source = format!("{before}{own}");
+    let kernel = case.steps.last().expect("a launch").kernel;
+    let name = if kernel.starts_with(case.stem) { kernel.into() } else { format!("{} {kernel}", case.stem) };
     let run = |source: String| Run {
         name: case.stem.to_string(),
         source,
@@ -45,4 +53,19 @@ fn planted(case: Case) -> Planted {
     };
     let bugs = case.bugs.iter().enumerate().map(bug).collect();
     Planted { twin: run(source.to_string()), want: None, bugs, name }
+}
+
+/// `struct Linear` of one product in layout NT, with bias and addend, rows as long as they are; of float16 to float16, or all
+/// in float32.
+fn linear([m, n, k]: [i32; 3], half: bool, aligned: i32) -> Arg {
+    let floats = |rows: i32, columns: i32| Arg::floats((rows * columns) as usize);
+    let operand = |rows: i32| (if half { Arg::halves } else { Arg::floats })((rows * k) as usize);
+    let null = || Arg::Value(vec![0; 8]);
+    let out = Arg::Fresh((if half { 2 } else { 4 } * m * n) as usize);
+    let mut parts = vec![operand(m), operand(n), out, null(), floats(1, n), floats(m, n)];
+    parts.extend((0..6).map(|_| null())); // steps of a batch of one
+    parts.extend([m, n, k, 1].map(Arg::int));
+    parts.extend([k, k, n, 0, n].map(Arg::int)); // pitches
+    parts.extend([Arg::float(0.5), Arg::float(2.0), Arg::int(aligned)]);
+    Arg::Struct(parts)
 }

@@ -1,0 +1,445 @@
+//! Kernels of a batch of images: norms, sums over an image's rows, embeddings, features, the step of small parameters.
+
+use super::{Case, Compiled, step};
+use crate::device::Arg;
+
+pub fn cases() -> Vec<Compiled> {
+    norm().into_iter().chain(sums_and_tokens()).chain(steps()).collect()
+}
+
+fn fresh(floats: usize) -> Arg {
+    Arg::Fresh(4 * floats)
+}
+
+fn norm() -> Vec<Compiled> {
+    let (int, floats) = (Arg::int, Arg::floats);
+    let forward = |groups: usize, rows: usize, each: usize, c: usize| {
+        let all = groups * rows;
+        step(
+            "norm_forward",
+            [rows.div_ceil(each) as u32, groups as u32, 1],
+            128,
+            0,
+            vec![
+                fresh(all * c),
+                fresh(all),
+                fresh(all),
+                floats(all * c),
+                floats(groups * c),
+                floats(groups * c),
+                int(c as i32),
+                int(rows as i32),
+                int(each as i32),
+                Arg::float(1e-5),
+            ],
+        )
+    };
+    let backward = |images: usize, rows: usize, every: usize, c: usize| {
+        let all = images * rows;
+        let chunks = rows.div_ceil(64);
+        step(
+            "norm_backward",
+            [chunks as u32, images as u32, 1],
+            128,
+            0,
+            vec![
+                fresh(all * c),
+                fresh(all * c),
+                fresh(images * chunks * 3 * c),
+                floats(all * c),
+                floats(all * c),
+                floats(all),
+                floats(all),
+                floats(images * c),
+                int(c as i32),
+                floats(all / every * c),
+                int(every as i32),
+                int(rows as i32),
+            ],
+        )
+    };
+    vec![
+        (
+            "#define COLUMNS 70\n",
+            Case {
+                stem: "norm",
+                steps: vec![forward(2, 6, 4, 70)],
+                out: 0,
+                bugs: &[
+                    (
+                        "memory",
+                        "the last columns are taken for whole packs",
+                        "return (pack + 1) * STRIDE <= C || column(pack) < C;",
+                        "return true;",
+                    ),
+                    (
+                        "memory",
+                        "the last CTA's rows are taken for as many as others'",
+                        "min((int)(blockIdx.x + 1) * each, rows)",
+                        "(int)(blockIdx.x + 1) * each",
+                    ),
+                    ("race", "the groups' rows share a place", "(u64)blockIdx.y * rows + (here", "(here"),
+                    (
+                        "result",
+                        "every group has the first one's weights",
+                        "weight + (u64)blockIdx.y * param_step",
+                        "weight",
+                    ),
+                ],
+            },
+        ),
+        (
+            "#define COLUMNS 800\n",
+            Case {
+                stem: "norm",
+                steps: vec![forward(1, 3, 3, 800)],
+                out: 0,
+                bugs: &[
+                    (
+                        "race",
+                        "a row's warps' sums are read before they are all there",
+                        "[i] = x[i];\n        __syncthreads();",
+                        "[i] = x[i];",
+                    ),
+                    (
+                        "race",
+                        "a row's warps' sums are overwritten while others read the last ones",
+                        "of_warps[AT_ONCE][ROW_WARPS][N];\n        __syncthreads();",
+                        "of_warps[AT_ONCE][ROW_WARPS][N];",
+                    ),
+                ],
+            },
+        ),
+        (
+            "#define COLUMNS 70\n",
+            Case {
+                stem: "norm",
+                steps: vec![backward(2, 66, 33, 70)],
+                out: 2,
+                bugs: &[
+                    (
+                        "race",
+                        "nothing between one kind's sums and the next",
+                        "of_slots[AT_ONCE][C];\n        __syncthreads();",
+                        "of_slots[AT_ONCE][C];",
+                    ),
+                    (
+                        "race",
+                        "the warps' sums are read before they are all there",
+                        "[column(p)], x[p]);\n        __syncthreads();",
+                        "[column(p)], x[p]);",
+                    ),
+                    (
+                        "memory",
+                        "an image's last rows are the next one's, and the last image's nobody's",
+                        "min((int)(blockIdx.x + 1) * CHUNK, rows)",
+                        "(int)(blockIdx.x + 1) * CHUNK",
+                    ),
+                    (
+                        "race",
+                        "the images' rows share a place",
+                        "(u64)blockIdx.y * rows + (here ? first + slot() : first);\n        load_row(h",
+                        "(here ? first + slot() : first);\n        load_row(h",
+                    ),
+                    (
+                        "race",
+                        "an image's second sums lie over the next one's first",
+                        "((u64)blockIdx.y * gridDim.x + blockIdx.x) * 3 * C",
+                        "((u64)blockIdx.y + blockIdx.x) * 3 * C",
+                    ),
+                    (
+                        "memory",
+                        "what is added has a row for each, not for every some",
+                        "residual + row / every * C",
+                        "residual + row * C",
+                    ),
+                    ("result", "it is added to all rows", "residual && row % every == 0", "residual"),
+                    (
+                        "result",
+                        "the sums of the weights' gradient have the gradient of the bias' instead",
+                        "fmaf(g[p][i], h[p][i], dw[p][i])",
+                        "dw[p][i] + g[p][i]",
+                    ),
+                ],
+            },
+        ),
+        (
+            "#define COLUMNS 800\n",
+            Case {
+                stem: "norm",
+                steps: vec![backward(1, 3, 1, 800)],
+                out: 2,
+                bugs: &[(
+                    "result",
+                    "a row in the place of one that is not there is summed again",
+                    "if (ROW_WARPS == 1 || here) {",
+                    "{",
+                )],
+            },
+        ),
+    ]
+}
+
+fn sums_and_tokens() -> Vec<Compiled> {
+    let (int, floats) = (Arg::int, Arg::floats);
+    let plain = |case: Case| ("", case);
+    vec![
+        plain(Case {
+            stem: "segment",
+            steps: vec![step(
+                "segment_partial",
+                [2, 2, 2],
+                128,
+                0,
+                vec![fresh(2 * 2 * 40), floats(2 * 10 * 40), int(10), int(40), int(6)],
+            )],
+            out: 0,
+            bugs: &[
+                (
+                    "race",
+                    "the warps' sums are read before they are all there",
+                    "[lane_id() * W], sum);\n    __syncthreads();",
+                    "[lane_id() * W], sum);",
+                ),
+                (
+                    "memory",
+                    "an image's last chunk is taken for a whole one",
+                    "min((int)(blockIdx.y + 1) * each, R)",
+                    "(int)(blockIdx.y + 1) * each",
+                ),
+                ("memory", "rows are a column too far apart", "(u64)r * N", "(u64)r * (N + 1)"),
+                ("memory", "columns past the last", "if (n < N) {", "{"),
+                (
+                    "race",
+                    "the images' sums share a place",
+                    "((u64)blockIdx.z * gridDim.y + blockIdx.y) * N",
+                    "(u64)blockIdx.y * N",
+                ),
+                ("result", "every image is the first", "inp + (u64)blockIdx.z * R * N + n", "inp + n"),
+                (
+                    "result",
+                    "every chunk begins a row late",
+                    "blockIdx.y * each + warp_id()",
+                    "blockIdx.y * each + 1 + warp_id()",
+                ),
+            ],
+        }),
+        plain(Case {
+            stem: "embed",
+            steps: vec![step(
+                "embed_forward",
+                [5, 2, 2],
+                192,
+                0,
+                vec![
+                    fresh(2 * 3 * 5 * 20),
+                    floats(2 * 3 * 4 * 20),
+                    floats(2 * 20),
+                    floats(2 * 5 * 20),
+                    int(20),
+                    int(5 * 20),
+                    int(3),
+                    int(5),
+                    int(20),
+                    int(2),
+                ],
+            )],
+            out: 0,
+            bugs: &[
+                (
+                    "memory",
+                    "patches counted from one",
+                    "projected + (b * (T - 1) + t - 1) * C",
+                    "projected + (b * (T - 1) + t) * C",
+                ),
+                (
+                    "memory",
+                    "a group's last views are the next one's",
+                    "min((int)(blockIdx.y + 1) * each, V)",
+                    "(int)(blockIdx.y + 1) * each",
+                ),
+                (
+                    "result",
+                    "every group has the first one's positions",
+                    "position + group * position_step",
+                    "position",
+                ),
+            ],
+        }),
+        plain(Case {
+            stem: "embed",
+            steps: vec![step(
+                "embed_backward",
+                [5, 1, 2],
+                192,
+                0,
+                vec![
+                    fresh(2 * 3 * 4 * 20),
+                    fresh(2 * 5 * 20),
+                    fresh(2 * 20),
+                    floats(2 * 3 * 5 * 20),
+                    int(3),
+                    int(5),
+                    int(20),
+                ],
+            )],
+            out: 1,
+            bugs: &[
+                (
+                    "memory",
+                    "the class is taken for a patch",
+                    "if (t > 0) store_pack<W>(dprojected",
+                    "store_pack<W>(dprojected",
+                ),
+                ("race", "the groups' sums share a place", "(group * T + t) * C + c, sum", "t * C + c, sum"),
+                (
+                    "race",
+                    "every token's sum to the class's place",
+                    "if (t == 0) store_pack<W>(dclass",
+                    "store_pack<W>(dclass",
+                ),
+                (
+                    "result",
+                    "views are as far apart as their patches go",
+                    "dx + (b * T + t) * C",
+                    "dx + (b * (T - 1) + t) * C",
+                ),
+            ],
+        }),
+        plain(Case {
+            stem: "feature",
+            steps: vec![step(
+                "token_gather",
+                [3, 1, 1],
+                192,
+                0,
+                vec![fresh(3 * 20), floats(3 * 5 * 20), Arg::ints(&[0, 2, 4]), int(5), int(20)],
+            )],
+            out: 0,
+            bugs: &[
+                ("memory", "rows counted from one", "(row ? row[b] : 0)) * C", "(row ? row[b] : 0) + 1) * C"),
+                ("result", "always the class", "row ? row[b] : 0", "0"),
+            ],
+        }),
+        plain(Case {
+            stem: "feature",
+            steps: vec![step(
+                "normalize_forward",
+                [2, 1, 1],
+                128,
+                0,
+                vec![fresh(6 * 20), fresh(6), floats(6 * 20), int(6), int(20)],
+            )],
+            out: 0,
+            bugs: &[
+                ("memory", "warps past the last row", "if (b >= B) return;", ""),
+                ("result", "each lane has a length of its own", "sqrtf(warp_sum(squares))", "sqrtf(squares)"),
+            ],
+        }),
+        plain(Case {
+            stem: "feature",
+            steps: vec![step(
+                "normalize_backward",
+                [2, 1, 1],
+                128,
+                0,
+                vec![fresh(6 * 20), floats(6 * 20), floats(6 * 20), floats(6), int(6), int(20)],
+            )],
+            out: 0,
+            bugs: &[("result", "each lane has a product of its own", "along = warp_sum(along);", "")],
+        }),
+    ]
+}
+
+fn steps() -> Vec<Compiled> {
+    let (int, floats) = (Arg::int, Arg::floats);
+    let plain = |case: Case| ("", case);
+    // Of two images, the second's with overflow in two warps.
+    let mut values = vec![1.0f32; 2 * 1500];
+    values[1510] = f32::INFINITY;
+    values[1600] = f32::INFINITY;
+    vec![
+        plain(Case {
+            stem: "step",
+            steps: vec![step(
+                "step_images",
+                [2, 2, 1],
+                256,
+                0,
+                vec![
+                    Arg::Table([piece(1000, true), piece(7, false)].concat()),
+                    Arg::ints(&[0, 0]),
+                    Arg::float(0.5),
+                ],
+            )],
+            out: 2,
+            bugs: &[
+                (
+                    "memory",
+                    "vectors where an image's numbers are not aligned",
+                    "if (piece.aligned && i",
+                    "if (i",
+                ),
+                ("memory", "numbers past the last", "min(i + 4, piece.len)", "i + 4"),
+                (
+                    "race",
+                    "the images' results share a place",
+                    "piece.out + blockIdx.y * piece.out_step",
+                    "piece.out",
+                ),
+                (
+                    "result",
+                    "every image has the first one's gradient",
+                    "piece.grad + blockIdx.y * piece.grad_step",
+                    "piece.grad",
+                ),
+            ],
+        }),
+        plain(Case {
+            stem: "step",
+            steps: vec![step(
+                "flag_overflow",
+                [2, 2, 1],
+                256,
+                0,
+                vec![Arg::ints(&[0, 0]), Arg::given(&values), int(1500)],
+            )],
+            out: 0,
+            bugs: &[
+                (
+                    "memory",
+                    "the last values are taken for as many as others",
+                    "min((int)(blockIdx.x + 1) * 1024, n)",
+                    "(int)(blockIdx.x + 1) * 1024",
+                ),
+                ("race", "a flag is raised by writing it", "atomicOr(flag, 1u)", "*flag = 1u"),
+                (
+                    "result",
+                    "every image has the first one's values",
+                    "values + (u64)blockIdx.y * n",
+                    "values",
+                ),
+            ],
+        }),
+        plain(Case {
+            stem: "step",
+            steps: vec![step(
+                "convert",
+                [1, 1, 1],
+                256,
+                0,
+                vec![fresh(1003), floats(1003), Arg::Value(1003u64.to_le_bytes().to_vec())],
+            )],
+            out: 0,
+            bugs: &[("memory", "a ragged end is taken for a whole one", "if (i + 8 <= n)", "if (i < n)")],
+        }),
+    ]
+}
+
+/// `struct Piece` of a parameter that two images share.
+fn piece(len: usize, aligned: bool) -> Vec<Arg> {
+    let step = |step: usize| Arg::Value((step as u64).to_le_bytes().to_vec());
+    let sizes = [Arg::int(len as i32), Arg::int(aligned.into())];
+    let places = [step(0), step(len), step(len)].into_iter().chain(sizes);
+    [Arg::floats(len), Arg::floats(2 * len), fresh(2 * len)].into_iter().chain(places).collect()
+}
