@@ -11,6 +11,7 @@ use super::{print, session};
 use crate::data::Rgb8;
 use crate::engine::{Item, Memo, Views};
 use crate::gpu::human_bytes;
+use crate::gpu::trace::Profiler;
 
 #[derive(Args)]
 pub struct Bench {
@@ -64,12 +65,14 @@ impl Bench {
         if self.stages {
             memo.keep_stage_times();
         }
+        let profiler = Profiler::start(&stream)?;
         let (mut times_s, launched) = (Vec::new(), stream.launches());
         for number in 1..=count.div_ceil(batch) {
             let start = Instant::now();
             adapt(&memo, number * batch)?;
             times_s.push(start.elapsed().as_secs_f64() / batch as f64);
         }
+        drop(profiler);
         let launches = (stream.launches() - launched) / times_s.len();
         times_s.sort_by(f64::total_cmp);
         let (least, median, most) = (times_s[0], times_s[times_s.len() / 2], times_s[times_s.len() - 1]);

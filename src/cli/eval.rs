@@ -15,6 +15,7 @@ use super::{Usage, print, session};
 use crate::clip::Checkpoint;
 use crate::data::{Dataset, Sample, labels};
 use crate::engine::{Item, Memo, Outcome, Views};
+use crate::gpu::trace::Profiler;
 use crate::metrics::Totals;
 use crate::records::{Record, RecordWriter};
 use crate::report::{self, Progress};
@@ -88,15 +89,21 @@ impl Eval {
 
         let start = Instant::now();
         let mut progress = Progress::new(count, first);
+        let mut profiler = None;
         let mut keep = |record: Record| {
             if let Some(writer) = &mut writer {
                 writer.write(&record)?;
             }
             totals.add(&record);
             progress.advance(&totals);
+            // The steady state begins behind the first batch.
+            if record.index + 1 == first + memo.batch() && record.index + 1 < count {
+                profiler = Some(Profiler::start(&stream)?);
+            }
             Ok(())
         };
         evaluate(&memo, &dataset, first..count, &mut keep)?;
+        drop(profiler);
         progress.finish();
 
         let summary =

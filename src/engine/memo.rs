@@ -14,7 +14,7 @@ use super::outcome::{LOGIT_SCALE, Outcome, Prediction, Settings, Update};
 use super::vision::Vision;
 use super::weights::{Differentiable, Params, Weights};
 use crate::data::Rgb8;
-use crate::gpu::{self, Entry, Plan, Stream, Tensor};
+use crate::gpu::{self, Entry, Plan, Stream, Tensor, trace};
 use crate::ops::Element;
 use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::{ViewParams, draw_views};
@@ -151,6 +151,7 @@ where
     /// # Errors
     /// No image or too many; an image that is too large; the device's own.
     pub fn adapt(&self, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
+        let _range = trace::range("batch");
         let s = items.len();
         ensure!((1..=self.dims.s).contains(&s), "adapting to {s} images, of {} at once", self.dims.s);
         let Dims { n, k, .. } = self.dims;
@@ -288,14 +289,14 @@ where
         let Buffers { logits, dlogits, entropy, .. } = &self.buffers;
         let of_views = |tensor: &Tensor<f32>| tensor.rows(0..s * n);
         let [by_image, dby_image] = [logits, dlogits].map(|tensor| of_views(tensor).view([s, n, k]));
-        let shape = crate::ops::entropy::Shape { b: s, n, k };
-        entropy_forward_backward(&self.stream, &dby_image, &entropy.rows(0..s), &by_image, shape, 1.0)?;
+        entropy_forward_backward(&self.stream, &dby_image, &entropy.rows(0..s), &by_image, None, 1.0)?;
         Linear::nn(&of_views(dlogits), &self.text, &grads.dunit).run(&self.stream)?;
         self.vision.backward(&self.stream, weights, acts, grads)
     }
 
-    /// Runs a stage, and adds its time to [`Memo::stage_times`] where these are kept.
+    /// Runs a stage, as a range of its name, and adds its time to [`Memo::stage_times`] where these are kept.
     fn time<T>(&self, stage: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _range = trace::range(stage);
         let Some(times) = &self.stage_times else { return run() };
         self.stream.synchronize()?;
         let start = Instant::now();

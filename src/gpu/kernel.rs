@@ -14,7 +14,7 @@ use cudarc::driver::{DriverError, result};
 
 use super::error::CudaError;
 use super::nvrtc::{self, Nvrtc};
-use super::{Gpu, SOURCES, Stream, Tensor, lock};
+use super::{Gpu, SOURCES, Stream, Tensor, lock, trace};
 
 /// What a kernel's source is compiled with: `#define NAME VALUE` each.
 pub type Defines<'a> = &'a [(&'static str, i64)];
@@ -174,6 +174,7 @@ impl Kernel {
             return Ok(());
         };
         let Inner { name, function, parameter_bytes, allowed_shared_bytes } = &**inner;
+        let _range = trace::range(name);
         let raw = stream.raw()?;
         let describe =
             || format!("launching {name} (grid {grid:?}, block {block:?}, {shared_bytes} shared bytes)");

@@ -8,8 +8,10 @@ mod error;
 mod graph;
 mod kernel;
 mod nvrtc;
+mod nvtx;
 mod stream;
 mod tensor;
+pub mod trace;
 
 pub use arena::{Entry, Plan, measure};
 pub use cache::Cache;
