@@ -1,4 +1,4 @@
-//! Launches: what is refused before they run, attributes, and the time of an empty one.
+//! Launches: what is refused before they run, attributes, a profiler's attention, and the time of an empty one.
 
 use std::time::Instant;
 
@@ -201,6 +201,28 @@ fn clusters_are_counted_by_what_fits() {
         unsafe { sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut most, empty, 32, usize::MAX - 1023) };
     assert_eq!((shared, most), (ok, 0));
     drop(context);
+}
+
+#[test]
+fn nothing_changes_where_a_profiler_is_told_to_look() {
+    let context = context();
+    let (module, stream) = (Module::load(), context.new_stream().unwrap());
+    let words = stream.clone_htod(&[1u32]).unwrap();
+    let mut address = words.device_ptr(&stream).0;
+    // SAFETY: nothing is passed.
+    let [start, stop] = [|| unsafe { sys::cuProfilerStart() }, || unsafe { sys::cuProfilerStop() }];
+    for tell in [stop, start, start, stop, stop] {
+        assert_eq!(tell(), CUresult::CUDA_SUCCESS);
+        let arguments: &mut [&mut dyn Param] = &mut [&mut address, &mut 1u32, &mut 1u32];
+        launch(module.function("add"), 1, 32, stream.cu_stream(), arguments).unwrap();
+    }
+    assert_eq!(stream.clone_dtoh(&words).unwrap(), [6]);
+    // SAFETY: no context is one; this thread's is put back.
+    unsafe {
+        sys::cuCtxSetCurrent(std::ptr::null_mut()).result().unwrap();
+        assert_eq!([start(), stop()], [CUresult::CUDA_ERROR_INVALID_CONTEXT; 2]);
+        sys::cuCtxSetCurrent(context.cu_ctx()).result().unwrap();
+    }
 }
 
 /// Of an empty launch, on an idle machine: the median, which a busy machine moves little.

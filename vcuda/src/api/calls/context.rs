@@ -57,6 +57,8 @@ export! {
         capture::forbid()?;
         queue::wait_for_context(context)
     }
+    cuProfilerStart() { require().map(|_| ()) }
+    cuProfilerStop() { require().map(|_| ()) }
     cuCtxRecordEvent(context: Handle, event: EventHandle) { event::record_context(of(context)?, event) }
     cuCtxWaitEvent(context: Handle, event: EventHandle) { event::wait_context(of(context)?, event) }
     cuCtxResetPersistingL2Cache() { require().map(|_| ()) }

@@ -176,6 +176,4 @@ export! {
         unsafe { function(stream, 0, data) };
         Ok(())
     }
-    cuProfilerStart() { Ok(()) }
-    cuProfilerStop() { Ok(()) }
 }
