@@ -5,12 +5,13 @@
 //                   flags[s] |= 1 where a grad[s] is not finite
 //   flag_overflow   flags[s] |= 1 where one of values[s] is not finite
 //   convert         out[i] = inp[i]
+//   split           first[i] = inp[i]      second[i] = scale · (inp[i] - first[i])     inp in two terms
 //
 //   param (n,) or (S, n), grad, out (S, n) float: of each piece, in a table; out may be param   flags (S,) u32   values (S, n) float
-//   inp (n,) float, out (n,) E; outputs but flags written (=)
+//   inp (n,) float, out, first, second (n,) E; outputs but flags written (=)
 //
-// Grid: step_images a CTA per piece, images in y; flag_overflow a CTA per 1024 values, images in y; convert a thread per eight
-// elements; 256 threads a CTA. One fused multiply-add an element, as sgd.cu rounds. Flags are set by integer atomics.
+// Grid: step_images a CTA per piece, images in y; flag_overflow a CTA per 1024 values, images in y; convert and split a thread per
+// eight elements; 256 threads a CTA. One fused multiply-add an element. Flags are set by integer atomics.
 
 #include "element.cuh"
 
@@ -73,5 +74,27 @@ convert(E* __restrict__ out, const float* __restrict__ inp, u64 n) {
         store_pack<8>(out + i, x);
     } else {
         for (; i < n; ++i) from_float(out[i], inp[i]);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+split(E* __restrict__ first, E* __restrict__ second, const float* __restrict__ inp, u64 n, float scale) {
+    u64 i = 8 * ((u64)blockIdx.x * 256 + threadIdx.x);
+    float x[8], low[8];
+    if (i + 8 <= n) {
+        load_pack<8>(x, inp + i);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            E high;
+            from_float(high, x[j]);
+            low[j] = scale * (x[j] - to_float(high));
+        }
+        store_pack<8>(first + i, x);
+        store_pack<8>(second + i, low);
+    } else {
+        for (; i < n; ++i) {
+            from_float(first[i], inp[i]);
+            from_float(second[i], scale * (inp[i] - to_float(first[i])));
+        }
     }
 }

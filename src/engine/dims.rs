@@ -42,6 +42,11 @@ impl Dims {
         }
     }
 
+    /// The most outputs that a linear layer has.
+    pub fn widest_layer(&self) -> usize {
+        self.m.max(3 * self.c).max(self.d)
+    }
+
     /// Views of all images.
     pub fn views(&self) -> usize {
         self.s * self.n

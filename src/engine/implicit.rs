@@ -34,10 +34,10 @@ impl<E: Element> Room<E> {
     /// # Errors
     /// The plan's.
     pub fn plan(plan: &mut Plan, dims: &Dims, layout: &VisionLayout) -> Result<Room<E>> {
-        let &Dims { s, n, t, c, m, d, .. } = dims;
+        let &Dims { s, n, t, .. } = dims;
         Ok(Room {
             vectors: plan.tensor("vectors", [s, layout.vectors_len()])?,
-            base: plan.tensor("base", s * t * m.max(3 * c).max(d))?,
+            base: plan.tensor("base", s * t * dims.widest_layer())?,
             inner: plan.tensor("inner", s * t * n * t)?,
         })
     }
@@ -113,15 +113,13 @@ impl<E: Element> Weights<E> for Implicit<'_, E> {
         let inner = self.room.inner.slice(0..rows * views).view([s, rows / s, views]);
 
         // By no image's own rows alone, so that the tiles are full.
-        let mut product = Linear::nt(inp, &self.params.matrix(layer.weight, k), &base);
-        let end = match end {
-            End::Add(addend) => {
-                product = product.addend(addend);
-                End::Plain
-            }
-            other => other,
-        };
-        product.run(stream)?;
+        let product = Linear::nt(inp, &self.params.matrix(layer.weight, k), &base);
+        let (addend, end) = end.take_addend();
+        match addend {
+            Some(addend) => product.addend(addend),
+            None => product,
+        }
+        .run(stream)?;
         Linear::nt(batched(inp), batched(&kept.inp), &inner).scale(E::INNER_SCALE, 1.0).run(stream)?;
         let correction = Linear::nn(&inner, batched(&kept.dout), Matrix::from(out).batched(s))
             .scale(-self.rate / E::INNER_SCALE, 1.0)

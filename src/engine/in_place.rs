@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use anyhow::Result;
 
+use super::Dims;
 use super::grads::Kept;
 use super::weights::{Differentiable, End, Layer, Params, Weights};
 use crate::clip::{Activation, VisionLayout};
@@ -13,20 +14,30 @@ use crate::ops::step::{Step, Steps, step_images};
 use crate::ops::{Element, Param};
 
 /// Each image's own weights.
-pub struct Adapted {
+pub struct Adapted<E> {
     pub flat: Tensor<f32>, // (S, total)
+    /// The same as products take them, `(S, total)` each: never rounded to the digits of one float16, by which a step would
+    /// be lost.
+    terms: Vec<Tensor<E>>,
+    base: Tensor<f32>, // (S·R, widest layer): products with the later terms
 }
 
-impl Adapted {
+impl<E: Element> Adapted<E> {
+    /// `rows`: of a forward pass, in all.
+    ///
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, s: usize, layout: &VisionLayout) -> Result<Adapted> {
-        Ok(Adapted { flat: plan.tensor("adapted", [s, layout.total])? })
+    pub fn plan(plan: &mut Plan, dims: &Dims, layout: &VisionLayout, rows: usize) -> Result<Adapted<E>> {
+        let flat = plan.tensor("adapted", [dims.s, layout.total])?;
+        let terms = E::terms(plan, &flat)?;
+        let base_len = if terms.len() > 1 { rows * dims.widest_layer() } else { 0 };
+        Ok(Adapted { terms, base: plan.tensor("base", base_len)?, flat })
     }
 
     /// Of the first `s` images.
-    pub fn images(&self, s: usize) -> Adapted {
-        Adapted { flat: self.flat.rows(0..s) }
+    pub fn images(&self, s: usize) -> Adapted<E> {
+        let terms = self.terms.iter().map(|term| term.rows(0..s)).collect();
+        Adapted { flat: self.flat.rows(0..s), terms, base: self.base.clone() }
     }
 }
 
@@ -48,7 +59,7 @@ pub enum Snapshot<'a, E> {
 /// Out of device memory; the launches' own.
 pub fn step_in_place<E: Element>(
     stream: &Stream,
-    adapted: &Adapted,
+    adapted: &Adapted<E>,
     snapshot: Snapshot<E>,
     kept: &Kept<E>,
     flags: &Tensor<u32>,
@@ -74,47 +85,78 @@ pub fn step_in_place<E: Element>(
         Step { param, grad: grad.clone(), out }
     };
     let steps = Steps::new(stream, s, kept.vectors.iter().map(step).collect())?;
-    step_images(stream, &steps, flags, rate)
+    step_images(stream, &steps, flags, rate)?;
+    E::split(stream, &adapted.terms, &adapted.flat)
 }
 
-impl Weights<f32> for Adapted {
+impl<E: Element> Weights<E> for Adapted<E> {
     fn vector(&self, range: &Range<usize>) -> Param {
         Param::each(&self.flat, range.clone())
     }
 
-    fn linear<O: Element + Output<f32>>(
+    fn linear<O: Element + Output<E>>(
         &self,
         stream: &Stream,
         layer: Layer,
-        inp: &Tensor<f32>,
+        inp: &Tensor<E>,
         out: &Tensor<O>,
-        end: End<f32>,
+        end: End<E>,
     ) -> Result<()> {
         let s = self.flat.shape()[0];
-        let weight = Matrix::each(&self.flat, layer.weight.clone(), inp.shape()[1]);
-        let mut product = Linear::nt(Matrix::from(inp).batched(s), weight, Matrix::from(out).batched(s));
+        let (rows, n) = (out.shape()[0], out.shape()[1]);
+        let (mut end, mut lower) = (end, None);
+        if let [_, second] = &self.terms[..] {
+            let base = self.base.slice(0..rows * n).view([rows, n]);
+            let small = Linear::nt(
+                Matrix::from(inp).batched(s),
+                each(second, layer.weight, inp),
+                Matrix::from(&base).batched(s),
+            );
+            let (addend, rest) = end.take_addend();
+            let small = small.scale(E::SECOND_TERM, 1.0);
+            match addend {
+                Some(addend) => small.addend(addend.batched(s)),
+                None => small,
+            }
+            .run(stream)?;
+            (end, lower) = (rest, Some(base));
+        }
+        let mut product = Linear::nt(
+            Matrix::from(inp).batched(s),
+            each(&self.terms[0], layer.weight, inp),
+            Matrix::from(out).batched(s),
+        );
         if let Some(bias) = layer.bias {
             product = product.bias(self.vector(bias));
+        }
+        if let Some(lower) = &lower {
+            product = product.addend(Matrix::from(lower).batched(s));
         }
         end.of(product, Some(s)).run(stream)
     }
 }
 
-impl Differentiable<f32> for Adapted {
-    fn linear_backward<O: Element + Output<f32>>(
+impl<E: Element> Differentiable<E> for Adapted<E> {
+    fn linear_backward<O: Element + Output<E>>(
         &self,
         stream: &Stream,
         weight: &Range<usize>,
-        dout: &Tensor<f32>,
+        dout: &Tensor<E>,
         dinp: &Tensor<O>,
-        kept: Option<(Activation, &Tensor<f32>)>,
+        kept: Option<(Activation, &Tensor<E>)>,
     ) -> Result<()> {
         let s = self.flat.shape()[0];
-        let weight = Matrix::each(&self.flat, weight.clone(), dinp.shape()[1]);
+        // Of the first terms alone: a gradient has no more digits itself.
+        let weight = each(&self.terms[0], weight, dinp);
         let mut product = Linear::nn(Matrix::from(dout).batched(s), weight, Matrix::from(dinp).batched(s));
         if let Some((kind, kept)) = kept {
             product = product.backward(kind, Matrix::from(kept).batched(s));
         }
         product.run(stream)
     }
+}
+
+/// Each image's weight of a layer whose inputs are as wide as `inp`.
+fn each<E, T>(term: &Tensor<E>, weight: &Range<usize>, inp: &Tensor<T>) -> Matrix<E> {
+    Matrix::each(term, weight.clone(), inp.shape()[1])
 }

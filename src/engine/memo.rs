@@ -64,12 +64,14 @@ struct Buffers<E> {
 
 enum StepBuffers<E> {
     Implicit(Room<E>),
-    InPlace(Adapted),
+    InPlace(Adapted<E>),
 }
 
 impl<E: Element> Buffers<E> {
-    fn plan(plan: &mut Plan, dims: &Dims, vision: &Vision, update: Update) -> Result<Buffers<E>> {
-        let &Dims { s, n, k, .. } = dims;
+    fn plan(plan: &mut Plan, dims: &Dims, vision: &Vision, settings: &Settings) -> Result<Buffers<E>> {
+        let &Dims { s, n, t, k, .. } = dims;
+        // From the second step on the views pass through the adapted weights as well.
+        let rows = if settings.steps > 1 { s * n * t } else { s * t };
         let layers = vision.config.vision.layers;
         Ok(Buffers {
             view_params: plan.tensor("view_params", [s, n])?,
@@ -79,18 +81,15 @@ impl<E: Element> Buffers<E> {
             dlogits: plan.tensor("dlogits", [dims.views(), k])?,
             entropy: plan.tensor("entropy", s)?,
             flags: plan.tensor("flags", s)?,
-            step: match update {
+            step: match settings.update {
                 Update::Implicit => StepBuffers::Implicit(Room::plan(plan, dims, &vision.layout)?),
-                Update::InPlace => StepBuffers::InPlace(Adapted::plan(plan, s, &vision.layout)?),
+                Update::InPlace => StepBuffers::InPlace(Adapted::plan(plan, dims, &vision.layout, rows)?),
             },
         })
     }
 }
 
-impl<E: Element> Memo<E>
-where
-    Adapted: Differentiable<E>,
-{
+impl<E: Element> Memo<E> {
     /// * `weights`: the vision tower's parameters in the layout's order.
     /// * `text_features`: `(K, D)`, of unit norm.
     /// * `batch`: images at once, at most, `S`; no result depends on it.
@@ -119,7 +118,7 @@ where
             params: Params::new(stream, weights)?,
             text: stream.upload([dims.k, dims.d], &scaled)?,
             augmenter: Augmenter::new(config.image_size, config.patch_size)?,
-            buffers: stream.arena(|plan| Buffers::plan(plan, &dims, &vision, settings.update))?,
+            buffers: stream.arena(|plan| Buffers::plan(plan, &dims, &vision, &settings))?,
             stage_times: None,
             vision,
             settings,
@@ -137,7 +136,7 @@ where
         settings: &Settings,
     ) -> Result<(usize, Vec<Entry>)> {
         let dims = Dims::new(&vision.config, s, settings.views, classes);
-        gpu::measure(|plan| Buffers::<E>::plan(plan, &dims, vision, settings.update))
+        gpu::measure(|plan| Buffers::<E>::plan(plan, &dims, vision, settings))
     }
 
     /// Images at once, at most.
@@ -231,7 +230,8 @@ where
     /// Out of device memory; the launches' own.
     pub fn gradients(&self, s: usize) -> Result<Tensor<f32>> {
         let (stream, layout) = (&self.stream, &self.vision.layout);
-        let adapted = stream.arena(|plan| Adapted::plan(plan, s, layout))?;
+        let dims = Dims { s, ..self.dims };
+        let adapted = stream.arena(|plan| Adapted::<E>::plan(plan, &dims, layout, 0))?;
         stream.fill_bytes(&adapted.flat, 0)?;
         let of_views = self.buffers.acts.sequences(0..s * self.dims.n);
         let kept = Kept::new(layout, &of_views, &self.buffers.grads.images(s, self.dims.n));

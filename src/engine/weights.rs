@@ -37,6 +37,14 @@ pub enum End<'a, E> {
 }
 
 impl<E: Element> End<'_, E> {
+    /// What is added, for a product that comes before the last; and what is left to do.
+    pub fn take_addend(self) -> (Option<Matrix<f32>>, Self) {
+        match self {
+            End::Add(addend) => (Some(addend), End::Plain),
+            other => (None, other),
+        }
+    }
+
     /// The product with this end; `batch`: it is of three dimensions.
     pub fn of<O: Element + Output<E>>(self, product: Linear<E, O>, batch: Option<usize>) -> Linear<E, O> {
         let batched = |tensor: &Tensor<E>| match batch {

@@ -10,14 +10,13 @@ use std::process::{Command, Output};
 use memo::check::fixtures;
 use tempfile::TempDir;
 
-/// The stages of an image, in order, and a kernel of each.
-const STAGES: [(&str, &str); 6] = [
-    ("augment", "draw_views"),
-    ("forward", "layernorm_forward"),
+/// The stages of a batch, in order, and a kernel of each.
+const STAGES: [(&str, &str); 5] = [
+    ("views", "draw_views"),
+    ("forward", "norm_forward"),
     ("backward", "entropy_forward_backward"),
-    ("step", "sgd_step"),
-    ("predict", "layernorm_forward"),
-    ("restore", ""),
+    ("step", "step_images"),
+    ("predict", "norm_forward"),
 ];
 
 /// The built recorder, and where it writes.
@@ -92,7 +91,7 @@ impl Record {
     /// What began outside of any other range, without the kernels that prepare the run.
     fn outermost(&self) -> Vec<&str> {
         let paths = self.paths.iter().map(String::as_str);
-        paths.filter(|path| matches!(*path, "image" | "steady state")).collect()
+        paths.filter(|path| matches!(*path, "batch" | "steady state")).collect()
     }
 }
 
@@ -107,7 +106,8 @@ fn memo(args: &[&str]) -> Command {
 
 fn bench<'a>(model: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let model = model.to_str().expect("UTF-8");
-    [&["bench", "--model", model, "--views", "2", "--images", "2", "--classes", "50"], more].concat()
+    [&["bench", "--model", model, "--views", "2", "--images", "2", "--batch", "1", "--classes", "50"], more]
+        .concat()
 }
 
 fn augment<'a>(image: &'a Path, views: &'a Path) -> [&'a str; 8] {
@@ -132,14 +132,14 @@ fn stages_and_kernels_are_ranges() {
     let model = fixtures().join("models/tiny");
     let (output, record) = recorder.run("", &bench(&model, &[]));
     succeeded(&output);
-    assert_eq!(record.outermost(), ["image", "steady state"], "the first image is not the steady state's");
-    assert_eq!(record.inside("steady state"), ["image"; 2]);
+    assert_eq!(record.outermost(), ["batch", "steady state"], "the first batch is not the steady state's");
+    assert_eq!(record.inside("steady state"), ["batch"; 2]);
     let stages: Vec<&str> = STAGES.iter().map(|(stage, _)| *stage).collect();
-    assert_eq!(record.inside("image"), stages);
-    assert_eq!(record.inside("steady state/image"), [&stages[..], &stages].concat());
+    assert_eq!(record.inside("batch"), stages);
+    assert_eq!(record.inside("steady state/batch"), [&stages[..], &stages].concat());
     for (stage, kernel) in STAGES {
-        let kernels = record.inside(&format!("image/{stage}"));
-        assert_eq!(kernels.contains(&kernel), !kernel.is_empty(), "{stage}: {kernels:?}");
+        let kernels = record.inside(&format!("batch/{stage}"));
+        assert!(kernels.contains(&kernel), "{stage}: {kernels:?}");
     }
 }
 
@@ -150,11 +150,11 @@ fn an_error_ends_its_ranges() {
     let (output, record) = recorder.run("", &bench(&model, &["--no-warm-up", "--lr", "1e38"]));
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not finite"), "{output:?}");
-    assert_eq!((record.outermost(), record.inside("steady state")), (vec!["steady state"], vec!["image"]));
+    assert_eq!((record.outermost(), record.inside("steady state")), (vec!["steady state"], vec!["batch"]));
 }
 
 #[test]
-fn all_images_but_the_first_are_the_steady_state_of_eval() {
+fn all_batches_but_the_first_are_the_steady_state_of_eval() {
     let Some(recorder) = Recorder::build() else { return };
     let (model, data) = (fixtures().join("models/tiny"), recorder.folder.path().join("data"));
     for (seed, class) in ["cat", "dog"].into_iter().enumerate() {
@@ -162,12 +162,12 @@ fn all_images_but_the_first_are_the_steady_state_of_eval() {
         (0..2).for_each(|i| picture((20 * seed + i) as u8, &data.join(class).join(format!("{i}.png"))));
     }
     let [model, data] = [&model, &data].map(|path| path.to_str().expect("UTF-8"));
-    let args = ["eval", "--model", model, "--data", data, "--views", "2", "--limit"];
-    for (limit, steady, outermost) in [("3", 2, vec!["image", "steady state"]), ("1", 0, vec!["image"])] {
+    let args = ["eval", "--model", model, "--data", data, "--views", "2", "--batch", "1", "--limit"];
+    for (limit, steady, outermost) in [("3", 2, vec!["batch", "steady state"]), ("1", 0, vec!["batch"])] {
         let (output, record) = recorder.run("", &[&args[..], &[limit]].concat());
         succeeded(&output);
         assert_eq!(record.outermost(), outermost);
-        assert_eq!(record.inside("steady state"), vec!["image"; steady]);
+        assert_eq!(record.inside("steady state"), vec!["batch"; steady]);
     }
 }
 

@@ -7,38 +7,6 @@ pub fn cases() -> Vec<Case> {
     let (int, floats, fresh) = (Arg::int, Arg::floats, |floats: usize| Arg::Fresh(4 * floats));
     vec![
         Case {
-            stem: "patch_embed",
-            steps: vec![step(
-                "patch_embed_assemble",
-                [10, 1, 1],
-                128,
-                0,
-                vec![fresh(2 * 5 * 20), floats(2 * 4 * 20), floats(20), floats(5 * 20), int(5), int(20)],
-            )],
-            out: 0,
-            bugs: &[("memory", "patches counted from one", "(T - 1) + t - 1) * C", "(T - 1) + t) * C")],
-        },
-        Case {
-            stem: "patch_embed",
-            steps: vec![step(
-                "patch_embed_sum",
-                [1, 1, 1],
-                128,
-                0,
-                vec![fresh(5 * 20), fresh(20), floats(2 * 5 * 20), int(2), int(5), int(20)],
-            )],
-            out: 0,
-            bugs: &[
-                ("memory", "no bound", "if (i >= T * C) return;", ""),
-                (
-                    "race",
-                    "every token's sum to the class's place",
-                    "if (i < C) dclass[i] = sum;",
-                    "dclass[i % C] = sum;",
-                ),
-            ],
-        },
-        Case {
             stem: "token_embed",
             steps: vec![step(
                 "token_embed_forward",
@@ -56,18 +24,6 @@ pub fn cases() -> Vec<Case> {
             )],
             out: 0,
             bugs: &[("memory", "positions that do not begin anew", "(blockIdx.x % T)", "blockIdx.x")],
-        },
-        Case {
-            stem: "head",
-            steps: vec![step(
-                "rows_gather",
-                [3, 1, 1],
-                128,
-                0,
-                vec![fresh(3 * 20), floats(3 * 5 * 20), Arg::ints(&[0, 4, 2]), int(5), int(20)],
-            )],
-            out: 0,
-            bugs: &[("memory", "rows counted from one", "row[b]) * C", "row[b] + 3) * C")],
         },
         Case {
             stem: "entropy",
@@ -128,27 +84,6 @@ pub fn cases() -> Vec<Case> {
                     "weights of the image after",
                     "weights[(size_t)blockIdx.x * N + i]",
                     "weights[(size_t)(blockIdx.x + 1) * N + i]",
-                ),
-            ],
-        },
-        Case {
-            stem: "sgd",
-            steps: vec![step(
-                "sgd_step",
-                [1, 1, 1],
-                256,
-                0,
-                vec![floats(1000), floats(1000), int(1000), Arg::float(0.5)],
-            )],
-            out: 0,
-            bugs: &[
-                ("memory", "no bound", "if (i >= n) return;", ""),
-                ("memory", "two elements a thread, four at a time", "int i = 4 * (", "int i = 2 * ("),
-                (
-                    "race",
-                    "two threads write the same four",
-                    "store4(params + i, p)",
-                    "store4(params + (i & ~7), p)",
                 ),
             ],
         },

@@ -1,0 +1,105 @@
+//! The types that products take: float32, or float16 with float32 sums.
+
+use anyhow::Result;
+use bytemuck::Pod;
+use half::f16;
+
+use super::linear::Output;
+use super::step::{convert, split};
+use crate::gpu::{Defines, Plan, Stream, Tensor};
+
+/// What products take and what is kept for the gradient: `E` of `kernels/element.cuh`.
+pub trait Element: Pod + Send + Sync + Output<Self> {
+    /// What a source is compiled with to take this type.
+    const DEFINES: Defines<'static>;
+    /// Such as `fp16`.
+    const NAME: &'static str;
+    /// What inner products of a layer's inputs are scaled by where they are stored: a power of two that keeps them finite.
+    const INNER_SCALE: f32;
+    /// What gradients are scaled by on their way, unless told otherwise: a power of two that keeps small ones.
+    const LOSS_SCALE: f32;
+    /// What the second of the [`Element::terms`] of a weight is to be multiplied by.
+    const SECOND_TERM: f32;
+
+    /// To the nearest, ties to even.
+    fn round(x: f64) -> Self;
+    /// Exactly.
+    fn widen(self) -> f64;
+
+    /// Weights as products take them: the same memory in float32.
+    ///
+    /// # Errors
+    /// Out of device memory; the launch's own.
+    fn rounded(stream: &Stream, weights: &Tensor<f32>) -> Result<Tensor<Self>>;
+
+    /// Room for weights in terms that are as exact together as float32: the same memory, where it is float32.
+    ///
+    /// # Errors
+    /// The plan's.
+    fn terms(plan: &mut Plan, weights: &Tensor<f32>) -> Result<Vec<Tensor<Self>>>;
+
+    /// Weights into their terms.
+    ///
+    /// # Errors
+    /// Tensors of other shapes; the launch's own.
+    fn split(stream: &Stream, terms: &[Tensor<Self>], weights: &Tensor<f32>) -> Result<()>;
+}
+
+impl Element for f32 {
+    const DEFINES: Defines<'static> = &[];
+    const NAME: &'static str = "fp32";
+    const INNER_SCALE: f32 = 1.0;
+    const LOSS_SCALE: f32 = 1.0;
+    const SECOND_TERM: f32 = 1.0;
+
+    fn round(x: f64) -> f32 {
+        x as f32
+    }
+
+    fn widen(self) -> f64 {
+        self.into()
+    }
+
+    fn rounded(_: &Stream, weights: &Tensor<f32>) -> Result<Tensor<f32>> {
+        Ok(weights.clone())
+    }
+
+    fn terms(_: &mut Plan, weights: &Tensor<f32>) -> Result<Vec<Tensor<f32>>> {
+        Ok(vec![weights.clone()])
+    }
+
+    fn split(_: &Stream, _: &[Tensor<f32>], _: &Tensor<f32>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Element for f16 {
+    const DEFINES: Defines<'static> = &[("ELEMENT_HALF", 1)];
+    const NAME: &'static str = "fp16";
+    const INNER_SCALE: f32 = 1.0 / 256.0;
+    const LOSS_SCALE: f32 = 4096.0;
+    // Unscaled, that of a weight of order 0.01 would be where float16 has few digits.
+    const SECOND_TERM: f32 = 1.0 / 4096.0;
+
+    fn round(x: f64) -> f16 {
+        f16::from_f64(x)
+    }
+
+    fn widen(self) -> f64 {
+        self.into()
+    }
+
+    fn rounded(stream: &Stream, weights: &Tensor<f32>) -> Result<Tensor<f16>> {
+        let rounded = stream.alloc(weights.len())?;
+        convert(stream, &rounded, weights)?;
+        Ok(rounded)
+    }
+
+    fn terms(plan: &mut Plan, weights: &Tensor<f32>) -> Result<Vec<Tensor<f16>>> {
+        ["first terms", "second terms"].iter().map(|name| plan.tensor(name, weights.shape())).collect()
+    }
+
+    fn split(stream: &Stream, terms: &[Tensor<f16>], weights: &Tensor<f32>) -> Result<()> {
+        split(stream, [&terms[0], &terms[1]], weights, 1.0 / Self::SECOND_TERM)
+    }
+}
