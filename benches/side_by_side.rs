@@ -15,7 +15,7 @@ use clap::Parser;
 use memo::check::{fixtures, random};
 use memo::clip::{Checkpoint, Naming};
 use memo::data::Rgb8;
-use memo::engine::{Item, Memo, Settings, Update, Views, Vision};
+use memo::engine::{Batch, Item, Precision, Settings, Update, Views, Vision};
 use memo::gpu::{DeviceChoice, Gpu, Stream};
 use memo::policy::Policy;
 use safetensors::tensor::TensorView;
@@ -115,6 +115,8 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
         seed: 7,
         policy: Policy::notebook(),
         update: Update::Implicit,
+        precision: Precision::Fp32,
+        loss_scale: 1.0,
     };
     let text: Vec<f32> = random(k * config.embed_dim, 1.0, 3)
         .chunks(config.embed_dim)
@@ -124,15 +126,15 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
         })
         .collect();
     let vision = Vision { config: config.clone(), layout };
-    let memo = Memo::<f32>::new(stream, vision, &weights, &text, 1, settings)?;
+    let memo = Batch::<f32>::new(stream, vision, &weights, &text, 1, settings)?;
     let pixels = random(40 * 33 * 3, 127.0, 9).iter().map(|x| (x + 128.0) as u8).collect();
     let image = Rgb8 { width: 40, height: 33, pixels };
-    let outcome = memo.adapt(&[Item { image: &image, index: 5 }], &Views::Drawn)?.remove(0)?;
+    let outcome = memo.adapt(&[Item { image: &image, index: 5 }], &Views::Drawn)?.remove(0);
 
     let mut numbers = vec![
-        ("patches".to_string(), stream.read(&memo.acts(1).patches)?),
-        ("zero_shot".to_string(), outcome.zero_shot.logits),
-        ("memo".to_string(), outcome.memo.logits),
+        ("patches".to_string(), stream.read(&memo.views_of(1).patches)?),
+        ("zero_shot".to_string(), outcome.zero_shot),
+        ("memo".to_string(), outcome.memo),
         ("entropy".to_string(), outcome.entropy),
     ];
     let grads = stream.read(&memo.gradients(1)?)?;

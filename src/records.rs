@@ -18,6 +18,9 @@ pub struct Record {
     pub zero_shot: Choice,
     pub memo: Choice,
     pub entropy: Vec<f32>,
+    /// A gradient was too large for float16, so that the image was adapted to again in float32.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overflow: bool,
 }
 
 /// A predicted class and its softmax value.
@@ -130,7 +133,7 @@ mod tests {
     fn record(index: usize) -> Record {
         let choice = |x: f64| Choice { pred: index * 3 % 7, confidence: x };
         let (zero_shot, memo) = (choice(1.0 / (index + 3) as f64), choice(0.1 + 0.2));
-        Record { index, label: index, zero_shot, memo, entropy: vec![0.1 * index as f32] }
+        Record { index, label: index, zero_shot, memo, entropy: vec![0.1 * index as f32], overflow: false }
     }
 
     #[test]

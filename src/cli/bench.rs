@@ -50,7 +50,7 @@ impl Bench {
         let ready_s = start.elapsed().as_secs_f64();
 
         let batch = memo.batch();
-        let adapt = |memo: &Memo<f32>, first: usize| -> Result<()> {
+        let adapt = |memo: &Memo, first: usize| -> Result<()> {
             let images: Vec<Rgb8> = (first..first + batch).map(|index| noise(index as u64)).collect();
             let items: Vec<Item> =
                 images.iter().zip(first as u64..).map(|(image, index)| Item { image, index }).collect();

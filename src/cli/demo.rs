@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::eval::evaluate;
-use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions, PROMPT, Precision};
+use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions, PROMPT};
 use super::{print, session};
 use crate::data::Dataset;
 use crate::data::views::ViewSet;
+use crate::engine::Precision;
 use crate::metrics::Totals;
 use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::draw_views;
@@ -45,8 +46,9 @@ impl Demo {
             seed: 0,
             policy: Policy::mild(),
             prompt: PROMPT.to_string(),
-            precision: Precision::Fp32,
+            precision: Precision::Fp16,
             update: None,
+            loss_scale: None,
         };
         let checkpoint = session::open_checkpoint(&model)?;
         let stream = session::open_device(self.device)?;

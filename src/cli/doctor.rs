@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::options::DeviceOptions;
 use super::print;
 use crate::clip::ClipConfig;
-use crate::engine::{Settings, Update, modules};
+use crate::engine::{Precision, Settings, Update, modules};
 use crate::gpu::{Cache, Gpu, Nvrtc, find_virtual_driver, gpu_count, human_bytes};
 use crate::policy::Policy;
 
@@ -82,6 +82,8 @@ impl Doctor {
             seed: 0,
             policy: Policy::notebook(),
             update: Update::Implicit,
+            precision: Precision::Fp16,
+            loss_scale: Precision::Fp16.loss_scale(),
         };
         gpu.load(&modules(&gpu, &ClipConfig::vit_b_32(), 100, &settings)?)?;
         Ok(format!("compiled or cached, and loaded, in {:.2} s", start.elapsed().as_secs_f64()))

@@ -132,8 +132,9 @@ impl Eval {
             "seed": adapt.seed,
             "policy": adapt.policy.to_string(),
             "prompt": adapt.prompt,
-            "precision": "fp32",
+            "precision": adapt.precision,
             "update": adapt.update(),
+            "loss_scale": adapt.loss_scale(),
         }))
     }
 }
@@ -143,7 +144,7 @@ impl Eval {
 /// # Errors
 /// An image that cannot be read or adapted to, once all before it are kept.
 pub fn evaluate(
-    memo: &Memo<f32>,
+    memo: &Memo,
     dataset: &Dataset,
     indices: Range<usize>,
     keep: &mut impl FnMut(Record) -> Result<()>,
@@ -158,10 +159,10 @@ pub fn evaluate(
             .adapt(&items, &Views::Drawn)
             .with_context(|| format!("adapting to images from {first} on"))?;
         for ((index, sample), outcome) in (first..).zip(samples).zip(outcomes) {
-            let Outcome { zero_shot, memo, entropy } =
+            let Outcome { zero_shot, memo, entropy, overflow } =
                 outcome.with_context(|| format!("adapting to image {index}"))?;
             let (zero_shot, memo) = ((&zero_shot).into(), (&memo).into());
-            keep(Record { index, label: sample.label, zero_shot, memo, entropy })?;
+            keep(Record { index, label: sample.label, zero_shot, memo, entropy, overflow })?;
         }
         Ok(())
     })

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::Usage;
 use crate::clip::Activation;
-use crate::engine::{Settings, Update};
+use crate::engine::{Precision, Settings, Update};
 use crate::gpu::DeviceChoice;
 use crate::policy::Policy;
 
@@ -57,19 +57,14 @@ pub struct AdaptOptions {
     #[arg(long, default_value = PROMPT, value_parser = prompt)]
     pub prompt: String,
     /// Arithmetic of the matrix products
-    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
+    #[arg(long, value_enum, default_value_t = Precision::Fp16)]
     pub precision: Precision,
+    /// Power of two that gradients are scaled by on their way; by default 4096 in fp16, 1 in fp32
+    #[arg(long, value_name = "SCALE", value_parser = power_of_two, allow_negative_numbers = true)]
+    pub loss_scale: Option<f32>,
     /// How the step is taken; by default implicit where it is one
     #[arg(long, value_enum)]
     pub update: Option<Update>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
-    /// float16 operands, float32 sums, on tensor cores
-    Fp16,
-    /// float32 throughout, as the notebook computes
-    Fp32,
 }
 
 impl AdaptOptions {
@@ -78,10 +73,6 @@ impl AdaptOptions {
     /// # Errors
     /// [`Usage`] for a precision or an update that this version does not have.
     pub fn settings(&self) -> Result<Settings> {
-        if self.precision != Precision::Fp32 {
-            let why = "--precision fp16: this version computes in float32 only; leave it out or say fp32";
-            return Err(Usage(why.to_string()).into());
-        }
         let update = self.update();
         if update == Update::Implicit && self.steps > 1 {
             let why = format!(
@@ -97,7 +88,14 @@ impl AdaptOptions {
             seed: self.seed,
             policy: self.policy.clone(),
             update,
+            precision: self.precision,
+            loss_scale: self.loss_scale(),
         })
+    }
+
+    /// What gradients are scaled by.
+    pub fn loss_scale(&self) -> f32 {
+        self.loss_scale.unwrap_or(self.precision.loss_scale())
     }
 
     /// How the step is taken.
@@ -129,6 +127,15 @@ fn learning_rate(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
         Ok(_) => Err("it must be finite and not negative".to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// From 2⁻²⁰ to 2²⁰, so that neither it nor the rate over it leaves float32.
+fn power_of_two(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(scale) if scale > 0.0 && scale.log2().fract() == 0.0 && scale.log2().abs() <= 20.0 => Ok(scale),
+        Ok(_) => Err("it must be a power of two, from 2^-20 to 2^20 = 1048576".to_string()),
         Err(error) => Err(error.to_string()),
     }
 }

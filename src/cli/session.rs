@@ -36,7 +36,7 @@ pub fn classifier(
     adapt: &AdaptOptions,
     batch: Batch,
     images: usize,
-) -> Result<Memo<f32>> {
+) -> Result<Memo> {
     let settings = adapt.settings()?;
     let config = checkpoint.config();
     let gpu = stream.gpu();
@@ -98,7 +98,7 @@ fn largest_batch(
     let room = if gpu.driver().is_virtual() { free / 16 } else { free / 10 * 9 };
     let mut batch = 1;
     for s in 2..=MOST_IMAGES.min(images) {
-        if Memo::<f32>::plan(vision, s, classes, settings)?.0 > room {
+        if Memo::plan(vision, s, classes, settings)?.0 > room {
             break;
         }
         batch = s;

@@ -79,6 +79,13 @@ impl VisionLayout {
     /// Every parameter begins at a multiple of this many floats.
     pub const ALIGN: usize = ALIGN;
 
+    /// The weights of linear layers.
+    pub fn matrices(&self) -> impl Iterator<Item = Range<usize>> {
+        let ends = [&self.patch_embedding, &self.projection].into_iter();
+        let blocks = self.blocks.iter().flat_map(|at| [&at.qkv_w, &at.out_w, &at.fc1_w, &at.fc2_w]);
+        ends.chain(blocks).cloned()
+    }
+
     /// Floats of all parameters that are no linear layer's weight, each at a multiple of [`VisionLayout::ALIGN`].
     pub fn vectors_len(&self) -> usize {
         let ends = [&self.class_embedding, &self.position_embedding, &self.pre_ln, &self.post_ln];

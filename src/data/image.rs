@@ -17,6 +17,13 @@ pub struct Rgb8 {
     pub pixels: Vec<u8>, // (height, width, 3)
 }
 
+impl Rgb8 {
+    /// Width and height.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width as usize, self.height as usize)
+    }
+}
+
 /// Memory that decoding one image may take: a few times 200 million pixels.
 const DECODE_BYTES: u64 = 2 << 30;
 

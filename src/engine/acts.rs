@@ -37,25 +37,30 @@ impl<E: Pod> Normed<E> {
 
 /// Of one block, for B sequences of T tokens, of which the first Q go on behind the attention.
 pub struct BlockActs<E> {
-    pub ln1: Normed<E>,     // (B·T, C)
-    pub qkv: Tensor<E>,     // (B·T, 3C)
-    pub lse: Tensor<f32>,   // (B, NH, T)
-    pub att: Tensor<E>,     // (B·Q, C)
-    pub mid: Tensor<f32>,   // (B·Q, C) after the attention's residual
-    pub ln2: Normed<E>,     // (B·Q, C)
-    pub fc1_pre: Tensor<E>, // (B·Q, M) before the activation
-    pub fc1: Tensor<E>,     // (B·Q, M)
-    pub out: Tensor<f32>,   // (B·Q, C)
+    pub ln1: Normed<E>,             // (B·T, C)
+    pub qkv: Tensor<E>,             // (B·T, 3C)
+    pub lse: Tensor<f32>,           // (B, NH, T)
+    pub att: Tensor<E>,             // (B·Q, C)
+    pub mid: Tensor<f32>,           // (B·Q, C) after the attention's residual
+    pub ln2: Normed<E>,             // (B·Q, C)
+    pub fc1_pre: Option<Tensor<E>>, // (B·Q, M) before the activation, for the way back
+    pub fc1: Tensor<E>,             // (B·Q, M)
+    pub out: Tensor<f32>,           // (B·Q, C)
     t: usize,
     q: usize,
 }
 
 impl<E: Element> BlockActs<E> {
-    /// Of `b` sequences in a tower of these sizes.
+    /// Of `b` sequences in a tower of these sizes; `keeps`: for the way back too.
     ///
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, [b, t, q]: [usize; 3], [c, m, nh]: [usize; 3]) -> Result<BlockActs<E>> {
+    pub fn plan(
+        plan: &mut Plan,
+        [b, t, q]: [usize; 3],
+        [c, m, nh]: [usize; 3],
+        keeps: bool,
+    ) -> Result<BlockActs<E>> {
         Ok(BlockActs {
             ln1: Normed::plan(plan, "ln1", b * t, c)?,
             qkv: plan.tensor("qkv", [b * t, 3 * c])?,
@@ -63,7 +68,7 @@ impl<E: Element> BlockActs<E> {
             att: plan.tensor("att", [b * q, c])?,
             mid: plan.tensor("mid", [b * q, c])?,
             ln2: Normed::plan(plan, "ln2", b * q, c)?,
-            fc1_pre: plan.tensor("fc1_pre", [b * q, m])?,
+            fc1_pre: if keeps { Some(plan.tensor("fc1_pre", [b * q, m])?) } else { None },
             fc1: plan.tensor("fc1", [b * q, m])?,
             out: plan.tensor("out", [b * q, c])?,
             t,
@@ -87,7 +92,7 @@ impl<E: Element> BlockActs<E> {
             att: self.att.rows(queries.clone()),
             mid: self.mid.rows(queries.clone()),
             ln2: self.ln2.rows(queries.clone()),
-            fc1_pre: self.fc1_pre.rows(queries.clone()),
+            fc1_pre: self.fc1_pre.as_ref().map(|rows| rows.rows(queries.clone())),
             fc1: self.fc1.rows(queries.clone()),
             out: self.out.rows(queries),
             t: self.t,
@@ -110,23 +115,32 @@ pub struct Acts<E> {
 }
 
 impl<E: Element> Acts<E> {
-    /// Of the sequences of a batch, through `layers` blocks. Behind the last block's attention the class token goes on alone.
+    /// Of `b` sequences, through `layers` blocks. Behind the last block's attention the class token goes on alone.
+    ///
+    /// * `keeps`: for the way back too; else the blocks overwrite each other's.
     ///
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, dims: &Dims, layers: usize) -> Result<Acts<E>> {
+    pub fn plan(plan: &mut Plan, dims: &Dims, layers: usize, b: usize, keeps: bool) -> Result<Acts<E>> {
         let &Dims { t, c, m, nh, p, d, .. } = dims;
-        let b = dims.sequences();
-        let mut block = |layer: usize| {
+        let patches = plan.tensor("patches", [b * (t - 1), p])?;
+        let projected = plan.tensor("projected", [b * (t - 1), c])?;
+        let embedded = plan.tensor("embedded", [b * t, c])?;
+        let pre_ln = Normed::plan(plan, "pre_ln", b * t, c)?;
+        let mut blocks = Vec::with_capacity(layers);
+        for layer in 0..layers {
             let q = if layer + 1 == layers { 1 } else { t };
-            BlockActs::plan(plan, [b, t, q], [c, m, nh])
-        };
-        let blocks = (0..layers).map(&mut block).collect::<Result<_>>()?;
+            let above: Option<&BlockActs<E>> = blocks.last().filter(|_| !keeps && q == t);
+            blocks.push(match above {
+                Some(above) => above.sequences(&(0..b)),
+                None => BlockActs::plan(plan, [b, t, q], [c, m, nh], keeps)?,
+            });
+        }
         Ok(Acts {
-            patches: plan.tensor("patches", [b * (t - 1), p])?,
-            projected: plan.tensor("projected", [b * (t - 1), c])?,
-            embedded: plan.tensor("embedded", [b * t, c])?,
-            pre_ln: Normed::plan(plan, "pre_ln", b * t, c)?,
+            patches,
+            projected,
+            embedded,
+            pre_ln,
             blocks,
             post_ln: Normed::plan(plan, "post_ln", b, c)?,
             features: plan.tensor("features", [b, d])?,

@@ -7,11 +7,11 @@
 //!
 //! Only the first Q of T tokens go on behind the attention: all of them, or the class token where nobody asks for others.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::acts::BlockActs;
 use super::grads::{BlockGrads, Way};
-use super::weights::{Differentiable, End, Layer, Weights};
+use super::weights::{Differentiable, Layer, Weights};
 use crate::clip::{BlockLayout, TowerConfig};
 use crate::gpu::{Stream, Tensor};
 use crate::ops::Element;
@@ -53,16 +53,16 @@ impl Block<'_> {
 
         norm_forward(stream, &a.ln1.out, a.ln1.stats(), x, &weights.vector(&at.ln1).halves(), *eps)?;
         let qkv = Layer::new(&at.qkv_w, &at.qkv_b);
-        weights.linear(stream, qkv, &a.ln1.out, &a.qkv, End::Plain)?;
+        weights.branch(stream, qkv, &a.ln1.out, &a.qkv, None)?;
         attention_forward(stream, &a.att, &a.lse, &a.qkv, self.attention(b, t), q)?;
         let proj = Layer::new(&at.out_w, &at.out_b);
-        weights.linear(stream, proj, &a.att, &a.mid, End::Add(residual))?;
+        weights.join(stream, proj, &a.att, &a.mid, Some(residual))?;
 
         norm_forward(stream, &a.ln2.out, a.ln2.stats(), &a.mid, &weights.vector(&at.ln2).halves(), *eps)?;
         let fc1 = Layer::new(&at.fc1_w, &at.fc1_b);
-        weights.linear(stream, fc1, &a.ln2.out, &a.fc1, End::Activation(*activation, &a.fc1_pre))?;
+        weights.branch(stream, fc1, &a.ln2.out, &a.fc1, Some((*activation, a.fc1_pre.as_ref())))?;
         let fc2 = Layer::new(&at.fc2_w, &at.fc2_b);
-        weights.linear(stream, fc2, &a.fc1, &a.out, End::Add((&a.mid).into()))
+        weights.join(stream, fc2, &a.fc1, &a.out, Some((&a.mid).into()))
     }
 
     /// From the gradient of the block's output to that of its input, which is left in `way.dx`, and of its parameters.
@@ -88,19 +88,20 @@ impl Block<'_> {
         let ([t, q], b, s) = (acts.tokens(), acts.lse.shape()[0], grads.fc1_b.shape()[0]);
         let n = b / s;
         let (a, g) = (acts, grads);
+        let fc1_pre = a.fc1_pre.as_ref().context("activations of a pass that keeps none")?;
         let scratch = |shape: [usize; 3]| way.scratch.slice(0..shape.iter().product()).view(shape);
         let [dbranch, datt] = [&way.dbranch, &way.datt].map(|rows| rows.rows(0..b * q));
         let dx = if q == t { &way.dx } else { &way.dclass };
 
-        weights.linear_backward(stream, &at.fc2_w, &g.dout, &g.dfc1, Some((*activation, &a.fc1_pre)))?;
+        weights.backward(stream, &at.fc2_w, &g.dout, &g.dfc1, Some((*activation, fc1_pre)))?;
         segment_sum(stream, &g.fc1_b, &g.dfc1, &scratch(segment_partial_shape(s, n * q, *m)))?;
-        weights.linear_backward(stream, &at.fc1_w, &g.dfc1, &dbranch, None)?;
+        weights.backward(stream, &at.fc1_w, &g.dfc1, &dbranch, None)?;
         let partial = scratch(norm_partial_shape(s, n * q, *c));
         let to = NormGradient { dx, dy: Some(&g.dmid), sums: &g.ln2, partial: &partial };
         let [weight, _] = weights.vector(&at.ln2).halves();
         norm_backward(stream, to, &dbranch, &a.mid, a.ln2.stats(), &weight, Some((dx, 1)))?;
 
-        weights.linear_backward(stream, &at.out_w, &g.dmid, &datt, None)?;
+        weights.backward(stream, &at.out_w, &g.dmid, &datt, None)?;
         let shape = self.attention(b, t);
         attention_backward(
             stream,
@@ -115,7 +116,7 @@ impl Block<'_> {
             q,
         )?;
         segment_sum(stream, &g.qkv_b, &way.dqkv_b, &scratch(segment_partial_shape(s, n, 3 * c)))?;
-        weights.linear_backward(stream, &at.qkv_w, &g.dqkv, &way.dbranch, None)?;
+        weights.backward(stream, &at.qkv_w, &g.dqkv, &way.dbranch, None)?;
         let partial = scratch(norm_partial_shape(s, n * t, *c));
         let to = NormGradient { dx: &way.dx, dy: below, sums: &g.ln1, partial: &partial };
         let [weight, _] = weights.vector(&at.ln1).halves();

@@ -42,18 +42,18 @@ impl Dims {
         }
     }
 
-    /// The most outputs that a linear layer has.
-    pub fn widest_layer(&self) -> usize {
+    /// The most inputs that a linear layer has.
+    pub fn widest_input(&self) -> usize {
+        self.m.max(self.c).max(self.p)
+    }
+
+    /// The most outputs that one has.
+    pub fn widest_output(&self) -> usize {
         self.m.max(3 * self.c).max(self.d)
     }
 
     /// Views of all images.
     pub fn views(&self) -> usize {
         self.s * self.n
-    }
-
-    /// Sequences of a forward pass: the views of all images, then the originals.
-    pub fn sequences(&self) -> usize {
-        self.s * (self.n + 1)
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::Dims;
 use super::grads::Kept;
-use super::weights::{Differentiable, End, Layer, Params, Weights};
+use super::weights::{Differentiable, Layer, Weights};
 use crate::clip::{Activation, VisionLayout};
 use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::linear::{Linear, Matrix, Output};
@@ -16,77 +16,133 @@ use crate::ops::{Element, Param};
 /// Each image's own weights.
 pub struct Adapted<E> {
     pub flat: Tensor<f32>, // (S, total)
-    /// The same as products take them, `(S, total)` each: never rounded to the digits of one float16, by which a step would
-    /// be lost.
-    terms: Vec<Tensor<E>>,
-    base: Tensor<f32>, // (S·R, widest layer): products with the later terms
+    /// For the same in terms: rounded to the digits of one float16, a step would be lost.
+    room: Vec<Tensor<E>>,
+    base: Tensor<f32>, // (S·N·T, widest output): products of the views with the second terms
 }
 
 impl<E: Element> Adapted<E> {
-    /// `rows`: of a forward pass, in all.
+    /// `again`: the views pass through them as well.
     ///
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, dims: &Dims, layout: &VisionLayout, rows: usize) -> Result<Adapted<E>> {
+    pub fn plan(plan: &mut Plan, dims: &Dims, layout: &VisionLayout, again: bool) -> Result<Adapted<E>> {
         let flat = plan.tensor("adapted", [dims.s, layout.total])?;
-        let terms = E::terms(plan, &flat)?;
-        let base_len = if terms.len() > 1 { rows * dims.widest_layer() } else { 0 };
-        Ok(Adapted { terms, base: plan.tensor("base", base_len)?, flat })
+        let room = E::room(plan, "adapted", dims.s * layout.total)?;
+        let rows = if again && !room.is_empty() { dims.views() * dims.t } else { 0 };
+        Ok(Adapted { flat, room, base: plan.tensor("base", rows * dims.widest_output())? })
     }
 
-    /// Of the first `s` images.
-    pub fn images(&self, s: usize) -> Adapted<E> {
-        let terms = self.terms.iter().map(|term| term.rows(0..s)).collect();
-        Adapted { flat: self.flat.rows(0..s), terms, base: self.base.clone() }
+    /// That of the first `s` images.
+    pub fn first(&self, s: usize) -> Adapted<E> {
+        Adapted { flat: self.flat.rows(0..s), room: self.room.clone(), base: self.base.clone() }
+    }
+
+    /// `S`
+    pub fn images(&self) -> usize {
+        self.flat.shape()[0]
+    }
+
+    /// `(S, total)` each, the first of them what products take alone.
+    pub fn terms(&self) -> Vec<Tensor<E>> {
+        E::terms(&self.flat, &self.room)
     }
 }
 
-/// What a step changes each image's weights from.
-pub enum Snapshot<'a, E> {
-    /// The weights as they were loaded.
-    Loaded(&'a Params<E>),
-    /// Those that the step before left.
-    Own,
+/// Steps of each image.
+pub struct InPlace<E> {
+    pub adapted: Adapted<E>,
+    kept: Kept<E>,
+    snapshot: Tensor<f32>, // (total,)
+    from_snapshot: Steps,
+    from_own: Steps,
 }
 
-/// `W' = W - rate · g`, of every parameter and image: the products of the gradients start from the snapshot and write the
-/// adapted weights at once, so that there is no buffer of gradients and nothing to restore.
-///
-/// * `flags`: `(S,)`, `|= 1` where the gradient of a vector is not finite.
-/// * `rate`: the learning rate over the loss scale.
-///
-/// # Errors
-/// Out of device memory; the launches' own.
-pub fn step_in_place<E: Element>(
-    stream: &Stream,
-    adapted: &Adapted<E>,
-    snapshot: Snapshot<E>,
-    kept: &Kept<E>,
-    flags: &Tensor<u32>,
-    rate: f32,
-) -> Result<()> {
-    let s = kept.images;
-    for layer in &kept.layers {
-        let ([_, n], [_, k]) = (layer.dout.shape(), layer.inp.shape()) else { unreachable!() };
-        let out = || Matrix::each(&adapted.flat, layer.weight.clone(), *k);
-        let from = match &snapshot {
-            Snapshot::Loaded(params) => (&params.flat.slice(layer.weight.clone()).view([*n, *k])).into(),
-            Snapshot::Own => out(),
+impl<E: Element> InPlace<E> {
+    /// * `snapshot`: `(total,)`, the weights that the first step starts from, in the layout's order.
+    ///
+    /// # Errors
+    /// Out of device memory.
+    pub fn new(
+        stream: &Stream,
+        snapshot: &Tensor<f32>,
+        adapted: Adapted<E>,
+        kept: Kept<E>,
+    ) -> Result<InPlace<E>> {
+        let steps = |from: &dyn Fn(&Range<usize>) -> Param| {
+            let step = |(range, grad): &(Range<usize>, Param)| Step {
+                param: from(range),
+                grad: grad.clone(),
+                out: adapted.vector(range),
+            };
+            Steps::new(stream, kept.images, kept.vectors.iter().map(step).collect())
         };
-        let [dout, inp] = [&layer.dout, &layer.inp].map(|rows| Matrix::from(rows).batched(s));
-        Linear::tn(dout, inp, out()).scale(-rate, 1.0).addend(from).run(stream)?;
+        let from_snapshot = steps(&|range| (&snapshot.slice(range.clone())).into())?;
+        let from_own = steps(&|range| adapted.vector(range))?;
+        Ok(InPlace { adapted, kept, snapshot: snapshot.clone(), from_snapshot, from_own })
     }
-    let step = |(range, grad): &(Range<usize>, Param)| {
-        let out = Param::each(&adapted.flat, range.clone());
-        let param = match &snapshot {
-            Snapshot::Loaded(params) => params.vector(range),
-            Snapshot::Own => out.clone(),
-        };
-        Step { param, grad: grad.clone(), out }
-    };
-    let steps = Steps::new(stream, s, kept.vectors.iter().map(step).collect())?;
-    step_images(stream, &steps, flags, rate)?;
-    E::split(stream, &adapted.terms, &adapted.flat)
+
+    /// `W' = W - rate · g`, of every parameter and image, from the snapshot at the first step, then from what the step before
+    /// has left: the products of the gradients start from W and write W' at once, so that there is no buffer of gradients, and
+    /// nothing to restore.
+    ///
+    /// * `flags`: `(S,)`, `|= 1` where the gradient of a vector is not finite.
+    /// * `rate`: the learning rate over the loss scale.
+    ///
+    /// # Errors
+    /// The launches' own.
+    pub fn step(&self, stream: &Stream, is_first: bool, flags: &Tensor<u32>, rate: f32) -> Result<()> {
+        let InPlace { adapted, kept, snapshot, from_snapshot, from_own } = self;
+        for layer in &kept.layers {
+            let (n, k) = (layer.dout.shape()[1], layer.inp.shape()[1]);
+            let own = Matrix::each(&adapted.flat, layer.weight.clone(), k);
+            let from = match is_first {
+                true => (&snapshot.slice(layer.weight.clone()).view([n, k])).into(),
+                false => own.clone(),
+            };
+            let [dout, inp] = [&layer.dout, &layer.inp].map(|rows| Matrix::from(rows).batched(kept.images));
+            Linear::tn(dout, inp, own).scale(-rate, 1.0).addend(from).run(stream)?;
+        }
+        step_images(stream, if is_first { from_snapshot } else { from_own }, flags, rate)?;
+        E::split(stream, &adapted.flat, &adapted.room)?;
+        Ok(())
+    }
+}
+
+impl<E: Element> Adapted<E> {
+    /// `inp · Wᵀ + bias + addend`, of each image's rows by its own weight.
+    fn product<O: Element + Output<E>>(
+        &self,
+        stream: &Stream,
+        layer: Layer,
+        inp: &Tensor<E>,
+        out: &Tensor<O>,
+        addend: Option<Matrix<f32>>,
+    ) -> Result<Linear<E, O>> {
+        let (s, terms) = (self.images(), self.terms());
+        let weight = |term| Matrix::each(term, layer.weight.clone(), inp.shape()[1]);
+        let batched = || Matrix::from(inp).batched(s);
+        let mut sum = addend.map(|addend| addend.batched(s));
+        if let [_, second] = &terms[..] {
+            let base = self.base.slice(0..out.len()).view(out.shape());
+            let product = Linear::nt(batched(), weight(second), Matrix::from(&base).batched(s));
+            let product = product.scale(E::SECOND_TERM, 1.0);
+            match sum.take() {
+                Some(sum) => product.addend(sum),
+                None => product,
+            }
+            .run(stream)?;
+            sum = Some(Matrix::from(&base).batched(s));
+        }
+        let mut product = Linear::nt(batched(), weight(&terms[0]), Matrix::from(out).batched(s));
+        if let Some(bias) = layer.bias {
+            product = product.bias(self.vector(bias));
+        }
+        Ok(match sum {
+            Some(sum) => product.addend(sum),
+            None => product,
+        })
+    }
 }
 
 impl<E: Element> Weights<E> for Adapted<E> {
@@ -94,69 +150,52 @@ impl<E: Element> Weights<E> for Adapted<E> {
         Param::each(&self.flat, range.clone())
     }
 
-    fn linear<O: Element + Output<E>>(
+    fn branch(
         &self,
         stream: &Stream,
         layer: Layer,
         inp: &Tensor<E>,
-        out: &Tensor<O>,
-        end: End<E>,
+        out: &Tensor<E>,
+        act: Option<(Activation, Option<&Tensor<E>>)>,
     ) -> Result<()> {
-        let s = self.flat.shape()[0];
-        let (rows, n) = (out.shape()[0], out.shape()[1]);
-        let (mut end, mut lower) = (end, None);
-        if let [_, second] = &self.terms[..] {
-            let base = self.base.slice(0..rows * n).view([rows, n]);
-            let small = Linear::nt(
-                Matrix::from(inp).batched(s),
-                each(second, layer.weight, inp),
-                Matrix::from(&base).batched(s),
-            );
-            let (addend, rest) = end.take_addend();
-            let small = small.scale(E::SECOND_TERM, 1.0);
-            match addend {
-                Some(addend) => small.addend(addend.batched(s)),
-                None => small,
-            }
-            .run(stream)?;
-            (end, lower) = (rest, Some(base));
+        let product = self.product(stream, layer, inp, out, None)?;
+        match act {
+            None => product,
+            Some((kind, None)) => product.activation(kind),
+            Some((kind, Some(kept))) => product.keeping(kind, Matrix::from(kept).batched(self.images())),
         }
-        let mut product = Linear::nt(
-            Matrix::from(inp).batched(s),
-            each(&self.terms[0], layer.weight, inp),
-            Matrix::from(out).batched(s),
-        );
-        if let Some(bias) = layer.bias {
-            product = product.bias(self.vector(bias));
-        }
-        if let Some(lower) = &lower {
-            product = product.addend(Matrix::from(lower).batched(s));
-        }
-        end.of(product, Some(s)).run(stream)
+        .run(stream)
+    }
+
+    fn join(
+        &self,
+        stream: &Stream,
+        layer: Layer,
+        inp: &Tensor<E>,
+        out: &Tensor<f32>,
+        addend: Option<Matrix<f32>>,
+    ) -> Result<()> {
+        self.product(stream, layer, inp, out, addend)?.run(stream)
     }
 }
 
 impl<E: Element> Differentiable<E> for Adapted<E> {
-    fn linear_backward<O: Element + Output<E>>(
+    fn backward(
         &self,
         stream: &Stream,
         weight: &Range<usize>,
         dout: &Tensor<E>,
-        dinp: &Tensor<O>,
+        dinp: &Tensor<E>,
         kept: Option<(Activation, &Tensor<E>)>,
     ) -> Result<()> {
-        let s = self.flat.shape()[0];
-        // Of the first terms alone: a gradient has no more digits itself.
-        let weight = each(&self.terms[0], weight, dinp);
-        let mut product = Linear::nn(Matrix::from(dout).batched(s), weight, Matrix::from(dinp).batched(s));
-        if let Some((kind, kept)) = kept {
-            product = product.backward(kind, Matrix::from(kept).batched(s));
+        let s = self.images();
+        // By the first terms alone: a gradient has no more digits itself.
+        let weight = Matrix::each(&self.terms()[0], weight.clone(), dinp.shape()[1]);
+        let product = Linear::nn(Matrix::from(dout).batched(s), weight, Matrix::from(dinp).batched(s));
+        match kept {
+            Some((kind, kept)) => product.backward(kind, Matrix::from(kept).batched(s)),
+            None => product,
         }
-        product.run(stream)
+        .run(stream)
     }
-}
-
-/// Each image's weight of a layer whose inputs are as wide as `inp`.
-fn each<E, T>(term: &Tensor<E>, weight: &Range<usize>, inp: &Tensor<T>) -> Matrix<E> {
-    Matrix::each(term, weight.clone(), inp.shape()[1])
 }

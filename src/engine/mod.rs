@@ -1,16 +1,18 @@
 //! MEMO on batches of images (arXiv 2110.09506):
 //!
 //! 1. draw `N` random views of each image, on the device;
-//! 2. run the vision tower on all of them, the originals riding along, and get logits;
+//! 2. run the vision tower on all of them, and get logits;
 //! 3. take the entropy of each image's average prediction over its views;
 //! 4. back-propagate through the whole tower, and make one SGD step, each image its own;
-//! 5. predict the originals with the adapted weights.
+//! 5. predict the images themselves, before and after, more exactly than that: [`Fine`].
 //!
 //! An image's results do not depend on the batch that it is in.
 
 mod acts;
+mod batch;
 mod block;
 mod dims;
+mod fine;
 mod grads;
 mod implicit;
 mod in_place;
@@ -22,10 +24,12 @@ mod vision;
 mod weights;
 
 pub use acts::{Acts, BlockActs, Normed};
+pub use batch::{Batch, Item, Raw, Views};
 pub use dims::Dims;
+pub use fine::Fine;
 pub use grads::{Grads, Kept};
-pub use memo::{Item, Memo, Views};
-pub use outcome::{LOGIT_SCALE, Outcome, Prediction, Settings, Update};
+pub use memo::Memo;
+pub use outcome::{LOGIT_SCALE, Outcome, Precision, Prediction, Settings, Update};
 pub use rehearsal::modules;
 pub use text::encode_text;
 pub use vision::Vision;

@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use half::f16;
 use serde::Serialize;
 
+use crate::ops::Element;
 use crate::policy::Policy;
 
 /// CLIP's logit scale at the end of its training, where it was clipped.
@@ -22,6 +24,29 @@ pub struct Settings {
     pub seed: u64,
     pub policy: Policy,
     pub update: Update,
+    pub precision: Precision,
+    /// What gradients are scaled by on their way: a power of two.
+    pub loss_scale: f32,
+}
+
+/// The arithmetic of the matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// float16 operands, float32 sums, on tensor cores
+    Fp16,
+    /// float32 throughout, as the notebook computes
+    Fp32,
+}
+
+impl Precision {
+    /// What gradients are scaled by, unless told otherwise.
+    pub fn loss_scale(self) -> f32 {
+        match self {
+            Precision::Fp16 => f16::LOSS_SCALE,
+            Precision::Fp32 => f32::LOSS_SCALE,
+        }
+    }
 }
 
 /// How the step is taken.
@@ -64,6 +89,8 @@ pub struct Outcome {
     pub memo: Prediction,
     /// Marginal entropy of the views before each step, nats.
     pub entropy: Vec<f32>,
+    /// In float16 a gradient was past its largest number, so that this was computed again in float32.
+    pub overflow: bool,
 }
 
 #[cfg(test)]

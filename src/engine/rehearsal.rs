@@ -28,7 +28,7 @@ pub fn modules(
         let weights = vec![0.0; layout.total];
         let vision = Vision { config: config.clone(), layout };
         let text_features = vec![0.0; classes * config.embed_dim];
-        let memo = Memo::<f32>::new(stream, vision, &weights, &text_features, 1, settings.clone())?;
+        let memo = Memo::new(stream, vision, &weights, &text_features, 1, settings.clone())?;
         let image = Rgb8 { width: 1, height: 1, pixels: vec![0; 3] };
         memo.adapt(&[Item { image: &image, index: 0 }], &Views::Drawn)
     })

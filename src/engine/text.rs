@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::acts::BlockActs;
 use super::block::Block;
-use super::weights::{End, Layer, Params, Weights};
+use super::weights::{Layer, Params, Weights};
 use crate::clip::{ClipConfig, TextLayout, TowerConfig};
 use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::feature::{normalize_forward, token_gather};
@@ -35,7 +35,7 @@ impl Text {
             ids: plan.tensor("ids", [b, t])?,
             ends: plan.tensor("ends", b)?,
             x: plan.tensor("x", [b * t, c])?,
-            block: BlockActs::plan(plan, [b, t, t], [c, m, nh])?,
+            block: BlockActs::plan(plan, [b, t, t], [c, m, nh], false)?,
             end: plan.tensor("end", [b, c])?,
             normed: plan.tensor("normed", [b, c])?,
             stats: [plan.tensor("mean", b)?, plan.tensor("rstd", b)?],
@@ -103,12 +103,6 @@ fn encode(
     let [mean, rstd] = &text.stats;
     let norm = params.vector(&layout.final_ln).halves();
     norm_forward(stream, &text.normed, [mean, rstd], &text.end, &norm, eps)?;
-    params.linear(
-        stream,
-        Layer::without_bias(&layout.projection),
-        &text.normed,
-        &text.features,
-        End::Plain,
-    )?;
+    params.join(stream, Layer::without_bias(&layout.projection), &text.normed, &text.features, None)?;
     normalize_forward(stream, &text.unit, &text.norm, &text.features)
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::acts::Acts;
 use super::block::Block;
 use super::grads::Grads;
-use super::weights::{Differentiable, End, Layer, Weights};
+use super::weights::{Differentiable, Layer, Weights};
 use crate::clip::{ClipConfig, VisionLayout};
 use crate::gpu::Stream;
 use crate::ops::Element;
@@ -14,6 +14,7 @@ use crate::ops::feature::{normalize_backward, normalize_forward};
 use crate::ops::norm::{NormGradient, norm_backward, norm_forward, norm_partial_shape};
 
 /// A model's vision tower.
+#[derive(Clone)]
 pub struct Vision {
     pub config: ClipConfig,
     pub layout: VisionLayout,
@@ -37,13 +38,7 @@ impl Vision {
     ) -> Result<()> {
         let (t, c, eps) = (self.config.tokens(), self.config.vision.width, self.config.vision.eps);
         let (at, a, b) = (&self.layout, acts, acts.norm.len());
-        weights.linear(
-            stream,
-            Layer::without_bias(&at.patch_embedding),
-            &a.patches,
-            &a.projected,
-            End::Plain,
-        )?;
+        weights.join(stream, Layer::without_bias(&at.patch_embedding), &a.patches, &a.projected, None)?;
         let (embedded, projected) = (a.embedded.view([b, t, c]), a.projected.view([b, t - 1, c]));
         let [class, position] = [&at.class_embedding, &at.position_embedding].map(|at| weights.vector(at));
         embed_forward(stream, &embedded, &projected, &class, &position)?;
@@ -57,13 +52,7 @@ impl Vision {
         }
         let post_ln = weights.vector(&at.post_ln).halves();
         norm_forward(stream, &a.post_ln.out, a.post_ln.stats(), x, &post_ln, eps)?;
-        weights.linear(
-            stream,
-            Layer::without_bias(&at.projection),
-            &a.post_ln.out,
-            &a.features,
-            End::Plain,
-        )?;
+        weights.join(stream, Layer::without_bias(&at.projection), &a.post_ln.out, &a.features, None)?;
         normalize_forward(stream, &a.unit, &a.norm, &a.features)
     }
 
@@ -90,7 +79,7 @@ impl Vision {
 
         normalize_backward(stream, &g.dfeatures, &g.dunit, &a.unit, &a.norm)?;
         let dnormed = way.dbranch.rows(0..b);
-        weights.linear_backward(stream, &at.projection, &g.dfeatures, &dnormed, None)?;
+        weights.backward(stream, &at.projection, &g.dfeatures, &dnormed, None)?;
         let (last, last_grads) = (&a.blocks[a.blocks.len() - 1], &g.blocks[g.blocks.len() - 1]);
         // The last block lets the class token alone go on; of a single token that is the whole residual stream.
         let dx = if t == 1 { &way.dx } else { &way.dclass };

@@ -26,73 +26,51 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// What becomes of a linear layer's `y`.
-pub enum End<'a, E> {
-    /// y itself.
-    Plain,
-    /// `y + addend`, a matrix `(rows, N)`.
-    Add(Matrix<f32>),
-    /// `f(y)`, and y to the tensor, for the way back.
-    Activation(Activation, &'a Tensor<E>),
-}
-
-impl<E: Element> End<'_, E> {
-    /// What is added, for a product that comes before the last; and what is left to do.
-    pub fn take_addend(self) -> (Option<Matrix<f32>>, Self) {
-        match self {
-            End::Add(addend) => (Some(addend), End::Plain),
-            other => (None, other),
-        }
-    }
-
-    /// The product with this end; `batch`: it is of three dimensions.
-    pub fn of<O: Element + Output<E>>(self, product: Linear<E, O>, batch: Option<usize>) -> Linear<E, O> {
-        let batched = |tensor: &Tensor<E>| match batch {
-            Some(s) => Matrix::from(tensor).batched(s),
-            None => Matrix::from(tensor),
-        };
-        match self {
-            End::Plain => product,
-            End::Add(addend) => product.addend(match batch {
-                Some(s) => addend.batched(s),
-                None => addend,
-            }),
-            End::Activation(kind, kept) => product.keeping(kind, batched(kept)),
-        }
-    }
-}
-
 /// A tower's parameters, as its forward pass takes them.
 pub trait Weights<E: Element> {
     /// A bias, a norm, an embedding.
     fn vector(&self, range: &Range<usize>) -> Param;
 
-    /// `out = inp · Wᵀ + bias`, and its end. `inp` `(rows, K)`, `out` `(rows, N)`.
+    /// Within a branch: `out = y`, or `out = f(y)` and y itself to the tensor, where there is one, for the way back, with
+    /// `y = inp · Wᵀ + bias`. `inp` `(rows, K)`, `out` `(rows, N)`.
     ///
     /// # Errors
     /// A shape that does not fit; the launches' own.
-    fn linear<O: Element + Output<E>>(
+    fn branch(
         &self,
         stream: &Stream,
         layer: Layer,
         inp: &Tensor<E>,
-        out: &Tensor<O>,
-        end: End<E>,
+        out: &Tensor<E>,
+        act: Option<(Activation, Option<&Tensor<E>>)>,
+    ) -> Result<()>;
+
+    /// Into the residual stream: `out = y + addend`, a matrix `(rows, N)`, or y.
+    ///
+    /// # Errors
+    /// A shape that does not fit; the launches' own.
+    fn join(
+        &self,
+        stream: &Stream,
+        layer: Layer,
+        inp: &Tensor<E>,
+        out: &Tensor<f32>,
+        addend: Option<Matrix<f32>>,
     ) -> Result<()>;
 }
 
 /// What is more of weights that gradients go through.
 pub trait Differentiable<E: Element>: Weights<E> {
-    /// `dinp = dout · W`, `(rows, K)`, and its end: `f'(kept)`, by which it is multiplied.
+    /// `dinp = dout · W`, `(rows, K)`, times `f'(kept)` where that is given.
     ///
     /// # Errors
     /// A shape that does not fit; the launches' own.
-    fn linear_backward<O: Element + Output<E>>(
+    fn backward(
         &self,
         stream: &Stream,
         weight: &Range<usize>,
         dout: &Tensor<E>,
-        dinp: &Tensor<O>,
+        dinp: &Tensor<E>,
         kept: Option<(Activation, &Tensor<E>)>,
     ) -> Result<()>;
 }
@@ -109,14 +87,39 @@ impl<E: Element> Params<E> {
     /// # Errors
     /// Out of device memory.
     pub fn new(stream: &Stream, weights: &[f32]) -> Result<Params<E>> {
-        let flat = stream.vector(weights)?;
-        let rounded = E::rounded(stream, &flat)?;
-        Ok(Params { flat, rounded })
+        Params::shared(stream, &stream.vector(weights)?)
+    }
+
+    /// Of weights that are on the device already.
+    ///
+    /// # Errors
+    /// Out of device memory.
+    pub fn shared(stream: &Stream, flat: &Tensor<f32>) -> Result<Params<E>> {
+        Ok(Params { flat: flat.clone(), rounded: E::rounded(stream, flat)? })
+    }
+
+    /// `(total,)`
+    pub fn rounded(&self) -> &Tensor<E> {
+        &self.rounded
     }
 
     /// `(range / columns, columns)`
     pub fn matrix(&self, range: &Range<usize>, columns: usize) -> Tensor<E> {
         self.rounded.slice(range.clone()).view([range.len() / columns, columns])
+    }
+
+    /// `inp · Wᵀ + bias`
+    fn product<O: Element + Output<E>>(
+        &self,
+        layer: Layer,
+        inp: &Tensor<E>,
+        out: &Tensor<O>,
+    ) -> Linear<E, O> {
+        let product = Linear::nt(inp, &self.matrix(layer.weight, inp.shape()[1]), out);
+        match layer.bias {
+            Some(bias) => product.bias(self.vector(bias)),
+            None => product,
+        }
     }
 }
 
@@ -125,35 +128,54 @@ impl<E: Element> Weights<E> for Params<E> {
         (&self.flat.slice(range.clone())).into()
     }
 
-    fn linear<O: Element + Output<E>>(
+    fn branch(
         &self,
         stream: &Stream,
         layer: Layer,
         inp: &Tensor<E>,
-        out: &Tensor<O>,
-        end: End<E>,
+        out: &Tensor<E>,
+        act: Option<(Activation, Option<&Tensor<E>>)>,
     ) -> Result<()> {
-        let mut product = Linear::nt(inp, &self.matrix(layer.weight, inp.shape()[1]), out);
-        if let Some(bias) = layer.bias {
-            product = product.bias(self.vector(bias));
+        let product = self.product(layer, inp, out);
+        match act {
+            None => product,
+            Some((kind, None)) => product.activation(kind),
+            Some((kind, Some(kept))) => product.keeping(kind, kept),
         }
-        end.of(product, None).run(stream)
+        .run(stream)
+    }
+
+    fn join(
+        &self,
+        stream: &Stream,
+        layer: Layer,
+        inp: &Tensor<E>,
+        out: &Tensor<f32>,
+        addend: Option<Matrix<f32>>,
+    ) -> Result<()> {
+        let product = self.product(layer, inp, out);
+        match addend {
+            Some(addend) => product.addend(addend),
+            None => product,
+        }
+        .run(stream)
     }
 }
 
 impl<E: Element> Differentiable<E> for Params<E> {
-    fn linear_backward<O: Element + Output<E>>(
+    fn backward(
         &self,
         stream: &Stream,
         weight: &Range<usize>,
         dout: &Tensor<E>,
-        dinp: &Tensor<O>,
+        dinp: &Tensor<E>,
         kept: Option<(Activation, &Tensor<E>)>,
     ) -> Result<()> {
-        let mut product = Linear::nn(dout, &self.matrix(weight, dinp.shape()[1]), dinp);
-        if let Some((kind, kept)) = kept {
-            product = product.backward(kind, kept);
+        let product = Linear::nn(dout, &self.matrix(weight, dinp.shape()[1]), dinp);
+        match kept {
+            Some((kind, kept)) => product.backward(kind, kept),
+            None => product,
         }
-        product.run(stream)
+        .run(stream)
     }
 }

@@ -18,7 +18,7 @@ pub trait Element: Pod + Send + Sync + Output<Self> {
     const INNER_SCALE: f32;
     /// What gradients are scaled by on their way, unless told otherwise: a power of two that keeps small ones.
     const LOSS_SCALE: f32;
-    /// What the second of the [`Element::terms`] of a weight is to be multiplied by.
+    /// What the second of the [`Element::terms`] is to be multiplied by.
     const SECOND_TERM: f32;
 
     /// To the nearest, ties to even.
@@ -32,17 +32,21 @@ pub trait Element: Pod + Send + Sync + Output<Self> {
     /// Out of device memory; the launch's own.
     fn rounded(stream: &Stream, weights: &Tensor<f32>) -> Result<Tensor<Self>>;
 
-    /// Room for weights in terms that are as exact together as float32: the same memory, where it is float32.
-    ///
-    /// # Errors
-    /// The plan's.
-    fn terms(plan: &mut Plan, weights: &Tensor<f32>) -> Result<Vec<Tensor<Self>>>;
+    /// The terms that values of float32 are split into, which are as exact together: the values themselves, where this is
+    /// float32, or parts of `room`, as many as the values are.
+    fn terms(values: &Tensor<f32>, room: &[Tensor<Self>]) -> Vec<Tensor<Self>>;
 
-    /// Weights into their terms.
+    /// Writes these terms.
     ///
     /// # Errors
     /// Tensors of other shapes; the launch's own.
-    fn split(stream: &Stream, terms: &[Tensor<Self>], weights: &Tensor<f32>) -> Result<()>;
+    fn split(stream: &Stream, values: &Tensor<f32>, room: &[Tensor<Self>]) -> Result<Vec<Tensor<Self>>>;
+
+    /// Room for the terms of so many values.
+    ///
+    /// # Errors
+    /// The plan's.
+    fn room(plan: &mut Plan, name: &str, values: usize) -> Result<Vec<Tensor<Self>>>;
 }
 
 impl Element for f32 {
@@ -64,12 +68,16 @@ impl Element for f32 {
         Ok(weights.clone())
     }
 
-    fn terms(_: &mut Plan, weights: &Tensor<f32>) -> Result<Vec<Tensor<f32>>> {
-        Ok(vec![weights.clone()])
+    fn terms(values: &Tensor<f32>, _: &[Tensor<f32>]) -> Vec<Tensor<f32>> {
+        vec![values.clone()]
     }
 
-    fn split(_: &Stream, _: &[Tensor<f32>], _: &Tensor<f32>) -> Result<()> {
-        Ok(())
+    fn split(_: &Stream, values: &Tensor<f32>, room: &[Tensor<f32>]) -> Result<Vec<Tensor<f32>>> {
+        Ok(f32::terms(values, room))
+    }
+
+    fn room(_: &mut Plan, _: &str, _: usize) -> Result<Vec<Tensor<f32>>> {
+        Ok(Vec::new())
     }
 }
 
@@ -95,11 +103,17 @@ impl Element for f16 {
         Ok(rounded)
     }
 
-    fn terms(plan: &mut Plan, weights: &Tensor<f32>) -> Result<Vec<Tensor<f16>>> {
-        ["first terms", "second terms"].iter().map(|name| plan.tensor(name, weights.shape())).collect()
+    fn terms(values: &Tensor<f32>, room: &[Tensor<f16>]) -> Vec<Tensor<f16>> {
+        room.iter().map(|term| term.slice(0..values.len()).view(values.shape())).collect()
     }
 
-    fn split(stream: &Stream, terms: &[Tensor<f16>], weights: &Tensor<f32>) -> Result<()> {
-        split(stream, [&terms[0], &terms[1]], weights, 1.0 / Self::SECOND_TERM)
+    fn split(stream: &Stream, values: &Tensor<f32>, room: &[Tensor<f16>]) -> Result<Vec<Tensor<f16>>> {
+        let terms = f16::terms(values, room);
+        split(stream, [&terms[0], &terms[1]], values, 1.0 / Self::SECOND_TERM)?;
+        Ok(terms)
+    }
+
+    fn room(plan: &mut Plan, name: &str, values: usize) -> Result<Vec<Tensor<f16>>> {
+        ["first", "second"].iter().map(|term| plan.tensor(&format!("{name}.{term}"), values)).collect()
     }
 }

@@ -8,11 +8,13 @@ use crate::gpu::Tensor;
 
 /// A matrix `(rows, columns)`, or one for each product of a batch: a tensor of two or three dimensions, some of its columns,
 /// or a part of each of its rows.
+#[derive(Clone)]
 pub struct Matrix<T> {
     tensor: Tensor<T>,
     part: Part,
 }
 
+#[derive(Clone)]
 enum Part {
     All,
     Columns(Range<usize>),
@@ -31,11 +33,12 @@ impl<T> Matrix<T> {
         Matrix { tensor: tensor.clone(), part: Part::Each(range, columns) }
     }
 
-    /// Of a matrix `(count · rows, columns)`, `count` of as many rows each.
+    /// Of a matrix `(count · rows, columns)`, `count` of as many rows each; itself without a count.
     ///
     /// # Panics
     /// Of another rank, or where the rows are no multiple: a bug in the caller.
-    pub fn batched(self, count: usize) -> Matrix<T> {
+    pub fn batched(self, count: impl Into<Option<usize>>) -> Matrix<T> {
+        let Some(count) = count.into() else { return self };
         let &[rows, pitch] = self.tensor.shape() else { panic!("{:?} is no matrix", self.tensor) };
         Matrix { tensor: self.tensor.view([count, rows / count, pitch]), part: self.part }
     }

@@ -330,3 +330,51 @@ device_test!(float32_is_not_multiplied_as_float16, |stream| {
         assert!(refused.to_string().contains("multiplies float16 alone"), "{refused}");
     }
 });
+
+/// Products whose operands or results are parts of longer rows equal those of matrices by themselves.
+fn parts_of_rows<E: Element>(stream: &Stream, backend: Backend) -> Result<()> {
+    let (count, m, n, k, before, behind) = (3, 50, 72, 136, 64, 192);
+    let part = before..before + n * k;
+    let row_len = part.end + behind;
+    let (a, b) = (elements::<E>(count * m * k, 1), elements::<E>(count * row_len, 2));
+    let own: Vec<E> = b.chunks(row_len).flat_map(|row| &row[part.clone()]).copied().collect();
+    let (a, b) = (stream.upload([count, m, k], &a)?, stream.upload([count, row_len], &b)?);
+    let own = stream.upload([count, n, k], &own)?;
+
+    let [out, want]: [Tensor<f32>; 2] = [poisoned(stream, [count, m, n]), poisoned(stream, [count, m, n])];
+    Linear::nt(&a, Matrix::each(&b, part.clone(), k), &out).backend(backend).run(stream)?;
+    Linear::nt(&a, &own, &want).backend(backend).run(stream)?;
+    assert_eq!(stream.read(&out)?, stream.read(&want)?);
+
+    // A weight's gradient, (n, k) of (m, n) and (m, k), added to another part.
+    let dout = stream.upload([count, m, n], &elements::<E>(count * m * n, 3))?;
+    let snapshot = stream.upload([count, row_len], &random(count * row_len, 1.0, 4))?;
+    let (place, want): (Tensor<f32>, Tensor<f32>) =
+        (poisoned(stream, [count, row_len]), poisoned(stream, [count, n, k]));
+    Linear::tn(&dout, &a, Matrix::each(&place, part.clone(), k))
+        .scale(-0.5, 1.0)
+        .addend(Matrix::each(&snapshot, part.clone(), k))
+        .backend(backend)
+        .run(stream)?;
+    Linear::tn(&dout, &a, &want).scale(-0.5, 1.0).backend(backend).run(stream)?;
+    let (place, want, snapshot) = (stream.read(&place)?, stream.read(&want)?, stream.read(&snapshot)?);
+    for (p, row) in place.chunks(row_len).enumerate() {
+        for (i, x) in row.iter().enumerate() {
+            match i.checked_sub(before).filter(|i| *i < n * k) {
+                Some(at) => {
+                    let sum = f64::from(want[p * n * k + at]) + f64::from(snapshot[p * row_len + i]);
+                    assert!((f64::from(*x) - sum).abs() < 1e-5, "{p} {i}: {x}, not {sum}");
+                }
+                None => assert!(x.is_nan(), "{p} {i}: written past its part"),
+            }
+        }
+    }
+    Ok(())
+}
+
+device_test!(parts_of_rows_are_matrices, |stream| {
+    parts_of_rows::<f32>(&stream, Backend::Simt)?;
+    for backend in backends::<f16>(&stream) {
+        parts_of_rows::<f16>(&stream, backend)?;
+    }
+});

@@ -85,7 +85,7 @@ pub(super) fn launch(stream: &Stream, kernel: &Kernel, params: &Params, kind: Ki
     let map = |address, step, pitch, rows, is_transposed, box_rows| {
         let (shape, box_rows) = if is_transposed { ([k, rows], BOX_COLUMNS) } else { ([rows, k], box_rows) };
         let count = if step == 0 { 1 } else { batch };
-        TensorMap::new(address, count, shape, pitch, box_rows)
+        TensorMap::new(address, [count, shape[0], shape[1]], [step, pitch as u64], box_rows)
     };
     let a = map(params.a, params.a_step, params.a_pitch, m, kind.layout == Layout::Tn, tile.m)?;
     let b =
@@ -105,17 +105,18 @@ pub(super) fn launch(stream: &Stream, kernel: &Kernel, params: &Params, kind: Ki
 struct TensorMap([u64; 16]);
 
 impl TensorMap {
-    /// Of `count` matrices of float16, one behind the other, in boxes of 64 columns by `box_rows` rows; outside is zero.
+    /// Of `count` matrices of float16, `step` elements apart, whose rows are `pitch` apart, in boxes of 64 columns by `box_rows`
+    /// rows; outside is zero.
     fn new(
         address: u64,
-        count: usize,
-        [rows, columns]: [usize; 2],
-        pitch: i32,
+        [count, rows, columns]: [usize; 3],
+        [step, pitch]: [u64; 2],
         box_rows: usize,
     ) -> Result<TensorMap> {
         let dims = [columns as u64, rows as u64, count as u64];
-        let row_bytes = 2 * pitch as u64;
-        let strides = [row_bytes, row_bytes * rows as u64];
+        // One matrix that all share has no step, and a map wants one.
+        let step = if count == 1 { pitch * rows as u64 } else { step };
+        let strides = [2 * pitch, 2 * step];
         let (boxes, every) = ([BOX_COLUMNS as u32, box_rows as u32, 1], [1u32; 3]);
         let mut map = TensorMap([0; 16]);
         // SAFETY: 128 bytes at a multiple of 64 to write, sizes of three dimensions and strides of two to read; device

@@ -1,0 +1,412 @@
+//! A batch of images, from pixels to logits, in one precision.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bytemuck::Pod;
+
+use super::Dims;
+use super::acts::Acts;
+use super::fine::{Fine, FineRoom, Loaded, Source};
+use super::grads::{Grads, Kept};
+use super::implicit::{Implicit, Room};
+use super::in_place::{Adapted, InPlace};
+use super::outcome::{LOGIT_SCALE, Settings, Update};
+use super::vision::Vision;
+use super::weights::{Differentiable, Params};
+use crate::data::Rgb8;
+use crate::gpu::{self, Entry, Plan, Stream, Tensor, trace};
+use crate::ops::Element;
+use crate::ops::augmenter::{Augmenter, Images};
+use crate::ops::draw::{ViewParams, draw_views};
+use crate::ops::entropy::entropy_forward_backward;
+use crate::ops::linear::Linear;
+
+/// An image of a batch.
+#[derive(Clone, Copy)]
+pub struct Item<'a> {
+    pub image: &'a Rgb8,
+    /// Keys the random numbers of its views.
+    pub index: u64,
+}
+
+/// Where views come from.
+pub enum Views {
+    /// Drawn from the policy.
+    Drawn,
+    /// The user's own, `(N·(T - 1), P)` normalised patches, the same for every image and step.
+    Given(Tensor<f32>),
+}
+
+/// A CLIP classifier that adapts to a batch of images at a time, in one precision.
+pub struct Batch<E> {
+    stream: Stream,
+    dims: Dims,
+    settings: Settings,
+    vision: Vision,
+    params: Params<E>,
+    loaded: Loaded<E>,
+    text: Tensor<f32>, // (K, D): unit text features times the logit scale
+    augmenter: Augmenter,
+    buffers: Buffers<E>,
+    bound: RefCell<HashMap<usize, Rc<Bound<E>>>>,
+    stage_times: Option<RefCell<Vec<(&'static str, Duration)>>>,
+}
+
+/// What becomes of an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raw {
+    pub zero_shot: Vec<f32>, // (K,) logits
+    pub memo: Vec<f32>,      // (K,)
+    pub entropy: Vec<f32>,   // (steps,)
+    /// Whether a gradient was past the largest number of its type.
+    pub overflow: bool,
+}
+
+/// All that a batch writes.
+struct Buffers<E> {
+    view_params: Tensor<ViewParams>, // (S, N)
+    views: Acts<E>,                  // S·N sequences
+    originals: Acts<f32>,            // S sequences
+    grads: Grads<E>,
+    logits: Tensor<f32>,    // (S·N, K)
+    dlogits: Tensor<f32>,   // (S·N, K)
+    zero_shot: Tensor<f32>, // (S, K)
+    adapted: Tensor<f32>,   // (S, K)
+    entropy: Tensor<f32>,   // (steps, S)
+    flags: Tensor<u32>,     // (S,)
+    fine: FineRoom<E>,
+    step: StepRoom<E>,
+}
+
+enum StepRoom<E> {
+    Implicit(Room<E>),
+    InPlace(Adapted<E>),
+}
+
+impl<E: Element> Buffers<E> {
+    fn plan(plan: &mut Plan, dims: &Dims, vision: &Vision, settings: &Settings) -> Result<Buffers<E>> {
+        let &Dims { s, n, k, .. } = dims;
+        let (layers, layout) = (vision.config.vision.layers, &vision.layout);
+        Ok(Buffers {
+            view_params: plan.tensor("view_params", [s, n])?,
+            views: Acts::plan(plan, dims, layers, s * n, true)?,
+            originals: Acts::plan(plan, dims, layers, s, false)?,
+            grads: Grads::plan(plan, dims, layers)?,
+            logits: plan.tensor("logits", [s * n, k])?,
+            dlogits: plan.tensor("dlogits", [s * n, k])?,
+            zero_shot: plan.tensor("zero_shot", [s, k])?,
+            adapted: plan.tensor("adapted logits", [s, k])?,
+            entropy: plan.tensor("entropy", [settings.steps, s])?,
+            flags: plan.tensor("flags", s)?,
+            fine: FineRoom::plan(plan, dims)?,
+            step: match settings.update {
+                Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout)?),
+                Update::InPlace => StepRoom::InPlace(Adapted::plan(plan, dims, layout, settings.steps > 1)?),
+            },
+        })
+    }
+}
+
+/// The buffers of as many images as a batch has.
+struct Bound<E> {
+    view_params: Tensor<ViewParams>,
+    views: Acts<E>,
+    originals: Acts<f32>,
+    grads: Grads<E>,
+    /// `(s, N, K)`
+    logits: [Tensor<f32>; 2],
+    zero_shot: Tensor<f32>,
+    adapted: Tensor<f32>,
+    flags: Tensor<u32>,
+    step: BoundStep<E>,
+}
+
+enum BoundStep<E> {
+    Implicit(Implicit<E>),
+    InPlace(InPlace<E>),
+}
+
+impl<E: Element> Batch<E> {
+    /// * `weights`: the vision tower's parameters in the layout's order.
+    /// * `text_features`: `(K, D)`, of unit norm.
+    /// * `batch`: images at once, at most, `S`; no result depends on it.
+    ///
+    /// # Errors
+    /// Several steps that are to be implicit; out of device memory.
+    pub fn new(
+        stream: &Stream,
+        vision: Vision,
+        weights: &[f32],
+        text_features: &[f32],
+        batch: usize,
+        settings: Settings,
+    ) -> Result<Batch<E>> {
+        ensure!(
+            settings.update == Update::InPlace || settings.steps == 1,
+            "{} steps cannot be folded into the prediction: they are taken in place",
+            settings.steps
+        );
+        let [k, d] = [text_features.len() / vision.config.embed_dim, vision.config.embed_dim];
+        let scaled: Vec<f32> = text_features.iter().map(|v| v * LOGIT_SCALE).collect();
+        let text = stream.upload([k, d], &scaled)?;
+        let params = Params::new(stream, weights)?;
+        let is_exact =
+            |range: Range<usize>| weights[range].iter().all(|&x| E::round(x.into()).widen() == f64::from(x));
+        let loaded = Loaded::new(stream, &params, vision.layout.matrices().all(is_exact))?;
+        Batch::with(stream, vision, (params, loaded), text, batch, settings)
+    }
+
+    fn with(
+        stream: &Stream,
+        vision: Vision,
+        (params, loaded): (Params<E>, Loaded<E>),
+        text: Tensor<f32>,
+        batch: usize,
+        settings: Settings,
+    ) -> Result<Batch<E>> {
+        let config = &vision.config;
+        let dims = Dims::new(config, batch, settings.views, text.shape()[0]);
+        Ok(Batch {
+            stream: stream.clone(),
+            dims,
+            params,
+            loaded,
+            text,
+            augmenter: Augmenter::new(config.image_size, config.patch_size)?,
+            buffers: stream.arena(|plan| Buffers::plan(plan, &dims, &vision, &settings))?,
+            bound: RefCell::default(),
+            stage_times: None,
+            vision,
+            settings,
+        })
+    }
+
+    /// The same model in float32, for one image at a time: it shares the weights.
+    ///
+    /// # Errors
+    /// Out of device memory.
+    pub fn exact(&self) -> Result<Batch<f32>> {
+        let (stream, vision) = (&self.stream, self.vision.clone());
+        let settings = Settings { loss_scale: f32::LOSS_SCALE, ..self.settings.clone() };
+        let params = Params::shared(stream, &self.params.flat)?;
+        let loaded = Loaded::new(stream, &params, true)?;
+        Batch::with(stream, vision, (params, loaded), self.text.clone(), 1, settings)
+    }
+
+    /// Bytes of device memory that a batch of `s` images takes, and all its tensors.
+    ///
+    /// # Errors
+    /// More than can be counted.
+    pub fn plan(
+        vision: &Vision,
+        s: usize,
+        classes: usize,
+        settings: &Settings,
+    ) -> Result<(usize, Vec<Entry>)> {
+        let dims = Dims::new(&vision.config, s, settings.views, classes);
+        gpu::measure(|plan| Buffers::<E>::plan(plan, &dims, vision, settings))
+    }
+
+    /// Images at once, at most.
+    pub fn images(&self) -> usize {
+        self.dims.s
+    }
+
+    /// Adapts to each image, all at once, at most [`Batch::images`] of them.
+    ///
+    /// # Errors
+    /// No image or too many; an image that is too large; the device's own.
+    pub fn adapt(&self, items: &[Item], views: &Views) -> Result<Vec<Raw>> {
+        let _range = trace::range("batch");
+        let s = items.len();
+        ensure!((1..=self.dims.s).contains(&s), "adapting to {s} images, of {} at once", self.dims.s);
+        let packed: Vec<(u64, (usize, usize), &[u8])> =
+            items.iter().map(|item| (item.index, item.image.size(), &item.image.pixels[..])).collect();
+        let images = Images::upload(&self.stream, &packed)?;
+        let bound = self.bound(s)?;
+        self.queue(&bound, &images, views)?;
+
+        let (stream, k) = (&self.stream, self.dims.k);
+        let (zero_shot, memo) = (stream.read(&bound.zero_shot)?, stream.read(&bound.adapted)?);
+        let (entropy, flags) = (stream.read(&self.buffers.entropy)?, stream.read(&bound.flags)?);
+        let raw = |i: usize| Raw {
+            zero_shot: zero_shot[i * k..(i + 1) * k].to_vec(),
+            memo: memo[i * k..(i + 1) * k].to_vec(),
+            entropy: entropy.iter().skip(i).step_by(self.dims.s).copied().collect(),
+            overflow: flags[i] != 0,
+        };
+        Ok((0..s).map(raw).collect())
+    }
+
+    /// Queues all of a batch: nothing waits on the host, but where stages are timed.
+    fn queue(&self, bound: &Bound<E>, images: &Images, views: &Views) -> Result<()> {
+        let (stream, Settings { learning_rate, loss_scale, steps, .. }) = (&self.stream, &self.settings);
+        let rate = learning_rate / loss_scale;
+        stream.fill_bytes(&bound.flags, 0)?;
+        for step in 0..*steps {
+            self.time("views", || self.fill_patches(bound, images, views, step))?;
+            if step == 0 {
+                self.time("zero-shot", || {
+                    self.predict(Source::Loaded(&self.loaded), bound, &bound.zero_shot)
+                })?;
+            }
+            match &bound.step {
+                BoundStep::InPlace(in_place) if step > 0 => self.views(&in_place.adapted, bound, step)?,
+                _ => self.views(&self.params, bound, step)?,
+            }
+            self.time("step", || match &bound.step {
+                BoundStep::Implicit(implicit) => implicit.step(stream, &bound.flags),
+                BoundStep::InPlace(in_place) => in_place.step(stream, step == 0, &bound.flags, rate),
+            })?;
+        }
+        self.time("predict", || {
+            let source = match &bound.step {
+                BoundStep::Implicit(implicit) => Source::Implicit(&self.loaded, implicit),
+                BoundStep::InPlace(in_place) => Source::Adapted(&in_place.adapted),
+            };
+            self.predict(source, bound, &bound.adapted)
+        })
+    }
+
+    /// Logits of the originals.
+    fn predict(&self, source: Source<E>, bound: &Bound<E>, logits: &Tensor<f32>) -> Result<()> {
+        let weights = Fine { source, room: &self.buffers.fine };
+        self.vision.forward(&self.stream, &weights, &bound.originals)?;
+        Linear::nt(&bound.originals.unit, &self.text, logits).run(&self.stream)
+    }
+
+    /// The views through the tower, their loss, and every parameter's gradient.
+    fn views(&self, weights: &impl Differentiable<E>, bound: &Bound<E>, step: usize) -> Result<()> {
+        let (stream, Bound { views, grads, .. }) = (&self.stream, bound);
+        let [logits, dlogits] = &bound.logits;
+        let &[s, n, k] = logits.shape() else { unreachable!("logits are (s, N, K)") };
+        let rows = |tensor: &Tensor<f32>| tensor.view([s * n, k]);
+        self.time("forward", || {
+            self.vision.forward(stream, weights, views)?;
+            Linear::nt(&views.unit, &self.text, &rows(logits)).run(stream)
+        })?;
+        self.time("backward", || {
+            let at = step * self.dims.s;
+            let entropy = self.buffers.entropy.slice(at..at + s);
+            entropy_forward_backward(stream, dlogits, &entropy, logits, None, self.settings.loss_scale)?;
+            Linear::nn(&rows(dlogits), &self.text, &grads.dunit).run(stream)?;
+            self.vision.backward(stream, weights, views, grads)
+        })
+    }
+
+    /// The buffers of `s` images, made when as many are first adapted to.
+    fn bound(&self, s: usize) -> Result<Rc<Bound<E>>> {
+        if let Some(bound) = self.bound.borrow().get(&s) {
+            return Ok(bound.clone());
+        }
+        let (b, Dims { n, k, .. }) = (&self.buffers, self.dims);
+        let (views, grads) = (b.views.sequences(0..s * n), b.grads.images(s, n));
+        let kept = Kept::new(&self.vision.layout, &views, &grads);
+        let rate = self.settings.learning_rate / self.settings.loss_scale;
+        let flat = &self.params.flat;
+        let bound = Rc::new(Bound {
+            view_params: b.view_params.rows(0..s),
+            originals: b.originals.sequences(0..s),
+            logits: [&b.logits, &b.dlogits].map(|logits| logits.rows(0..s * n).view([s, n, k])),
+            zero_shot: b.zero_shot.rows(0..s),
+            adapted: b.adapted.rows(0..s),
+            flags: b.flags.rows(0..s),
+            step: match &b.step {
+                StepRoom::Implicit(room) => {
+                    BoundStep::Implicit(Implicit::new(&self.stream, flat, kept, room, rate)?)
+                }
+                StepRoom::InPlace(adapted) => {
+                    BoundStep::InPlace(InPlace::new(&self.stream, flat, adapted.first(s), kept)?)
+                }
+            },
+            views,
+            grads,
+        });
+        self.bound.borrow_mut().insert(s, bound.clone());
+        Ok(bound)
+    }
+
+    /// The gradient of every parameter, `(S, total)` in the layout's order, of the first `s` images of the last batch that
+    /// was adapted to, by its last step: for tests and comparisons.
+    ///
+    /// # Errors
+    /// Out of device memory; the launches' own.
+    pub fn gradients(&self, s: usize) -> Result<Tensor<f32>> {
+        let (stream, layout, dims) = (&self.stream, &self.vision.layout, Dims { s, ..self.dims });
+        let (views, grads) = (self.views_of(s), self.buffers.grads.images(s, dims.n));
+        let adapted = stream.arena(|plan| Adapted::<E>::plan(plan, &dims, layout, false))?;
+        stream.fill_bytes(&adapted.flat, 0)?;
+        let zeros = stream.zeros(layout.total)?;
+        let in_place = InPlace::new(stream, &zeros, adapted, Kept::new(layout, &views, &grads))?;
+        in_place.step(stream, true, &stream.zeros(s)?, -1.0 / self.settings.loss_scale)?;
+        Ok(in_place.adapted.flat)
+    }
+
+    /// What the last pass over the views of the first `s` images has left.
+    pub fn views_of(&self, s: usize) -> Acts<E> {
+        self.buffers.views.sequences(0..s * self.dims.n)
+    }
+
+    /// Views of all images, in the order of their random numbers; at the first step the originals too.
+    fn fill_patches(&self, bound: &Bound<E>, images: &Images, views: &Views, step: usize) -> Result<()> {
+        if step == 0 {
+            let originals = self.items(&bound.originals.patches);
+            self.augmenter.make(&self.stream, images, None, Some(&originals))?;
+        }
+        let patches = &bound.views.patches;
+        let (s, Dims { n, .. }) = (images.descs().len(), self.dims);
+        match views {
+            Views::Given(given) => {
+                let of_image = patches.shape()[0] / s;
+                let given = E::rounded(&self.stream, &given.view(given.len()))?.view(given.shape());
+                (0..s).try_for_each(|i| {
+                    self.stream.copy(&patches.rows(i * of_image..(i + 1) * of_image), &given)
+                })
+            }
+            Views::Drawn => {
+                let Settings { policy, seed, .. } = &self.settings;
+                let params = &bound.view_params;
+                draw_views(&self.stream, policy, (*seed, (step * n) as u32), images.descs(), params)?;
+                let drawn = Some((params, &self.items(patches)));
+                self.augmenter.make(&self.stream, images, drawn, None)
+            }
+        }
+    }
+
+    /// Patches by sequence, as the augmentation makes them: `(items, T - 1, P)`.
+    fn items<T: Pod>(&self, patches: &Tensor<T>) -> Tensor<T> {
+        let Dims { t, p, .. } = self.dims;
+        patches.view([patches.shape()[0] / (t - 1), t - 1, p])
+    }
+
+    /// Runs a stage, as a range of its name, and adds its time to [`Batch::stage_times`] where these are kept.
+    fn time<T>(&self, stage: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _range = trace::range(stage);
+        let Some(times) = &self.stage_times else { return run() };
+        self.stream.synchronize()?;
+        let start = Instant::now();
+        let result = run()?;
+        self.stream.synchronize()?;
+        let mut times = times.borrow_mut();
+        match times.iter_mut().find(|(name, _)| *name == stage) {
+            Some((_, total)) => *total += start.elapsed(),
+            None => times.push((stage, start.elapsed())),
+        }
+        Ok(result)
+    }
+
+    /// From now on, waits around each stage and keeps its time: for benchmarks, as it costs overlap.
+    pub fn keep_stage_times(&mut self) {
+        self.stage_times = Some(RefCell::default());
+    }
+
+    /// Total time of each stage since [`Batch::keep_stage_times`], in the order of the work.
+    pub fn stage_times(&self) -> Vec<(&'static str, Duration)> {
+        self.stage_times.as_ref().map_or_else(Vec::new, |times| times.borrow().clone())
+    }
+}

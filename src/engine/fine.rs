@@ -1,0 +1,171 @@
+//! The forward pass of the predicted images, as exact as float32 in whatever type products take.
+//!
+//! What a step changes is small beside what float16's digits lose on the way through a tower, so an image that is predicted,
+//! before and after, passes through it in float32: where products take float16, both operands of them go in two terms,
+//! `x = x₁ + x₂` and `W = W₁ + W₂`, and `x Wᵀ = x₁ W₁ᵀ + x₂ W₁ᵀ + x₁ W₂ᵀ`. There are fifty times as many views.
+
+use std::ops::Range;
+
+use anyhow::Result;
+
+use super::Dims;
+use super::implicit::Implicit;
+use super::in_place::Adapted;
+use super::weights::{Layer, Params, Weights};
+use crate::clip::Activation;
+use crate::gpu::{Plan, Stream, Tensor};
+use crate::ops::linear::{Linear, Matrix};
+use crate::ops::{Element, Param};
+
+/// The weights as they were loaded, in terms.
+pub struct Loaded<E> {
+    pub flat: Tensor<f32>, // (total,)
+    /// `(total,)` each: one where the weights have no more digits than products take.
+    terms: Vec<Tensor<E>>,
+}
+
+impl<E: Element> Loaded<E> {
+    /// * `is_exact`: whether products take the matrices without rounding.
+    ///
+    /// # Errors
+    /// Out of device memory.
+    pub fn new(stream: &Stream, params: &Params<E>, is_exact: bool) -> Result<Loaded<E>> {
+        let flat = params.flat.clone();
+        let terms = match is_exact {
+            true => vec![params.rounded().clone()],
+            false => E::split(stream, &flat, &stream.arena(|plan| E::room(plan, "weights", flat.len()))?)?,
+        };
+        Ok(Loaded { flat, terms })
+    }
+}
+
+/// Room for products of S images' rows.
+pub struct FineRoom<E> {
+    terms: Vec<Tensor<E>>, // (S·T, widest input) of the inputs
+    base: Tensor<f32>,     // (S·T, widest output): sums of the smaller products
+}
+
+impl<E: Element> FineRoom<E> {
+    /// # Errors
+    /// The plan's.
+    pub fn plan(plan: &mut Plan, dims: &Dims) -> Result<FineRoom<E>> {
+        let rows = dims.s * dims.t;
+        Ok(FineRoom {
+            terms: E::room(plan, "inputs", rows * dims.widest_input())?,
+            base: plan.tensor("base", rows * dims.widest_output())?,
+        })
+    }
+}
+
+/// Which weights.
+pub enum Source<'a, E> {
+    Loaded(&'a Loaded<E>),
+    Adapted(&'a Adapted<E>),
+    Implicit(&'a Loaded<E>, &'a Implicit<E>),
+}
+
+/// Weights for a pass in float32.
+pub struct Fine<'a, E> {
+    pub source: Source<'a, E>,
+    pub room: &'a FineRoom<E>,
+}
+
+impl<E: Element> Fine<'_, E> {
+    /// `out = f(inp · Wᵀ + bias + addend)`
+    fn linear(
+        &self,
+        stream: &Stream,
+        layer: Layer,
+        inp: &Tensor<f32>,
+        out: &Tensor<f32>,
+        act: Option<Activation>,
+        addend: Option<Matrix<f32>>,
+    ) -> Result<()> {
+        let (&[rows, k], n) = (inp.shape(), out.shape()[1]) else { unreachable!("inp is a matrix") };
+        let inputs = E::split(stream, inp, &self.room.terms)?;
+        let of_loaded = |term: &Tensor<E>| (&term.slice(layer.weight.clone()).view([n, k])).into();
+        let (weights, images): (Vec<Matrix<E>>, Option<usize>) = match &self.source {
+            Source::Loaded(loaded) | Source::Implicit(loaded, _) => {
+                (loaded.terms.iter().map(of_loaded).collect(), None)
+            }
+            Source::Adapted(adapted) => {
+                let terms = adapted.terms();
+                let each = |term| Matrix::each(term, layer.weight.clone(), k);
+                (terms.iter().map(each).collect(), Some(adapted.images()))
+            }
+        };
+        let base = self.room.base.slice(0..rows * n).view([rows, n]);
+        let finish = |product: Linear<E, f32>| {
+            let product = match layer.bias {
+                Some(bias) => product.bias(self.vector(bias)),
+                None => product,
+            };
+            match act {
+                Some(kind) => product.activation(kind),
+                None => product,
+            }
+            .run(stream)
+        };
+
+        let mut sum = addend;
+        let pairs = [(1, 0), (0, 1), (0, 0)];
+        for (i, j) in pairs.into_iter().filter(|&(i, j)| i < inputs.len() && j < weights.len()) {
+            let is_last = (i, j) == (0, 0) && !matches!(self.source, Source::Implicit(..));
+            let scale = if (i, j) == (0, 0) { 1.0 } else { E::SECOND_TERM };
+            let to = if is_last { out } else { &base };
+            let product = Linear::nt(
+                Matrix::from(&inputs[i]).batched(images),
+                weights[j].clone(),
+                Matrix::from(to).batched(images),
+            )
+            .scale(scale, 1.0);
+            let product = match sum.take() {
+                Some(sum) => product.addend(sum.batched(images)),
+                None => product,
+            };
+            match is_last {
+                true => finish(product)?,
+                false => product.run(stream)?,
+            }
+            sum = Some((&base).into());
+        }
+        match &self.source {
+            Source::Implicit(_, implicit) => {
+                finish(implicit.correction(stream, layer, &inputs[0], &base, out)?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<E: Element> Weights<f32> for Fine<'_, E> {
+    fn vector(&self, range: &Range<usize>) -> Param {
+        match &self.source {
+            Source::Loaded(loaded) => (&loaded.flat.slice(range.clone())).into(),
+            Source::Adapted(adapted) => Param::each(&adapted.flat, range.clone()),
+            Source::Implicit(_, implicit) => implicit.vector(range),
+        }
+    }
+
+    fn branch(
+        &self,
+        stream: &Stream,
+        layer: Layer,
+        inp: &Tensor<f32>,
+        out: &Tensor<f32>,
+        act: Option<(Activation, Option<&Tensor<f32>>)>,
+    ) -> Result<()> {
+        self.linear(stream, layer, inp, out, act.map(|(kind, _)| kind), None)
+    }
+
+    fn join(
+        &self,
+        stream: &Stream,
+        layer: Layer,
+        inp: &Tensor<f32>,
+        out: &Tensor<f32>,
+        addend: Option<Matrix<f32>>,
+    ) -> Result<()> {
+        self.linear(stream, layer, inp, out, None, addend)
+    }
+}
