@@ -141,13 +141,15 @@ __device__ __forceinline__ void release(const Ring& ring, u32 stage, int thread)
     }
 }
 
+template <int HEIGHT>
 __device__ __forceinline__ void pin_all(Sums& d) {
 #pragma unroll
-    for (int i = 0; i < WM / 64; ++i) pin(d[i]);
+    for (int i = 0; i < HEIGHT; ++i) pin(d[i]);
 }
 
-// The sums of a tile, from row `row` and column `column` of it. Stages are given back one step late, so that a product is
-// always under way.
+// The sums of a tile's first 64 HEIGHT rows of this consumer, from row `row` and column `column` of it. Stages are given back
+// one step late, so that a product is always under way.
+template <int HEIGHT>
 __device__ __forceinline__ void multiply(Sums& d, Ring& ring, int steps, int consumer, int row, int column, int thread) {
     int before = -1;
 #pragma unroll 1
@@ -155,15 +157,15 @@ __device__ __forceinline__ void multiply(Sums& d, Ring& ring, int steps, int con
         barrier_wait(ring.full + 8 * ring.stage, ring.parity);
         u64 a = matrix(ring.a() + row / 64 * PANEL, TA ? PANEL : 16);
         u64 b = matrix(ring.b() + column / 64 * PANEL, TB ? PANEL : 16);
-        pin_all(d);
+        pin_all<HEIGHT>(d);
         wgmma_fence();
 #pragma unroll
-        for (int j = 0; j < WM / 64; ++j)
+        for (int j = 0; j < HEIGHT; ++j)
 #pragma unroll
             for (int i = 0; i < BK / 16; ++i)
                 wgmma<TA, TB>(d[j], a + j * (PANEL >> 4) + i * (TA ? 128 : 2), b + i * (TB ? 128 : 2), step > 0 || i > 0);
         wgmma_commit();
-        pin_all(d);
+        pin_all<HEIGHT>(d);
         wgmma_wait<1>();
         if (before >= 0) release(ring, before, thread);
         before = ring.stage;
@@ -172,8 +174,20 @@ __device__ __forceinline__ void multiply(Sums& d, Ring& ring, int steps, int con
     // A parity tells a phase from those beside it alone: nobody waits for stages while another still waits for some before.
     if (PINGPONG && thread == 0) barrier_arrive(ring.turns + 8 * (1 - consumer));
     wgmma_wait<0>();
-    pin_all(d);
+    pin_all<HEIGHT>(d);
     if (before >= 0) release(ring, before, thread);
+}
+
+// A tile of which this consumer has no row that exists: only its stages are given back.
+__device__ __forceinline__ void pass_over(Ring& ring, int steps, int consumer, int thread) {
+#pragma unroll 1
+    for (int step = 0; step < steps; ++step) {
+        barrier_wait(ring.full + 8 * ring.stage, ring.parity);
+        warpgroup_sync(1 + consumer);  // as products do: none waits for a phase while another is two ahead
+        release(ring, ring.stage, thread);
+        ring.next();
+    }
+    if (PINGPONG && thread == 0) barrier_arrive(ring.turns + 8 * (1 - consumer));
 }
 
 // 16 rows of 64 sums of a warp in shared memory, where 16 bytes of a row are moved so that lanes which read or write in
@@ -286,9 +300,13 @@ linear_wgmma(const __grid_constant__ TensorMap a_map, const __grid_constant__ Te
             at.go(tile);
             if (PINGPONG) barrier_wait(ring.turns + 8 * consumer, turn);
             turn ^= 1;
-            multiply(d, ring, steps, consumer, row, column, thread);
+            int m = at.m + rank * BM + row;
+            // What is past the last row costs nothing: an image's own product has few.
+            if (m >= p.M) pass_over(ring, steps, consumer, thread);
+            else if (WM > 64 && m + 64 >= p.M) multiply<1>(d, ring, steps, consumer, row, column, thread);
+            else multiply<WM / 64>(d, ring, steps, consumer, row, column, thread);
             if (PINGPONG) ring.skip(steps);
-            write(p, at.batch, at.m + rank * BM + row + warp * 16, at.n + column, d, chunk);
+            write(p, at.batch, m + warp * 16, at.n + column, d, chunk);
         }
     }
     // Neither CTA of a cluster leaves before the other has told it of its last stages.

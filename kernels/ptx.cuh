@@ -19,6 +19,9 @@ __device__ __forceinline__ void barrier_init(u32 barrier, u32 arrivals) {
 // Those of the cluster, and copies, see the barriers initialised once the CTAs have met.
 __device__ __forceinline__ void barriers_are_set_up() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
+// Waits for the other warps of this warpgroup, at a barrier of the CTA that is theirs alone.
+__device__ __forceinline__ void warpgroup_sync(u32 own) { asm volatile("bar.sync %0, 128;" ::"r"(own) : "memory"); }
+
 __device__ __forceinline__ void barrier_arrive(u32 barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
