@@ -1,5 +1,5 @@
-//! A whole ViT-B/32 step on a checkpoint of the real one's size (605 MB of float32, random weights,
-//! made on first use): `cargo bench --bench vit_b32 [-- --views 8 --images 1 --no-warm-up …]`.
+//! A whole ViT-B/32 step on a checkpoint of the real one's size (605 MB of float32, random weights
+//! that float16 holds, made on first use): `cargo bench --bench vit_b32 [-- --views 8 --images 1 --no-warm-up …]`.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result};
+use half::f16;
 use memo::check::random;
 
 const CONFIG: &str = r#"{
@@ -47,7 +48,7 @@ fn main() {
 /// In the target folder, found from this program's own place.
 fn folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
-    program.parent().unwrap_or(Path::new(".")).join("vit-b32")
+    program.parent().unwrap_or(Path::new(".")).join("vit-b32-fp16")
 }
 
 /// Name and shape of every tensor, in Hugging Face's naming.
@@ -88,7 +89,7 @@ fn tensors() -> Vec<(String, Vec<usize>)> {
     all
 }
 
-/// Random values at the scale of CLIP's own initialisation; norms near one.
+/// Random values at the scale of CLIP's own initialisation, exact in float16; norms near one.
 fn values(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     let len = shape.iter().product();
     if name == "logit_scale" {
@@ -102,6 +103,8 @@ fn values(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     if is_norm {
         values.iter_mut().for_each(|v| *v += 1.0);
     }
+    // As OpenAI's are.
+    values.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
     values
 }
 

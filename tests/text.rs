@@ -4,7 +4,7 @@
 use memo::check::{assert_close, fixtures, within};
 use memo::clip::{Activation, Checkpoint, Tokenizer};
 use memo::device_test;
-use memo::engine::encode_text;
+use memo::engine::{Precision, encode_text};
 use safetensors::SafeTensors;
 
 #[test]
@@ -40,7 +40,9 @@ device_test!(features_are_pytorchs, |stream| {
         let config = checkpoint.config();
         let layout = config.text_layout();
         let weights = checkpoint.text_params(&layout)?;
-        let features = encode_text(&stream, config, &layout, &weights, &rows, &ends)?;
-        assert_close(&features, &want, within(2e-6));
+        for precision in [Precision::Fp32, Precision::Fp16] {
+            let features = encode_text(&stream, config, &layout, &weights, &rows, &ends, precision)?;
+            assert_close(&features, &want, within(2e-6));
+        }
     }
 });

@@ -67,7 +67,8 @@ pub fn classifier(
         }
         ids.push(row);
     }
-    let text = encode_text(stream, config, &layout, &weights, &ids, &ends).context("encoding the labels")?;
+    let text = encode_text(stream, config, &layout, &weights, &ids, &ends, settings.precision)
+        .context("encoding the labels")?;
     drop(weights);
 
     let layout = config.vision_layout();

@@ -75,15 +75,24 @@ impl Cursor {
     }
 }
 
+impl TextLayout {
+    /// The weights of linear layers.
+    pub fn matrices(&self) -> impl Iterator<Item = Range<usize>> {
+        std::iter::once(self.projection.clone()).chain(of_blocks(&self.blocks))
+    }
+}
+
+fn of_blocks(blocks: &[BlockLayout]) -> impl Iterator<Item = Range<usize>> {
+    blocks.iter().flat_map(|at| [&at.qkv_w, &at.out_w, &at.fc1_w, &at.fc2_w]).cloned()
+}
+
 impl VisionLayout {
     /// Every parameter begins at a multiple of this many floats.
     pub const ALIGN: usize = ALIGN;
 
     /// The weights of linear layers.
     pub fn matrices(&self) -> impl Iterator<Item = Range<usize>> {
-        let ends = [&self.patch_embedding, &self.projection].into_iter();
-        let blocks = self.blocks.iter().flat_map(|at| [&at.qkv_w, &at.out_w, &at.fc1_w, &at.fc2_w]);
-        ends.chain(blocks).cloned()
+        [&self.patch_embedding, &self.projection].into_iter().cloned().chain(of_blocks(&self.blocks))
     }
 
     /// Floats of all parameters that are no linear layer's weight, each at a multiple of [`VisionLayout::ALIGN`].

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -103,7 +102,7 @@ impl<E: Element> Buffers<E> {
             adapted: plan.tensor("adapted logits", [s, k])?,
             entropy: plan.tensor("entropy", [settings.steps, s])?,
             flags: plan.tensor("flags", s)?,
-            fine: FineRoom::plan(plan, dims)?,
+            fine: FineRoom::plan(plan, s * dims.t, dims.widest())?,
             step: match settings.update {
                 Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout)?),
                 Update::InPlace => StepRoom::InPlace(Adapted::plan(plan, dims, layout, settings.steps > 1)?),
@@ -155,9 +154,7 @@ impl<E: Element> Batch<E> {
         let scaled: Vec<f32> = text_features.iter().map(|v| v * LOGIT_SCALE).collect();
         let text = stream.upload([k, d], &scaled)?;
         let params = Params::new(stream, weights)?;
-        let is_exact =
-            |range: Range<usize>| weights[range].iter().all(|&x| E::round(x.into()).widen() == f64::from(x));
-        let loaded = Loaded::new(stream, &params, vision.layout.matrices().all(is_exact))?;
+        let loaded = Loaded::new(stream, &params, weights, vision.layout.matrices())?;
         Batch::with(stream, vision, (params, loaded), text, batch, settings)
     }
 
@@ -194,7 +191,7 @@ impl<E: Element> Batch<E> {
         let (stream, vision) = (&self.stream, self.vision.clone());
         let settings = Settings { loss_scale: f32::LOSS_SCALE, ..self.settings.clone() };
         let params = Params::shared(stream, &self.params.flat)?;
-        let loaded = Loaded::new(stream, &params, true)?;
+        let loaded = Loaded::with(stream, &params, true)?;
         Batch::with(stream, vision, (params, loaded), self.text.clone(), 1, settings)
     }
 

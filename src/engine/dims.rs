@@ -42,14 +42,9 @@ impl Dims {
         }
     }
 
-    /// The most inputs that a linear layer has.
-    pub fn widest_input(&self) -> usize {
-        self.m.max(self.c).max(self.p)
-    }
-
-    /// The most outputs that one has.
-    pub fn widest_output(&self) -> usize {
-        self.m.max(3 * self.c).max(self.d)
+    /// The most inputs and outputs that a linear layer has.
+    pub fn widest(&self) -> [usize; 2] {
+        [self.m.max(self.c).max(self.p), self.m.max(3 * self.c).max(self.d)]
     }
 
     /// Views of all images.

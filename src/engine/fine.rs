@@ -8,7 +8,6 @@ use std::ops::Range;
 
 use anyhow::Result;
 
-use super::Dims;
 use super::implicit::Implicit;
 use super::in_place::Adapted;
 use super::weights::{Layer, Params, Weights};
@@ -25,11 +24,25 @@ pub struct Loaded<E> {
 }
 
 impl<E: Element> Loaded<E> {
+    /// * `weights`: what `params` was made of. `matrices`: where linear layers' weights are among them.
+    ///
+    /// # Errors
+    /// Out of device memory.
+    pub fn new(
+        stream: &Stream,
+        params: &Params<E>,
+        weights: &[f32],
+        mut matrices: impl Iterator<Item = Range<usize>>,
+    ) -> Result<Loaded<E>> {
+        let holds = |range: Range<usize>| weights[range].iter().all(|&x| E::holds(x));
+        Loaded::with(stream, params, !stream.is_rehearsal() && matrices.all(holds))
+    }
+
     /// * `is_exact`: whether products take the matrices without rounding.
     ///
     /// # Errors
     /// Out of device memory.
-    pub fn new(stream: &Stream, params: &Params<E>, is_exact: bool) -> Result<Loaded<E>> {
+    pub fn with(stream: &Stream, params: &Params<E>, is_exact: bool) -> Result<Loaded<E>> {
         let flat = params.flat.clone();
         let terms = match is_exact {
             true => vec![params.rounded().clone()],
@@ -39,20 +52,19 @@ impl<E: Element> Loaded<E> {
     }
 }
 
-/// Room for products of S images' rows.
+/// Room for products of some rows.
 pub struct FineRoom<E> {
-    terms: Vec<Tensor<E>>, // (S·T, widest input) of the inputs
-    base: Tensor<f32>,     // (S·T, widest output): sums of the smaller products
+    terms: Vec<Tensor<E>>, // (rows, widest input) of the inputs
+    base: Tensor<f32>,     // (rows, widest output): sums of the smaller products
 }
 
 impl<E: Element> FineRoom<E> {
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, dims: &Dims) -> Result<FineRoom<E>> {
-        let rows = dims.s * dims.t;
+    pub fn plan(plan: &mut Plan, rows: usize, [input, output]: [usize; 2]) -> Result<FineRoom<E>> {
         Ok(FineRoom {
-            terms: E::room(plan, "inputs", rows * dims.widest_input())?,
-            base: plan.tensor("base", rows * dims.widest_output())?,
+            terms: E::room(plan, "inputs", rows * input)?,
+            base: plan.tensor("base", rows * output)?,
         })
     }
 }

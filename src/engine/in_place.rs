@@ -30,7 +30,7 @@ impl<E: Element> Adapted<E> {
         let flat = plan.tensor("adapted", [dims.s, layout.total])?;
         let room = E::room(plan, "adapted", dims.s * layout.total)?;
         let rows = if again && !room.is_empty() { dims.views() * dims.t } else { 0 };
-        Ok(Adapted { flat, room, base: plan.tensor("base", rows * dims.widest_output())? })
+        Ok(Adapted { flat, room, base: plan.tensor("base", rows * dims.widest()[1])? })
     }
 
     /// That of the first `s` images.

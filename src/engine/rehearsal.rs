@@ -22,7 +22,8 @@ pub fn modules(
         if config.text.is_some() {
             // Never touched: the system gives zeros their memory when they are read.
             let layout = config.text_layout();
-            encode_text(stream, config, &layout, &vec![0.0; layout.total], &[vec![0; 2]], &[1])?;
+            let weights = vec![0.0; layout.total];
+            encode_text(stream, config, &layout, &weights, &[vec![0; 2]], &[1], settings.precision)?;
         }
         let layout = config.vision_layout();
         let weights = vec![0.0; layout.total];

@@ -1,12 +1,18 @@
-//! CLIP's text tower on the device: prompts to unit features, once a run, in float32.
+//! CLIP's text tower on the device: prompts to unit features, once a run, as exact as float32.
+
+use std::ops::Range;
 
 use anyhow::Result;
+use half::f16;
 
 use super::acts::BlockActs;
 use super::block::Block;
+use super::fine::{Fine, FineRoom, Loaded, Source};
+use super::outcome::Precision;
 use super::weights::{Layer, Params, Weights};
 use crate::clip::{ClipConfig, TextLayout, TowerConfig};
 use crate::gpu::{Plan, Stream, Tensor};
+use crate::ops::Element;
 use crate::ops::feature::{normalize_forward, token_gather};
 use crate::ops::norm::norm_forward;
 use crate::ops::token_embed::token_embed_forward;
@@ -15,7 +21,7 @@ use crate::ops::token_embed::token_embed_forward;
 const PROMPTS_AT_ONCE: usize = 64;
 
 /// The tower's tensors, for B prompts of T tokens.
-struct Text {
+struct Text<E> {
     ids: Tensor<i32>,        // (B, T)
     ends: Tensor<i32>,       // (B,)
     x: Tensor<f32>,          // (B·T, C)
@@ -26,10 +32,11 @@ struct Text {
     features: Tensor<f32>,   // (B, D)
     norm: Tensor<f32>,       // (B,)
     unit: Tensor<f32>,       // (B, D)
+    fine: FineRoom<E>,
 }
 
-impl Text {
-    fn plan(plan: &mut Plan, [b, t]: [usize; 2], tower: &TowerConfig, d: usize) -> Result<Text> {
+impl<E: Element> Text<E> {
+    fn plan(plan: &mut Plan, [b, t]: [usize; 2], tower: &TowerConfig, d: usize) -> Result<Text<E>> {
         let &TowerConfig { width: c, mlp: m, heads: nh, .. } = tower;
         Ok(Text {
             ids: plan.tensor("ids", [b, t])?,
@@ -42,6 +49,7 @@ impl Text {
             features: plan.tensor("features", [b, d])?,
             norm: plan.tensor("norm", b)?,
             unit: plan.tensor("unit", [b, d])?,
+            fine: FineRoom::plan(plan, b * t, [m.max(c), m.max(3 * c).max(d)])?,
         })
     }
 }
@@ -50,6 +58,7 @@ impl Text {
 ///
 /// * `weights`: the text tower's parameters in `layout`'s order.
 /// * `ids`: `(K, 77)` token ids, zero-padded. `ends`: each prompt's end-of-text position.
+/// * `precision`: what products take.
 ///
 /// The mask is causal, so tokens behind the last end of text change nothing and are not computed.
 ///
@@ -62,8 +71,24 @@ pub fn encode_text(
     weights: &[f32],
     ids: &[Vec<i32>],
     ends: &[usize],
+    precision: Precision,
 ) -> Result<Vec<f32>> {
-    let params = Params::<f32>::new(stream, weights)?;
+    match precision {
+        Precision::Fp16 => encode_all::<f16>(stream, config, layout, weights, ids, ends),
+        Precision::Fp32 => encode_all::<f32>(stream, config, layout, weights, ids, ends),
+    }
+}
+
+fn encode_all<E: Element>(
+    stream: &Stream,
+    config: &ClipConfig,
+    layout: &TextLayout,
+    weights: &[f32],
+    ids: &[Vec<i32>],
+    ends: &[usize],
+) -> Result<Vec<f32>> {
+    let params = Params::<E>::new(stream, weights)?;
+    let loaded = Loaded::new(stream, &params, weights, layout.matrices())?;
     let tower = &config.text()?.tower;
     let t = ends.iter().max().map_or(0, |end| end + 1);
     let mut features = Vec::with_capacity(ids.len() * config.embed_dim);
@@ -74,35 +99,37 @@ pub fn encode_text(
         let ends: Vec<i32> = ends.iter().map(|&end| end as i32).collect();
         stream.write(&text.ids, &ids)?;
         stream.write(&text.ends, &ends)?;
-        encode(stream, tower, layout, &params, &text)?;
+        encode(stream, tower, layout, &loaded, &text)?;
         features.extend(stream.read(&text.unit)?);
     }
     Ok(features)
 }
 
-fn encode(
+fn encode<E: Element>(
     stream: &Stream,
     tower: &TowerConfig,
     layout: &TextLayout,
-    params: &Params<f32>,
-    text: &Text,
+    loaded: &Loaded<E>,
+    text: &Text<E>,
 ) -> Result<()> {
     let &TowerConfig { width: c, eps, .. } = tower;
     let &[b, t] = text.ids.shape() else { unreachable!("ids have two dimensions") };
-    let tokens = params.matrix(&layout.token_embedding, c);
-    let position = params.matrix(&layout.position_embedding, c).rows(0..t);
+    let weights = &Fine { source: Source::Loaded(loaded), room: &text.fine };
+    let flat = |range: &Range<usize>| loaded.flat.slice(range.clone());
+    let position = flat(&layout.position_embedding).slice(0..t * c);
+    let tokens = flat(&layout.token_embedding);
     token_embed_forward(stream, &text.x, &text.ids, &tokens, &position, (b, t, c))?;
     let mut x = &text.x;
     for at in &layout.blocks {
         let block = Block { config: tower, at, causal: true };
         // From the second block on the output takes the place of the input, which nothing reads that late.
-        block.forward(stream, params, &text.block, x)?;
+        block.forward(stream, weights, &text.block, x)?;
         x = &text.block.out;
     }
     token_gather(stream, &text.end, &x.view([b, t, c]), Some(&text.ends))?;
     let [mean, rstd] = &text.stats;
-    let norm = params.vector(&layout.final_ln).halves();
+    let norm = weights.vector(&layout.final_ln).halves();
     norm_forward(stream, &text.normed, [mean, rstd], &text.end, &norm, eps)?;
-    params.join(stream, Layer::without_bias(&layout.projection), &text.normed, &text.features, None)?;
+    weights.join(stream, Layer::without_bias(&layout.projection), &text.normed, &text.features, None)?;
     normalize_forward(stream, &text.unit, &text.norm, &text.features)
 }

@@ -25,6 +25,8 @@ pub trait Element: Pod + Send + Sync + Output<Self> {
     fn round(x: f64) -> Self;
     /// Exactly.
     fn widen(self) -> f64;
+    /// Whether it has this very number.
+    fn holds(x: f32) -> bool;
 
     /// Weights as products take them: the same memory in float32.
     ///
@@ -64,6 +66,10 @@ impl Element for f32 {
         self.into()
     }
 
+    fn holds(_: f32) -> bool {
+        true
+    }
+
     fn rounded(_: &Stream, weights: &Tensor<f32>) -> Result<Tensor<f32>> {
         Ok(weights.clone())
     }
@@ -95,6 +101,10 @@ impl Element for f16 {
 
     fn widen(self) -> f64 {
         self.into()
+    }
+
+    fn holds(x: f32) -> bool {
+        f16::from_f32(x).to_f32() == x
     }
 
     fn rounded(stream: &Stream, weights: &Tensor<f32>) -> Result<Tensor<f16>> {
