@@ -14,7 +14,7 @@ use super::options::{AdaptOptions, Batch, ModelOptions};
 use super::{Usage, print, session};
 use crate::clip::Checkpoint;
 use crate::data::{Dataset, Sample, labels};
-use crate::engine::{Item, Memo, Outcome, Views};
+use crate::engine::{Item, Memo, Outcome, Queued, Views};
 use crate::gpu::trace::Profiler;
 use crate::metrics::Totals;
 use crate::records::{Record, RecordWriter};
@@ -139,7 +139,7 @@ impl Eval {
     }
 }
 
-/// MEMO on these samples, a batch at a time; `keep` gets every image's record, in order.
+/// MEMO on these samples, a batch at a time; `keep` gets every image's record, in order, while the device has the next batch.
 ///
 /// # Errors
 /// An image that cannot be read or adapted to, once all before it are kept.
@@ -149,14 +149,9 @@ pub fn evaluate(
     indices: Range<usize>,
     keep: &mut impl FnMut(Record) -> Result<()>,
 ) -> Result<()> {
-    in_batches(dataset, indices, memo.batch(), |first, samples| {
-        let items: Vec<Item> = samples
-            .iter()
-            .zip(first as u64..)
-            .map(|(Sample { image, .. }, index)| Item { image, index })
-            .collect();
+    let mut finish = |first: usize, samples: &[Sample], queued: Queued| -> Result<()> {
         let outcomes = memo
-            .adapt(&items, &Views::Drawn)
+            .finish(queued, &items(first, samples), &Views::Drawn)
             .with_context(|| format!("adapting to images from {first} on"))?;
         for ((index, sample), outcome) in (first..).zip(samples).zip(outcomes) {
             let Outcome { zero_shot, memo, entropy, overflow } =
@@ -165,7 +160,26 @@ pub fn evaluate(
             keep(Record { index, label: sample.label, zero_shot, memo, entropy, overflow })?;
         }
         Ok(())
-    })
+    };
+    let mut under_way: Option<(usize, Vec<Sample>, Queued)> = None;
+    let done = in_batches(dataset, indices, memo.batch(), |first, samples| {
+        let queued = memo
+            .queue(&items(first, &samples), &Views::Drawn)
+            .with_context(|| format!("adapting to images from {first} on"))?;
+        match under_way.replace((first, samples, queued)) {
+            Some((first, samples, queued)) => finish(first, &samples, queued),
+            None => Ok(()),
+        }
+    });
+    // Also where a later image ends the run.
+    if let Some((first, samples, queued)) = under_way {
+        finish(first, &samples, queued)?;
+    }
+    done
+}
+
+fn items(first: usize, samples: &[Sample]) -> Vec<Item<'_>> {
+    samples.iter().zip(first as u64..).map(|(sample, index)| Item { image: &sample.image, index }).collect()
 }
 
 /// Calls `each` with the first index and the samples of up to `batch` images, in order, while all cores read what comes next.
@@ -174,7 +188,7 @@ fn in_batches(
     dataset: &Dataset,
     indices: Range<usize>,
     batch: usize,
-    mut each: impl FnMut(usize, &[Sample]) -> Result<()>,
+    mut each: impl FnMut(usize, Vec<Sample>) -> Result<()>,
 ) -> Result<()> {
     let readers = thread::available_parallelism().map_or(1, NonZero::get).min(batch.max(2));
     thread::scope(|scope| {
@@ -208,7 +222,7 @@ fn in_batches(
                 next += 1;
             }
             if !samples.is_empty() {
-                each(first, &samples)?;
+                each(first, samples)?;
             }
             if let Some(error) = failed {
                 return Err(error);

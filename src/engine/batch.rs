@@ -1,11 +1,11 @@
 //! A batch of images, from pixels to logits, in one precision.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytemuck::Pod;
 
 use super::Dims;
@@ -15,13 +15,14 @@ use super::grads::{Grads, Kept};
 use super::implicit::{Implicit, Room};
 use super::in_place::{Adapted, InPlace};
 use super::outcome::{LOGIT_SCALE, Settings, Update};
+use super::slot::{Results, Slot};
 use super::vision::Vision;
 use super::weights::{Differentiable, Params};
 use crate::data::Rgb8;
 use crate::gpu::{self, Entry, Plan, Stream, Tensor, trace};
 use crate::ops::Element;
 use crate::ops::augmenter::{Augmenter, Images};
-use crate::ops::draw::{ViewParams, draw_views};
+use crate::ops::draw::{ImageDesc, ViewParams, draw_views};
 use crate::ops::entropy::entropy_forward_backward;
 use crate::ops::linear::Linear;
 
@@ -53,6 +54,10 @@ pub struct Batch<E> {
     augmenter: Augmenter,
     buffers: Buffers<E>,
     bound: RefCell<HashMap<usize, Rc<Bound<E>>>>,
+    pixels: RefCell<Tensor<u8>>,
+    slots: RefCell<[Slot; 2]>,
+    /// Batches so far.
+    queued: Cell<usize>,
     stage_times: Option<RefCell<Vec<(&'static str, Duration)>>>,
 }
 
@@ -66,8 +71,16 @@ pub struct Raw {
     pub overflow: bool,
 }
 
+/// A batch on its way.
+#[derive(Debug)]
+pub struct Queued {
+    number: usize,
+    s: usize,
+}
+
 /// All that a batch writes.
 struct Buffers<E> {
+    descs: Tensor<ImageDesc>,        // (S,)
     view_params: Tensor<ViewParams>, // (S, N)
     views: Acts<E>,                  // S·N sequences
     originals: Acts<f32>,            // S sequences
@@ -92,6 +105,7 @@ impl<E: Element> Buffers<E> {
         let &Dims { s, n, k, .. } = dims;
         let (layers, layout) = (vision.config.vision.layers, &vision.layout);
         Ok(Buffers {
+            descs: plan.tensor("descs", s)?,
             view_params: plan.tensor("view_params", [s, n])?,
             views: Acts::plan(plan, dims, layers, s * n, true)?,
             originals: Acts::plan(plan, dims, layers, s, false)?,
@@ -168,6 +182,7 @@ impl<E: Element> Batch<E> {
     ) -> Result<Batch<E>> {
         let config = &vision.config;
         let dims = Dims::new(config, batch, settings.views, text.shape()[0]);
+        let slot = || Slot::new(stream.gpu(), batch, dims.k, settings.steps);
         Ok(Batch {
             stream: stream.clone(),
             dims,
@@ -177,6 +192,9 @@ impl<E: Element> Batch<E> {
             augmenter: Augmenter::new(config.image_size, config.patch_size)?,
             buffers: stream.arena(|plan| Buffers::plan(plan, &dims, &vision, &settings))?,
             bound: RefCell::default(),
+            pixels: RefCell::new(stream.alloc(0)?),
+            slots: RefCell::new([slot()?, slot()?]),
+            queued: Cell::new(0),
             stage_times: None,
             vision,
             settings,
@@ -214,34 +232,46 @@ impl<E: Element> Batch<E> {
         self.dims.s
     }
 
-    /// Adapts to each image, all at once, at most [`Batch::images`] of them.
+    /// Queues the adaptation to each image, all at once, at most [`Batch::images`] of them. Of two batches that are queued, the
+    /// first is to be finished before a third is queued, by [`Batch::finish`].
     ///
     /// # Errors
     /// No image or too many; an image that is too large; the device's own.
-    pub fn adapt(&self, items: &[Item], views: &Views) -> Result<Vec<Raw>> {
+    pub fn queue(&self, items: &[Item], views: &Views) -> Result<Queued> {
         let _range = trace::range("batch");
         let s = items.len();
         ensure!((1..=self.dims.s).contains(&s), "adapting to {s} images, of {} at once", self.dims.s);
-        let packed: Vec<(u64, (usize, usize), &[u8])> =
-            items.iter().map(|item| (item.index, item.image.size(), &item.image.pixels[..])).collect();
-        let images = Images::upload(&self.stream, &packed)?;
-        let bound = self.bound(s)?;
-        self.queue(&bound, &images, views)?;
+        let queued = Queued { number: self.queued.get(), s };
+        self.queued.set(queued.number + 1);
+        let (stream, bound) = (&self.stream, self.bound(s)?);
+        let slot = &mut self.slots.borrow_mut()[queued.number % 2];
+        let images = slot.send(stream, items, &self.buffers.descs, &mut self.pixels.borrow_mut())?;
+        self.work(&bound, &images, views)?;
+        let Bound { zero_shot, adapted: memo, flags, .. } = &*bound;
+        slot.fetch(stream, &Results { zero_shot, memo, entropy: &self.buffers.entropy, flags })?;
+        Ok(queued)
+    }
 
-        let (stream, k) = (&self.stream, self.dims.k);
-        let (zero_shot, memo) = (stream.read(&bound.zero_shot)?, stream.read(&bound.adapted)?);
-        let (entropy, flags) = (stream.read(&self.buffers.entropy)?, stream.read(&bound.flags)?);
-        let raw = |i: usize| Raw {
-            zero_shot: zero_shot[i * k..(i + 1) * k].to_vec(),
-            memo: memo[i * k..(i + 1) * k].to_vec(),
-            entropy: entropy.iter().skip(i).step_by(self.dims.s).copied().collect(),
-            overflow: flags[i] != 0,
-        };
-        Ok((0..s).map(raw).collect())
+    /// Waits for a batch.
+    ///
+    /// # Errors
+    /// Those of its work.
+    pub fn finish(&self, queued: Queued) -> Result<Vec<Raw>> {
+        ensure!(queued.number + 2 >= self.queued.get(), "a batch's results were overwritten by later ones");
+        let finished = self.slots.borrow()[queued.number % 2].wait(queued.s);
+        finished.with_context(|| self.stream.blame("adapting"))
+    }
+
+    /// Both, of one batch.
+    ///
+    /// # Errors
+    /// Theirs.
+    pub fn adapt(&self, items: &[Item], views: &Views) -> Result<Vec<Raw>> {
+        self.finish(self.queue(items, views)?)
     }
 
     /// Queues all of a batch: nothing waits on the host, but where stages are timed.
-    fn queue(&self, bound: &Bound<E>, images: &Images, views: &Views) -> Result<()> {
+    fn work(&self, bound: &Bound<E>, images: &Images, views: &Views) -> Result<()> {
         let (stream, Settings { learning_rate, loss_scale, steps, .. }) = (&self.stream, &self.settings);
         let rate = learning_rate / loss_scale;
         stream.fill_bytes(&bound.flags, 0)?;

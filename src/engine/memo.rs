@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use half::f16;
 
-use super::batch::{Batch, Item, Raw, Views};
+use super::batch::{Batch, Item, Queued, Raw, Views};
 use super::outcome::{Outcome, Precision, Prediction, Settings};
 use super::vision::Vision;
 use crate::gpu::{Entry, Stream};
@@ -68,14 +68,28 @@ impl Memo {
         }
     }
 
-    /// Adapts to each image, all at once, at most [`Memo::batch`] of them. One whose gradients overflow is computed again in
-    /// float32. An image's own error is that its predictions are not finite even so.
+    /// Queues the adaptation to each image, all at once, at most [`Memo::batch`] of them, and returns before it is done. Of two
+    /// batches that are queued, the first is to be finished before a third is queued.
     ///
     /// # Errors
     /// No image or too many; an image that is too large; the device's own.
-    pub fn adapt(&self, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
+    pub fn queue(&self, items: &[Item], views: &Views) -> Result<Queued> {
+        match &self.0 {
+            Kind::Fp32(batch) => batch.queue(items, views),
+            Kind::Fp16(batch, _) => batch.queue(items, views),
+        }
+    }
+
+    /// Waits for a batch. An image whose gradients overflow in float16 is computed again in float32. An image's own error is that
+    /// its predictions are not finite even so.
+    ///
+    /// * `items`, `views`: what it was queued with.
+    ///
+    /// # Errors
+    /// The device's own.
+    pub fn finish(&self, queued: Queued, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
         let (batch, exact) = match &self.0 {
-            Kind::Fp32(batch) => return Ok(batch.adapt(items, views)?.into_iter().map(outcome).collect()),
+            Kind::Fp32(batch) => return Ok(batch.finish(queued)?.into_iter().map(outcome).collect()),
             Kind::Fp16(batch, exact) => (batch, exact),
         };
         let again = |item: &Item| {
@@ -89,12 +103,20 @@ impl Memo {
             let raw = exact.adapt(&[*item], views)?.remove(0);
             outcome(raw).map(|outcome| Outcome { overflow: true, ..outcome })
         };
-        let raws = batch.adapt(items, views)?;
+        let raws = batch.finish(queued)?;
         let each = |(item, raw): (&Item, Raw)| match is_whole(&raw) {
             true => outcome(raw),
             false => again(item),
         };
         Ok(items.iter().zip(raws).map(each).collect())
+    }
+
+    /// Both, of one batch.
+    ///
+    /// # Errors
+    /// Theirs.
+    pub fn adapt(&self, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
+        self.finish(self.queue(items, views)?, items, views)
     }
 
     /// From now on, waits around each stage and keeps its time: for benchmarks, as it costs overlap.

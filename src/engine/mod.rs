@@ -19,12 +19,13 @@ mod in_place;
 mod memo;
 mod outcome;
 mod rehearsal;
+mod slot;
 mod text;
 mod vision;
 mod weights;
 
 pub use acts::{Acts, BlockActs, Normed};
-pub use batch::{Batch, Item, Raw, Views};
+pub use batch::{Batch, Item, Queued, Raw, Views};
 pub use dims::Dims;
 pub use fine::Fine;
 pub use grads::{Grads, Kept};

@@ -9,6 +9,7 @@ mod graph;
 mod kernel;
 mod nvrtc;
 mod nvtx;
+mod pinned;
 mod stream;
 mod tensor;
 pub mod trace;
@@ -21,6 +22,7 @@ pub use error::{CudaError, is_out_of_memory};
 pub use graph::Graph;
 pub use kernel::{Arg, Defines, Kernel, Launch, ModuleKey};
 pub use nvrtc::{Nvrtc, Target};
+pub use pinned::Pinned;
 pub use stream::{Event, Stream};
 pub use tensor::{Shape, Tensor};
 

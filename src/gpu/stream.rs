@@ -215,7 +215,8 @@ impl Stream {
         self.0.launches.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn blame(&self, what: &str) -> String {
+    /// What an asynchronous error is told with: the last kernel that was launched.
+    pub fn blame(&self, what: &str) -> String {
         match *lock(&self.0.last) {
             Some(kernel) => format!("{what} (last kernel launched: {kernel})"),
             None => what.to_string(),

@@ -39,7 +39,8 @@ impl Images {
     /// # Errors
     /// A side of 0 or over [`MAX_SIDE`], pixels of another size; device memory.
     pub fn upload(stream: &Stream, images: &[(u64, (usize, usize), &[u8])]) -> Result<Images> {
-        let (list, pixels) = ImageDesc::pack(images)?;
+        let mut pixels = vec![0; images.iter().map(|(_, _, image)| image.len()).sum()];
+        let list = ImageDesc::pack(images, &mut pixels)?;
         let (descs, pixels) = (stream.vector(&list)?, stream.vector(&pixels)?);
         Images::new(list, &descs, &pixels)
     }

@@ -1,6 +1,6 @@
 //! The random parameters of views, `kernels/draw.cu`.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytemuck::{Pod, Zeroable};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
@@ -23,30 +23,32 @@ pub struct ImageDesc {
 }
 
 impl ImageDesc {
-    /// Descriptions of images whose pixels lie one behind the other, and these pixels.
+    /// Descriptions of images whose pixels lie one behind the other, from the first byte of `pixels` on, where they are copied.
     ///
     /// * `images`: an image's index, width and height, and its `(h, w, 3)` RGB.
     ///
     /// # Errors
-    /// A side of 0 or over [`MAX_SIDE`]; pixels of another size.
-    pub fn pack(images: &[(u64, (usize, usize), &[u8])]) -> Result<(Vec<ImageDesc>, Vec<u8>)> {
-        let mut all = Vec::with_capacity(images.iter().map(|(_, _, pixels)| pixels.len()).sum());
+    /// A side of 0 or over [`MAX_SIDE`]; pixels of another size, or more than there is room for.
+    pub fn pack(images: &[(u64, (usize, usize), &[u8])], pixels: &mut [u8]) -> Result<Vec<ImageDesc>> {
+        let mut at = 0;
         let mut descs = Vec::with_capacity(images.len());
-        for &(index, (w, h), pixels) in images {
+        for &(index, (w, h), image) in images {
             let sides = 1..=MAX_SIDE;
             ensure!(
                 sides.contains(&w) && sides.contains(&h),
                 "image {index} of {w} × {h} pixels: each side must be 1 to {MAX_SIDE}; resize it first"
             );
             ensure!(
-                pixels.len() == 3 * w * h,
+                image.len() == 3 * w * h,
                 "image {index} has {} bytes, not those of {w} × {h} pixels",
-                pixels.len()
+                image.len()
             );
-            descs.push(ImageDesc { offset: all.len() as u64, index, w: w as u32, h: h as u32 });
-            all.extend_from_slice(pixels);
+            let room = pixels.get_mut(at..at + image.len());
+            room.context("more pixels than there is room for")?.copy_from_slice(image);
+            descs.push(ImageDesc { offset: at as u64, index, w: w as u32, h: h as u32 });
+            at += image.len();
         }
-        Ok((descs, all))
+        Ok(descs)
     }
 }
 

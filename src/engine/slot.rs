@@ -1,0 +1,113 @@
+//! A batch's way to the device and back, beside which the host prepares the next.
+
+use anyhow::{Result, ensure};
+
+use super::batch::{Item, Raw};
+use crate::gpu::{Event, Gpu, Pinned, Stream, Tensor};
+use crate::ops::augmenter::Images;
+use crate::ops::draw::ImageDesc;
+
+/// Host memory of one batch on its way.
+pub struct Slot {
+    descs: Pinned<ImageDesc>,
+    pixels: Pinned<u8>,
+    zero_shot: Pinned<f32>, // (S, K)
+    memo: Pinned<f32>,      // (S, K)
+    entropy: Pinned<f32>,   // (steps, S)
+    flags: Pinned<u32>,     // (S,)
+    done: Event,
+}
+
+/// Where results lie on the device.
+pub struct Results<'a> {
+    pub zero_shot: &'a Tensor<f32>, // (s, K)
+    pub memo: &'a Tensor<f32>,      // (s, K)
+    pub entropy: &'a Tensor<f32>,   // (steps, S)
+    pub flags: &'a Tensor<u32>,     // (s,)
+}
+
+impl Slot {
+    /// For batches of `s` images, `k` classes and so many steps.
+    ///
+    /// # Errors
+    /// Out of memory that can be pinned.
+    pub fn new(gpu: &Gpu, s: usize, k: usize, steps: usize) -> Result<Slot> {
+        Ok(Slot {
+            descs: Pinned::new(gpu, s)?,
+            pixels: Pinned::new(gpu, 0)?,
+            zero_shot: Pinned::new(gpu, s * k)?,
+            memo: Pinned::new(gpu, s * k)?,
+            entropy: Pinned::new(gpu, steps * s)?,
+            flags: Pinned::new(gpu, s)?,
+            done: Event::new(gpu)?,
+        })
+    }
+
+    /// Queues the images' way to the device, into `descs` and `pixels`, which grow to the largest need.
+    ///
+    /// # Errors
+    /// A side of 0 or past the largest; out of memory; the driver's.
+    pub fn send(
+        &mut self,
+        stream: &Stream,
+        items: &[Item],
+        descs: &Tensor<ImageDesc>,
+        pixels: &mut Tensor<u8>,
+    ) -> Result<Images> {
+        // What was on its way in this memory has arrived.
+        self.done.synchronize()?;
+        let bytes = items.iter().map(|item| item.image.pixels.len()).sum::<usize>();
+        if self.pixels.len() < bytes {
+            self.pixels = Pinned::new(stream.gpu(), bytes)?;
+        }
+        if pixels.len() < bytes {
+            *pixels = stream.alloc(0)?; // free the old one first
+            *pixels = stream.alloc(bytes)?;
+        }
+        let images: Vec<(u64, (usize, usize), &[u8])> =
+            items.iter().map(|item| (item.index, item.image.size(), &item.image.pixels[..])).collect();
+        let list = ImageDesc::pack(&images, self.pixels.as_mut_slice())?;
+        self.descs.as_mut_slice()[..list.len()].copy_from_slice(&list);
+        let (descs, here) = (descs.rows(0..list.len()), pixels.rows(0..bytes));
+        // SAFETY: this memory is written next behind `done`, which is recorded behind the copies.
+        unsafe {
+            stream.send(&descs, &self.descs)?;
+            stream.send(&here, &self.pixels)?;
+        }
+        Images::new(list, &descs, &here)
+    }
+
+    /// Queues the results' way back.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn fetch(&mut self, stream: &Stream, results: &Results) -> Result<()> {
+        // SAFETY: this memory is looked at in `wait`, behind `done`.
+        unsafe {
+            stream.fetch(&self.zero_shot, 0, results.zero_shot)?;
+            stream.fetch(&self.memo, 0, results.memo)?;
+            stream.fetch(&self.entropy, 0, results.entropy)?;
+            stream.fetch(&self.flags, 0, results.flags)?;
+        }
+        self.done.record(stream)
+    }
+
+    /// Waits for the results of the `s` images that were sent last.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub fn wait(&self, s: usize) -> Result<Vec<Raw>> {
+        self.done.synchronize()?;
+        let all = self.flags.len();
+        ensure!((1..=all).contains(&s), "results of {s} images, of {all}");
+        let k = self.memo.len() / all;
+        let row = |of: &Pinned<f32>, i: usize| of.as_slice()[i * k..(i + 1) * k].to_vec();
+        let raw = |i: usize| Raw {
+            zero_shot: row(&self.zero_shot, i),
+            memo: row(&self.memo, i),
+            entropy: self.entropy.as_slice().iter().skip(i).step_by(all).copied().collect(),
+            overflow: self.flags.as_slice()[i] != 0,
+        };
+        Ok((0..s).map(raw).collect())
+    }
+}
