@@ -45,14 +45,6 @@ impl Body for AsyncCopy {
         // SAFETY: the decoder gave every operand a slot of its width, or a predicate.
         let (to, from): ([u64; LANES], [u64; LANES]) = unsafe { (warp.lanes(op.a), warp.lanes(op.b)) };
         let bytes = op.imm as usize;
-        if op.e == WHOLE
-            && warp.mask == ALL
-            && !warp.cta.memory.is_watched()
-            && !warp.is_counted()
-            && warp.copies_at_once(&to, &from, bytes)
-        {
-            return Flow::Next;
-        }
         let mut taken = [bytes as u32; LANES];
         match op.e {
             // SAFETY: as above.
@@ -60,9 +52,19 @@ impl Body for AsyncCopy {
             IGNORED => {
                 // SAFETY: as above.
                 let ignored = unsafe { warp.pred(op.c) };
-                lanes_of(ignored).for_each(|lane| taken[lane] = 0);
+                for lane in 0..LANES {
+                    taken[lane] = if ignored >> lane & 1 != 0 { 0 } else { bytes as u32 };
+                }
             }
             _ => {}
+        }
+        if !warp.cta.memory.is_watched() && !warp.is_counted() && !warp.cta.options.checks.asynchrony {
+            let is_whole = op.e == WHOLE && warp.mask == ALL;
+            if is_whole && warp.copies_at_once(&to, &from, bytes)
+                || !is_whole && warp.copies_or_zeros_at_once(&to, &from, &taken, bytes)
+            {
+                return Flow::Next;
+            }
         }
         let reads = (0..LANES).fold(0, |mask, lane| mask | u32::from(taken[lane] > 0) << lane);
         warp.count_copies(&to, &from, op.imm as u64, reads);
@@ -190,11 +192,10 @@ impl Body for ArriveAfterCopies {
 }
 
 impl Warp<'_> {
-    /// Does a whole warp's `cp.async` where that is plainly valid and nobody asks for more; else nothing, and
-    /// false.
+    /// Does a whole warp's `cp.async` where that is plainly valid; else nothing, and false.
     #[inline(always)]
     fn copies_at_once(&self, to: &[u64; LANES], from: &[u64; LANES], bytes: usize) -> bool {
-        if self.cta.options.checks.asynchrony || to[0] >> 60 != SHARED_WINDOW >> 60 {
+        if to[0] >> 60 != SHARED_WINDOW >> 60 {
             return false;
         }
         let to = self.window(GENERIC, to[0]).pointers(to, bytes as u64);
@@ -202,6 +203,60 @@ impl Warp<'_> {
         let from = self.window(GLOBAL, from[0]).pointers(from, bytes as u64);
         let (Some(to), Some(from)) = (to, from) else { return false };
         // SAFETY: both were checked for as many bytes, and are aligned.
+        unsafe {
+            match bytes {
+                4 => copy::<4>(&to, &from, step),
+                8 => copy::<8>(&to, &from, step),
+                _ => copy::<16>(&to, &from, step),
+            }
+        }
+        true
+    }
+
+    /// The same of some lanes, and of those that take nothing, to whom zeros are what they copy; none takes a part.
+    #[inline(always)]
+    fn copies_or_zeros_at_once(
+        &self,
+        to: &[u64; LANES],
+        from: &[u64; LANES],
+        taken: &[u32; LANES],
+        bytes: usize,
+    ) -> bool {
+        let (mut takes, mut parts) = (0, 0);
+        for lane in 0..LANES {
+            takes |= u32::from(taken[lane] == bytes as u32) << lane;
+            parts |= u32::from(taken[lane] != bytes as u32 && taken[lane] != 0) << lane;
+        }
+        takes &= self.mask;
+        let any = self.mask.trailing_zeros() as usize & 31;
+        if parts & self.mask != 0 || to[any] >> 60 != SHARED_WINDOW >> 60 {
+            return false;
+        }
+        // Lanes without a place are given another's while places are checked.
+        let source = from[takes.trailing_zeros() as usize & 31];
+        let (mut places, mut sources) = (*to, *from);
+        for lane in 0..LANES {
+            places[lane] = if self.mask >> lane & 1 != 0 { to[lane] } else { to[any] };
+            sources[lane] = if takes >> lane & 1 != 0 { from[lane] } else { source };
+        }
+        let Some(mut to) = self.window(GENERIC, to[any]).pointers(&places, bytes as u64) else {
+            return false;
+        };
+        let (zeros, mut nowhere) = ([0u8; 16], [0u8; 16]);
+        let (mut from, mut step) = ([zeros.as_ptr().cast_mut(); LANES], 0);
+        if takes != 0 {
+            let Some(found) = self.window(GLOBAL, source).pointers(&sources, bytes as u64) else {
+                return false;
+            };
+            for lane in 0..LANES {
+                from[lane] = if takes >> lane & 1 != 0 { found[lane] } else { from[lane] };
+            }
+            step = if bytes == 16 { self.cta.ranges.step(self.pc, self.index, sources[0]) } else { 0 };
+        }
+        for lane in 0..LANES {
+            to[lane] = if self.mask >> lane & 1 != 0 { to[lane] } else { nowhere.as_mut_ptr() };
+        }
+        // SAFETY: as above; of those that are neither's, 16 bytes are here.
         unsafe {
             match bytes {
                 4 => copy::<4>(&to, &from, step),

@@ -111,6 +111,42 @@ fn small_copies_and_their_zeros() {
     }
 }
 
+/// In a loop, where the source is known from the round before: of some lanes, and of some nothing or a part.
+#[test]
+fn copies_again_and_again() {
+    for bytes in [4, 8, 16] {
+        // What a lane takes that copies, and one that does not.
+        for (size, one, other) in [
+            (format!("selp.u32 t, {bytes}, 0, p;"), bytes, 0),
+            (format!("selp.u32 t, {bytes}, 3, p;"), bytes, 3),
+            ("mov.u32 t, 0;".to_string(), 0, 0),
+        ] {
+            for (guard, some) in
+                [("", u32::MAX), ("setp.ge.u32 q, tid, 5; @q", !31), ("setp.eq.u32 q, tid, 9; @q", 1 << 9)]
+            {
+                let body = format!(
+                    "mov.u32 d, 0; again: add.u32 t, tid, d; rem.u32 t, t, 3; setp.eq.u32 p, t, 1; {size}
+                     mad.lo.u32 b, d, 32, tid; mul.wide.u32 from, b, {bytes}; add.u64 from, from, in; mad.lo.u32 b, b, {bytes}, a;
+                     {guard} cp.async.ca.shared.global [b], [from], {bytes}, t;
+                     add.u32 d, d, 1; setp.lt.u32 p, d, 4; @p bra again; cp.async.wait_all; {DUMP}"
+                );
+                check(&body, 32, 8192, |inp| {
+                    let byte = |i: usize| {
+                        let (lane, round) = (i / bytes % 32, i / bytes / 32);
+                        let taken = if (lane + round) % 3 == 1 { one } else { other };
+                        match some >> lane & 1 {
+                            0 => 0xff,
+                            _ if i % bytes < taken => inp[i],
+                            _ => 0,
+                        }
+                    };
+                    (0..4 * 32 * bytes).map(byte).collect()
+                });
+            }
+        }
+    }
+}
+
 /// A group is there when it is waited for; with the adversary, touching it a moment before is a fault.
 #[test]
 fn groups_land_when_they_are_waited_for() {
