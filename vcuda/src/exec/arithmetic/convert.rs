@@ -33,8 +33,12 @@ lane!(F64ToS32Rz, (a: u64) -> u32 {
 
 lane!(RoundEven32, (a: u32) -> u32 { nan32(f32::from_bits(a).round_ties_even()) });
 lane!(Floor32, (a: u32) -> u32 { nan32(f32::from_bits(a).floor()) });
+lane!(Truncate32, (a: u32) -> u32 { nan32(f32::from_bits(a).trunc()) });
+lane!(Ceiling32, (a: u32) -> u32 { nan32(f32::from_bits(a).ceil()) });
 lane!(RoundEven64, (a: u64) -> u64 { nan64(f64::from_bits(a).round_ties_even()) });
 lane!(Floor64, (a: u64) -> u64 { nan64(f64::from_bits(a).floor()) });
+lane!(Truncate64, (a: u64) -> u64 { nan64(f64::from_bits(a).trunc()) });
+lane!(Ceiling64, (a: u64) -> u64 { nan64(f64::from_bits(a).ceil()) });
 
 #[inline(always)]
 fn nan32(x: f32) -> u32 {

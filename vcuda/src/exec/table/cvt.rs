@@ -165,14 +165,18 @@ impl Entry<'_> {
             (Type::F64, Type::S32) if plain && truncate && !d_wide => {
                 to.emit::<convert::F64ToS32Rz>(slots, 0)
             }
-            (Type::F32, Type::F32) if plain && integral == Some(0) => {
-                to.emit::<convert::RoundEven32>(slots, 0)
-            }
-            (Type::F32, Type::F32) if plain && integral == Some(2) => to.emit::<convert::Floor32>(slots, 0),
-            (Type::F64, Type::F64) if plain && integral == Some(0) => {
-                to.emit::<convert::RoundEven64>(slots, 0)
-            }
-            (Type::F64, Type::F64) if plain && integral == Some(2) => to.emit::<convert::Floor64>(slots, 0),
+            (Type::F32, Type::F32) if plain && integral.is_some() => match integral {
+                Some(0) => to.emit::<convert::RoundEven32>(slots, 0),
+                Some(1) => to.emit::<convert::Truncate32>(slots, 0),
+                Some(2) => to.emit::<convert::Floor32>(slots, 0),
+                _ => to.emit::<convert::Ceiling32>(slots, 0),
+            },
+            (Type::F64, Type::F64) if plain && integral.is_some() => match integral {
+                Some(0) => to.emit::<convert::RoundEven64>(slots, 0),
+                Some(1) => to.emit::<convert::Truncate64>(slots, 0),
+                Some(2) => to.emit::<convert::Floor64>(slots, 0),
+                _ => to.emit::<convert::Ceiling64>(slots, 0),
+            },
             (Type::F32, Type::F32) if how.saturate && !how.flush && !how.relu && integral.is_none() => {
                 to.emit::<Saturate32>(slots, 0)
             }
