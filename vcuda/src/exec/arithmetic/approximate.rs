@@ -1,8 +1,9 @@
 //! The approximate functions, PTX ISA 9.7.3: computed in float64 and rounded once, so nearer than the ISA asks for.
 //! [`super::astray`] gives what else it would allow.
 
-use super::float::{bits32, bits64, f, g};
+use super::float::{bits32, bits64, f, flush32, g};
 use super::lane::lane;
+use crate::exec::registers::{Compute, LANES, Operands, Registers};
 
 /// What an instruction approximates, for [`super::astray::Astray`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Function {
     pub fn value(self, a: f32, b: f32) -> f64 {
         let (x, y) = (f64::from(a), f64::from(b));
         match self {
-            Function::Ex2 => ex2(a),
+            Function::Ex2 => ex2([a])[0],
             Function::Lg2 => lg2(a),
             Function::Sin => sine(a, 0),
             Function::Cos => sine(a, 1),
@@ -52,7 +53,7 @@ impl Function {
     }
 }
 
-lane!(Ex2, (a: u32) -> u32 { bits32(ex2(f(a)) as f32) });
+lane!(RcpFtz, (a: u32) -> u32 { flush32(bits32(1.0 / f(flush32(a)))) });
 lane!(Lg2, (a: u32) -> u32 { bits32(lg2(f(a)) as f32) });
 lane!(Sin, (a: u32) -> u32 { bits32(sine(f(a), 0) as f32) });
 lane!(Cos, (a: u32) -> u32 { bits32(sine(f(a), 1) as f32) });
@@ -87,13 +88,19 @@ fn divisor(b: f32) -> f32 {
     if b.abs() > LARGEST { f32::INFINITY.copysign(b) } else { b }
 }
 
-/// `2^x` for `|x| ≤ 1000`, relative error below 1e-13: Taylor on `|r| ≤ 1/2`.
+/// `2^x` for `|x| ≤ 1000`, relative error below 1e-13: Taylor on `|r| ≤ 1/2`. Of several numbers, so that a host has more
+/// to do while it waits for a step's sum.
 #[inline(always)]
-fn exp2(x: f64) -> f64 {
+fn exp2<const N: usize>(x: [f64; N]) -> [f64; N] {
     const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 · 2^52: adding it rounds to an integer
-    let n = (x + ROUND) - ROUND;
-    let r = (x - n) * std::f64::consts::LN_2;
-    let mut p = 1.0 / 479_001_600.0;
+    let (mut r, mut scale) = ([0.0; N], [0; N]);
+    for i in 0..N {
+        let shifted = x[i] + ROUND;
+        r[i] = (x[i] - (shifted - ROUND)) * std::f64::consts::LN_2;
+        // It ends with the integer's bits; to convert the integer itself few hosts have vectors.
+        scale[i] = shifted.to_bits().wrapping_add(1023) << 52;
+    }
+    let mut p = [1.0 / 479_001_600.0; N];
     for c in [
         1.0 / 39_916_800.0,
         1.0 / 3_628_800.0,
@@ -108,16 +115,55 @@ fn exp2(x: f64) -> f64 {
         1.0,
         1.0,
     ] {
-        p = p * r + c;
+        for i in 0..N {
+            p[i] = p[i] * r[i] + c;
+        }
     }
-    p * f64::from_bits(((n as i64 + 1023) as u64) << 52)
+    for i in 0..N {
+        p[i] *= f64::from_bits(scale[i]);
+    }
+    p
 }
 
 #[inline(always)]
-fn ex2(x: f32) -> f64 {
-    // Beyond these the float32 result is infinite or zero.
-    let y = exp2(f64::from(x).clamp(-200.0, 200.0));
-    if x.is_nan() { f64::NAN } else { y }
+fn ex2<const N: usize>(x: [f32; N]) -> [f64; N] {
+    let mut y = [0.0; N];
+    for i in 0..N {
+        // Beyond these the float32 result is infinite or zero.
+        y[i] = f64::from(x[i]).clamp(-200.0, 200.0);
+    }
+    y = exp2(y);
+    for i in 0..N {
+        y[i] = if x[i].is_nan() { f64::NAN } else { y[i] };
+    }
+    y
+}
+
+/// `ex2.approx`; with `FTZ` a subnormal operand is as good as zero, and a result is one.
+pub struct Ex2<const FTZ: bool>;
+impl<const FTZ: bool> Compute for Ex2<FTZ> {
+    #[inline(always)]
+    unsafe fn compute(registers: &mut Registers, op: &Operands) {
+        /// As many as a host has registers for.
+        const AT_ONCE: usize = 16;
+        // SAFETY: the decoder gave both operands a narrow slot.
+        unsafe {
+            let a: [u32; LANES] = registers.lanes(op.a);
+            let mut out = [0; LANES];
+            for first in (0..LANES).step_by(AT_ONCE) {
+                let mut x = [0.0; AT_ONCE];
+                for i in 0..AT_ONCE {
+                    x[i] = f(a[first + i]);
+                }
+                let y = ex2(x);
+                for i in 0..AT_ONCE {
+                    let bits = bits32(y[i] as f32);
+                    out[first + i] = if FTZ { flush32(bits) } else { bits };
+                }
+            }
+            registers.set_lanes(op.d, out);
+        }
+    }
 }
 
 /// `log2 x` by `2 atanh((m − 1)/(m + 1))`, `m` in `[√½, √2)`.
@@ -146,7 +192,7 @@ fn lg2(x: f32) -> f64 {
 #[inline(always)]
 fn tanh(x: f32) -> f64 {
     let wide = f64::from(x).abs();
-    let e = exp2(wide.min(40.0) * -2.0 * std::f64::consts::LOG2_E);
+    let [e] = exp2([wide.min(40.0) * -2.0 * std::f64::consts::LOG2_E]);
     // Near zero the difference loses its digits, and the series' first two terms have them.
     let magnitude = if wide < 0.01 { wide * (1.0 - wide * wide / 3.0) } else { (1.0 - e) / (1.0 + e) };
     if x.is_nan() { f64::NAN } else { magnitude.copysign(f64::from(x)) }

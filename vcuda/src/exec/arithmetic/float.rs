@@ -39,7 +39,7 @@ lane!(Sqrt32, (a: u32) -> u32 { bits32(f(a).sqrt()) });
 lane!(Abs32, (a: u32) -> u32 { a & 0x7fff_ffff });
 lane!(Neg32, (a: u32) -> u32 { a ^ 0x8000_0000 });
 lane!(Copysign32, (a: u32, b: u32) -> u32 { a & 0x8000_0000 | b & 0x7fff_ffff });
-lane!(Flush32, (a: u32) -> u32 { if a & 0x7f80_0000 == 0 { a & 0x8000_0000 } else { a } });
+lane!(Flush32, (a: u32) -> u32 { flush32(a) });
 // NaN saturates to zero.
 lane!(Saturate32, (a: u32) -> u32 { if f(a) >= 1.0 { 0x3f80_0000 } else if f(a) > 0.0 { a } else { 0 } });
 // One NaN operand gives the other; minus zero is less than zero.
@@ -54,6 +54,12 @@ lane!(MaxNan32, (a: u32, b: u32) -> u32 {
 
 // `a`, the minimum or maximum of magnitudes, with the sign of `b · c`.
 lane!(XorSign32, (a: u32, b: u32, c: u32) -> u32 { if f(a).is_nan() { NAN32 } else { a | (b ^ c) & 0x8000_0000 } });
+
+/// A subnormal as the zero of its sign.
+#[inline(always)]
+pub(super) fn flush32(a: u32) -> u32 {
+    if a & 0x7f80_0000 == 0 { a & 0x8000_0000 } else { a }
+}
 
 #[inline(always)]
 fn quiet32(a: u32) -> u32 {

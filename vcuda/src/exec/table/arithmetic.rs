@@ -5,6 +5,9 @@ use super::*;
 impl Entry<'_> {
     pub(super) fn arithmetic32(&self, to: &mut Lower) -> Decoded {
         let mut slots = self.slots(to, false)?;
+        if self.parts[0] == "rcp" && self.has("ftz") && self.direction() == 0 && !self.goes_astray(to) {
+            return done(to.emit::<RcpFtz>(slots, 0));
+        }
         if self.has("ftz") {
             for (i, slot) in slots[1..self.operands.len().min(4)].iter_mut().enumerate() {
                 to.emit::<Flush32>([to.temp(i), *slot, 0, 0, 0], 0);
@@ -100,13 +103,16 @@ impl Entry<'_> {
     pub(super) fn approximate(&self, to: &mut Lower) -> Decoded {
         let mut slots = self.slots(to, false)?;
         let d = slots[0];
+        if self.parts[0] == "ex2" && self.has("ftz") && !self.goes_astray(to) {
+            return done(to.emit::<Ex2<true>>(slots, 0));
+        }
         if self.has("ftz") {
             to.emit::<Flush32>([to.temp(0), slots[1], 0, 0, 0], 0);
             slots[1] = to.temp(0);
         }
         match self.parts[0] {
             _ if self.goes_astray(to) => self.emit_astray::<astray::F32>(to, slots),
-            "ex2" => to.emit::<Ex2>(slots, 0),
+            "ex2" => to.emit::<Ex2<false>>(slots, 0),
             "lg2" => to.emit::<Lg2>(slots, 0),
             "sin" => to.emit::<Sin>(slots, 0),
             "cos" => to.emit::<Cos>(slots, 0),

@@ -109,7 +109,7 @@ impl Entry<'_> {
                 continue;
             }
             match self.parts[0] {
-                "ex2" => to.emit::<Ex2>(slots, 0),
+                "ex2" => to.emit::<Ex2<false>>(slots, 0),
                 _ => to.emit::<Tanh>(slots, 0),
             }
             if self.has("ftz") {
