@@ -110,6 +110,36 @@ pub fn together(warp: &Warp, op: &Op, at: &[u64; LANES], bytes: u64) -> Option<T
     Some(if differ == 0 { Together::One(host) } else { Together::Row(host) })
 }
 
+/// Lanes of a row of a matrix's fragment.
+pub const QUAD: usize = 4;
+
+/// Where each four lanes of an access of `bytes` a lane go, if they go to neighbouring places in a stretch of memory; nothing
+/// is said of others.
+#[inline(always)]
+pub fn quads(warp: &Warp, op: &Op, at: &[u64; LANES], bytes: u64) -> Option<[*mut u8; LANES / QUAD]> {
+    if warp.mask != ALL {
+        return None;
+    }
+    let mut apart = 0;
+    for lane in 0..LANES {
+        apart |= at[lane].wrapping_sub(at[lane & !(QUAD - 1)]) ^ ((lane % QUAD) as u64 * bytes);
+    }
+    if std::hint::black_box(apart) != 0 {
+        return None;
+    }
+    let Window { start, end, base, stride } = warp.window(space(op), at[0].wrapping_add(offset(op)));
+    let last = (end - start).wrapping_sub(QUAD as u64 * bytes);
+    let (mut outside, mut odd, mut out) = (last, 0, [std::ptr::null_mut(); LANES / QUAD]);
+    for quad in 0..LANES / QUAD {
+        let at = at[QUAD * quad].wrapping_add(offset(op));
+        let far = at.wrapping_sub(start);
+        outside |= far | last.wrapping_sub(far);
+        odd |= at;
+        out[quad] = base.wrapping_add(at) as *mut u8;
+    }
+    (outside >> 63 == 0 && stride == 0 && odd & (bytes - 1) == 0).then_some(out)
+}
+
 /// Host pointers of all lanes for an access of `bytes` at these addresses; lanes that are not in the mask get valid
 /// ones too, so that a load may read them all. `None` after a fault.
 #[inline(always)]

@@ -44,6 +44,12 @@ pub fn registers<E: Element, const N: usize>(rows: &[[E; N]; LANES]) -> [[E::Lan
         unsafe { four_words::<1, { LANES / 4 }>((&raw const *rows).cast(), (&raw mut out).cast()) };
         return out;
     }
+    #[cfg(target_arch = "x86_64")]
+    if N == 2 && size_of::<E>() == 4 && size_of::<E::Lane>() == 4 {
+        // SAFETY: as above.
+        unsafe { pairs_apart((&raw const *rows).cast(), (&raw mut out).cast()) };
+        return out;
+    }
     for n in 0..N {
         for lane in 0..LANES {
             out[n][lane] = rows[lane][n].widen();
@@ -60,6 +66,12 @@ pub fn rows<E: Element, const N: usize>(registers: &[[E::Lane; LANES]; N]) -> [[
     if N == 4 && size_of::<E>() == 4 && size_of::<E::Lane>() == 4 {
         // SAFETY: so many words in each.
         unsafe { four_words::<{ LANES / 4 }, 1>((&raw const *registers).cast(), (&raw mut out).cast()) };
+        return out;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if N == 2 && size_of::<E>() == 4 && size_of::<E::Lane>() == 4 {
+        // SAFETY: as above.
+        unsafe { pairs_together((&raw const *registers).cast(), (&raw mut out).cast()) };
         return out;
     }
     for n in 0..N {
@@ -95,6 +107,42 @@ unsafe fn four_words<const FROM: usize, const TO: usize>(from: *const [u32; 4], 
             _mm_storeu_si128(to.add(TO), _mm_unpackhi_epi64(ab, cd));
             _mm_storeu_si128(to.add(2 * TO), _mm_unpacklo_epi64(ab_high, cd_high));
             _mm_storeu_si128(to.add(3 * TO), _mm_unpackhi_epi64(ab_high, cd_high));
+        }
+    }
+}
+
+/// Pairs of words to all first words, and then all second ones; likewise.
+///
+/// # Safety
+/// There are 64 words at each.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn pairs_apart(from: *const f32, to: *mut f32) {
+    use std::arch::x86_64::*;
+    for lane in (0..LANES).step_by(4) {
+        // SAFETY: inside the words; every x86-64 has SSE2. Words are only moved.
+        unsafe {
+            let (a, b) = (_mm_loadu_ps(from.add(2 * lane)), _mm_loadu_ps(from.add(2 * lane + 4)));
+            _mm_storeu_ps(to.add(lane), _mm_shuffle_ps::<0b10_00_10_00>(a, b));
+            _mm_storeu_ps(to.add(LANES + lane), _mm_shuffle_ps::<0b11_01_11_01>(a, b));
+        }
+    }
+}
+
+/// And back.
+///
+/// # Safety
+/// As [`pairs_apart`].
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn pairs_together(from: *const f32, to: *mut f32) {
+    use std::arch::x86_64::*;
+    for lane in (0..LANES).step_by(4) {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b) = (_mm_loadu_ps(from.add(lane)), _mm_loadu_ps(from.add(LANES + lane)));
+            _mm_storeu_ps(to.add(2 * lane), _mm_unpacklo_ps(a, b));
+            _mm_storeu_ps(to.add(2 * lane + 4), _mm_unpackhi_ps(a, b));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `ld` and `st`, PTX ISA 9.7.9.
 
-use super::access::{Together, addresses, pointers, together};
+use super::access::{QUAD, Together, addresses, pointers, quads, together};
 use super::element::{Element, registers, rows};
 use super::host::prefetch;
 use super::op::{Body, Flow, Op};
@@ -92,6 +92,12 @@ impl<E: Element, const N: usize> Body for Store<E, N> {
                 Some(Together::Row(to)) => *(to as *mut [[E; N]; LANES]) = rows,
                 Some(Together::One(to)) => *(to as *mut [E; N]) = rows[LANES - 1],
                 None => {
+                    if let Some(to) = quads(warp, op, &at, bytes) {
+                        for (quad, to) in to.into_iter().enumerate() {
+                            *(to as *mut [[E; N]; QUAD]) = *(&raw const rows[QUAD * quad]).cast();
+                        }
+                        return Flow::Next;
+                    }
                     let Some(to) = pointers(warp, op, at, bytes) else { return Flow::Fault };
                     if warp.mask == ALL {
                         for lane in 0..LANES {

@@ -131,6 +131,31 @@ fn vectors_load_and_store() {
     }
 }
 
+/// Four lanes side by side, and the next four elsewhere: a row of a matrix's fragment each.
+#[test]
+fn rows_of_fragments() {
+    let mut t = Table::default();
+    for (vector, list) in [("", "a"), (".v2", "{a, b}"), (".v4", "{a, b, c, d}")] {
+        let width = if vector.is_empty() { 4 } else { 4 * list.split(',').count() };
+        for name in [".shared", ""] {
+            let window = if name.is_empty() { "cvta.shared.u64 at, at;" } else { "" };
+            let body = format!(
+                "mov.u64 at, tile; {window} mad.wide.u32 x, tid, 16, at; mov.u32 t, -1; st{name}.v4.u32 [x], {{t, t, t, t}};
+                 bar.warp.sync -1; shr.u32 t, tid, 2; mad.wide.u32 at, t, 64, at; and.b32 t, tid, 3;
+                 mad.wide.u32 at, t, {width}, at; st{name}{vector}.u32 [at], {list}; bar.warp.sync -1;
+                 ld{name}.v4.u32 {{a, b, c, d}}, [x]; st.global.v4.u32 [out], {{a, b, c, d}}; ret;"
+            );
+            t.kernel(".shared .align 16 .b8 tile[2048];", &body, |i, inp| {
+                std::array::from_fn(|word| {
+                    let place = i % 4 * 16 + 4 * word;
+                    let of = &inp[i / 4 * 4..];
+                    if place < 4 * width { of[place / width][place % width / 4] } else { u32::MAX }
+                })
+            });
+        }
+    }
+}
+
 #[test]
 fn one_register_may_be_in_braces() {
     let mut t = Table::default();
