@@ -4,7 +4,7 @@ use super::groups::Form;
 use super::groups::Role::{Predicate, Register, Unused, Wide};
 use super::meeting::{Collective, groups, mode};
 use super::op::{Body, Flow, Op};
-use super::registers::{LANES, NO_PRED, lanes_of};
+use super::registers::{ALL, LANES, NO_PRED, lanes_of};
 use super::warp::Warp;
 
 /// `shfl.sync`, mode: 0 up, 1 down, 2 bfly, 3 idx. `a` value, `b` lane, `c` clamp and segment
@@ -17,6 +17,15 @@ impl Body for Shuffle {
         unsafe {
             let (a, b, c): ([u32; LANES], [u32; LANES], [u32; LANES]) =
                 (warp.lanes(op.a), warp.lanes(op.b), warp.lanes(op.c));
+            if mode(op) == BUTTERFLY
+                && let Some(out) = exchanged(&a, &b, &c)
+            {
+                warp.set_lanes(op.d, out);
+                if op.e != NO_PRED {
+                    warp.set_pred(op.e, ALL);
+                }
+                return Flow::Next;
+            }
             let (mut out, mut in_range) = ([0; LANES], 0u32);
             for lane in 0..LANES as u32 {
                 let (by, clamp, segment) =
@@ -48,6 +57,39 @@ impl Body for Shuffle {
 impl Collective for Shuffle {
     const FORM: Form =
         Form { name: "shfl.sync", roles: |_| [Register, Register, Register, Register, Predicate] };
+}
+
+/// [`Shuffle`]'s mode `bfly`.
+const BUTTERFLY: i64 = 2;
+
+/// Of a butterfly in the whole warp, halves of equal parts exchanged; nothing of others.
+#[inline(always)]
+fn exchanged(a: &[u32; LANES], b: &[u32; LANES], c: &[u32; LANES]) -> Option<[u32; LANES]> {
+    let mut differ = 0;
+    for lane in 0..LANES {
+        differ |= b[lane] ^ b[0] | c[lane] ^ (LANES as u32 - 1);
+    }
+    if differ != 0 {
+        return None;
+    }
+    let mut out = [0; LANES];
+    /// By a number that is known when compiled, for which hosts have vectors.
+    macro_rules! by {
+        ($apart:literal) => {
+            for lane in 0..LANES {
+                out[lane] = a[lane ^ $apart];
+            }
+        };
+    }
+    match b[0] {
+        1 => by!(1),
+        2 => by!(2),
+        4 => by!(4),
+        8 => by!(8),
+        16 => by!(16),
+        _ => return None,
+    }
+    Some(out)
 }
 
 /// Writes `value` to the lanes of `mask`.

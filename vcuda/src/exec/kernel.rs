@@ -69,6 +69,20 @@ pub enum Special {
     Frame,
 }
 
+impl Special {
+    /// Whether it is the same in all CTAs of a launch, but for the thread's place in one, and nothing writes it.
+    pub fn is_alike(self) -> bool {
+        !matches!(
+            self,
+            Special::Ctaid(_)
+                | Special::ClusterCtaid(_)
+                | Special::ClusterId(_)
+                | Special::StackEnd
+                | Special::Frame
+        )
+    }
+}
+
 /// A decoded kernel.
 pub struct Kernel {
     pub name: String,

@@ -151,6 +151,9 @@ impl<'a> Room<'a> {
                 room.fill(kernel, warp, param.slot, param.wide, |_| value);
             }
         }
+        for (place, cta) in ctas.iter().enumerate() {
+            room.specials(kernel, cta, place, true);
+        }
         room
     }
 
@@ -212,7 +215,7 @@ impl<'a> Room<'a> {
         let cta = &self.ctas[place];
         let inside = self.common.inside(place);
         cta.begin(std::array::from_fn(|axis| group[axis] * in_turn[axis] + inside[axis]));
-        self.specials(kernel, cta, place);
+        self.specials(kernel, cta, place, false);
         self.watch.borrow_mut().reserve(cta.shared as usize, kernel.reserved_shared_bytes);
         let threads = cta.launch.threads() as usize;
         for index in 0..self.warps_per_cta {
@@ -310,8 +313,8 @@ impl<'a> Room<'a> {
         Ok(self.schedules.is_empty())
     }
 
-    /// The registers that differ from warp to warp or from CTA to CTA, of the CTA at this place in the arrays.
-    fn specials(&mut self, kernel: &Kernel, cta: &Cta, place: usize) {
+    /// The special registers of the CTA at this place in the arrays: those that every CTA there has alike, or the others.
+    fn specials(&mut self, kernel: &Kernel, cta: &Cta, place: usize, alike: bool) {
         let (launch, index) = (cta.launch, cta.index.get());
         let [bx, by, _] = launch.block;
         let all_shared_bytes = self.shared_bytes as u64;
@@ -319,7 +322,8 @@ impl<'a> Room<'a> {
         let cluster = launch.cluster;
         let is_explicit = cta.grid.is_explicit_cluster;
         for warp in 0..self.warps_per_cta {
-            for &(special, slot) in &kernel.specials {
+            for &(special, slot) in kernel.specials.iter().filter(|(special, _)| special.is_alike() == alike)
+            {
                 let thread = |lane: usize| (warp * LANES + lane) as u32;
                 self.fill(kernel, place * self.warps_per_cta + warp, slot, false, |lane| {
                     let below = (1u64 << lane) - 1;

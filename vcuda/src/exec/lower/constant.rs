@@ -25,6 +25,11 @@ impl Lower<'_> {
         slot
     }
 
+    /// Whether a slot is that of a constant of 32 bits.
+    pub fn is_constant(&self, slot: u16) -> bool {
+        self.constants.iter().any(|(&(_, wide), &of)| of == slot && !wide)
+    }
+
     /// A slot that always holds bytes of a kernel parameter.
     pub fn param(&mut self, offset: usize, bytes: usize, signed: bool, wide: bool) -> Result<u16, String> {
         if offset + bytes > self.kernel.param_bytes {

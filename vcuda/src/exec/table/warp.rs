@@ -10,7 +10,8 @@ fn collective<B: Collective>(to: &mut Lower, slots: [u16; 5], mode: i64, members
     if to.checks.race {
         to.emit::<Members>([0, mask, 0, 0, 0], 0);
     }
-    done(to.emit::<Together<B>>(slots, pack(mode, mask, matches!(members, Operand::Int(_)))))
+    let is_constant = to.is_constant(mask);
+    done(to.emit::<Together<B>>(slots, pack(mode, mask, is_constant)))
 }
 
 impl Entry<'_> {
