@@ -203,6 +203,26 @@ fn grids() {
     }
 }
 
+/// One after the other, and in turn.
+#[test]
+fn two_grids() {
+    if std::env::var_os("VCUDA_ISA_DRIVER").is_some() {
+        return;
+    }
+    let mut random = Random::new(80);
+    for kind in KINDS {
+        let first = grid(kind, [2, 3, 2], &mut random);
+        let second: Vec<Mma> = grid(kind, [1, 4, 3], &mut random)
+            .into_iter()
+            .map(|[d, a, b, c]| [d + 64, a + 48, b + 48, c + 64])
+            .collect();
+        check(kind, &[&first[..], &second].concat(), &mut random);
+        let in_turn: Vec<Mma> = first.iter().zip(&second).flat_map(|(&x, &y)| [x, y]).collect();
+        assert_eq!(in_turn.len(), 24, "of as many products each");
+        check(kind, &in_turn, &mut random);
+    }
+}
+
 #[test]
 fn runs_that_are_no_grids() {
     if std::env::var_os("VCUDA_ISA_DRIVER").is_some() {

@@ -1,6 +1,6 @@
 //! Straight runs of `mma.sync` with float32 sums: nothing comes between them, and none reads what another writes but its own
 //! sums. Where the sums are a grid, so many blocks of rows by so many tiles of columns, each the sum over the same steps of
-//! k, the run is one product over panels ([`super::gemm`]), every factor widened once.
+//! k, or several, the run is as many products over panels ([`super::gemm`]), every factor widened once.
 
 use std::marker::PhantomData;
 
@@ -28,12 +28,15 @@ impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
         let run = &kernel.mma_runs[op.imm as usize];
         // SAFETY: the decoder gave every operand a slot; the host is the one that the kernel was decoded for.
         unsafe {
-            match &run.grid {
-                Some(grid) if warp.cta.options.sums.is_none() => {
+            match &run.grids[..] {
+                grids @ [_, ..] if warp.cta.options.sums.is_none() => {
                     let scratch = &mut *warp.cta.scratch.borrow_mut();
                     let ahead = &warp.cta.ranges.ahead;
-                    let product = Product::<T, KR> { grid, regs: warp.regs, ahead, scratch, of: PhantomData };
-                    run_on(kernel.host, product);
+                    for grid in grids {
+                        let regs = warp.regs;
+                        let product = Product::<T, KR> { grid, regs, ahead, scratch, of: PhantomData };
+                        run_on(kernel.host, product);
+                    }
                 }
                 _ => run.all.iter().for_each(|slots| multiply::<T, false>(warp, slots.list, KR)),
             }

@@ -14,7 +14,8 @@ pub struct Slots {
 #[derive(Default)]
 pub struct Run {
     pub(super) all: Vec<Slots>,
-    pub(super) grid: Option<Grid>,
+    /// What it comes to; nothing where that is less simple.
+    pub(super) grids: Vec<Grid>,
 }
 
 /// Slots of D tile by tile and block by block, of A block by block and of B tile by tile for each step of k.
@@ -46,7 +47,10 @@ impl Run {
 
     /// All have been decoded.
     pub fn end(&mut self) {
-        self.grid = if self.all.len() > 1 { grid(&self.all) } else { None };
+        if self.all.len() > 1 {
+            self.grids =
+                parts(&self.all).iter().map(|part| grid(part)).collect::<Option<_>>().unwrap_or_default();
+        }
     }
 }
 
@@ -61,8 +65,22 @@ struct Tile<'a> {
     b: Steps<'a>,
 }
 
-/// The grid that the sums of a run are.
-fn grid(all: &[Slots]) -> Option<Grid> {
+/// Products that have neither sums nor factors in common, in whatever order they came.
+fn parts(all: &[Slots]) -> Vec<Vec<&Slots>> {
+    let mut parts: Vec<Vec<&Slots>> = Vec::new();
+    for next in all {
+        let is_near = |slots: &&Slots| slots.d == next.d || slots.a == next.a || slots.b == next.b;
+        let (mut near, apart): (Vec<_>, Vec<_>) =
+            parts.into_iter().partition(|part| part.iter().any(is_near));
+        near.push(vec![next]);
+        parts = apart;
+        parts.push(near.concat());
+    }
+    parts
+}
+
+/// The grid that the sums of a part of a run are.
+fn grid(all: &[&Slots]) -> Option<Grid> {
     let mut tiles: Vec<Tile> = Vec::new();
     for Slots { d, a, b, .. } in all {
         let place = tiles.iter().position(|tile| tile.d == d).unwrap_or(tiles.len());
