@@ -170,12 +170,7 @@ __device__ __forceinline__ void store_rows(half* to, int stride, u32 tile, int r
         if (16 * CHUNKS % 32 != 0 && i >= 16 * CHUNKS) break;
         int r = row + i / CHUNKS, at = i % CHUNKS;
         if (r < limit) {
-            float4 x;
-            asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                         : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
-                         : "r"(tile + r * PITCH + at * 16)
-                         : "memory");
-            *(float4*)(to + r * stride + at * 8) = x;
+            copy_16_bytes_out(to + r * stride + at * 8, tile + r * PITCH + at * 16);
         }
     }
 #else

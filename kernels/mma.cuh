@@ -47,6 +47,13 @@ __device__ __forceinline__ void copies_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
 }
 
+// 16 bytes of shared memory to global memory, at once: of a float4 on its way the compiler may store one float after another.
+__device__ __forceinline__ void copy_16_bytes_out(void* to, u32 from) {
+    u32 x[4];
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(from) : "memory");
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]) : "memory");
+}
+
 // Two float16, `low` first in memory.
 __device__ __forceinline__ u32 pack_halves(float low, float high) {
     u32 pair;
