@@ -74,6 +74,7 @@ impl Slot {
             stream.send(&descs, &self.descs)?;
             stream.send(&here, &self.pixels)?;
         }
+        self.done.record(stream)?; // and again in `fetch`, unless the work between them fails
         Images::new(list, &descs, &here)
     }
 
