@@ -11,7 +11,7 @@ use cudarc::driver::{CudaStream, result};
 
 use super::error::CudaError;
 use super::tensor::{Shape, Tensor};
-use super::{Defines, Gpu, ModuleKey, Plan, arena, lock};
+use super::{Defines, Gpu, ModuleKey, Plan, arena, lock, trace};
 
 /// A queue of one device's work. Cheap to clone.
 ///
@@ -46,6 +46,7 @@ impl Gpu {
     /// # Errors
     /// Those of `work`.
     pub fn rehearse<R>(&self, work: impl FnOnce(&Stream) -> Result<R>) -> Result<Vec<ModuleKey>> {
+        let _range = trace::range("rehearsal");
         let stream = self.new_stream(Some(Mutex::default()))?;
         work(&stream)?;
         let noted = stream.0.rehearsal.as_ref().map(|noted| std::mem::take(&mut *lock(noted)));

@@ -151,11 +151,13 @@ fn an_error_ends_its_ranges() {
     let (output, record) = recorder.run("", &bench(&model, &["--no-warm-up", "--lr", "1e38"]));
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not finite"), "{output:?}");
-    assert_eq!((record.outermost(), record.inside("steady state")), (vec!["steady state"], vec!["batch"]));
+    // In float16, and because that overflows in float32.
+    assert_eq!(record.outermost(), ["steady state"]);
+    assert_eq!(record.inside("steady state"), ["batch"; 2]);
 }
 
 #[test]
-fn all_batches_but_the_first_are_the_steady_state_of_eval() {
+fn all_batches_but_the_first_two_are_the_steady_state_of_eval() {
     let Some(recorder) = Recorder::build() else { return };
     let (model, data) = (fixtures().join("models/tiny"), recorder.folder.path().join("data"));
     for (seed, class) in ["cat", "dog"].into_iter().enumerate() {
@@ -164,7 +166,9 @@ fn all_batches_but_the_first_are_the_steady_state_of_eval() {
     }
     let [model, data] = [&model, &data].map(|path| path.to_str().expect("UTF-8"));
     let args = ["eval", "--model", model, "--data", data, "--views", "2", "--batch", "1", "--limit"];
-    for (limit, steady, outermost) in [("3", 2, vec!["batch", "steady state"]), ("1", 0, vec!["batch"])] {
+    // It begins when the first batch's results are there: by then the second is under way.
+    let whole = vec!["batch", "batch", "steady state"];
+    for (limit, steady, outermost) in [("4", 2, whole), ("1", 0, vec!["batch"])] {
         let (output, record) = recorder.run("", &[&args[..], &[limit]].concat());
         succeeded(&output);
         assert_eq!(record.outermost(), outermost);
