@@ -5,7 +5,8 @@
 //!   used ([`Values`]): what all threads of a CTA have in common before the kernel starts is in the constant bank or
 //!   in uniform registers, and an address is made of its index;
 //! * that loads in flight at once fill ([`in_flight`]), up to as many as leave a multiprocessor full of threads: those
-//!   that wait for none of the others, in four rounds of a loop of a known step;
+//!   that wait for none of the others, in four rounds of a loop of a known step. They wait for stores, but where they are
+//!   of what nobody writes, and for branches whose conditions were loaded;
 //! * of the slow paths of divisions and roots.
 //!
 //! The factors are fitted to what `ptxas` 13.5 gave the kernels of `tests/registers`, at the root of the project.
@@ -38,9 +39,9 @@ pub fn estimate(flat: &Flat, blocks: &[Block], mentions: &Mentions, directives: 
     let values = Values::new(flat, mentions);
     let Some(live) = Live::new(flat, blocks, mentions, &values) else { return bounds.most };
     let in_flight = in_flight(flat, blocks, mentions, &values, &live);
-    let mut estimate = 1.1 * f64::from(live.most) + 7.0;
+    let mut estimate = 1.1 * f64::from(live.most) + 6.0;
     if in_flight > 0 {
-        estimate = estimate.max((0.75 * f64::from(in_flight) + 11.0).min(bounds.in_flight.into()));
+        estimate = estimate.max((0.8 * f64::from(in_flight) + 9.0).min(bounds.in_flight.into()));
     }
     let divides = |ty: &str| {
         let is_slow = |opcode: &[String]| matches!(opcode[0].as_str(), "div" | "sqrt" | "rcp");
@@ -285,7 +286,8 @@ fn live_after(
 /// 32-bit registers that loads on their way at once fill, and those that live beside them; 0 without a load.
 fn in_flight(flat: &Flat, blocks: &[Block], mentions: &Mentions, values: &Values, live: &Live) -> u32 {
     let waits = vec![(0, 0); flat.registers.len()];
-    let mut stretch = Stretch { waits, number: 0, sums: Vec::new(), floors: [0; 4], stores: false };
+    let (sums, floors) = (Vec::new(), [0; 4]);
+    let mut stretch = Stretch { waits, number: 0, sums, floors, decided: 0, stores: false, reads: false };
     let mut most = 0;
     for range in stretches(blocks) {
         let (first, last) = (range.start, range.end - 1);
@@ -293,7 +295,10 @@ fn in_flight(flat: &Flat, blocks: &[Block], mentions: &Mentions, values: &Values
         let sum = stretch.most_at_once(flat, inside.clone(), mentions, values);
         let is_loop = blocks[first].previous.contains(&last);
         if sum > 0 {
-            let repeats = is_loop && !stretch.stores && has_known_step(flat, inside, mentions);
+            let repeats = is_loop
+                && first == last
+                && !(stretch.stores && stretch.reads)
+                && has_known_step(flat, inside, mentions);
             most = most.max(live.at_start[first] + if repeats { ROUNDS_AT_ONCE } else { 1 } * sum);
         }
     }
@@ -327,7 +332,11 @@ struct Stretch {
     sums: Vec<u32>,
     /// The first round after the last store, by space.
     floors: [usize; 4],
+    /// The first round after the loads that branches have asked for.
+    decided: usize,
     stores: bool,
+    /// Whether it loads what stores may change.
+    reads: bool,
 }
 
 impl Stretch {
@@ -341,7 +350,7 @@ impl Stretch {
     ) -> u32 {
         self.number += 1;
         self.sums.clear();
-        (self.floors, self.stores) = ([0; 4], false);
+        (self.floors, self.decided, self.stores, self.reads) = ([0; 4], 0, false, false);
         for i in inside {
             let (reads, writes, instruction) = (mentions.reads(i), mentions.writes(i), &flat.instructions[i]);
             let of = |&register: &RegId| match self.waits[register as usize] {
@@ -352,7 +361,10 @@ impl Stretch {
             let rounds = self.sums.len();
             match instruction.opcode[0].as_str() {
                 "ld" if !is_constant(instruction) => {
-                    round = round.max(self.floors[space(&instruction.opcode)]);
+                    let is_fixed = instruction.opcode.iter().any(|part| part == "nc");
+                    self.reads |= !is_fixed;
+                    let floor = if is_fixed { 0 } else { self.floors[space(&instruction.opcode)] };
+                    round = round.max(floor).max(self.decided);
                     self.sums.resize(rounds.max(round + 1), 0);
                     self.sums[round] += writes.iter().map(|&register| values.width(register)).sum::<u32>();
                     round += 1;
@@ -363,6 +375,11 @@ impl Stretch {
                         ANY => self.floors = [rounds; 4],
                         space => (self.floors[space], self.floors[ANY]) = (rounds, rounds),
                     }
+                }
+                // What follows is not loaded before it is known whether it is wanted.
+                "bra" => {
+                    let decided = instruction.guard.map_or(0, |guard| of(&guard.reg));
+                    self.decided = self.decided.max(decided);
                 }
                 "atom" | "bar" | "barrier" | "membar" | "fence" => {
                     (self.stores, self.floors) = (true, [rounds; 4]);
