@@ -132,7 +132,7 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
     let outcome = memo.adapt(&[Item { image: &image, index: 5 }], &Views::Drawn)?.remove(0);
 
     let mut numbers = vec![
-        ("patches".to_string(), stream.read(&memo.views_of(1).patches)?),
+        ("patches".to_string(), stream.read(&memo.views_of(1)?.patches)?),
         ("zero_shot".to_string(), outcome.zero_shot),
         ("memo".to_string(), outcome.memo),
         ("entropy".to_string(), outcome.entropy),

@@ -100,7 +100,7 @@ device_test!(activations_are_pytorchs, |stream| {
         let case = case(model);
         let batch = case.batch::<f32>(&stream, 1, 1, Update::Implicit)?;
         case.adapt(&stream, &batch, 1)?;
-        let acts = batch.views_of(1);
+        let acts = batch.views_of(1)?;
         let config = case.checkpoint.config();
         let (n, t) = (case.views(), config.tokens());
         // PyTorch's are of views and original.

@@ -49,8 +49,7 @@ impl Bench {
         let mut memo = session::classifier(&stream, &checkpoint, &labels, &self.adapt, self.batch, count)?;
         let ready_s = start.elapsed().as_secs_f64();
 
-        let batch = memo.batch();
-        let adapt = |memo: &Memo, first: usize| -> Result<()> {
+        let adapt = |memo: &mut Memo, first: usize, batch: usize| -> Result<()> {
             let images: Vec<Rgb8> = (first..first + batch).map(|index| noise(index as u64)).collect();
             let items: Vec<Item> =
                 images.iter().zip(first as u64..).map(|(image, index)| Item { image, index }).collect();
@@ -60,16 +59,18 @@ impl Bench {
             Ok(())
         };
         if !self.no_warm_up {
-            adapt(&memo, 0)?;
+            let batch = memo.batch();
+            adapt(&mut memo, 0, batch)?;
         }
         if self.stages {
             memo.keep_stage_times();
         }
+        let batch = memo.batch(); // fewer, where memory has run out
         let profiler = Profiler::start(&stream)?;
         let (mut times_s, launched) = (Vec::new(), stream.launches());
         for number in 1..=count.div_ceil(batch) {
             let start = Instant::now();
-            adapt(&memo, number * batch)?;
+            adapt(&mut memo, number * batch, batch)?;
             times_s.push(start.elapsed().as_secs_f64() / batch as f64);
         }
         drop(profiler);

@@ -59,7 +59,7 @@ impl Demo {
             .collect::<Result<Vec<_>>>()?;
         let counts: Vec<usize> = datasets.iter().map(|set| set.len().min(self.limit as usize)).collect();
         let (labels, most) = (datasets[0].labels(), counts.iter().copied().max().unwrap_or(0));
-        let memo = session::classifier(&stream, &checkpoint, labels, &adapt, Batch::Auto, most)?;
+        let mut memo = session::classifier(&stream, &checkpoint, labels, &adapt, Batch::Auto, most)?;
 
         let start = Instant::now();
         let mut progress = Progress::new(counts.iter().sum(), 0);
@@ -67,7 +67,7 @@ impl Demo {
         let mut rows = Vec::new();
         for ((name, dataset), count) in CORRUPTIONS.iter().zip(&datasets).zip(counts) {
             let mut totals = Totals::default();
-            evaluate(&memo, dataset, 0..count, &mut |record| {
+            evaluate(&mut memo, dataset, 0..count, &mut |record| {
                 totals.add(&record);
                 all.add(&record);
                 progress.advance(&all);

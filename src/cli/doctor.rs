@@ -5,9 +5,10 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::options::DeviceOptions;
+use super::plan::PlanOptions;
 use super::print;
 use crate::clip::ClipConfig;
-use crate::engine::{Precision, Settings, Update, modules};
+use crate::engine::{Precision, Settings, Update, prepare};
 use crate::gpu::{Cache, Gpu, Nvrtc, find_virtual_driver, gpu_count, human_bytes};
 use crate::policy::Policy;
 
@@ -18,10 +19,18 @@ pub struct Doctor {
     /// A JSON object instead of text
     #[arg(long)]
     json: bool,
+    /// Explain instead the device memory that adapting --model takes, tensor by tensor
+    #[arg(long, requires = "model")]
+    plan: bool,
+    #[command(flatten)]
+    options: PlanOptions,
 }
 
 impl Doctor {
     pub fn run(self) -> Result<()> {
+        if self.plan {
+            return print(&self.options.run(self.device, self.json)?);
+        }
         let checks = [
             ("nvidia_driver", nvidia_driver()),
             ("virtual_driver", virtual_driver()),
@@ -74,7 +83,7 @@ impl Doctor {
 
     fn kernels(&self) -> Result<String> {
         let start = std::time::Instant::now();
-        let gpu = Gpu::open(self.device.device)?;
+        let stream = Gpu::open(self.device.device)?.stream()?;
         let settings = Settings {
             views: 50,
             learning_rate: 0.0,
@@ -85,8 +94,8 @@ impl Doctor {
             precision: Precision::Fp16,
             loss_scale: Precision::Fp16.loss_scale(),
         };
-        gpu.load(&modules(&gpu, &ClipConfig::vit_b_32(), 100, &settings)?)?;
-        Ok(format!("compiled or cached, and loaded, in {:.2} s", start.elapsed().as_secs_f64()))
+        prepare(&stream, &ClipConfig::vit_b_32(), 100, &settings)?;
+        Ok(format!("compiled or cached, loaded and tried, in {:.2} s", start.elapsed().as_secs_f64()))
     }
 }
 

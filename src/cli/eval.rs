@@ -73,7 +73,7 @@ impl Eval {
 
         let checkpoint = session::open_checkpoint(&self.model)?;
         let stream = session::open_device(self.model.device)?;
-        let memo = session::classifier(&stream, &checkpoint, &names, &self.adapt, self.batch, count)?;
+        let mut memo = session::classifier(&stream, &checkpoint, &names, &self.adapt, self.batch, count)?;
 
         let mut totals = Totals::default();
         let mut writer = None;
@@ -89,7 +89,7 @@ impl Eval {
 
         let start = Instant::now();
         let mut progress = Progress::new(count, first);
-        let mut profiler = None;
+        let (mut profiler, second) = (None, first + memo.batch());
         let mut keep = |record: Record| {
             if let Some(writer) = &mut writer {
                 writer.write(&record)?;
@@ -97,12 +97,12 @@ impl Eval {
             totals.add(&record);
             progress.advance(&totals);
             // The steady state begins behind the first batch.
-            if record.index + 1 == first + memo.batch() && record.index + 1 < count {
+            if record.index + 1 == second && second < count {
                 profiler = Some(Profiler::start(&stream)?);
             }
             Ok(())
         };
-        evaluate(&memo, &dataset, first..count, &mut keep)?;
+        evaluate(&mut memo, &dataset, first..count, &mut keep)?;
         drop(profiler);
         progress.finish();
 
@@ -144,12 +144,12 @@ impl Eval {
 /// # Errors
 /// An image that cannot be read or adapted to, once all before it are kept.
 pub fn evaluate(
-    memo: &Memo,
+    memo: &mut Memo,
     dataset: &Dataset,
     indices: Range<usize>,
     keep: &mut impl FnMut(Record) -> Result<()>,
 ) -> Result<()> {
-    let mut finish = |first: usize, samples: &[Sample], queued: Queued| -> Result<()> {
+    let mut finish = |memo: &mut Memo, first: usize, samples: &[Sample], queued: Queued| -> Result<()> {
         let outcomes = memo
             .finish(queued, &items(first, samples), &Views::Drawn)
             .with_context(|| format!("adapting to images from {first} on"))?;
@@ -166,14 +166,14 @@ pub fn evaluate(
         let queued = memo
             .queue(&items(first, &samples), &Views::Drawn)
             .with_context(|| format!("adapting to images from {first} on"))?;
-        match under_way.replace((first, samples, queued)) {
-            Some((first, samples, queued)) => finish(first, &samples, queued),
-            None => Ok(()),
+        if let Some((first, samples, queued)) = under_way.replace((first, samples, queued)) {
+            finish(memo, first, &samples, queued)?;
         }
+        Ok(memo.batch())
     });
     // Also where a later image ends the run.
     if let Some((first, samples, queued)) = under_way {
-        finish(first, &samples, queued)?;
+        finish(memo, first, &samples, queued)?;
     }
     done
 }
@@ -182,13 +182,13 @@ fn items(first: usize, samples: &[Sample]) -> Vec<Item<'_>> {
     samples.iter().zip(first as u64..).map(|(sample, index)| Item { image: &sample.image, index }).collect()
 }
 
-/// Calls `each` with the first index and the samples of up to `batch` images, in order, while all cores read what comes next.
-/// An error in a sample comes once `each` has had all before it.
+/// Calls `each` with the first index and the samples of up to `batch` images, in order, while all cores read what comes next;
+/// it returns how many it takes from there on. An error in a sample comes once `each` has had all before it.
 fn in_batches(
     dataset: &Dataset,
     indices: Range<usize>,
-    batch: usize,
-    mut each: impl FnMut(usize, Vec<Sample>) -> Result<()>,
+    mut batch: usize,
+    mut each: impl FnMut(usize, Vec<Sample>) -> Result<usize>,
 ) -> Result<()> {
     let readers = thread::available_parallelism().map_or(1, NonZero::get).min(batch.max(2));
     thread::scope(|scope| {
@@ -222,7 +222,7 @@ fn in_batches(
                 next += 1;
             }
             if !samples.is_empty() {
-                each(first, samples)?;
+                batch = each(first, samples)?;
             }
             if let Some(error) = failed {
                 return Err(error);

@@ -7,6 +7,7 @@ mod doctor;
 mod eval;
 mod inspect;
 mod options;
+mod plan;
 mod predict;
 mod session;
 

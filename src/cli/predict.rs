@@ -48,7 +48,7 @@ impl Predict {
         let images = self.images.iter().map(|path| read_image(path)).collect::<Result<Vec<_>>>()?;
 
         let stream = session::open_device(self.model.device)?;
-        let memo = session::classifier(&stream, &checkpoint, &labels, &adapt, Batch::Auto, images.len())?;
+        let mut memo = session::classifier(&stream, &checkpoint, &labels, &adapt, Batch::Auto, images.len())?;
         let views = match given {
             Some(views) => {
                 let (rows, len) = (views.count * (config.tokens() - 1), config.patch_len());
@@ -57,8 +57,12 @@ impl Predict {
             None => Views::Drawn,
         };
         let items: Vec<Item> = images.iter().zip(0..).map(|(image, index)| Item { image, index }).collect();
-        for (items, paths) in items.chunks(memo.batch()).zip(self.images.chunks(memo.batch())) {
-            for (path, outcome) in paths.iter().zip(memo.adapt(items, &views)?) {
+        let mut paths = self.images.iter();
+        let mut left = &items[..];
+        while !left.is_empty() {
+            let (batch, rest) = left.split_at(left.len().min(memo.batch()));
+            left = rest;
+            for (outcome, path) in memo.adapt(batch, &views)?.into_iter().zip(&mut paths) {
                 let (name, outcome) = (
                     path.display().to_string(),
                     outcome.with_context(|| format!("adapting to {}", path.display()))?,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions};
 use crate::clip::{Checkpoint, END_OF_TEXT, Tokenizer};
-use crate::engine::{Memo, Settings, Vision, encode_text, modules};
+use crate::engine::{Memo, Needs, Vision, encode_text, prepare};
 use crate::gpu::{Gpu, Stream};
 
 /// A stream of the device, opened; says on stderr when that is not a GPU though nobody asked for the CPU.
@@ -40,7 +40,7 @@ pub fn classifier(
     let settings = adapt.settings()?;
     let config = checkpoint.config();
     let gpu = stream.gpu();
-    gpu.load(&modules(gpu, config, labels.len(), &settings)?)?;
+    prepare(stream, config, labels.len(), &settings)?;
 
     let layout = config.text_layout();
     let weights = checkpoint.text_params(&layout)?;
@@ -76,33 +76,20 @@ pub fn classifier(
     let vision = Vision { config: config.clone(), layout };
     let batch = match batch {
         Batch::Images(batch) => batch.min(images.max(1)),
-        Batch::Auto => largest_batch(gpu, &vision, labels.len(), &settings, images)?,
+        Batch::Auto => {
+            let needs = Needs::new(&vision, &weights, labels.len(), &settings)?;
+            needs.images_in(room(gpu)?, MOST_IMAGES.min(images)).max(1)
+        }
     };
-    Memo::new(stream, vision, &weights, &text, batch, settings)
-        .with_context(|| format!("making room for {batch} images of {} views", adapt.views))
-        .context("fewer views (--views) or images at once (--batch) need less")
+    Memo::new(stream, vision, &weights, &text, batch, settings).context("putting the model on the device")
 }
 
 /// Images at once that are worth it: by then the largest GPU is full.
-const MOST_IMAGES: usize = 18;
+pub const MOST_IMAGES: usize = 18;
 
-/// As many as fit into most of the free memory, up to [`MOST_IMAGES`]; on the CPU, which is not fuller by it, into a small
-/// part.
-fn largest_batch(
-    gpu: &Gpu,
-    vision: &Vision,
-    classes: usize,
-    settings: &Settings,
-    images: usize,
-) -> Result<usize> {
+/// Bytes that a batch's size is chosen for: most of the free memory; on the CPU, which is not fuller by it, a small part. The
+/// rest is for pictures, for what the driver keeps itself, and for what allocations are rounded up to.
+pub fn room(gpu: &Gpu) -> Result<usize> {
     let (free, _) = gpu.memory_bytes()?;
-    let room = if gpu.driver().is_virtual() { free / 16 } else { free / 10 * 9 };
-    let mut batch = 1;
-    for s in 2..=MOST_IMAGES.min(images) {
-        if Memo::plan(vision, s, classes, settings)?.0 > room {
-            break;
-        }
-        batch = s;
-    }
-    Ok(batch)
+    Ok(if gpu.driver().is_virtual() { free / 16 } else { free / 10 * 9 })
 }

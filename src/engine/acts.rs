@@ -133,7 +133,11 @@ impl<E: Element> Acts<E> {
             let above: Option<&BlockActs<E>> = blocks.last().filter(|_| !keeps && q == t);
             blocks.push(match above {
                 Some(above) => above.sequences(&(0..b)),
-                None => BlockActs::plan(plan, [b, t, q], [c, m, nh], keeps)?,
+                None => {
+                    let name =
+                        if keeps || q < t { format!("block {layer}") } else { "blocks in turn".into() };
+                    plan.part(&name, |plan| BlockActs::plan(plan, [b, t, q], [c, m, nh], keeps))?
+                }
             });
         }
         Ok(Acts {

@@ -52,7 +52,8 @@ pub struct Batch<E> {
     loaded: Loaded<E>,
     text: Tensor<f32>, // (K, D): unit text features times the logit scale
     augmenter: Augmenter,
-    buffers: Buffers<E>,
+    /// Of `dims.s` images; none of no image.
+    buffers: Option<Buffers<E>>,
     bound: RefCell<HashMap<usize, Rc<Bound<E>>>>,
     pixels: RefCell<Tensor<u8>>,
     slots: RefCell<[Slot; 2]>,
@@ -76,6 +77,8 @@ pub struct Raw {
 pub struct Queued {
     number: usize,
     s: usize,
+    /// As many as there were buffers for.
+    images: usize,
 }
 
 /// All that a batch writes.
@@ -107,20 +110,24 @@ impl<E: Element> Buffers<E> {
         Ok(Buffers {
             descs: plan.tensor("descs", s)?,
             view_params: plan.tensor("view_params", [s, n])?,
-            views: Acts::plan(plan, dims, layers, s * n, true)?,
-            originals: Acts::plan(plan, dims, layers, s, false)?,
-            grads: Grads::plan(plan, dims, layers)?,
+            views: plan.part("views", |plan| Acts::plan(plan, dims, layers, s * n, true))?,
+            originals: plan.part("originals", |plan| Acts::plan(plan, dims, layers, s, false))?,
+            grads: plan.part("gradients", |plan| Grads::plan(plan, dims, layers))?,
             logits: plan.tensor("logits", [s * n, k])?,
             dlogits: plan.tensor("dlogits", [s * n, k])?,
             zero_shot: plan.tensor("zero_shot", [s, k])?,
             adapted: plan.tensor("adapted logits", [s, k])?,
             entropy: plan.tensor("entropy", [settings.steps, s])?,
             flags: plan.tensor("flags", s)?,
-            fine: FineRoom::plan(plan, s * dims.t, dims.widest())?,
-            step: match settings.update {
-                Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout)?),
-                Update::InPlace => StepRoom::InPlace(Adapted::plan(plan, dims, layout, settings.steps > 1)?),
-            },
+            fine: plan.part("fine", |plan| FineRoom::plan(plan, s * dims.t, dims.widest()))?,
+            step: plan.part("step", |plan| {
+                Ok(match settings.update {
+                    Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout)?),
+                    Update::InPlace => {
+                        StepRoom::InPlace(Adapted::plan(plan, dims, layout, settings.steps > 1)?)
+                    }
+                })
+            })?,
         })
     }
 }
@@ -145,18 +152,35 @@ enum BoundStep<E> {
 }
 
 impl<E: Element> Batch<E> {
-    /// * `weights`: the vision tower's parameters in the layout's order.
-    /// * `text_features`: `(K, D)`, of unit norm.
-    /// * `batch`: images at once, at most, `S`; no result depends on it.
+    /// [`Batch::load`], and buffers for `batch` images.
     ///
     /// # Errors
-    /// Several steps that are to be implicit; out of device memory.
+    /// Those of the two.
     pub fn new(
         stream: &Stream,
         vision: Vision,
         weights: &[f32],
         text_features: &[f32],
         batch: usize,
+        settings: Settings,
+    ) -> Result<Batch<E>> {
+        let mut made = Batch::load(stream, vision, weights, text_features, settings)?;
+        made.resize(batch)?;
+        Ok(made)
+    }
+
+    /// The model on the device, and no buffers yet: see [`Batch::resize`].
+    ///
+    /// * `weights`: the vision tower's parameters in the layout's order.
+    /// * `text_features`: `(K, D)`, of unit norm.
+    ///
+    /// # Errors
+    /// Several steps that are to be implicit; out of device memory.
+    pub fn load(
+        stream: &Stream,
+        vision: Vision,
+        weights: &[f32],
+        text_features: &[f32],
         settings: Settings,
     ) -> Result<Batch<E>> {
         ensure!(
@@ -169,7 +193,7 @@ impl<E: Element> Batch<E> {
         let text = stream.upload([k, d], &scaled)?;
         let params = Params::new(stream, weights)?;
         let loaded = Loaded::new(stream, &params, weights, vision.layout.matrices())?;
-        Batch::with(stream, vision, (params, loaded), text, batch, settings)
+        Batch::with(stream, vision, (params, loaded), text, settings)
     }
 
     fn with(
@@ -177,12 +201,11 @@ impl<E: Element> Batch<E> {
         vision: Vision,
         (params, loaded): (Params<E>, Loaded<E>),
         text: Tensor<f32>,
-        batch: usize,
         settings: Settings,
     ) -> Result<Batch<E>> {
         let config = &vision.config;
-        let dims = Dims::new(config, batch, settings.views, text.shape()[0]);
-        let slot = || Slot::new(stream.gpu(), batch, dims.k, settings.steps);
+        let dims = Dims::new(config, 0, settings.views, text.shape()[0]);
+        let slot = || Slot::new(stream.gpu(), 0, dims.k, settings.steps);
         Ok(Batch {
             stream: stream.clone(),
             dims,
@@ -190,7 +213,7 @@ impl<E: Element> Batch<E> {
             loaded,
             text,
             augmenter: Augmenter::new(config.image_size, config.patch_size)?,
-            buffers: stream.arena(|plan| Buffers::plan(plan, &dims, &vision, &settings))?,
+            buffers: None,
             bound: RefCell::default(),
             pixels: RefCell::new(stream.alloc(0)?),
             slots: RefCell::new([slot()?, slot()?]),
@@ -199,6 +222,33 @@ impl<E: Element> Batch<E> {
             vision,
             settings,
         })
+    }
+
+    /// Makes the buffers of `images` images, at most so many at once, `S`; no result depends on it. Those that there were are
+    /// freed first, when what is queued is done; it can still be finished.
+    ///
+    /// # Errors
+    /// Out of device memory: then there are none.
+    pub fn resize(&mut self, images: usize) -> Result<()> {
+        self.bound.borrow_mut().clear();
+        (self.buffers, self.dims.s) = (None, 0);
+        self.augmenter.free();
+        *self.pixels.borrow_mut() = self.stream.alloc(0)?;
+        let slots = self.slots.get_mut();
+        if images > slots[0].images() {
+            for slot in slots {
+                *slot = Slot::new(self.stream.gpu(), images, self.dims.k, self.settings.steps)?;
+            }
+        }
+        let dims = Dims { s: images, ..self.dims };
+        let plan = |plan: &mut Plan| Buffers::plan(plan, &dims, &self.vision, &self.settings);
+        self.buffers = Some(self.stream.arena(plan)?);
+        self.dims = dims;
+        Ok(())
+    }
+
+    fn buffers(&self) -> Result<&Buffers<E>> {
+        self.buffers.as_ref().context("a batch without buffers")
     }
 
     /// The same model in float32, for one image at a time: it shares the weights.
@@ -210,7 +260,9 @@ impl<E: Element> Batch<E> {
         let settings = Settings { loss_scale: f32::LOSS_SCALE, ..self.settings.clone() };
         let params = Params::shared(stream, &self.params.flat)?;
         let loaded = Loaded::with(stream, &params, true)?;
-        Batch::with(stream, vision, (params, loaded), self.text.clone(), 1, settings)
+        let mut exact = Batch::with(stream, vision, (params, loaded), self.text.clone(), settings)?;
+        exact.resize(1)?;
+        Ok(exact)
     }
 
     /// Bytes of device memory that a batch of `s` images takes, and all its tensors.
@@ -227,7 +279,7 @@ impl<E: Element> Batch<E> {
         gpu::measure(|plan| Buffers::<E>::plan(plan, &dims, vision, settings))
     }
 
-    /// Images at once, at most.
+    /// Images at once, at most: none before [`Batch::resize`], or after it has failed.
     pub fn images(&self) -> usize {
         self.dims.s
     }
@@ -241,14 +293,15 @@ impl<E: Element> Batch<E> {
         let _range = trace::range("batch");
         let s = items.len();
         ensure!((1..=self.dims.s).contains(&s), "adapting to {s} images, of {} at once", self.dims.s);
-        let queued = Queued { number: self.queued.get(), s };
+        let buffers = self.buffers()?;
+        let queued = Queued { number: self.queued.get(), s, images: self.dims.s };
         self.queued.set(queued.number + 1);
         let (stream, bound) = (&self.stream, self.bound(s)?);
         let slot = &mut self.slots.borrow_mut()[queued.number % 2];
-        let images = slot.send(stream, items, &self.buffers.descs, &mut self.pixels.borrow_mut())?;
+        let images = slot.send(stream, items, &buffers.descs, &mut self.pixels.borrow_mut())?;
         self.work(&bound, &images, views)?;
         let Bound { zero_shot, adapted: memo, flags, .. } = &*bound;
-        slot.fetch(stream, &Results { zero_shot, memo, entropy: &self.buffers.entropy, flags })?;
+        slot.fetch(stream, &Results { zero_shot, memo, entropy: &buffers.entropy, flags })?;
         Ok(queued)
     }
 
@@ -258,7 +311,7 @@ impl<E: Element> Batch<E> {
     /// Those of its work.
     pub fn finish(&self, queued: Queued) -> Result<Vec<Raw>> {
         ensure!(queued.number + 2 >= self.queued.get(), "a batch's results were overwritten by later ones");
-        let finished = self.slots.borrow()[queued.number % 2].wait(queued.s);
+        let finished = self.slots.borrow()[queued.number % 2].wait(queued.s, queued.images);
         finished.with_context(|| self.stream.blame("adapting"))
     }
 
@@ -302,7 +355,7 @@ impl<E: Element> Batch<E> {
 
     /// Logits of the originals.
     fn predict(&self, source: Source<E>, bound: &Bound<E>, logits: &Tensor<f32>) -> Result<()> {
-        let weights = Fine { source, room: &self.buffers.fine };
+        let weights = Fine { source, room: &self.buffers()?.fine };
         self.vision.forward(&self.stream, &weights, &bound.originals)?;
         Linear::nt(&bound.originals.unit, &self.text, logits).run(&self.stream)
     }
@@ -319,7 +372,7 @@ impl<E: Element> Batch<E> {
         })?;
         self.time("backward", || {
             let at = step * self.dims.s;
-            let entropy = self.buffers.entropy.slice(at..at + s);
+            let entropy = self.buffers()?.entropy.slice(at..at + s);
             entropy_forward_backward(stream, dlogits, &entropy, logits, None, self.settings.loss_scale)?;
             Linear::nn(&rows(dlogits), &self.text, &grads.dunit).run(stream)?;
             self.vision.backward(stream, weights, views, grads)
@@ -331,7 +384,7 @@ impl<E: Element> Batch<E> {
         if let Some(bound) = self.bound.borrow().get(&s) {
             return Ok(bound.clone());
         }
-        let (b, Dims { n, k, .. }) = (&self.buffers, self.dims);
+        let (b, Dims { n, k, .. }) = (self.buffers()?, self.dims);
         let (views, grads) = (b.views.sequences(0..s * n), b.grads.images(s, n));
         let kept = Kept::new(&self.vision.layout, &views, &grads);
         let rate = self.settings.learning_rate / self.settings.loss_scale;
@@ -365,7 +418,7 @@ impl<E: Element> Batch<E> {
     /// Out of device memory; the launches' own.
     pub fn gradients(&self, s: usize) -> Result<Tensor<f32>> {
         let (stream, layout, dims) = (&self.stream, &self.vision.layout, Dims { s, ..self.dims });
-        let (views, grads) = (self.views_of(s), self.buffers.grads.images(s, dims.n));
+        let (views, grads) = (self.views_of(s)?, self.buffers()?.grads.images(s, dims.n));
         let adapted = stream.arena(|plan| Adapted::<E>::plan(plan, &dims, layout, false))?;
         stream.fill_bytes(&adapted.flat, 0)?;
         let zeros = stream.zeros(layout.total)?;
@@ -375,8 +428,11 @@ impl<E: Element> Batch<E> {
     }
 
     /// What the last pass over the views of the first `s` images has left.
-    pub fn views_of(&self, s: usize) -> Acts<E> {
-        self.buffers.views.sequences(0..s * self.dims.n)
+    ///
+    /// # Errors
+    /// No buffers: see [`Batch::resize`].
+    pub fn views_of(&self, s: usize) -> Result<Acts<E>> {
+        Ok(self.buffers()?.views.sequences(0..s * self.dims.n))
     }
 
     /// Views of all images, in the order of their random numbers; at the first step the originals too.

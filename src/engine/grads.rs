@@ -56,7 +56,7 @@ impl<E: Element> Grads<E> {
     pub fn plan(plan: &mut Plan, dims: &Dims, layers: usize) -> Result<Grads<E>> {
         let &Dims { s, n, t, c, m, nh, d, .. } = dims;
         let b = dims.views();
-        let mut block = |layer: usize| {
+        let block = |plan: &mut Plan, layer: usize| {
             let q = if layer + 1 == layers { 1 } else { t };
             Ok(BlockGrads {
                 dqkv: plan.tensor("dqkv", [b * t, 3 * c])?,
@@ -69,7 +69,9 @@ impl<E: Element> Grads<E> {
                 fc1_b: plan.tensor("fc1_b", [s, m])?,
             })
         };
-        let blocks = (0..layers).map(&mut block).collect::<Result<_>>()?;
+        let blocks = (0..layers)
+            .map(|layer| plan.part(&format!("block {layer}"), |plan| block(plan, layer)))
+            .collect::<Result<_>>()?;
         let attention = attention::Shape { b, t, nh, hs: c / nh, causal: false };
         let scratch_len = [
             attention::backward_scratch_len::<E>(attention),

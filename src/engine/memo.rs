@@ -1,30 +1,38 @@
 //! A CLIP classifier that adapts to each image, in the precision that it is asked for.
 
-use std::cell::OnceCell;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use half::f16;
 
-use super::batch::{Batch, Item, Queued, Raw, Views};
+use super::batch::{self, Batch, Item, Raw, Views};
 use super::outcome::{Outcome, Precision, Prediction, Settings};
 use super::vision::Vision;
-use crate::gpu::{Entry, Stream};
+use crate::gpu::{Entry, Stream, is_out_of_memory};
 
-/// A classifier.
-pub struct Memo(Kind);
+/// A classifier. Where device memory runs out, it goes on with half as many images at once.
+pub struct Memo {
+    kind: Kind,
+    views: usize,
+    /// Batches that were to be queued and that there was no memory for.
+    waiting: usize,
+}
+
+/// A batch on its way, or waiting for memory.
+#[derive(Debug)]
+pub struct Queued(Option<batch::Queued>);
 
 enum Kind {
     Fp32(Box<Batch<f32>>),
     /// With float32 for images whose gradients overflow, once there is one.
-    Fp16(Box<Batch<f16>>, OnceCell<Box<Batch<f32>>>),
+    Fp16(Box<Batch<f16>>, Option<Box<Batch<f32>>>),
 }
 
 impl Memo {
-    /// See [`Batch::new`].
+    /// See [`Batch::new`]; for fewer images than `batch` where the device has no memory for them.
     ///
     /// # Errors
-    /// Its own.
+    /// Its own; out of device memory for a single image.
     pub fn new(
         stream: &Stream,
         vision: Vision,
@@ -33,15 +41,56 @@ impl Memo {
         batch: usize,
         settings: Settings,
     ) -> Result<Memo> {
-        Ok(Memo(match settings.precision {
+        let views = settings.views;
+        let kind = match settings.precision {
             Precision::Fp32 => {
-                Kind::Fp32(Box::new(Batch::new(stream, vision, weights, text_features, batch, settings)?))
+                Kind::Fp32(Box::new(Batch::load(stream, vision, weights, text_features, settings)?))
             }
-            Precision::Fp16 => Kind::Fp16(
-                Box::new(Batch::new(stream, vision, weights, text_features, batch, settings)?),
-                OnceCell::new(),
-            ),
-        }))
+            Precision::Fp16 => {
+                Kind::Fp16(Box::new(Batch::load(stream, vision, weights, text_features, settings)?), None)
+            }
+        };
+        let mut memo = Memo { kind, views, waiting: 0 };
+        memo.make_room(batch)?;
+        Ok(memo)
+    }
+
+    /// Buffers for so many images, or for half as many until there is room.
+    fn make_room(&mut self, mut images: usize) -> Result<()> {
+        loop {
+            let made = match &mut self.kind {
+                Kind::Fp32(batch) => batch.resize(images),
+                Kind::Fp16(batch, exact) => {
+                    *exact = None;
+                    batch.resize(images)
+                }
+            };
+            match made {
+                Err(error) if is_out_of_memory(&error) => images = self.half_of(images, error)?,
+                made => return made,
+            }
+        }
+    }
+
+    /// Goes on with half as many images at once.
+    fn shrink(&mut self, error: Error) -> Result<()> {
+        let half = self.half_of(self.batch(), error)?;
+        self.make_room(half)
+    }
+
+    /// Half as many images as have been too many, once that is said; of a single one the error, with what to do about it.
+    fn half_of(&self, images: usize, error: Error) -> Result<usize> {
+        if images <= 1 {
+            let views = self.views;
+            return Err(error.context(format!(
+                "the device has too little memory for one image of {views} views: fewer (--views) need less"
+            )));
+        }
+        let half = images / 2;
+        eprintln!(
+            "note: the device has too little memory for {images} images at once; it goes on with {half}"
+        );
+        Ok(half)
     }
 
     /// See [`Batch::plan`].
@@ -60,68 +109,102 @@ impl Memo {
         }
     }
 
-    /// Images at once, at most.
+    /// Images at once, at most; fewer after an [`Memo::adapt`] that has run out of memory.
     pub fn batch(&self) -> usize {
-        match &self.0 {
+        match &self.kind {
             Kind::Fp32(batch) => batch.images(),
             Kind::Fp16(batch, _) => batch.images(),
         }
     }
 
     /// Queues the adaptation to each image, all at once, at most [`Memo::batch`] of them, and returns before it is done. Of two
-    /// batches that are queued, the first is to be finished before a third is queued.
+    /// batches that are queued, the first is to be finished before a third is queued. One that there is no memory for waits for
+    /// [`Memo::finish`], and so do those behind it.
     ///
     /// # Errors
-    /// No image or too many; an image that is too large; the device's own.
-    pub fn queue(&self, items: &[Item], views: &Views) -> Result<Queued> {
-        match &self.0 {
-            Kind::Fp32(batch) => batch.queue(items, views),
-            Kind::Fp16(batch, _) => batch.queue(items, views),
-        }
+    /// No image; one that is too large; the device's own.
+    pub fn queue(&mut self, items: &[Item], views: &Views) -> Result<Queued> {
+        let queued = match (&self.kind, self.waiting > 0 || items.len() > self.batch()) {
+            (_, true) => None,
+            (Kind::Fp32(batch), _) => fitting(batch.queue(items, views))?,
+            (Kind::Fp16(batch, _), _) => fitting(batch.queue(items, views))?,
+        };
+        self.waiting += usize::from(queued.is_none());
+        Ok(Queued(queued))
     }
 
     /// Waits for a batch. An image whose gradients overflow in float16 is computed again in float32. An image's own error is that
-    /// its predictions are not finite even so.
+    /// its predictions are not finite even so. Where memory runs out, half as many at once go on with the images that are left.
     ///
     /// * `items`, `views`: what it was queued with.
     ///
     /// # Errors
-    /// The device's own.
-    pub fn finish(&self, queued: Queued, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
-        let (batch, exact) = match &self.0 {
-            Kind::Fp32(batch) => return Ok(batch.finish(queued)?.into_iter().map(outcome).collect()),
-            Kind::Fp16(batch, exact) => (batch, exact),
+    /// Out of device memory for a single image; the device's own.
+    pub fn finish(&mut self, queued: Queued, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
+        let Some(queued) = queued.0 else {
+            self.waiting -= 1;
+            return self.adapt(items, views);
         };
-        let again = |item: &Item| {
-            let exact = match exact.get() {
-                Some(exact) => exact,
-                None => {
-                    let made = Box::new(batch.exact()?);
-                    exact.get_or_init(|| made)
-                }
-            };
-            let raw = exact.adapt(&[*item], views)?.remove(0);
-            outcome(raw).map(|outcome| Outcome { overflow: true, ..outcome })
+        let raws = match &self.kind {
+            Kind::Fp32(batch) => batch.finish(queued)?,
+            Kind::Fp16(batch, _) => batch.finish(queued)?,
         };
-        let raws = batch.finish(queued)?;
-        let each = |(item, raw): (&Item, Raw)| match is_whole(&raw) {
-            true => outcome(raw),
-            false => again(item),
-        };
-        Ok(items.iter().zip(raws).map(each).collect())
+        self.outcomes(raws, items, views)
     }
 
-    /// Both, of one batch.
+    /// Adapts to any number of images, one batch after another: see [`Memo::finish`].
     ///
     /// # Errors
-    /// Theirs.
-    pub fn adapt(&self, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
-        self.finish(self.queue(items, views)?, items, views)
+    /// Those of the two.
+    pub fn adapt(&mut self, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
+        let mut outcomes = Vec::with_capacity(items.len());
+        while outcomes.len() < items.len() {
+            let left = &items[outcomes.len()..];
+            let now = &left[..left.len().min(self.batch())];
+            let raws = match &self.kind {
+                Kind::Fp32(batch) => batch.adapt(now, views),
+                Kind::Fp16(batch, _) => batch.adapt(now, views),
+            };
+            match raws {
+                Err(error) if is_out_of_memory(&error) => self.shrink(error)?,
+                raws => outcomes.extend(self.outcomes(raws?, now, views)?),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn outcomes(&mut self, raws: Vec<Raw>, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
+        let mut outcomes = Vec::with_capacity(raws.len());
+        for (raw, item) in raws.into_iter().zip(items) {
+            outcomes.push(match is_whole(&raw) {
+                true => outcome(raw),
+                false => self.again(item, views, raw)?,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// In float32, where that is not what it was.
+    fn again(&mut self, item: &Item, views: &Views, raw: Raw) -> Result<Result<Outcome>> {
+        loop {
+            let Kind::Fp16(batch, exact) = &mut self.kind else { return Ok(outcome(raw)) };
+            let made = match exact {
+                Some(exact) => Ok(exact),
+                None => batch.exact().map(|made| exact.insert(Box::new(made))),
+            };
+            match made.and_then(|exact| exact.adapt(&[*item], views)) {
+                Err(error) if is_out_of_memory(&error) => self.shrink(error)?,
+                raws => {
+                    let outcome = outcome(raws?.remove(0));
+                    return Ok(outcome.map(|outcome| Outcome { overflow: true, ..outcome }));
+                }
+            }
+        }
     }
 
     /// From now on, waits around each stage and keeps its time: for benchmarks, as it costs overlap.
     pub fn keep_stage_times(&mut self) {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Fp32(batch) => batch.keep_stage_times(),
             Kind::Fp16(batch, _) => batch.keep_stage_times(),
         }
@@ -129,10 +212,18 @@ impl Memo {
 
     /// Total time of each stage since [`Memo::keep_stage_times`], in the order of the work.
     pub fn stage_times(&self) -> Vec<(&'static str, Duration)> {
-        match &self.0 {
+        match &self.kind {
             Kind::Fp32(batch) => batch.stage_times(),
             Kind::Fp16(batch, _) => batch.stage_times(),
         }
+    }
+}
+
+/// A batch that the device had memory for.
+fn fitting(queued: Result<batch::Queued>) -> Result<Option<batch::Queued>> {
+    match queued {
+        Err(error) if is_out_of_memory(&error) => Ok(None),
+        queued => queued.map(Some),
     }
 }
 

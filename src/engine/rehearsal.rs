@@ -1,23 +1,34 @@
-//! Which kernels a model needs, found by going through the motions.
+//! Kernels are made ready before the first batch: which ones a model needs is found by going through the motions.
 
 use anyhow::Result;
 
-use super::{Item, Memo, Settings, Views, Vision, encode_text};
+use super::{Item, Memo, Precision, Settings, Views, Vision, encode_text};
 use crate::clip::ClipConfig;
 use crate::data::Rgb8;
-use crate::gpu::{Gpu, ModuleKey};
+use crate::gpu::{Gpu, ModuleKey, Stream};
+use crate::ops::linear::prove;
 
-/// The kernels' sources that encoding labels and adapting to images takes, for [`Gpu::load`]: compiled in parallel at the
-/// start, rather than one by one in the first batch.
+/// Compiles, in parallel, and loads the kernels that encoding labels and adapting to images takes. In float16 the backends of
+/// products prove themselves first, and one that does not work here is replaced: see [`prove`].
 ///
 /// # Errors
-/// Sizes that no kernel takes.
-pub fn modules(
-    gpu: &Gpu,
-    config: &ClipConfig,
-    classes: usize,
-    settings: &Settings,
-) -> Result<Vec<ModuleKey>> {
+/// Sizes that no kernel takes; those of the compiler and of the driver, but for a backend that can be replaced.
+pub fn prepare(stream: &Stream, config: &ClipConfig, classes: usize, settings: &Settings) -> Result<()> {
+    let gpu = stream.gpu();
+    let needed = || modules(gpu, config, classes, settings);
+    if settings.precision == Precision::Fp32 {
+        return gpu.load(&needed()?);
+    }
+    let loaded = gpu.load(&[needed()?, gpu.rehearse(prove)?].concat());
+    // A backend that did not compile or load fails its proof, and then others are needed.
+    match prove(stream)? {
+        true => gpu.load(&needed()?),
+        false => loaded,
+    }
+}
+
+/// The kernels' sources: by [`Gpu::load`] compiled all at once, rather than one by one in the first batch.
+fn modules(gpu: &Gpu, config: &ClipConfig, classes: usize, settings: &Settings) -> Result<Vec<ModuleKey>> {
     gpu.rehearse(|stream| {
         if config.text.is_some() {
             // Never touched: the system gives zeros their memory when they are read.
@@ -29,7 +40,7 @@ pub fn modules(
         let weights = vec![0.0; layout.total];
         let vision = Vision { config: config.clone(), layout };
         let text_features = vec![0.0; classes * config.embed_dim];
-        let memo = Memo::new(stream, vision, &weights, &text_features, 1, settings.clone())?;
+        let mut memo = Memo::new(stream, vision, &weights, &text_features, 1, settings.clone())?;
         let image = Rgb8 { width: 1, height: 1, pixels: vec![0; 3] };
         memo.adapt(&[Item { image: &image, index: 0 }], &Views::Drawn)
     })

@@ -93,20 +93,26 @@ impl Slot {
         self.done.record(stream)
     }
 
-    /// Waits for the results of the `s` images that were sent last.
+    /// Images, at most.
+    pub fn images(&self) -> usize {
+        self.flags.len()
+    }
+
+    /// Waits for the results of the `s` images that were sent last, fetched from where there is room for `images`.
     ///
     /// # Errors
     /// Those of the work.
-    pub fn wait(&self, s: usize) -> Result<Vec<Raw>> {
+    pub fn wait(&self, s: usize, images: usize) -> Result<Vec<Raw>> {
         self.done.synchronize()?;
         let all = self.flags.len();
         ensure!((1..=all).contains(&s), "results of {s} images, of {all}");
-        let k = self.memo.len() / all;
+        let (k, steps) = (self.memo.len() / all, self.entropy.len() / all);
+        let entropy = &self.entropy.as_slice()[..steps * images];
         let row = |of: &Pinned<f32>, i: usize| of.as_slice()[i * k..(i + 1) * k].to_vec();
         let raw = |i: usize| Raw {
             zero_shot: row(&self.zero_shot, i),
             memo: row(&self.memo, i),
-            entropy: self.entropy.as_slice().iter().skip(i).step_by(all).copied().collect(),
+            entropy: entropy.iter().skip(i).step_by(images).copied().collect(),
             overflow: self.flags.as_slice()[i] != 0,
         };
         Ok((0..s).map(raw).collect())

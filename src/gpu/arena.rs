@@ -17,20 +17,31 @@ pub struct Plan {
     at_bytes: usize,
     peak_bytes: usize,
     entries: Vec<Entry>,
+    /// Names of the parts that the next tensor is in, each with a `/` behind it.
+    parts: String,
 }
 
 /// A tensor of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// Such as `views/block 3/qkv`.
     pub name: String,
     pub shape: Vec<usize>,
+    /// Type of the elements, such as `f16`.
+    pub element: &'static str,
     pub offset_bytes: usize,
     pub bytes: usize,
 }
 
 impl Plan {
     fn over(memory: Memory) -> Plan {
-        Plan { memory: Arc::new(memory), at_bytes: 0, peak_bytes: 0, entries: Vec::new() }
+        Plan {
+            memory: Arc::new(memory),
+            at_bytes: 0,
+            peak_bytes: 0,
+            entries: Vec::new(),
+            parts: String::new(),
+        }
     }
 
     /// The next tensor, not initialised.
@@ -49,11 +60,24 @@ impl Plan {
             "{name} {shape:?}: the plan asked for less when it was measured"
         );
         let tensor = Tensor::new(self.memory.clone(), self.at_bytes, shape);
-        let (name, shape) = (name.to_string(), tensor.shape().to_vec());
-        self.entries.push(Entry { name, shape, offset_bytes: self.at_bytes, bytes });
+        let (name, shape) = (format!("{}{name}", self.parts), tensor.shape().to_vec());
+        let element = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
+        self.entries.push(Entry { name, shape, element, offset_bytes: self.at_bytes, bytes });
         self.at_bytes = end;
         self.peak_bytes = self.peak_bytes.max(end);
         Ok(tensor)
+    }
+
+    /// A part of the plan, whose name stands before those of its tensors.
+    ///
+    /// # Errors
+    /// Those of `part`.
+    pub fn part<P>(&mut self, name: &str, part: impl FnOnce(&mut Plan) -> Result<P>) -> Result<P> {
+        let outside = self.parts.len();
+        self.parts += &format!("{name}/");
+        let part = part(self);
+        self.parts.truncate(outside);
+        part
     }
 
     /// What `parts` plans may be overwritten by what is planned next: tensors that are not needed at the same time.
@@ -112,7 +136,7 @@ mod tests {
 
     fn plan(plan: &mut Plan) -> Result<Parts> {
         Ok(Parts {
-            kept: plan.tensor("kept", [3, 5])?,
+            kept: plan.part("part", |plan| plan.part("first", |plan| plan.tensor("kept", [3, 5])))?,
             scratch: plan.overlay(|plan| plan.tensor("scratch", 1000))?,
             over: plan.tensor("over it", [2, 2])?,
             behind: plan.tensor("behind", 1)?,
@@ -125,6 +149,8 @@ mod tests {
         let offsets: Vec<_> = entries.iter().map(|entry| (entry.offset_bytes, entry.bytes)).collect();
         assert_eq!(offsets, [(0, 60), (256, 1000), (256, 16), (512, 4)]);
         assert_eq!((bytes, entries[0].shape.as_slice()), (1280, &[3, 5][..]));
+        assert_eq!((&entries[0].name[..], entries[0].element), ("part/first/kept", "f32"));
+        assert_eq!((&entries[1].name[..], entries[1].element), ("scratch", "u8"));
         assert!(measure(|plan| plan.tensor::<f32>("vast", [usize::MAX, 2])).is_err());
         assert!(measure(|plan| plan.tensor::<f32>("vast", usize::MAX / 2)).is_err());
     }

@@ -58,6 +58,11 @@ impl Gpu {
         Ok(self.context().name().map_err(CudaError::from)?)
     }
 
+    /// Its number among those of the driver, which is one in a process.
+    pub fn ordinal(&self) -> usize {
+        self.context().ordinal()
+    }
+
     /// Compute capability as NVRTC writes it, such as `90a`.
     pub fn architecture(&self) -> &str {
         &self.0.architecture

@@ -266,7 +266,7 @@ impl Gpu {
     /// Compiles and loads these sources now, in parallel, so that none is compiled later in the middle of work.
     ///
     /// # Errors
-    /// Those of the compiler and of the driver.
+    /// Those of the compiler and of the driver, once all others are loaded.
     pub fn load(&self, keys: &[ModuleKey]) -> Result<()> {
         self.bind()?;
         let missing: BTreeSet<&ModuleKey> = {
@@ -289,17 +289,22 @@ impl Gpu {
                 .map_err(CudaError::from)
                 .with_context(|| format!("loading the compiled kernels/{stem}.cu"))
         };
-        let loaded = std::thread::scope(|scope| {
+        let loaded: Vec<Result<Module>> = std::thread::scope(|scope| {
             let running: Vec<_> = missing.iter().map(|key| scope.spawn(|| load(key))).collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Module>>| {
                 thread
                     .join()
                     .unwrap_or_else(|_| Err(anyhow!("compiling kernels: the compiler's thread died")))
             };
-            running.into_iter().map(join).collect::<Result<Vec<_>>>()
-        })?;
-        lock(&self.0.modules).extend(missing.into_iter().cloned().zip(loaded));
-        Ok(())
+            running.into_iter().map(join).collect()
+        });
+        let mut modules = lock(&self.0.modules);
+        let mut keep = |(key, module): (&ModuleKey, Result<Module>)| {
+            modules.insert(key.clone(), module?);
+            Ok(())
+        };
+        let kept: Vec<Result<()>> = missing.into_iter().zip(loaded).map(&mut keep).collect();
+        kept.into_iter().collect()
     }
 }
 

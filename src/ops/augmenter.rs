@@ -81,11 +81,19 @@ pub struct Augmenter {
 }
 
 impl Augmenter {
+    /// Of scratch memory, the limit unless told otherwise.
+    pub const SCRATCH_BYTES: usize = 256 << 20;
+
     /// # Errors
     /// A patch size that does not divide the image size.
     pub fn new(image_size: usize, patch_size: usize) -> Result<Augmenter> {
         check_patches(image_size, patch_size)?;
-        Ok(Augmenter { image_size, patch_size, scratch_limit_bytes: 256 << 20, memory: RefCell::default() })
+        Ok(Augmenter {
+            image_size,
+            patch_size,
+            scratch_limit_bytes: Augmenter::SCRATCH_BYTES,
+            memory: RefCell::default(),
+        })
     }
 
     /// With another limit of scratch memory, where one view does not need more.
@@ -159,6 +167,11 @@ impl Augmenter {
             first = end;
         }
         plan
+    }
+
+    /// Frees the scratch memory until the next call needs some.
+    pub fn free(&self) {
+        self.memory.take();
     }
 
     /// In the memory that there is, or in more.
