@@ -2,104 +2,45 @@
 //! every parameter, and predictions after one and after three steps, for several geometries, both namings
 //! and all dtypes of checkpoints.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+mod common;
 
 use anyhow::Result;
+use common::Case;
 use half::f16;
-use memo::check::{Tolerance, assert_close, fixtures, within};
-use memo::clip::{Activation, Checkpoint, Naming};
-use memo::data::Rgb8;
+use memo::check::{Tolerance, assert_close, within};
+use memo::clip::Naming;
 use memo::device_test;
-use memo::engine::{Batch, Item, Precision, Raw, Settings, Update, Views, Vision};
+use memo::engine::{Batch, Item, Precision, Raw, Update};
 use memo::gpu::Stream;
 use memo::ops::Element;
-use memo::ops::patches::patchify;
-use memo::policy::Policy;
-use safetensors::{Dtype, SafeTensors};
-
-/// One model and what is expected of it.
-struct Case {
-    checkpoint: Checkpoint,
-    naming: Naming,
-    /// Tensors by name: shape and values.
-    expected: HashMap<String, (Vec<usize>, Vec<f32>)>,
-    image: Rgb8,
-}
 
 const MODELS: [&str; 4] = ["tiny", "t50", "odd", "openai.safetensors"];
 
-fn case(model: &str) -> Case {
-    let folder: PathBuf = fixtures().join("models");
-    let naming = if model.ends_with(".safetensors") { Naming::OpenAi } else { Naming::HuggingFace };
-    let activation = (naming == Naming::OpenAi).then_some(Activation::QuickGelu);
-    let checkpoint = Checkpoint::open(&folder.join(model), activation).unwrap();
-    let name = model.trim_end_matches(".safetensors");
-    let bytes = std::fs::read(folder.join(format!("{name}.expected.safetensors"))).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let floats = |name: &str| bytemuck::pod_collect_to_vec(file.tensor(name).unwrap().data());
-    let names = file.names().into_iter().filter(|name| file.tensor(name).unwrap().dtype() == Dtype::F32);
-    let expected = names
-        .map(|name| (name.to_string(), (file.tensor(name).unwrap().shape().to_vec(), floats(name))))
-        .collect();
-    let image = file.tensor("image").unwrap();
-    let side = image.shape()[0] as u32;
-    let image = Rgb8 { width: side, height: side, pixels: image.data().to_vec() };
-    Case { checkpoint, naming, expected, image }
+fn precision<E: Element>() -> Precision {
+    if E::NAME == "fp16" { Precision::Fp16 } else { Precision::Fp32 }
 }
 
-impl Case {
-    fn values(&self, name: &str) -> &[f32] {
-        &self.expected.get(name).unwrap_or_else(|| panic!("no {name}")).1
-    }
+/// For up to `images` at once, of PyTorch's views.
+fn batch<E: Element>(
+    case: &Case,
+    stream: &Stream,
+    images: usize,
+    steps: usize,
+    update: Update,
+) -> Result<Batch<E>> {
+    case.batch(stream, images, &case.settings(precision::<E>(), update, case.views(), steps))
+}
 
-    fn views(&self) -> usize {
-        self.expected["views"].0[0]
-    }
-
-    fn view_patches(&self) -> Vec<f32> {
-        let config = self.checkpoint.config();
-        patchify(self.values("views"), config.image_size, config.patch_size)
-    }
-
-    fn batch<E: Element>(
-        &self,
-        stream: &Stream,
-        images: usize,
-        steps: usize,
-        update: Update,
-    ) -> Result<Batch<E>> {
-        let config = self.checkpoint.config();
-        let layout = config.vision_layout();
-        let weights = self.checkpoint.vision_params(&layout)?;
-        let settings = Settings {
-            views: self.views(),
-            learning_rate: self.values("lr")[0],
-            steps,
-            seed: 0,
-            policy: Policy::notebook(),
-            update,
-            precision: if E::NAME == "fp16" { Precision::Fp16 } else { Precision::Fp32 },
-            loss_scale: E::LOSS_SCALE,
-        };
-        let vision = Vision { config: config.clone(), layout };
-        Batch::new(stream, vision, &weights, self.values("text"), images, settings)
-    }
-
-    /// The given views of as many copies of the image.
-    fn adapt<E: Element>(&self, stream: &Stream, batch: &Batch<E>, images: usize) -> Result<Vec<Raw>> {
-        let patches = self.view_patches();
-        let len = self.checkpoint.config().patch_len();
-        let views = Views::Given(stream.upload([patches.len() / len, len], &patches)?);
-        batch.adapt(&vec![Item { image: &self.image, index: 0 }; images], &views)
-    }
+/// PyTorch's views of as many copies of the image.
+fn adapt<E: Element>(case: &Case, stream: &Stream, batch: &Batch<E>, images: usize) -> Result<Vec<Raw>> {
+    batch.adapt(&vec![Item { image: &case.image, index: 0 }; images], &case.given(stream, case.views())?)
 }
 
 device_test!(activations_are_pytorchs, |stream| {
     for model in MODELS {
-        let case = case(model);
-        let batch = case.batch::<f32>(&stream, 1, 1, Update::Implicit)?;
-        case.adapt(&stream, &batch, 1)?;
+        let case = Case::open(model);
+        let batch = batch::<f32>(&case, &stream, 1, 1, Update::Implicit)?;
+        adapt(&case, &stream, &batch, 1)?;
         let acts = batch.views_of(1)?;
         let config = case.checkpoint.config();
         let (n, t) = (case.views(), config.tokens());
@@ -142,9 +83,9 @@ const FP16: Bounds =
 
 fn one_step<E: Element>(stream: &Stream, update: Update, bounds: &Bounds) -> Result<()> {
     for model in MODELS {
-        let case = case(model);
-        let batch = case.batch::<E>(stream, 3, 1, update)?;
-        let all = case.adapt(stream, &batch, 3)?;
+        let case = Case::open(model);
+        let batch = batch::<E>(&case, stream, 3, 1, update)?;
+        let all = adapt(&case, stream, &batch, 3)?;
         let raw = &all[0];
         let original = &case.values("logits")[case.views() * raw.memo.len()..];
         let effect = |after: &[f32], before: &[f32]| -> Vec<f64> {
@@ -173,7 +114,7 @@ fn one_step<E: Element>(stream: &Stream, update: Update, bounds: &Bounds) -> Res
         }
         // Nothing of an episode is left for the next, and an image does not depend on its place.
         assert!(all.iter().all(|other| other == raw));
-        assert_eq!(case.adapt(stream, &batch, 1)?, all[..1]);
+        assert_eq!(adapt(&case, stream, &batch, 1)?, all[..1]);
     }
     Ok(())
 }
@@ -192,12 +133,12 @@ device_test!(one_step_in_float16_is_pytorchs, |stream| {
 
 fn three_steps<E: Element>(stream: &Stream, bounds: &Bounds) -> Result<()> {
     for model in MODELS {
-        let case = case(model);
-        let batch = case.batch::<E>(stream, 2, 3, Update::InPlace)?;
-        let all = case.adapt(stream, &batch, 2)?;
+        let case = Case::open(model);
+        let batch = batch::<E>(&case, stream, 2, 3, Update::InPlace)?;
+        let all = adapt(&case, stream, &batch, 2)?;
         assert_close(&all[0].entropy, case.values("entropy"), Tolerance::absolute(10.0 * bounds.entropy));
         assert_close(&all[0].memo, case.values("adapted3"), Tolerance::absolute(bounds.adapted));
-        assert_eq!(case.adapt(stream, &batch, 2)?, all);
+        assert_eq!(adapt(&case, stream, &batch, 2)?, all);
         assert_eq!(all[0], all[1]);
     }
     Ok(())
@@ -210,7 +151,7 @@ device_test!(three_steps_are_pytorchs, |stream| {
 
 #[test]
 fn both_namings_hold_the_same_model() {
-    let case = case("openai.safetensors");
+    let case = Case::open("openai.safetensors");
     assert_eq!(case.naming, Naming::OpenAi);
     let config = case.checkpoint.config();
     assert_eq!((config.tokens(), config.vision.layers, config.vision.heads), (5, 2, 1));

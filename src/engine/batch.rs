@@ -242,7 +242,11 @@ impl<E: Element> Batch<E> {
         }
         let dims = Dims { s: images, ..self.dims };
         let plan = |plan: &mut Plan| Buffers::plan(plan, &dims, &self.vision, &self.settings);
-        self.buffers = Some(self.stream.arena(plan)?);
+        let buffers = self.stream.arena(plan)?;
+        if let StepRoom::InPlace(adapted) = &buffers.step {
+            adapted.clear(&self.stream)?;
+        }
+        self.buffers = Some(buffers);
         self.dims = dims;
         Ok(())
     }
@@ -420,7 +424,7 @@ impl<E: Element> Batch<E> {
         let (stream, layout, dims) = (&self.stream, &self.vision.layout, Dims { s, ..self.dims });
         let (views, grads) = (self.views_of(s)?, self.buffers()?.grads.images(s, dims.n));
         let adapted = stream.arena(|plan| Adapted::<E>::plan(plan, &dims, layout, false))?;
-        stream.fill_bytes(&adapted.flat, 0)?;
+        adapted.clear(stream)?;
         let zeros = stream.zeros(layout.total)?;
         let in_place = InPlace::new(stream, &zeros, adapted, Kept::new(layout, &views, &grads))?;
         in_place.step(stream, true, &stream.zeros(s)?, -1.0 / self.settings.loss_scale)?;

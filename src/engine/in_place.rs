@@ -33,6 +33,14 @@ impl<E: Element> Adapted<E> {
         Ok(Adapted { flat, room, base: plan.tensor("base", rows * dims.widest()[1])? })
     }
 
+    /// Makes zeros of what lies between parameters: it is split into terms with them, and no step writes it.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn clear(&self, stream: &Stream) -> Result<()> {
+        stream.fill_bytes(&self.flat, 0)
+    }
+
     /// That of the first `s` images.
     pub fn first(&self, s: usize) -> Adapted<E> {
         Adapted { flat: self.flat.rows(0..s), room: self.room.clone(), base: self.base.clone() }

@@ -1,0 +1,115 @@
+//! The small models of `make_models.py`, and what float64 PyTorch computes with them.
+
+#![allow(dead_code)] // each test takes what it needs
+
+use std::collections::HashMap;
+use std::process::{Command, Output};
+
+use anyhow::Result;
+use memo::check::fixtures;
+use memo::clip::{Activation, Checkpoint, Naming};
+use memo::data::Rgb8;
+use memo::engine::{Batch, Memo, Precision, Settings, Update, Views, Vision};
+use memo::gpu::Stream;
+use memo::ops::Element;
+use memo::ops::patches::patchify;
+use memo::policy::Policy;
+use safetensors::{Dtype, SafeTensors};
+
+/// One model and what is expected of it.
+pub struct Case {
+    pub checkpoint: Checkpoint,
+    pub naming: Naming,
+    /// Tensors by name: shape and values.
+    pub expected: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    pub image: Rgb8,
+}
+
+impl Case {
+    /// A model of the fixtures by its name.
+    pub fn open(model: &str) -> Case {
+        let folder = fixtures().join("models");
+        let naming = if model.ends_with(".safetensors") { Naming::OpenAi } else { Naming::HuggingFace };
+        let activation = (naming == Naming::OpenAi).then_some(Activation::QuickGelu);
+        let checkpoint = Checkpoint::open(&folder.join(model), activation).unwrap();
+        let name = model.trim_end_matches(".safetensors");
+        let bytes = std::fs::read(folder.join(format!("{name}.expected.safetensors"))).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let floats = |name: &str| bytemuck::pod_collect_to_vec(file.tensor(name).unwrap().data());
+        let names = file.names().into_iter().filter(|name| file.tensor(name).unwrap().dtype() == Dtype::F32);
+        let expected = names
+            .map(|name| (name.to_string(), (file.tensor(name).unwrap().shape().to_vec(), floats(name))))
+            .collect();
+        let image = file.tensor("image").unwrap();
+        let side = image.shape()[0] as u32;
+        let image = Rgb8 { width: side, height: side, pixels: image.data().to_vec() };
+        Case { checkpoint, naming, expected, image }
+    }
+
+    pub fn values(&self, name: &str) -> &[f32] {
+        &self.expected.get(name).unwrap_or_else(|| panic!("no {name}")).1
+    }
+
+    /// PyTorch's views of an image.
+    pub fn views(&self) -> usize {
+        self.expected["views"].0[0]
+    }
+
+    /// The first `n` of these.
+    pub fn given(&self, stream: &Stream, n: usize) -> Result<Views> {
+        let config = self.checkpoint.config();
+        let patches = patchify(self.values("views"), config.image_size, config.patch_size);
+        let (rows, len) = (n * (config.tokens() - 1), config.patch_len());
+        Ok(Views::Given(stream.upload([rows, len], &patches[..rows * len])?))
+    }
+
+    /// As PyTorch did it, on so many views and steps.
+    pub fn settings(&self, precision: Precision, update: Update, views: usize, steps: usize) -> Settings {
+        Settings {
+            views,
+            learning_rate: self.values("lr")[0],
+            steps,
+            seed: 0,
+            policy: Policy::notebook(),
+            update,
+            precision,
+            loss_scale: precision.loss_scale(),
+        }
+    }
+
+    fn vision(&self) -> Result<(Vision, Vec<f32>)> {
+        let config = self.checkpoint.config();
+        let layout = config.vision_layout();
+        let weights = self.checkpoint.vision_params(&layout)?;
+        Ok((Vision { config: config.clone(), layout }, weights))
+    }
+
+    /// For up to `images` at once.
+    pub fn batch<E: Element>(&self, stream: &Stream, images: usize, settings: &Settings) -> Result<Batch<E>> {
+        let (vision, weights) = self.vision()?;
+        Batch::new(stream, vision, &weights, self.values("text"), images, settings.clone())
+    }
+
+    /// The same, whatever the precision.
+    pub fn memo(&self, stream: &Stream, images: usize, settings: &Settings) -> Result<Memo> {
+        let (vision, weights) = self.vision()?;
+        Memo::new(stream, vision, &weights, self.values("text"), images, settings.clone())
+    }
+}
+
+const CHILD: &str = "MEMO_TEST_CHILD";
+
+/// Whether this is a process that [`in_child`] has started.
+pub fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs a test in a process of its own, for settings that the virtual device reads when it starts.
+pub fn in_child(test: &str, settings: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(std::env::current_exe().expect("a program has a path"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VCUDA_")) {
+        command.env_remove(name);
+    }
+    command.args(["--exact", test, "--nocapture"]).env(CHILD, "1").envs(settings.iter().copied());
+    command.output().expect("this program runs again")
+}
