@@ -306,6 +306,11 @@ impl Gpu {
         let kept: Vec<Result<()>> = missing.into_iter().zip(loaded).map(&mut keep).collect();
         kept.into_iter().collect()
     }
+
+    /// Sources that are loaded.
+    pub fn loaded(&self) -> usize {
+        lock(&self.0.modules).len()
+    }
 }
 
 /// The text of `kernels/{stem}.cu` behind its defines.

@@ -1,0 +1,223 @@
+//! What the engine promises of a batch: an image's bits depend on nothing but the image, its index and the settings.
+
+mod common;
+
+use anyhow::Result;
+use common::Case;
+use half::f16;
+use memo::check::{Tolerance, assert_close, random, test_stream};
+use memo::data::Rgb8;
+use memo::device_test;
+use memo::engine::{
+    Batch, Item, LOGIT_SCALE, Memo, Outcome, Precision, Raw, Settings, Update, Views, encode_text, modules,
+};
+use memo::gpu::Stream;
+use memo::ops::Element;
+
+/// Width and height of a batch's images: CIFAR's, thin ones, a photograph's, a pixel.
+const SIZES: [(u32, u32); 9] =
+    [(32, 32), (5, 40), (400, 130), (1, 1), (32, 32), (40, 5), (20, 20), (1, 33), (56, 57)];
+
+fn images() -> Vec<Rgb8> {
+    let noise = |(seed, &(width, height)): (u64, &(u32, u32))| {
+        let pixels = random((3 * width * height) as usize, 128.0, seed);
+        Rgb8 { width, height, pixels: pixels.iter().map(|x| (x + 128.0) as u8).collect() }
+    };
+    (0..).zip(&SIZES).map(noise).collect()
+}
+
+/// Everything of a result, to the bit.
+fn bits(raw: &Raw) -> (Vec<u32>, bool) {
+    let all = raw.zero_shot.iter().chain(&raw.memo).chain(&raw.entropy);
+    (all.map(|x| x.to_bits()).collect(), raw.overflow)
+}
+
+/// Adapts to these images, in this order, in as few batches as may be.
+fn adapt<E: Element>(
+    batch: &Batch<E>,
+    images: &[Rgb8],
+    order: &[usize],
+    views: &Views,
+) -> Result<Vec<(Vec<u32>, bool)>> {
+    let mut all = Vec::new();
+    for part in order.chunks(batch.images()) {
+        let items: Vec<Item> =
+            part.iter().map(|&i| Item { image: &images[i], index: FIRST + i as u64 }).collect();
+        all.extend(batch.adapt(&items, views)?.iter().map(bits));
+    }
+    Ok(all)
+}
+
+/// Images alone, then in batches of several sizes, in several orders.
+fn stays_itself<E: Element>(stream: &Stream, model: &str, settings: &Settings, case: &Case) -> Result<()> {
+    let images = images();
+    let all: Vec<usize> = (0..images.len()).collect();
+    let one = case.batch::<E>(stream, 1, settings)?;
+    let alone = adapt(&one, &images, &all, &Views::Drawn)?;
+    assert!((1..alone.len()).all(|i| alone[i] != alone[0]), "the images tell themselves apart");
+    let expect = |batch: &Batch<E>, order: &[usize]| -> Result<()> {
+        let got = adapt(batch, &images, order, &Views::Drawn)?;
+        for (place, (&i, got)) in order.iter().zip(&got).enumerate() {
+            let at_once = batch.images();
+            assert!(
+                *got == alone[i],
+                "{model}: image {i} at {place} of {order:?}, {at_once} at once, is another than alone: {settings:?}"
+            );
+        }
+        Ok(())
+    };
+
+    let nine = case.batch::<E>(stream, 9, settings)?;
+    expect(&nine, &[8, 7, 6, 5, 4, 3, 2, 1, 0])?;
+    // Behind a larger batch, and again.
+    expect(&nine, &[3, 2])?;
+    expect(&one, &[2])?;
+    // The last batch is short.
+    expect(&case.batch::<E>(stream, 7, settings)?, &[2, 3, 4, 5, 6, 7, 8, 0, 1])?;
+    expect(&case.batch::<E>(stream, 2, settings)?, &[6, 7, 4])?;
+    expect(&case.batch::<E>(stream, 3, settings)?, &[5, 6, 2])?;
+
+    let given = case.given(stream, settings.views)?;
+    let order = [3, 0, 2];
+    let together = adapt(&nine, &images, &order, &given)?;
+    assert!(together == adapt(&one, &images, &order, &given)?, "{model}: of given views: {settings:?}");
+    Ok(())
+}
+
+/// Steps taken in every way.
+const WAYS: [(Update, usize); 3] = [(Update::Implicit, 1), (Update::InPlace, 1), (Update::InPlace, 3)];
+
+fn every_way<E: Element>(stream: &Stream, model: &str, precision: Precision) -> Result<()> {
+    let case = Case::open(model);
+    for (update, steps) in WAYS.into_iter().filter(|&(_, steps)| precision == Precision::Fp16 || steps == 1) {
+        // One is enough where a view has many tokens.
+        let n = if model == "t50" { 1 } else { 2 };
+        stays_itself::<E>(stream, model, &case.settings(precision, update, n, steps), &case)?;
+    }
+    Ok(())
+}
+
+device_test!(an_image_is_the_same_in_any_batch, |stream| {
+    for model in ["tiny", "odd", "t50"] {
+        every_way::<f32>(&stream, model, Precision::Fp32)?;
+    }
+});
+
+device_test!(in_float16_an_image_is_the_same_in_any_batch, |stream| {
+    for model in ["tiny", "odd", "t50"] {
+        every_way::<f16>(&stream, model, Precision::Fp16)?;
+    }
+});
+
+/// The index of the first of a test's images.
+const FIRST: u64 = 7;
+
+/// What becomes of these images at once.
+fn outcomes(memo: &Memo, images: &[Rgb8]) -> Result<Vec<Outcome>> {
+    let items: Vec<Item> = images.iter().zip(FIRST..).map(|(image, index)| Item { image, index }).collect();
+    memo.adapt(&items, &Views::Drawn)?.into_iter().collect()
+}
+
+device_test!(what_overflows_is_computed_again_in_float32, |stream| {
+    let images = &images()[..5];
+    for (model, update, steps) in
+        [("tiny", Update::Implicit, 1), ("odd", Update::InPlace, 1), ("tiny", Update::InPlace, 2)]
+    {
+        let case = Case::open(model);
+        let exact = case.settings(Precision::Fp32, update, 2, steps);
+        let exact = outcomes(&case.memo(&stream, 5, &exact)?, images)?;
+        let scaled = |power: i32, at_once: usize| {
+            let settings = case.settings(Precision::Fp16, update, 2, steps);
+            case.memo(&stream, at_once, &Settings { loss_scale: 2f32.powi(power), ..settings })
+        };
+        let plain = outcomes(&scaled(12, 5)?, images)?;
+        assert!(plain.iter().all(|outcome| !outcome.overflow), "{model}: at the scale that is the default");
+
+        let check = |power: i32| -> Result<usize> {
+            let (got, alone) = (outcomes(&scaled(power, 5)?, images)?, scaled(power, 1)?);
+            for (i, got) in got.iter().enumerate() {
+                if got.overflow {
+                    let want = Outcome { overflow: true, ..exact[i].clone() };
+                    assert_eq!(*got, want, "{model}, 2^{power}: image {i}");
+                } else {
+                    let items = [Item { image: &images[i], index: FIRST + i as u64 }];
+                    let want = alone.adapt(&items, &Views::Drawn)?.remove(0)?;
+                    assert_eq!(*got, want, "{model}, 2^{power}: image {i}");
+                    // As near as `truth.rs` has float16 be: nothing has overflowed unseen.
+                    assert_close(&got.memo.logits, &plain[i].memo.logits, Tolerance::absolute(0.03));
+                }
+            }
+            Ok(got.iter().filter(|outcome| outcome.overflow).count())
+        };
+        let (mut some, mut power) = (0, 14);
+        while some == 0 {
+            power += 2;
+            some = check(power)?;
+        }
+        assert!(some < images.len(), "{model}: at 2^{power} all overflow, so that none has a neighbour");
+        assert_eq!(check(60)?, images.len(), "{model}: at 2^60");
+    }
+});
+
+/// That a step is one step, in whatever way it is taken.
+///
+/// In both ways 2 + 4 layers products follow upon each other, each of which rounds what it leaves: to float32's 24 digits,
+/// even in float16, where the predicted images go in two terms. So much of a logit, which is up to 100, is noise. Folded in,
+/// the step's own products have operands of their type's digits: x, and x Xᵀ, where it is stored. So much of what the step
+/// changes is noise.
+fn both_ways<E: Element>(stream: &Stream, precision: Precision, operand: f64) -> Result<()> {
+    for model in ["tiny", "odd", "t50"] {
+        let case = Case::open(model);
+        let n = case.views();
+        let adapted = |update: Update| -> Result<Raw> {
+            let batch = case.batch::<E>(stream, 1, &case.settings(precision, update, n, 1))?;
+            let items = [Item { image: &case.image, index: 0 }];
+            Ok(batch.adapt(&items, &case.given(stream, n)?)?.remove(0))
+        };
+        let (implicit, in_place) = (adapted(Update::Implicit)?, adapted(Update::InPlace)?);
+        assert_eq!((&implicit.zero_shot, &implicit.entropy), (&in_place.zero_shot, &in_place.entropy));
+
+        let pairs = implicit.memo.iter().zip(&implicit.zero_shot);
+        let effect = pairs.map(|(after, before)| f64::from((after - before).abs())).fold(0.0, f64::max);
+        assert!(effect > 0.1, "{model}: a step that changes something, not {effect}");
+        let products = (2 + 4 * case.checkpoint.config().vision.layers) as f64;
+        let digits = 2.0 * products * 2f64.powi(-24) * f64::from(LOGIT_SCALE);
+        let bound = digits + 2.0 * operand * effect;
+        assert_close(&implicit.memo, &in_place.memo, Tolerance::absolute(bound));
+    }
+    Ok(())
+}
+
+device_test!(a_step_is_the_same_folded_in_and_taken_in_place, |stream| {
+    both_ways::<f32>(&stream, Precision::Fp32, 2f64.powi(-24))?;
+    both_ways::<f16>(&stream, Precision::Fp16, 2f64.powi(-11))?;
+});
+
+device_test!(nothing_is_compiled_after_the_start, |stream| {
+    drop(stream);
+    for model in ["tiny", "odd"] {
+        let case = Case::open(model);
+        let config = case.checkpoint.config();
+        for (precision, (update, steps)) in [Precision::Fp32, Precision::Fp16]
+            .into_iter()
+            .flat_map(|precision| WAYS.map(|way| (precision, way)))
+        {
+            let settings = case.settings(precision, update, 2, steps);
+            // A device of its own, on which nothing is loaded.
+            let stream = test_stream();
+            let gpu = stream.gpu();
+            let classes = case.values("text").len() / config.embed_dim;
+            gpu.load(&modules(gpu, config, classes, &settings)?)?;
+            let loaded = gpu.loaded();
+            assert!(loaded > 0);
+            let layout = config.text_layout();
+            let weights = case.checkpoint.text_params(&layout)?;
+            encode_text(&stream, config, &layout, &weights, &vec![vec![1; 9]; 70], &[5; 70])?;
+            let memo = case.memo(&stream, 3, &settings)?;
+            for count in [3, 1] {
+                outcomes(&memo, &images()[..count])?;
+            }
+            assert_eq!(gpu.loaded(), loaded, "{model}: {settings:?}");
+        }
+    }
+});
