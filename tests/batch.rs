@@ -9,7 +9,7 @@ use memo::check::{Tolerance, assert_close, random, test_stream};
 use memo::data::Rgb8;
 use memo::device_test;
 use memo::engine::{
-    Batch, Item, LOGIT_SCALE, Memo, Outcome, Precision, Raw, Settings, Update, Views, encode_text, modules,
+    Batch, Item, LOGIT_SCALE, Memo, Outcome, Precision, Raw, Settings, Update, Views, encode_text, prepare,
 };
 use memo::gpu::Stream;
 use memo::ops::Element;
@@ -77,6 +77,18 @@ fn stays_itself<E: Element>(stream: &Stream, model: &str, settings: &Settings, c
     expect(&case.batch::<E>(stream, 2, settings)?, &[6, 7, 4])?;
     expect(&case.batch::<E>(stream, 3, settings)?, &[5, 6, 2])?;
 
+    // One batch is queued behind another.
+    let items = |order: &[usize]| -> Vec<Item> {
+        order.iter().map(|&i| Item { image: &images[i], index: FIRST + i as u64 }).collect()
+    };
+    let first = nine.queue(&items(&[1, 5]), &Views::Drawn)?;
+    let second = nine.queue(&items(&[3, 0, 4]), &Views::Drawn)?;
+    for (queued, order) in [(first, &[1, 5][..]), (second, &[3, 0, 4])] {
+        let got = nine.finish(queued)?;
+        let same = got.iter().zip(order).all(|(raw, &i)| bits(raw) == alone[i]);
+        assert!(same && got.len() == order.len(), "{model}: of two batches under way: {settings:?}");
+    }
+
     let given = case.given(stream, settings.views)?;
     let order = [3, 0, 2];
     let together = adapt(&nine, &images, &order, &given)?;
@@ -113,7 +125,7 @@ device_test!(in_float16_an_image_is_the_same_in_any_batch, |stream| {
 const FIRST: u64 = 7;
 
 /// What becomes of these images at once.
-fn outcomes(memo: &Memo, images: &[Rgb8]) -> Result<Vec<Outcome>> {
+fn outcomes(memo: &mut Memo, images: &[Rgb8]) -> Result<Vec<Outcome>> {
     let items: Vec<Item> = images.iter().zip(FIRST..).map(|(image, index)| Item { image, index }).collect();
     memo.adapt(&items, &Views::Drawn)?.into_iter().collect()
 }
@@ -125,16 +137,16 @@ device_test!(what_overflows_is_computed_again_in_float32, |stream| {
     {
         let case = Case::open(model);
         let exact = case.settings(Precision::Fp32, update, 2, steps);
-        let exact = outcomes(&case.memo(&stream, 5, &exact)?, images)?;
+        let exact = outcomes(&mut case.memo(&stream, 5, &exact)?, images)?;
         let scaled = |power: i32, at_once: usize| {
             let settings = case.settings(Precision::Fp16, update, 2, steps);
             case.memo(&stream, at_once, &Settings { loss_scale: 2f32.powi(power), ..settings })
         };
-        let plain = outcomes(&scaled(12, 5)?, images)?;
+        let plain = outcomes(&mut scaled(12, 5)?, images)?;
         assert!(plain.iter().all(|outcome| !outcome.overflow), "{model}: at the scale that is the default");
 
         let check = |power: i32| -> Result<usize> {
-            let (got, alone) = (outcomes(&scaled(power, 5)?, images)?, scaled(power, 1)?);
+            let (got, mut alone) = (outcomes(&mut scaled(power, 5)?, images)?, scaled(power, 1)?);
             for (i, got) in got.iter().enumerate() {
                 if got.overflow {
                     let want = Outcome { overflow: true, ..exact[i].clone() };
@@ -207,15 +219,15 @@ device_test!(nothing_is_compiled_after_the_start, |stream| {
             let stream = test_stream();
             let gpu = stream.gpu();
             let classes = case.values("text").len() / config.embed_dim;
-            gpu.load(&modules(gpu, config, classes, &settings)?)?;
+            prepare(&stream, config, classes, &settings)?;
             let loaded = gpu.loaded();
             assert!(loaded > 0);
             let layout = config.text_layout();
             let weights = case.checkpoint.text_params(&layout)?;
-            encode_text(&stream, config, &layout, &weights, &vec![vec![1; 9]; 70], &[5; 70])?;
-            let memo = case.memo(&stream, 3, &settings)?;
+            encode_text(&stream, config, &layout, &weights, &vec![vec![1; 9]; 70], &[5; 70], precision)?;
+            let mut memo = case.memo(&stream, 3, &settings)?;
             for count in [3, 1] {
-                outcomes(&memo, &images()[..count])?;
+                outcomes(&mut memo, &images()[..count])?;
             }
             assert_eq!(gpu.loaded(), loaded, "{model}: {settings:?}");
         }

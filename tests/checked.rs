@@ -11,7 +11,7 @@ use anyhow::Result;
 use common::{Case, in_child, is_child};
 use memo::check::{Tolerance, assert_close, random, test_stream};
 use memo::data::Rgb8;
-use memo::engine::{Item, Outcome, Precision, Update, Views, encode_text, modules};
+use memo::engine::{Item, Outcome, Precision, Update, Views, encode_text, prepare};
 
 /// Numbers by name.
 type Results = HashMap<String, Vec<f32>>;
@@ -43,8 +43,8 @@ fn whole_pass() -> Result<()> {
             for (update, steps) in [(Update::Implicit, 1), (Update::InPlace, 2)] {
                 let settings = case.settings(precision, update, 2, steps);
                 let classes = case.values("text").len() / config.embed_dim;
-                stream.gpu().load(&modules(stream.gpu(), config, classes, &settings)?)?;
-                let memo = case.memo(&stream, 2, &settings)?;
+                prepare(&stream, config, classes, &settings)?;
+                let mut memo = case.memo(&stream, 2, &settings)?;
                 for (i, outcome) in memo.adapt(&items, &Views::Drawn)?.into_iter().enumerate() {
                     let Outcome { zero_shot, memo, entropy, overflow } = outcome?;
                     assert!(!overflow);
