@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::eval::evaluate;
+use super::fleet::evaluate;
 use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions, PROMPT};
 use super::{print, session};
 use crate::data::Dataset;
@@ -67,7 +67,8 @@ impl Demo {
         let mut rows = Vec::new();
         for ((name, dataset), count) in CORRUPTIONS.iter().zip(&datasets).zip(counts) {
             let mut totals = Totals::default();
-            evaluate(&mut memo, dataset, 0..count, &mut |record| {
+            let indices: Vec<usize> = (0..count).collect();
+            evaluate(&mut memo, dataset, &indices, None, &mut |record| {
                 totals.add(&record);
                 all.add(&record);
                 progress.advance(&all);

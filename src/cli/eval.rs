@@ -1,21 +1,15 @@
 //! `memo eval`: zero-shot CLIP and MEMO over a dataset.
 
-use std::num::NonZero;
-use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::options::{AdaptOptions, Batch, ModelOptions};
-use super::{Usage, print, session};
+use super::{Usage, fleet, print, session};
 use crate::clip::Checkpoint;
-use crate::data::{Dataset, Sample, labels};
-use crate::engine::{Item, Memo, Outcome, Queued, Views};
-use crate::gpu::trace::Profiler;
+use crate::data::{Dataset, labels};
+use crate::gpu::Stream;
 use crate::metrics::Totals;
 use crate::records::{Record, RecordWriter};
 use crate::report::{self, Progress};
@@ -72,8 +66,7 @@ impl Eval {
         let count = self.limit.map_or(dataset.len(), |limit| dataset.len().min(limit as usize));
 
         let checkpoint = session::open_checkpoint(&self.model)?;
-        let stream = session::open_device(self.model.device)?;
-        let mut memo = session::classifier(&stream, &checkpoint, &names, &self.adapt, self.batch, count)?;
+        let streams = session::open_devices(self.model.device)?;
 
         let mut totals = Totals::default();
         let mut writer = None;
@@ -87,27 +80,24 @@ impl Eval {
         }
         let first = totals.images();
 
-        let start = Instant::now();
+        let left = count - first.min(count);
+        let build =
+            |stream: &Stream| session::classifier(stream, &checkpoint, &names, &self.adapt, self.batch, left);
         let mut progress = Progress::new(count, first);
-        let (mut profiler, second) = (None, first + memo.batch());
         let mut keep = |record: Record| {
             if let Some(writer) = &mut writer {
                 writer.write(&record)?;
             }
             totals.add(&record);
             progress.advance(&totals);
-            // The steady state begins behind the first batch.
-            if record.index + 1 == second && second < count {
-                profiler = Some(Profiler::start(&stream)?);
-            }
             Ok(())
         };
-        evaluate(&mut memo, &dataset, first..count, &mut keep)?;
-        drop(profiler);
+        let indices: Vec<usize> = (first..count).collect();
+        let seconds = fleet::evaluate_on(&streams, build, &dataset, &indices, &mut keep)?;
         progress.finish();
 
-        let summary =
-            report::Summary::new(&totals, (count - first.min(count)) as f64 / start.elapsed().as_secs_f64());
+        let images_per_s = if left > 0 { left as f64 / seconds } else { 0.0 };
+        let summary = report::Summary::new(&totals, images_per_s);
         match self.json {
             true => print(&format!("{}\n", serde_json::to_string(&summary)?)),
             false => print(&summary.to_string()),
@@ -137,97 +127,4 @@ impl Eval {
             "loss_scale": adapt.loss_scale(),
         }))
     }
-}
-
-/// MEMO on these samples, a batch at a time; `keep` gets every image's record, in order, while the device has the next batch.
-///
-/// # Errors
-/// An image that cannot be read or adapted to, once all before it are kept.
-pub fn evaluate(
-    memo: &mut Memo,
-    dataset: &Dataset,
-    indices: Range<usize>,
-    keep: &mut impl FnMut(Record) -> Result<()>,
-) -> Result<()> {
-    let mut finish = |memo: &mut Memo, first: usize, samples: &[Sample], queued: Queued| -> Result<()> {
-        let outcomes = memo
-            .finish(queued, &items(first, samples), &Views::Drawn)
-            .with_context(|| format!("adapting to images from {first} on"))?;
-        for ((index, sample), outcome) in (first..).zip(samples).zip(outcomes) {
-            let Outcome { zero_shot, memo, entropy, overflow } =
-                outcome.with_context(|| format!("adapting to image {index}"))?;
-            let (zero_shot, memo) = ((&zero_shot).into(), (&memo).into());
-            keep(Record { index, label: sample.label, zero_shot, memo, entropy, overflow })?;
-        }
-        Ok(())
-    };
-    let mut under_way: Option<(usize, Vec<Sample>, Queued)> = None;
-    let done = in_batches(dataset, indices, memo.batch(), |first, samples| {
-        let queued = memo
-            .queue(&items(first, &samples), &Views::Drawn)
-            .with_context(|| format!("adapting to images from {first} on"))?;
-        if let Some((first, samples, queued)) = under_way.replace((first, samples, queued)) {
-            finish(memo, first, &samples, queued)?;
-        }
-        Ok(memo.batch())
-    });
-    // Also where a later image ends the run.
-    if let Some((first, samples, queued)) = under_way {
-        finish(memo, first, &samples, queued)?;
-    }
-    done
-}
-
-fn items(first: usize, samples: &[Sample]) -> Vec<Item<'_>> {
-    samples.iter().zip(first as u64..).map(|(sample, index)| Item { image: &sample.image, index }).collect()
-}
-
-/// Calls `each` with the first index and the samples of up to `batch` images, in order, while all cores read what comes next;
-/// it returns how many it takes from there on. An error in a sample comes once `each` has had all before it.
-fn in_batches(
-    dataset: &Dataset,
-    indices: Range<usize>,
-    mut batch: usize,
-    mut each: impl FnMut(usize, Vec<Sample>) -> Result<usize>,
-) -> Result<()> {
-    let readers = thread::available_parallelism().map_or(1, NonZero::get).min(batch.max(2));
-    thread::scope(|scope| {
-        // Reader r of R has every R-th image, in a queue of its own, so that all come in order; a queue holds its part of
-        // two batches.
-        let queues: Vec<_> = (0..readers)
-            .map(|reader| {
-                let (send, receive) = mpsc::sync_channel((2 * batch).div_ceil(readers));
-                let indices = indices.clone().skip(reader).step_by(readers);
-                scope.spawn(move || {
-                    for index in indices {
-                        // A closed queue means that the run has ended.
-                        if send.send(dataset.get(index)).is_err() {
-                            break;
-                        }
-                    }
-                });
-                receive
-            })
-            .collect();
-        let mut next = indices.start;
-        while next < indices.end {
-            let first = next;
-            let mut samples = Vec::with_capacity(batch);
-            let mut failed = None;
-            while next < indices.end && samples.len() < batch && failed.is_none() {
-                match queues[(next - indices.start) % readers].recv()? {
-                    Ok(sample) => samples.push(sample),
-                    Err(error) => failed = Some(error),
-                }
-                next += 1;
-            }
-            if !samples.is_empty() {
-                batch = each(first, samples)?;
-            }
-            if let Some(error) = failed {
-                return Err(error);
-            }
-        }
-        Ok(())
-    })
 }

@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod doctor;
 mod eval;
+mod fleet;
 mod inspect;
 mod options;
 mod plan;

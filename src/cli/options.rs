@@ -30,7 +30,7 @@ pub struct ModelOptions {
 
 #[derive(Args, Clone, Copy)]
 pub struct DeviceOptions {
-    /// auto, gpu, gpu:N or virtual (the CPU, through the virtual CUDA driver)
+    /// auto, gpu, gpu:N, gpu:all (eval) or virtual (the CPU, through the virtual CUDA driver)
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
 }

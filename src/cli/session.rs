@@ -2,18 +2,31 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::Usage;
 use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions};
 use crate::clip::{Checkpoint, END_OF_TEXT, Tokenizer};
 use crate::engine::{Memo, Needs, Vision, encode_text, prepare};
-use crate::gpu::{Gpu, Stream};
+use crate::gpu::{DeviceChoice, Gpu, Stream};
 
 /// A stream of the device, opened; says on stderr when that is not a GPU though nobody asked for the CPU.
 pub fn open_device(options: DeviceOptions) -> Result<Stream> {
-    let gpu = Gpu::open(options.device)?;
-    if gpu.driver().is_virtual() && options.device == crate::gpu::DeviceChoice::Auto {
+    let mut streams = open_devices(options)?;
+    match streams.len() {
+        1 => Ok(streams.remove(0)),
+        count => {
+            Err(Usage(format!("--device: {count} devices at once are for `memo eval` alone; name one"))
+                .into())
+        }
+    }
+}
+
+/// A stream of each device that is asked for.
+pub fn open_devices(options: DeviceOptions) -> Result<Vec<Stream>> {
+    let gpus = Gpu::open_all(options.device)?;
+    if options.device == DeviceChoice::Auto && gpus.iter().any(|gpu| gpu.driver().is_virtual()) {
         eprintln!("note: no NVIDIA GPU here; running on the CPU through the virtual CUDA driver");
     }
-    gpu.stream()
+    gpus.iter().map(Gpu::stream).collect()
 }
 
 /// Opens a checkpoint and passes on what it had to assume.

@@ -28,9 +28,31 @@ impl Gpu {
     /// Opens a device. The first call of a process settles the driver for good: real or virtual.
     ///
     /// # Errors
-    /// No such device, no virtual driver beside the program, or a choice other than the first.
+    /// No such device, no virtual driver beside the program, a choice of several, or of another driver than the first.
     pub fn open(choice: DeviceChoice) -> Result<Gpu> {
         let (driver, ordinal) = driver::select(choice)?;
+        Gpu::open_one(
+            driver,
+            ordinal.context("opening a device: all of them were asked for, where one is needed")?,
+        )
+    }
+
+    /// Opens every device that is asked for: see [`Gpu::open`].
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn open_all(choice: DeviceChoice) -> Result<Vec<Gpu>> {
+        let (driver, ordinal) = driver::select(choice)?;
+        let ordinals = match ordinal {
+            Some(ordinal) => ordinal..ordinal + 1,
+            None => {
+                0..CudaContext::device_count().map_err(CudaError::from).context("counting devices")? as usize
+            }
+        };
+        ordinals.map(|ordinal| Gpu::open_one(driver, ordinal)).collect()
+    }
+
+    fn open_one(driver: Driver, ordinal: usize) -> Result<Gpu> {
         let open = || -> Result<Gpu> {
             let context = CudaContext::new(ordinal).map_err(CudaError::from)?;
             let (major, minor) = context.compute_capability().map_err(CudaError::from)?;

@@ -16,8 +16,12 @@ pub enum DeviceChoice {
     Auto,
     /// A real GPU, by number.
     Gpu(usize),
+    /// Every real GPU.
+    AllGpus,
     /// vcuda, also where there is a GPU.
     Virtual,
+    /// Every device that vcuda is told to have.
+    AllVirtual,
 }
 
 impl FromStr for DeviceChoice {
@@ -27,10 +31,12 @@ impl FromStr for DeviceChoice {
         match text {
             "auto" => Ok(DeviceChoice::Auto),
             "gpu" => Ok(DeviceChoice::Gpu(0)),
+            "gpu:all" => Ok(DeviceChoice::AllGpus),
             "virtual" => Ok(DeviceChoice::Virtual),
+            "virtual:all" => Ok(DeviceChoice::AllVirtual),
             _ => match text.strip_prefix("gpu:").map(str::parse) {
                 Some(Ok(ordinal)) => Ok(DeviceChoice::Gpu(ordinal)),
-                _ => Err("expected auto, gpu, gpu:N or virtual".to_string()),
+                _ => Err("expected auto, gpu, gpu:N, gpu:all or virtual".to_string()),
             },
         }
     }
@@ -57,22 +63,28 @@ impl fmt::Display for Driver {
     }
 }
 
-/// The driver and device for a choice. cudarc opens one driver a process, so the first call decides.
-pub(super) fn select(choice: DeviceChoice) -> Result<(Driver, usize)> {
+/// The driver for a choice, and its devices: `None` for all of them. cudarc opens one driver a process, so the first call decides.
+pub(super) fn select(choice: DeviceChoice) -> Result<(Driver, Option<usize>)> {
     static SETTLED: Mutex<Option<Driver>> = Mutex::new(None);
     let mut settled = super::lock(&SETTLED);
     let (wanted, ordinal) = match choice {
-        DeviceChoice::Virtual => (Driver::Virtual, 0),
-        DeviceChoice::Auto if settled.is_some() => (settled.unwrap_or(Driver::Virtual), 0),
-        DeviceChoice::Auto if gpu_count().is_ok_and(|count| count > 0) => (Driver::Real, 0),
-        DeviceChoice::Auto => (Driver::Virtual, 0),
+        DeviceChoice::Virtual => (Driver::Virtual, Some(0)),
+        DeviceChoice::AllVirtual => (Driver::Virtual, None),
+        DeviceChoice::Auto if settled.is_some() => (settled.unwrap_or(Driver::Virtual), Some(0)),
+        DeviceChoice::Auto if gpu_count().is_ok_and(|count| count > 0) => (Driver::Real, Some(0)),
+        DeviceChoice::Auto => (Driver::Virtual, Some(0)),
+        DeviceChoice::AllGpus => {
+            let count = gpu_count().context("opening all GPUs")?;
+            ensure!(count > 0, "opening all GPUs: the driver sees none; --device virtual runs on the CPU");
+            (Driver::Real, None)
+        }
         DeviceChoice::Gpu(ordinal) => {
             let count = gpu_count().with_context(|| format!("opening GPU {ordinal}"))?;
             ensure!(
                 ordinal < count,
                 "opening GPU {ordinal}: this machine has {count}; choose a lower number or --device virtual"
             );
-            (Driver::Real, ordinal)
+            (Driver::Real, Some(ordinal))
         }
     };
     match *settled {
