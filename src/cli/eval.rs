@@ -68,36 +68,20 @@ impl Eval {
         let checkpoint = session::open_checkpoint(&self.model)?;
         let streams = session::open_devices(self.model.device)?;
 
-        let mut totals = Totals::default();
-        let mut writer = None;
+        let mut run = Run { count, ..Run::default() };
         if let Some(path) = &self.out {
-            let opened =
-                RecordWriter::open(path, self.resume, &self.describe(&checkpoint, &dataset, &names)?)?;
-            for record in opened.records.iter().take(count) {
-                totals.add(record);
-            }
-            writer = Some(opened.writer);
+            let settings = self.describe(&checkpoint, &dataset, &names)?;
+            run.out = Some((path.clone(), self.resume, settings));
         }
-        let first = totals.images();
-
-        let left = count - first.min(count);
-        let build =
-            |stream: &Stream| session::classifier(stream, &checkpoint, &names, &self.adapt, self.batch, left);
-        let mut progress = Progress::new(count, first);
-        let mut keep = |record: Record| {
-            if let Some(writer) = &mut writer {
-                writer.write(&record)?;
-            }
-            totals.add(&record);
-            progress.advance(&totals);
-            Ok(())
+        let build = |stream: &Stream| {
+            session::classifier(stream, &checkpoint, &names, &self.adapt, self.batch, count)
         };
-        let indices: Vec<usize> = (first..count).collect();
-        let seconds = fleet::evaluate_on(&streams, build, &dataset, &indices, &mut keep)?;
-        progress.finish();
+        let seconds = fleet::evaluate_on(&streams, build, &dataset, &mut run)?;
+        run.progress.iter().for_each(Progress::finish);
 
-        let images_per_s = if left > 0 { left as f64 / seconds } else { 0.0 };
-        let summary = report::Summary::new(&totals, images_per_s);
+        let done = run.totals.images() - run.first;
+        let images_per_s = if done > 0 { done as f64 / seconds } else { 0.0 };
+        let summary = report::Summary::new(&run.totals, images_per_s);
         match self.json {
             true => print(&format!("{}\n", serde_json::to_string(&summary)?)),
             false => print(&summary.to_string()),
@@ -126,5 +110,42 @@ impl Eval {
             "update": adapt.update(),
             "loss_scale": adapt.loss_scale(),
         }))
+    }
+}
+
+/// A run over the first `count` samples, from where its file ends.
+#[derive(Default)]
+struct Run {
+    count: usize,
+    /// The file, whether it is continued, and what its results depend on.
+    out: Option<(PathBuf, bool, serde_json::Value)>,
+    writer: Option<RecordWriter>,
+    totals: Totals,
+    /// Records that were in the file.
+    first: usize,
+    progress: Option<Progress>,
+}
+
+impl fleet::Run for Run {
+    fn begin(&mut self) -> Result<Vec<usize>> {
+        if let Some((path, resume, settings)) = &self.out {
+            let opened = RecordWriter::open(path, *resume, settings)?;
+            opened.records.iter().take(self.count).for_each(|record| self.totals.add(record));
+            self.writer = Some(opened.writer);
+        }
+        self.first = self.totals.images();
+        self.progress = Some(Progress::new(self.count, self.first));
+        Ok((self.first..self.count).collect())
+    }
+
+    fn keep(&mut self, record: Record) -> Result<()> {
+        if let Some(writer) = &mut self.writer {
+            writer.write(&record)?;
+        }
+        self.totals.add(&record);
+        if let Some(progress) = &mut self.progress {
+            progress.advance(&self.totals);
+        }
+        Ok(())
     }
 }

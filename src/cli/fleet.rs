@@ -1,7 +1,7 @@
 //! Evaluation of many samples: batches on one device, one computed while the next is prepared; several devices side by side.
 
 use std::num::NonZero;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Instant;
 
@@ -14,62 +14,92 @@ use crate::gpu::Stream;
 use crate::gpu::trace::Profiler;
 use crate::records::Record;
 
-/// MEMO on these samples by a worker a device, each with a classifier of its own that `build` makes; `keep` gets every image's
-/// record, in order. No record depends on the number of devices. Returns the seconds that it took once all were ready.
+/// What is evaluated, and what becomes of it.
+pub trait Run {
+    /// Begins, once the model is on all devices; the samples.
+    ///
+    /// # Errors
+    /// Any, which end the run.
+    fn begin(&mut self) -> Result<Vec<usize>>;
+
+    /// Takes the next sample's record.
+    ///
+    /// # Errors
+    /// Any, which end the run.
+    fn keep(&mut self, record: Record) -> Result<()>;
+}
+
+/// MEMO by a worker a device, each with a classifier of its own that `build` makes; `run` gets every image's record, in order. No
+/// record depends on the number of devices. Returns the seconds that it took once all were ready.
 ///
 /// # Errors
-/// `build`'s and `keep`'s; an image that cannot be read or adapted to, once all before it are kept.
+/// `build`'s and `run`'s; an image that cannot be read or adapted to, once all before it are kept.
 pub fn evaluate_on(
     streams: &[Stream],
     build: impl Fn(&Stream) -> Result<Memo> + Sync,
     dataset: &Dataset,
-    indices: &[usize],
-    keep: &mut impl FnMut(Record) -> Result<()>,
+    run: &mut impl Run,
 ) -> Result<f64> {
-    if indices.is_empty() {
-        return Ok(0.0);
-    }
     if let [stream] = streams {
         let mut memo = build(stream)?;
-        let start = Instant::now();
-        evaluate(&mut memo, dataset, indices, Some(stream), keep)?;
+        let (indices, start) = (run.begin()?, Instant::now());
+        evaluate(&mut memo, dataset, &indices, Some(stream), &mut |record| run.keep(record))?;
         return Ok(start.elapsed().as_secs_f64());
     }
     let build = &build;
-    // Blocks of images go around the devices.
-    let worker_of = |place: usize| place / MOST_IMAGES % streams.len();
     thread::scope(|scope| {
-        // A worker says first that it is ready, then sends its records.
-        let work = |worker: usize| -> Receiver<Result<Option<Record>>> {
-            let (send, receive) = mpsc::sync_channel(2 * MOST_IMAGES);
-            let places = (0..indices.len()).filter(|&place| worker_of(place) == worker);
-            let own: Vec<usize> = places.map(|place| indices[place]).collect();
-            let stream = streams[worker].clone();
-            scope.spawn(move || {
-                let pass_on = |record| send.send(Ok(record)).map_err(|_| anyhow!("the run has ended"));
-                let run = || {
-                    let mut memo = build(&stream)?;
-                    pass_on(None)?;
-                    let profiled = Some(&stream).filter(|_| worker == 0);
-                    evaluate(&mut memo, dataset, &own, profiled, &mut |record| pass_on(Some(record)))
-                };
-                if let Err(error) = run() {
-                    let _ = send.send(Err(error)); // nobody listens where the run has ended
-                }
-            });
-            receive
-        };
-        let queues: Vec<_> = (0..streams.len()).map(work).collect();
-        let next = |worker: usize| queues[worker].recv().context("a device's worker died")?;
-        for worker in 0..streams.len() {
-            next(worker)?;
+        let workers: Vec<Worker> = streams
+            .iter()
+            .enumerate()
+            .map(|(number, stream)| {
+                let ((give, work), (send, records)) = (mpsc::channel(), mpsc::sync_channel(2 * MOST_IMAGES));
+                let stream = stream.clone();
+                scope.spawn(move || {
+                    let pass_on = |record| send.send(Ok(record)).map_err(|_| anyhow!("the run has ended"));
+                    let evaluate_own = || {
+                        let mut memo = build(&stream)?;
+                        pass_on(None)?;
+                        let indices: Vec<usize> = work.recv()?;
+                        let profiled = Some(&stream).filter(|_| number == 0);
+                        evaluate(&mut memo, dataset, &indices, profiled, &mut |record| pass_on(Some(record)))
+                    };
+                    if let Err(error) = evaluate_own() {
+                        let _ = send.send(Err(error)); // nobody listens where the run has ended
+                    }
+                });
+                Worker { give, records }
+            })
+            .collect();
+        for worker in &workers {
+            worker.next()?;
         }
-        let start = Instant::now();
+        let (indices, start) = (run.begin()?, Instant::now());
+        // Blocks of images go around the devices.
+        let worker_of = |place: usize| place / MOST_IMAGES % workers.len();
+        for (number, worker) in workers.iter().enumerate() {
+            let own = (0..indices.len()).filter(|&place| worker_of(place) == number);
+            worker.give.send(own.map(|place| indices[place]).collect()).context(DIED)?;
+        }
         for place in 0..indices.len() {
-            keep(next(worker_of(place))?.context("a worker that is ready twice")?)?;
+            let record = workers[worker_of(place)].next()?;
+            run.keep(record.context("a worker that is ready twice")?)?;
         }
         Ok(start.elapsed().as_secs_f64())
     })
+}
+
+/// A device's thread: it says that it is ready, is given its samples, and sends their records.
+struct Worker {
+    give: Sender<Vec<usize>>,
+    records: Receiver<Result<Option<Record>>>,
+}
+
+const DIED: &str = "a device's worker died";
+
+impl Worker {
+    fn next(&self) -> Result<Option<Record>> {
+        self.records.recv().context(DIED)?
+    }
 }
 
 /// MEMO on these samples, a batch at a time; `keep` gets every image's record, in order, while the device has the next batch.

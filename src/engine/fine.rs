@@ -44,9 +44,11 @@ impl<E: Element> Loaded<E> {
     /// Out of device memory.
     pub fn with(stream: &Stream, params: &Params<E>, is_exact: bool) -> Result<Loaded<E>> {
         let flat = params.flat.clone();
+        let first = params.rounded().clone();
         let terms = match is_exact {
-            true => vec![params.rounded().clone()],
-            false => E::split(stream, &flat, &stream.arena(|plan| E::room(plan, "weights", flat.len()))?)?,
+            true => vec![first],
+            // The first term is what it was rounded to.
+            false => E::split(stream, &flat, &[first, stream.alloc(flat.len())?])?,
         };
         Ok(Loaded { flat, terms })
     }

@@ -39,10 +39,10 @@ impl<'a> Needs<'a> {
         let (each, exact) = match settings.precision {
             Precision::Fp32 => (float, 0),
             Precision::Fp16 => {
-                // As they are, rounded, and in two terms where they have more digits than that.
+                // As they are, rounded, and with a second term where they have more digits than that.
                 let mut matrices = vision.layout.matrices();
                 let is_exact = matrices.all(|range| weights[range].iter().all(|&x| f16::holds(x)));
-                let halves = if is_exact { 1 } else { 3 };
+                let halves = if is_exact { 1 } else { 2 };
                 let (exact, _) = Batch::<f32>::plan(vision, 1, classes, settings)?;
                 (float + halves * size_of::<f16>(), exact)
             }
