@@ -18,7 +18,7 @@ pub struct Record {
     pub zero_shot: Choice,
     pub memo: Choice,
     pub entropy: Vec<f32>,
-    /// A gradient was too large for float16, so that the image was adapted to again in float32.
+    /// Something was too large for float16, a gradient first of all, so that the image was adapted to again in float32.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overflow: bool,
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::session::MOST_IMAGES;
 use crate::data::{Dataset, Sample};
@@ -30,7 +30,7 @@ pub trait Run {
 }
 
 /// MEMO by a worker a device, each with a classifier of its own that `build` makes; `run` gets every image's record, in order. No
-/// record depends on the number of devices. Returns the seconds that it took once all were ready.
+/// record depends on the number of devices, if they are of one kind. Returns the seconds that it took once all were ready.
 ///
 /// # Errors
 /// `build`'s and `run`'s; an image that cannot be read or adapted to, once all before it are kept.
@@ -75,14 +75,16 @@ pub fn evaluate_on(
         }
         let (indices, start) = (run.begin()?, Instant::now());
         // Blocks of images go around the devices.
-        let worker_of = |place: usize| place / MOST_IMAGES % workers.len();
+        let block = indices.len().div_ceil(workers.len()).clamp(1, MOST_IMAGES);
+        let worker_of = |place: usize| place / block % workers.len();
         for (number, worker) in workers.iter().enumerate() {
             let own = (0..indices.len()).filter(|&place| worker_of(place) == number);
             worker.give.send(own.map(|place| indices[place]).collect()).context(DIED)?;
         }
         for place in 0..indices.len() {
-            let record = workers[worker_of(place)].next()?;
-            run.keep(record.context("a worker that is ready twice")?)?;
+            let record = workers[worker_of(place)].next()?.context("a worker that is ready twice")?;
+            ensure!(record.index == indices[place], "a worker's records are out of order");
+            run.keep(record)?;
         }
         Ok(start.elapsed().as_secs_f64())
     })
@@ -134,11 +136,18 @@ pub fn evaluate(
     let mut under_way: Option<(Vec<(usize, Sample)>, Queued)> = None;
     let done = in_batches(dataset, indices, memo.batch(), |samples| {
         let queued = memo.queue(&items(&samples), &Views::Drawn).with_context(|| adapting(&samples))?;
-        if let Some((samples, queued)) = under_way.replace((samples, queued)) {
-            finish(memo, &samples, queued)?;
+        let waits = queued.waits();
+        let mut next = under_way.replace((samples, queued));
+        // What waits for memory has nothing to overlap with.
+        while let Some((samples, queued)) = next.take() {
+            if let Err(error) = finish(memo, &samples, queued) {
+                under_way = None; // what lies behind an image that failed is not kept
+                return Err(error);
+            }
             if let (None, Some(stream)) = (&profiler, profiled) {
                 profiler = Some(Profiler::start(stream)?);
             }
+            next = under_way.take_if(|_| waits);
         }
         Ok(memo.batch())
     });

@@ -117,8 +117,8 @@ impl FromStr for Batch {
     fn from_str(text: &str) -> Result<Batch, String> {
         match (text, text.parse()) {
             ("auto", _) => Ok(Batch::Auto),
-            (_, Ok(images @ 1..=65_536)) => Ok(Batch::Images(images)),
-            _ => Err("expected auto or a number of images, 1 to 65536".to_string()),
+            (_, Ok(images @ 1..=65_535)) => Ok(Batch::Images(images)),
+            _ => Err("expected auto or a number of images, 1 to 65535".to_string()),
         }
     }
 }

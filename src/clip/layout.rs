@@ -1,5 +1,4 @@
-//! Where each parameter lies in one buffer of float32: a whole tower is one allocation, one SGD launch
-//! and one copy to restore.
+//! Where each parameter lies in one buffer of float32: a whole tower is one allocation.
 
 use std::ops::Range;
 

@@ -234,11 +234,9 @@ impl<E: Element> Batch<E> {
         (self.buffers, self.dims.s) = (None, 0);
         self.augmenter.free();
         *self.pixels.borrow_mut() = self.stream.alloc(0)?;
-        let slots = self.slots.get_mut();
-        if images > slots[0].images() {
-            for slot in slots {
-                *slot = Slot::new(self.stream.gpu(), images, self.dims.k, self.settings.steps)?;
-            }
+        if images > self.slots.get_mut()[0].images() {
+            let slot = || Slot::new(self.stream.gpu(), images, self.dims.k, self.settings.steps);
+            self.slots = RefCell::new([slot()?, slot()?]);
         }
         let dims = Dims { s: images, ..self.dims };
         let plan = |plan: &mut Plan| Buffers::plan(plan, &dims, &self.vision, &self.settings);

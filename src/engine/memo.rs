@@ -22,6 +22,13 @@ pub struct Memo {
 #[derive(Debug)]
 pub struct Queued(Option<batch::Queued>);
 
+impl Queued {
+    /// Whether there was no memory for it, so that it is done by [`Memo::finish`].
+    pub fn waits(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 enum Kind {
     Fp32(Box<Batch<f32>>),
     /// With float32 for images whose gradients overflow, once there is one.

@@ -89,7 +89,7 @@ pub struct Outcome {
     pub memo: Prediction,
     /// Marginal entropy of the views before each step, nats.
     pub entropy: Vec<f32>,
-    /// In float16 a gradient was past its largest number, so that this was computed again in float32.
+    /// In float16 something was past its largest number, a gradient first of all, so that this was computed again in float32.
     pub overflow: bool,
 }
 

@@ -19,12 +19,10 @@ pub fn prepare(stream: &Stream, config: &ClipConfig, classes: usize, settings: &
     if settings.precision == Precision::Fp32 {
         return gpu.load(&needed()?);
     }
-    let loaded = gpu.load(&[needed()?, gpu.rehearse(prove)?].concat());
-    // A backend that did not compile or load fails its proof, and then others are needed.
-    match prove(stream)? {
-        true => gpu.load(&needed()?),
-        false => loaded,
-    }
+    // That a backend does not compile or load is for its proof to tell, and then others are needed.
+    let _ = gpu.load(&[needed()?, gpu.rehearse(prove)?].concat());
+    prove(stream)?;
+    gpu.load(&needed()?)
 }
 
 /// The kernels' sources: by [`Gpu::load`] compiled all at once, rather than one by one in the first batch.

@@ -1,4 +1,4 @@
-//! The explicit part of the implicit step, `kernels/step.cu`: each image's biases, norms and embeddings; which images'
+//! The step of what is no product, `kernels/step.cu`: each image's biases, norms and embeddings; which images'
 //! gradients have overflowed; and weights as products take them.
 
 use anyhow::{Result, bail, ensure};

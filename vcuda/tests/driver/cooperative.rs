@@ -115,10 +115,10 @@ fn bounds_leave_room_for_their_threads() {
         (".maxntid 1024", 64, 1024, 1),
         (".reqntid 1024", 64, 1024, 1),
         (".maxntid 512 .minnctapersm 3", 40, 512, 3),
-        (".maxntid 256", 118, 256, 2),
+        (".maxntid 256", 117, 256, 2),
         (".maxntid 256 .maxnreg 32", 32, 256, 8),
         (".maxnreg 4", 24, 128, 16),
-        ("", 118, 128, 4),
+        ("", 117, 128, 4),
     ] {
         let module = crowded(bound);
         let function = module.function("k");
