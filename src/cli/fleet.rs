@@ -209,3 +209,51 @@ fn in_batches(
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{fixtures, random};
+    use crate::cli::options::{AdaptOptions, Batch, PROMPT};
+    use crate::cli::session;
+    use crate::clip::Checkpoint;
+    use crate::device_test;
+    use crate::engine::Precision;
+    use crate::policy::Policy;
+
+    device_test!(nothing_behind_an_error_is_kept, |stream| {
+        let folder = tempfile::tempdir()?;
+        for (i, class) in ["a", "photo", "a", "photo", "a"].into_iter().enumerate() {
+            let pixels = random(3 * 64, 127.0, i as u64).iter().map(|x| (x + 128.0) as u8).collect();
+            let picture = image::RgbImage::from_raw(8, 8, pixels).context("64 pixels")?;
+            std::fs::create_dir_all(folder.path().join(class))?;
+            picture.save(folder.path().join(class).join(format!("{i}.png")))?;
+        }
+        let dataset = Dataset::open(folder.path())?;
+        let checkpoint = Checkpoint::open(&fixtures().join("models/tiny"), None)?;
+        let adapt = AdaptOptions {
+            views: 2,
+            lr: 1e-3,
+            steps: 1,
+            seed: 0,
+            policy: Policy::mild(),
+            prompt: PROMPT.to_string(),
+            precision: Precision::Fp16,
+            update: None,
+            loss_scale: None,
+        };
+        for at_once in [1, 2] {
+            let batch = Batch::Images(at_once);
+            let mut memo =
+                session::classifier(&stream, &checkpoint, dataset.labels(), &adapt, batch, dataset.len())?;
+            let mut kept = Vec::new();
+            let mut keep = |record: Record| {
+                kept.push(record.index);
+                ensure!(record.index != 1, "a full disk");
+                Ok(())
+            };
+            let error = evaluate(&mut memo, &dataset, &[0, 1, 2, 3, 4], None, &mut keep).unwrap_err();
+            assert_eq!((error.to_string().as_str(), &kept[..]), ("a full disk", &[0, 1][..]));
+        }
+    });
+}
