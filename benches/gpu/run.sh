@@ -71,8 +71,18 @@ if [ -n "$sanitizer" ] && [ "$device" = gpu ]; then
 fi
 
 step demo 120 "$here/memo" demo --device "$device" --out "$logs"
-step bench-vit-b32-8-views 240 "$here/benches/memo-vit_b32" --device "$device" --views 8 --images 10 --classes 100
-step bench-vit-b32-50-views 300 "$here/benches/memo-vit_b32" --device "$device" --views 50 --images 10 --classes 100
+# Whole batches, as many as a GPU needs to be timed.
+images=2
+[ "$device" = gpu ] && images=180
+bench() {
+  local name=$1
+  shift
+  step "bench-vit-b32-$name" 300 "$here/benches/memo-vit_b32" --device "$device" --images $images --classes 100 "$@"
+}
+bench 8-views --views 8
+bench 50-views --views 50 --stages
+bench 50-views-in-place --views 50 --update in-place
+bench 50-views-fp32 --views 50 --precision fp32
 
 {
   date -u
