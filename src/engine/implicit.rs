@@ -26,7 +26,7 @@ use crate::ops::{Element, Param};
 /// Room for the corrections.
 pub struct Room<E> {
     vectors: Tensor<f32>, // (S, vectors)
-    inner: Tensor<E>,     // (S·T, N·T): x Xᵀ
+    inner: Tensor<E>,     // (S·T, N·T, and a few columns more): x Xᵀ
 }
 
 impl<E: Element> Room<E> {
@@ -36,9 +36,14 @@ impl<E: Element> Room<E> {
         let &Dims { s, n, t, .. } = dims;
         Ok(Room {
             vectors: plan.tensor("vectors", [s, layout.vectors_len()])?,
-            inner: plan.tensor("inner", s * t * n * t)?,
+            inner: plan.tensor("inner", s * t * pitch(n * t))?,
         })
     }
+}
+
+/// Elements from one row of x Xᵀ to the next: each begins at a multiple of 16 bytes, where fast copies may.
+fn pitch(columns: usize) -> usize {
+    columns.next_multiple_of(8)
 }
 
 /// One step of each image.
@@ -110,9 +115,10 @@ impl<E: Element> Implicit<E> {
         let s = self.kept.images;
         let [x, dy] = [&kept.inp, &kept.dout].map(|rows| Matrix::from(rows).batched(s));
         let (rows, views) = (inp.shape()[0] / s, kept.inp.shape()[0] / s);
-        let inner = self.inner.slice(0..s * rows * views).view([s, rows, views]);
-        Linear::nt(Matrix::from(inp).batched(s), x, &inner).scale(E::INNER_SCALE, 1.0).run(stream)?;
-        let correction = Linear::nn(&inner, dy, Matrix::from(out).batched(s));
+        let inner = self.inner.slice(0..s * rows * pitch(views)).view([s, rows, pitch(views)]);
+        let inner = || Matrix::columns(&inner, 0..views);
+        Linear::nt(Matrix::from(inp).batched(s), x, inner()).scale(E::INNER_SCALE, 1.0).run(stream)?;
+        let correction = Linear::nn(inner(), dy, Matrix::from(out).batched(s));
         Ok(correction.scale(-self.rate / E::INNER_SCALE, 1.0).addend(Matrix::from(base).batched(s)))
     }
 }
