@@ -133,10 +133,7 @@ impl<E: Element> Fine<'_, E> {
                 Matrix::from(to).batched(images),
             )
             .scale(scale, 1.0);
-            let product = match sum.take() {
-                Some(sum) => product.addend(sum.batched(images)),
-                None => product,
-            };
+            let product = product.addend_if(sum.take().map(|sum| sum.batched(images)));
             match is_last {
                 true => finish(product)?,
                 false => product.run(stream)?,

@@ -135,21 +135,14 @@ impl<E: Element> Adapted<E> {
             let base = self.base.slice(0..out.len()).view(out.shape());
             let product = Linear::nt(batched(), weight(second), Matrix::from(&base).batched(s));
             let product = product.scale(E::SECOND_TERM, 1.0);
-            match sum.take() {
-                Some(sum) => product.addend(sum),
-                None => product,
-            }
-            .run(stream)?;
+            product.addend_if(sum.take()).run(stream)?;
             sum = Some(Matrix::from(&base).batched(s));
         }
         let mut product = Linear::nt(batched(), weight(&terms[0]), Matrix::from(out).batched(s));
         if let Some(bias) = layer.bias {
             product = product.bias(self.vector(bias));
         }
-        Ok(match sum {
-            Some(sum) => product.addend(sum),
-            None => product,
-        })
+        Ok(product.addend_if(sum))
     }
 }
 

@@ -154,11 +154,7 @@ impl<E: Element> Weights<E> for Params<E> {
         addend: Option<Matrix<f32>>,
     ) -> Result<()> {
         let product = self.product(layer, inp, out);
-        match addend {
-            Some(addend) => product.addend(addend),
-            None => product,
-        }
-        .run(stream)
+        product.addend_if(addend).run(stream)
     }
 }
 

@@ -148,6 +148,14 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         self
     }
 
+    /// The same with an addend, where there is one.
+    pub fn addend_if(self, addend: Option<Matrix<f32>>) -> Self {
+        match addend {
+            Some(addend) => self.addend(addend),
+            None => self,
+        }
+    }
+
     /// Of the sums, and of the bias.
     pub fn scale(mut self, alpha: f32, beta: f32) -> Self {
         (self.alpha, self.beta) = (alpha, beta);
