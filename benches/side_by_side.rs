@@ -110,7 +110,7 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
     let weights = checkpoint.vision_params(&layout)?;
     let settings = Settings {
         views: n,
-        learning_rate: 1e-4,
+        learning_rates: vec![1e-4],
         steps: 1,
         seed: 7,
         policy: Policy::notebook(),
@@ -134,7 +134,7 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
     let mut numbers = vec![
         ("patches".to_string(), stream.read(&memo.views_of(1)?.patches)?),
         ("zero_shot".to_string(), outcome.zero_shot),
-        ("memo".to_string(), outcome.memo),
+        ("memo".to_string(), outcome.memo.concat()),
         ("entropy".to_string(), outcome.entropy),
     ];
     let grads = stream.read(&memo.gradients(1)?)?;

@@ -2,29 +2,53 @@
 
 use crate::records::Record;
 
-/// What zero-shot CLIP and MEMO have done so far.
+/// What zero-shot CLIP and MEMO, by each learning rate, have done so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
     images: usize,
-    clip_right: usize,
-    memo_right: usize,
-    clip_confidence: f64,
-    memo_confidence: f64,
+    clip: Sums,
+    memo: Vec<Sums>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Sums {
+    right: usize,
+    confidence: f64,
     fixed: usize,
     broken: usize,
 }
 
+/// MEMO by one learning rate beside zero-shot CLIP, on the same images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// Fraction right after adapting.
+    pub accuracy: f64,
+    /// Mean softmax value of the predictions.
+    pub confidence: f64,
+    /// Wrong before, right after.
+    pub fixed: usize,
+    /// Right before, wrong after.
+    pub broken: usize,
+    /// The exact two-sided p-value of McNemar's test: how likely fixed and broken would be at least as
+    /// unequal if each change were a coin's toss (McNemar 1947, in its binomial form).
+    pub mcnemar_p: f64,
+}
+
 impl Totals {
+    /// Records of one run: as many learning rates in each.
     pub fn add(&mut self, record: &Record) {
         let clip = record.zero_shot.pred == record.label;
-        let memo = record.memo.pred == record.label;
         self.images += 1;
-        self.clip_right += clip as usize;
-        self.memo_right += memo as usize;
-        self.clip_confidence += record.zero_shot.confidence;
-        self.memo_confidence += record.memo.confidence;
-        self.fixed += (memo && !clip) as usize;
-        self.broken += (clip && !memo) as usize;
+        self.clip.right += clip as usize;
+        self.clip.confidence += record.zero_shot.confidence;
+        self.memo.resize(record.memo.len(), Sums::default());
+        for (sums, choice) in self.memo.iter_mut().zip(&record.memo) {
+            let memo = choice.pred == record.label;
+            sums.right += memo as usize;
+            sums.confidence += choice.confidence;
+            sums.fixed += (memo && !clip) as usize;
+            sums.broken += (clip && !memo) as usize;
+        }
     }
 
     pub fn images(&self) -> usize {
@@ -33,49 +57,24 @@ impl Totals {
 
     /// Fraction right by zero-shot CLIP.
     pub fn clip_accuracy(&self) -> f64 {
-        self.fraction(self.clip_right as f64)
-    }
-
-    /// Fraction right after adapting.
-    pub fn memo_accuracy(&self) -> f64 {
-        self.fraction(self.memo_right as f64)
+        self.fraction(self.clip.right as f64)
     }
 
     /// Mean softmax value of zero-shot predictions.
     pub fn clip_confidence(&self) -> f64 {
-        self.fraction(self.clip_confidence)
+        self.fraction(self.clip.confidence)
     }
 
-    /// Mean softmax value of MEMO's predictions.
-    pub fn memo_confidence(&self) -> f64 {
-        self.fraction(self.memo_confidence)
-    }
-
-    /// Wrong before, right after.
-    pub fn fixed(&self) -> usize {
-        self.fixed
-    }
-
-    /// Right before, wrong after.
-    pub fn broken(&self) -> usize {
-        self.broken
-    }
-
-    /// The exact two-sided p-value of McNemar's test: how likely fixed and broken would be at least as
-    /// unequal if each change were a coin's toss (McNemar 1947, in its binomial form).
-    pub fn mcnemar_p(&self) -> f64 {
-        let (n, k) = (self.fixed + self.broken, self.fixed.min(self.broken));
-        if n == 0 {
-            return 1.0;
-        }
-        // log of C(n, i) / 2^n, from i = 0 upward.
-        let mut log_term = -(n as f64) * std::f64::consts::LN_2;
-        let mut tail = log_term.exp();
-        for i in 0..k {
-            log_term += ((n - i) as f64).ln() - ((i + 1) as f64).ln();
-            tail += log_term.exp();
-        }
-        (2.0 * tail).min(1.0)
+    /// By each learning rate; none before the first record.
+    pub fn memo(&self) -> Vec<Comparison> {
+        let compare = |&Sums { right, confidence, fixed, broken }: &Sums| Comparison {
+            accuracy: self.fraction(right as f64),
+            confidence: self.fraction(confidence),
+            fixed,
+            broken,
+            mcnemar_p: mcnemar_p(fixed, broken),
+        };
+        self.memo.iter().map(compare).collect()
     }
 
     fn fraction(&self, sum: f64) -> f64 {
@@ -83,12 +82,39 @@ impl Totals {
     }
 }
 
+fn mcnemar_p(fixed: usize, broken: usize) -> f64 {
+    let (n, k) = (fixed + broken, fixed.min(broken));
+    if n == 0 {
+        return 1.0;
+    }
+    // log of C(n, i) / 2^n, from i = 0 upward.
+    let mut log_term = -(n as f64) * std::f64::consts::LN_2;
+    let mut tail = log_term.exp();
+    for i in 0..k {
+        log_term += ((n - i) as f64).ln() - ((i + 1) as f64).ln();
+        tail += log_term.exp();
+    }
+    (2.0 * tail).min(1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::Choice;
 
-    fn p(fixed: usize, broken: usize) -> f64 {
-        Totals { fixed, broken, ..Totals::default() }.mcnemar_p()
+    #[test]
+    fn each_rate_is_compared_with_zero_shot() {
+        let choice = |pred, confidence| Choice { pred, confidence };
+        let mut totals = Totals::default();
+        for (label, zero_shot, first, second) in [(1, 1, 2, 1), (2, 1, 2, 3), (3, 3, 3, 3), (4, 1, 4, 4)] {
+            let memo = vec![choice(first, 0.5), choice(second, 0.25)];
+            let zero_shot = choice(zero_shot, 0.75);
+            totals.add(&Record { index: 0, label, zero_shot, memo, entropy: vec![], overflow: false });
+        }
+        assert_eq!((totals.images(), totals.clip_accuracy(), totals.clip_confidence()), (4, 0.5, 0.75));
+        let got: Vec<_> =
+            totals.memo().iter().map(|c| (c.accuracy, c.confidence, c.fixed, c.broken)).collect();
+        assert_eq!(got, [(0.75, 0.5, 2, 1), (0.75, 0.25, 1, 0)]);
     }
 
     #[test]
@@ -104,9 +130,9 @@ mod tests {
             (60, 40, 0.056_887_933_640_980_784),
         ];
         for (fixed, broken, want) in cases {
-            assert!((p(fixed, broken) - want).abs() < 1e-12, "{fixed} {broken}: {}", p(fixed, broken));
+            assert!((mcnemar_p(fixed, broken) - want).abs() < 1e-12, "{fixed} {broken}");
         }
-        assert!(p(600_000, 400_000) < 1e-100);
-        assert!((p(500_000, 500_000) - 1.0).abs() < 1e-9);
+        assert!(mcnemar_p(600_000, 400_000) < 1e-100);
+        assert!((mcnemar_p(500_000, 500_000) - 1.0).abs() < 1e-9);
     }
 }

@@ -16,7 +16,9 @@ pub struct Record {
     pub index: usize,
     pub label: usize,
     pub zero_shot: Choice,
-    pub memo: Choice,
+    /// By each learning rate; in the file a list where there are several.
+    #[serde(with = "one_or_several")]
+    pub memo: Vec<Choice>,
     pub entropy: Vec<f32>,
     /// Something was too large for float16, a gradient first of all, so that the image was adapted to again in float32.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -33,6 +35,33 @@ pub struct Choice {
 impl From<&Prediction> for Choice {
     fn from(prediction: &Prediction) -> Choice {
         Choice { pred: prediction.index, confidence: prediction.confidence }
+    }
+}
+
+mod one_or_several {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Choice;
+
+    pub fn serialize<S: Serializer>(choices: &[Choice], serializer: S) -> Result<S::Ok, S::Error> {
+        match choices {
+            [one] => one.serialize(serializer),
+            several => several.serialize(serializer),
+        }
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrSeveral {
+        One(Choice),
+        Several(Vec<Choice>),
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Choice>, D::Error> {
+        Ok(match OneOrSeveral::deserialize(deserializer)? {
+            OneOrSeveral::One(one) => vec![one],
+            OneOrSeveral::Several(several) => several,
+        })
     }
 }
 
@@ -132,7 +161,7 @@ mod tests {
 
     fn record(index: usize) -> Record {
         let choice = |x: f64| Choice { pred: index * 3 % 7, confidence: x };
-        let (zero_shot, memo) = (choice(1.0 / (index + 3) as f64), choice(0.1 + 0.2));
+        let (zero_shot, memo) = (choice(1.0 / (index + 3) as f64), vec![choice(0.1 + 0.2)]);
         Record { index, label: index, zero_shot, memo, entropy: vec![0.1 * index as f32], overflow: false }
     }
 
@@ -166,7 +195,11 @@ mod tests {
                 bits = bits.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 let fraction = (bits >> 11) as f64 / (1u64 << 53) as f64;
                 let mut record = record(index);
-                record.memo.confidence = fraction;
+                record.memo[0].confidence = fraction;
+                // A second learning rate, in every other record.
+                record
+                    .memo
+                    .extend((index % 2 == 0).then_some(Choice { pred: index, confidence: 1.0 - fraction }));
                 record.entropy = vec![fraction as f32 * 4.6];
                 record
             })
@@ -193,6 +226,11 @@ mod tests {
             line,
             r#"{"index":1,"label":1,"zero_shot":{"pred":3,"confidence":0.25},"memo":{"pred":3,"confidence":0.30000000000000004},"entropy":[0.1]}"#
         );
+        let mut two = record(1);
+        two.memo.push(Choice { pred: 2, confidence: 0.5 });
+        let line = serde_json::to_string(&two).unwrap();
+        let want = r#""memo":[{"pred":3,"confidence":0.30000000000000004},{"pred":2,"confidence":0.5}],"#;
+        assert!(line.contains(want), "{line}");
     }
 
     #[test]

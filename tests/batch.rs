@@ -28,7 +28,7 @@ fn images() -> Vec<Rgb8> {
 
 /// Everything of a result, to the bit.
 fn bits(raw: &Raw) -> (Vec<u32>, bool) {
-    let all = raw.zero_shot.iter().chain(&raw.memo).chain(&raw.entropy);
+    let all = raw.zero_shot.iter().chain(raw.memo.iter().flatten()).chain(&raw.entropy);
     (all.map(|x| x.to_bits()).collect(), raw.overflow)
 }
 
@@ -156,7 +156,7 @@ device_test!(what_overflows_is_computed_again_in_float32, |stream| {
                     let want = alone.adapt(&items, &Views::Drawn)?.remove(0)?;
                     assert_eq!(*got, want, "{model}, 2^{power}: image {i}");
                     // As near as `truth.rs` has float16 be: nothing has overflowed unseen.
-                    assert_close(&got.memo.logits, &plain[i].memo.logits, Tolerance::absolute(0.03));
+                    assert_close(&got.memo[0].logits, &plain[i].memo[0].logits, Tolerance::absolute(0.03));
                 }
             }
             Ok(got.iter().filter(|outcome| outcome.overflow).count())
@@ -189,13 +189,13 @@ fn both_ways<E: Element>(stream: &Stream, precision: Precision, operand: f64) ->
         let (implicit, in_place) = (adapted(Update::Implicit)?, adapted(Update::InPlace)?);
         assert_eq!((&implicit.zero_shot, &implicit.entropy), (&in_place.zero_shot, &in_place.entropy));
 
-        let pairs = implicit.memo.iter().zip(&implicit.zero_shot);
+        let pairs = implicit.memo[0].iter().zip(&implicit.zero_shot);
         let effect = pairs.map(|(after, before)| f64::from((after - before).abs())).fold(0.0, f64::max);
         assert!(effect > 0.1, "{model}: a step that changes something, not {effect}");
         let products = (2 + 4 * case.checkpoint.config().vision.layers) as f64;
         let digits = 2.0 * products * 2f64.powi(-24) * f64::from(LOGIT_SCALE);
         let bound = digits + 2.0 * operand * effect;
-        assert_close(&implicit.memo, &in_place.memo, Tolerance::absolute(bound));
+        assert_close(&implicit.memo[0], &in_place.memo[0], Tolerance::absolute(bound));
     }
     Ok(())
 }
@@ -203,6 +203,44 @@ fn both_ways<E: Element>(stream: &Stream, precision: Precision, operand: f64) ->
 device_test!(a_step_is_the_same_folded_in_and_taken_in_place, |stream| {
     both_ways::<f32>(&stream, Precision::Fp32, 2f64.powi(-24))?;
     both_ways::<f16>(&stream, Precision::Fp16, 2f64.powi(-11))?;
+});
+
+/// That each of several rates has what it has alone, whatever the batch.
+fn several_rates<E: Element>(stream: &Stream, precision: Precision, update: Update) -> Result<()> {
+    let case = Case::open("odd");
+    let n = case.views();
+    let adapted = |rates: &[f32], at_once: usize, images: usize| -> Result<Vec<Raw>> {
+        let learning_rates = rates.to_vec();
+        let settings = Settings { learning_rates, ..case.settings(precision, update, n, 1) };
+        let batch = case.batch::<E>(stream, at_once, &settings)?;
+        let items = [Item { image: &case.image, index: 0 }; 3];
+        // A whole batch before a short one leaves nothing behind.
+        batch.adapt(&items[..at_once], &case.given(stream, n)?)?;
+        batch.adapt(&items[..images], &case.given(stream, n)?)
+    };
+    let rates = [1e-4, 3e-4, 0.0];
+    let all = adapted(&rates, 3, 2)?;
+    assert_eq!(all[0], all[1]);
+    for (i, &rate) in rates.iter().enumerate() {
+        let alone = adapted(&[rate], 1, 1)?.remove(0);
+        assert_eq!((&alone.zero_shot, &alone.entropy), (&all[0].zero_shot, &all[0].entropy));
+        assert_eq!(alone.memo, [all[0].memo[i].clone()]);
+    }
+    assert_eq!(all[0].memo[2], all[0].zero_shot, "a rate of 0 changes nothing");
+    assert!(all[0].memo[0] != all[0].memo[1] && all[0].memo[0] != all[0].zero_shot);
+    Ok(())
+}
+
+device_test!(several_rates_are_what_each_is_alone, |stream| {
+    for update in [Update::Implicit, Update::InPlace] {
+        several_rates::<f32>(&stream, Precision::Fp32, update)?;
+        several_rates::<f16>(&stream, Precision::Fp16, update)?;
+    }
+    let case = Case::open("tiny");
+    let rates = vec![1e-4, 1e-5];
+    let settings = case.settings(Precision::Fp32, Update::InPlace, 2, 3);
+    let refused = case.batch::<f32>(&stream, 1, &Settings { learning_rates: rates, ..settings });
+    assert!(refused.err().is_some_and(|error| error.to_string().contains("several rates are of one step")));
 });
 
 device_test!(nothing_is_compiled_after_the_start, |stream| {

@@ -50,7 +50,7 @@ fn whole_pass() -> Result<()> {
                     assert!(!overflow);
                     let name = format!("{model}.{precision:?}.{update:?}.{i}");
                     print(&format!("{name}.zero_shot"), &zero_shot.logits);
-                    print(&format!("{name}.memo"), &memo.logits);
+                    print(&format!("{name}.memo"), &memo[0].logits);
                     print(&format!("{name}.entropy"), &entropy);
                 }
             }

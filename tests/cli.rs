@@ -309,6 +309,52 @@ fn predict_prints_the_documented_object() {
 }
 
 #[test]
+fn several_learning_rates_are_several_predictions() {
+    let place = Place::new();
+    let predict = |lr: &[&str], json: bool| {
+        let common = ["predict", "--model", text(&place.model), "--labels", text(&place.labels)];
+        let json = if json { &["--json"][..] } else { &[] };
+        stdout(&[&common[..], json, &["--views", "3", text(&place.image)], lr].concat())
+    };
+    let object = |lr: &[&str]| -> Value { serde_json::from_str(&predict(lr, true)).unwrap() };
+    let both = object(&["--lr", "1e-4,1e-3"]);
+    assert_eq!(
+        both["memo"],
+        Value::from_iter(["1e-4", "1e-3"].map(|lr| object(&["--lr", lr])["memo"].take()))
+    );
+    assert_ne!(both["memo"][0], both["memo"][1]);
+    let table = predict(&["--lr", "1e-4", "--lr", "1e-3"], false);
+    assert!(table.contains("MEMO 1e-4") && table.contains("MEMO 1e-3"), "{table}");
+
+    let data = place.dataset();
+    let eval = |out: &str, more: &[&str]| {
+        let (out, common) = (place.file(out), ["eval", "--model", text(&place.model), "--data", text(&data)]);
+        stdout(&[&common[..], &["--views", "3", "--out", text(&out)], more].concat())
+    };
+    let several = ["--lr", "1e-4,1e-3"];
+    let table = eval("two.jsonl", &several);
+    assert!(table.contains("MEMO 1e-4") && table.contains("MEMO 1e-3"), "{table}");
+    let line = |name: &str| {
+        let lines = fs::read_to_string(place.file(name)).unwrap();
+        serde_json::from_str::<Value>(lines.lines().last().unwrap()).unwrap()
+    };
+    eval("one.jsonl", &["--lr", "1e-3"]);
+    assert_eq!(line("two.jsonl")["memo"][1], line("one.jsonl")["memo"]);
+    let summary: Value =
+        serde_json::from_str(&eval("two.jsonl", &[&several[..], &["--resume", "--json"]].concat())).unwrap();
+    let rates: Vec<f64> =
+        summary["rates"].as_array().unwrap().iter().map(|rate| rate["lr"].as_f64().unwrap()).collect();
+    assert!(rates.iter().zip([1e-4, 1e-3]).all(|(got, want)| (got / want - 1.0).abs() < 1e-6), "{summary}");
+    let out = place.file("two.jsonl");
+    let eval = |more: &[&str]| {
+        let common = ["eval", "--model", text(&place.model), "--data", text(&data), "--views", "3"];
+        memo(&[&common[..], &["--resume", "--out", text(&out)], more].concat())
+    };
+    refused(eval(&["--lr", "1e-4"]), 1, &["begun with lr"]);
+    refused(eval(&["--lr", "1e-4,1e-3", "--steps", "2"]), 2, &["--lr", "--steps"]);
+}
+
+#[test]
 fn views_that_went_out_come_in_again() {
     let place = Place::new();
     let (views, params, grid) =

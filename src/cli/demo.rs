@@ -41,7 +41,7 @@ impl Demo {
         // demonstration, not an unbiased estimate.
         let adapt = AdaptOptions {
             views: 16,
-            lr: 3e-3,
+            lr: vec![3e-3],
             steps: 1,
             seed: 0,
             policy: Policy::mild(),

@@ -86,7 +86,7 @@ impl Doctor {
         let stream = Gpu::open(self.device.device)?.stream()?;
         let settings = Settings {
             views: 50,
-            learning_rate: 0.0,
+            learning_rates: vec![0.0],
             steps: 1,
             seed: 0,
             policy: Policy::notebook(),

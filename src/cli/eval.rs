@@ -81,9 +81,9 @@ impl Eval {
 
         let done = run.totals.images() - run.first;
         let images_per_s = if done > 0 { done as f64 / seconds } else { 0.0 };
-        let summary = report::Summary::new(&run.totals, images_per_s);
+        let summary = report::Summary { totals: &run.totals, learning_rates: &self.adapt.lr, images_per_s };
         match self.json {
-            true => print(&format!("{}\n", serde_json::to_string(&summary)?)),
+            true => print(&format!("{}\n", summary.json())),
             false => print(&summary.to_string()),
         }
     }
@@ -96,12 +96,16 @@ impl Eval {
         labels: &[String],
     ) -> Result<serde_json::Value> {
         let adapt = &self.adapt;
+        let lr = match &adapt.lr[..] {
+            [one] => serde_json::json!(one),
+            several => serde_json::json!(several),
+        };
         Ok(serde_json::json!({
             "model": checkpoint.fingerprint()?,
             "data": dataset.fingerprint()?,
             "labels": labels,
             "views": adapt.views,
-            "lr": adapt.lr,
+            "lr": lr,
             "steps": adapt.steps,
             "seed": adapt.seed,
             "policy": adapt.policy.to_string(),

@@ -127,7 +127,7 @@ pub fn evaluate(
         for ((index, sample), outcome) in samples.iter().zip(outcomes) {
             let Outcome { zero_shot, memo, entropy, overflow } =
                 outcome.with_context(|| format!("adapting to image {index}"))?;
-            let (zero_shot, memo) = ((&zero_shot).into(), (&memo).into());
+            let (zero_shot, memo) = ((&zero_shot).into(), memo.iter().map(Into::into).collect());
             keep(Record { index: *index, label: sample.label, zero_shot, memo, entropy, overflow })?;
         }
         Ok(())
@@ -233,7 +233,7 @@ mod tests {
         let checkpoint = Checkpoint::open(&fixtures().join("models/tiny"), None)?;
         let adapt = AdaptOptions {
             views: 2,
-            lr: 1e-3,
+            lr: vec![1e-3],
             steps: 1,
             seed: 0,
             policy: Policy::mild(),

@@ -41,9 +41,9 @@ pub struct AdaptOptions {
     /// Random views of each image
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), allow_negative_numbers = true)]
     pub views: u32,
-    /// Learning rate of the SGD step
-    #[arg(long, default_value = "1e-5", value_name = "RATE", value_parser = learning_rate, allow_negative_numbers = true)]
-    pub lr: f32,
+    /// Learning rate of the SGD step; of several, such as 1e-5,1e-4, each is a step and a prediction of its own
+    #[arg(long, default_value = "1e-5", value_name = "RATE", value_delimiter = ',', value_parser = learning_rate, allow_negative_numbers = true)]
+    pub lr: Vec<f32>,
     /// SGD steps an image, each on fresh views
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
     pub steps: u32,
@@ -81,9 +81,17 @@ impl AdaptOptions {
             );
             return Err(Usage(why).into());
         }
+        if self.lr.len() > 1 && self.steps > 1 {
+            let why = format!(
+                "--lr with {} rates and --steps {}: several rates share the views of one step; give one, or one step",
+                self.lr.len(),
+                self.steps
+            );
+            return Err(Usage(why).into());
+        }
         Ok(Settings {
             views: self.views as usize,
-            learning_rate: self.lr,
+            learning_rates: self.lr.clone(),
             steps: self.steps as usize,
             seed: self.seed,
             policy: self.policy.clone(),

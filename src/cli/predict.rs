@@ -69,7 +69,7 @@ impl Predict {
                 );
                 match self.json {
                     true => print(&format!("{}\n", as_json(&name, &labels, &outcome)))?,
-                    false => print(&as_text(&name, &labels, &outcome))?,
+                    false => print(&as_text(&name, &labels, &adapt.lr, &outcome))?,
                 }
             }
         }
@@ -79,24 +79,32 @@ impl Predict {
 
 fn as_json(image: &str, labels: &[String], outcome: &Outcome) -> serde_json::Value {
     let prediction = |p: &Prediction| json!({ "index": p.index, "label": labels[p.index], "confidence": p.confidence, "logits": p.logits });
+    let memo = match &outcome.memo[..] {
+        [one] => prediction(one),
+        several => several.iter().map(prediction).collect(),
+    };
     json!({
         "image": image,
         "labels": labels.len(),
         "zero_shot": prediction(&outcome.zero_shot),
-        "memo": prediction(&outcome.memo),
+        "memo": memo,
         "entropy": outcome.entropy,
     })
 }
 
-fn as_text(image: &str, labels: &[String], outcome: &Outcome) -> String {
+fn as_text(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> String {
     let line = |name: &str, p: &Prediction| {
         format!("  {name:<10} {:<24} {:6.2} %\n", labels[p.index], 100.0 * p.confidence)
     };
+    let memo = outcome.memo.iter().zip(rates).map(|(prediction, lr)| match rates {
+        [_] => line("MEMO", prediction),
+        _ => line(&format!("MEMO {lr:e}"), prediction),
+    });
     let entropy: Vec<String> = outcome.entropy.iter().map(|h| format!("{h:.4}")).collect();
     format!(
         "{image}\n{}{}  entropy    {} nats\n",
         line("zero-shot", &outcome.zero_shot),
-        line("MEMO", &outcome.memo),
+        memo.collect::<String>(),
         entropy.join(", ")
     )
 }

@@ -94,13 +94,11 @@ impl VisionLayout {
         [&self.patch_embedding, &self.projection].into_iter().cloned().chain(of_blocks(&self.blocks))
     }
 
-    /// Floats of all parameters that are no linear layer's weight, each at a multiple of [`VisionLayout::ALIGN`].
+    /// Floats of all norms and embeddings, each at a multiple of [`VisionLayout::ALIGN`].
     pub fn vectors_len(&self) -> usize {
         let ends = [&self.class_embedding, &self.position_embedding, &self.pre_ln, &self.post_ln];
-        let of_block =
-            |at: &BlockLayout| [&at.ln1, &at.qkv_b, &at.out_b, &at.ln2, &at.fc1_b, &at.fc2_b].map(Range::len);
-        let all = ends.map(Range::len).into_iter().chain(self.blocks.iter().flat_map(of_block));
-        all.map(|len| len.next_multiple_of(ALIGN)).sum()
+        let all = ends.into_iter().chain(self.blocks.iter().flat_map(|at| [&at.ln1, &at.ln2]));
+        all.map(|range| range.len().next_multiple_of(ALIGN)).sum()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,9 @@ use bytemuck::Pod;
 
 use super::Dims;
 use super::acts::Acts;
-use super::fine::{Fine, FineRoom, Loaded, Source};
-use super::grads::{Grads, Kept};
-use super::implicit::{Implicit, Room};
+use super::buffers::{Bound, BoundStep, Buffers, StepRoom};
+use super::fine::{Fine, Loaded, Source};
+use super::grads::Kept;
 use super::in_place::{Adapted, InPlace};
 use super::outcome::{LOGIT_SCALE, Settings, Update};
 use super::slot::{Results, Slot};
@@ -22,7 +23,7 @@ use crate::data::Rgb8;
 use crate::gpu::{self, Entry, Plan, Stream, Tensor, trace};
 use crate::ops::Element;
 use crate::ops::augmenter::{Augmenter, Images};
-use crate::ops::draw::{ImageDesc, ViewParams, draw_views};
+use crate::ops::draw::draw_views;
 use crate::ops::entropy::entropy_forward_backward;
 use crate::ops::linear::Linear;
 
@@ -66,7 +67,7 @@ pub struct Batch<E> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Raw {
     pub zero_shot: Vec<f32>, // (K,) logits
-    pub memo: Vec<f32>,      // (K,)
+    pub memo: Vec<Vec<f32>>, // the same by each learning rate
     pub entropy: Vec<f32>,   // (steps,)
     /// Whether a gradient was past the largest number of its type.
     pub overflow: bool,
@@ -79,76 +80,6 @@ pub struct Queued {
     s: usize,
     /// As many as there were buffers for.
     images: usize,
-}
-
-/// All that a batch writes.
-struct Buffers<E> {
-    descs: Tensor<ImageDesc>,        // (S,)
-    view_params: Tensor<ViewParams>, // (S, N)
-    views: Acts<E>,                  // S·N sequences
-    originals: Acts<f32>,            // S sequences
-    grads: Grads<E>,
-    logits: Tensor<f32>,    // (S·N, K)
-    dlogits: Tensor<f32>,   // (S·N, K)
-    zero_shot: Tensor<f32>, // (S, K)
-    adapted: Tensor<f32>,   // (S, K)
-    entropy: Tensor<f32>,   // (steps, S)
-    flags: Tensor<u32>,     // (S,)
-    fine: FineRoom<E>,
-    step: StepRoom<E>,
-}
-
-enum StepRoom<E> {
-    Implicit(Room<E>),
-    InPlace(Adapted<E>),
-}
-
-impl<E: Element> Buffers<E> {
-    fn plan(plan: &mut Plan, dims: &Dims, vision: &Vision, settings: &Settings) -> Result<Buffers<E>> {
-        let &Dims { s, n, k, .. } = dims;
-        let (layers, layout) = (vision.config.vision.layers, &vision.layout);
-        Ok(Buffers {
-            descs: plan.tensor("descs", s)?,
-            view_params: plan.tensor("view_params", [s, n])?,
-            views: plan.part("views", |plan| Acts::plan(plan, dims, layers, s * n, true))?,
-            originals: plan.part("originals", |plan| Acts::plan(plan, dims, layers, s, false))?,
-            grads: plan.part("gradients", |plan| Grads::plan(plan, dims, layers))?,
-            logits: plan.tensor("logits", [s * n, k])?,
-            dlogits: plan.tensor("dlogits", [s * n, k])?,
-            zero_shot: plan.tensor("zero_shot", [s, k])?,
-            adapted: plan.tensor("adapted logits", [s, k])?,
-            entropy: plan.tensor("entropy", [settings.steps, s])?,
-            flags: plan.tensor("flags", s)?,
-            fine: plan.part("fine", |plan| FineRoom::plan(plan, s * dims.t, dims.widest()))?,
-            step: plan.part("step", |plan| {
-                Ok(match settings.update {
-                    Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout)?),
-                    Update::InPlace => {
-                        StepRoom::InPlace(Adapted::plan(plan, dims, layout, settings.steps > 1)?)
-                    }
-                })
-            })?,
-        })
-    }
-}
-
-/// The buffers of as many images as a batch has.
-struct Bound<E> {
-    view_params: Tensor<ViewParams>,
-    views: Acts<E>,
-    originals: Acts<f32>,
-    grads: Grads<E>,
-    /// `(s, N, K)`
-    logits: [Tensor<f32>; 2],
-    zero_shot: Tensor<f32>,
-    adapted: Tensor<f32>,
-    flags: Tensor<u32>,
-    step: BoundStep<E>,
-}
-
-enum BoundStep<E> {
-    Implicit(Implicit<E>),
-    InPlace(InPlace<E>),
 }
 
 impl<E: Element> Batch<E> {
@@ -175,7 +106,7 @@ impl<E: Element> Batch<E> {
     /// * `text_features`: `(K, D)`, of unit norm.
     ///
     /// # Errors
-    /// Several steps that are to be implicit; out of device memory.
+    /// Several steps that are to be implicit, or of several rates; out of device memory.
     pub fn load(
         stream: &Stream,
         vision: Vision,
@@ -186,6 +117,12 @@ impl<E: Element> Batch<E> {
         ensure!(
             settings.update == Update::InPlace || settings.steps == 1,
             "{} steps cannot be folded into the prediction: they are taken in place",
+            settings.steps
+        );
+        ensure!(
+            matches!((settings.learning_rates.len(), settings.steps), (1, _) | (1.., 1)),
+            "{} learning rates and {} steps: several rates are of one step each",
+            settings.learning_rates.len(),
             settings.steps
         );
         let [k, d] = [text_features.len() / vision.config.embed_dim, vision.config.embed_dim];
@@ -205,7 +142,7 @@ impl<E: Element> Batch<E> {
     ) -> Result<Batch<E>> {
         let config = &vision.config;
         let dims = Dims::new(config, 0, settings.views, text.shape()[0]);
-        let slot = || Slot::new(stream.gpu(), 0, dims.k, settings.steps);
+        let slot = || Slot::new(stream.gpu(), 0, settings.passes() * dims.k, settings.steps);
         Ok(Batch {
             stream: stream.clone(),
             dims,
@@ -235,7 +172,8 @@ impl<E: Element> Batch<E> {
         self.augmenter.free();
         *self.pixels.borrow_mut() = self.stream.alloc(0)?;
         if images > self.slots.get_mut()[0].images() {
-            let slot = || Slot::new(self.stream.gpu(), images, self.dims.k, self.settings.steps);
+            let Settings { steps, .. } = self.settings;
+            let slot = || Slot::new(self.stream.gpu(), images, self.settings.passes() * self.dims.k, steps);
             self.slots = RefCell::new([slot()?, slot()?]);
         }
         let dims = Dims { s: images, ..self.dims };
@@ -302,8 +240,8 @@ impl<E: Element> Batch<E> {
         let slot = &mut self.slots.borrow_mut()[queued.number % 2];
         let images = slot.send(stream, items, &buffers.descs, &mut self.pixels.borrow_mut())?;
         self.work(&bound, &images, views)?;
-        let Bound { zero_shot, adapted: memo, flags, .. } = &*bound;
-        slot.fetch(stream, &Results { zero_shot, memo, entropy: &buffers.entropy, flags })?;
+        let Bound { predicted: logits, flags, .. } = &*bound;
+        slot.fetch(stream, &Results { logits, entropy: &buffers.entropy, flags })?;
         Ok(queued)
     }
 
@@ -313,7 +251,7 @@ impl<E: Element> Batch<E> {
     /// Those of its work.
     pub fn finish(&self, queued: Queued) -> Result<Vec<Raw>> {
         ensure!(queued.number + 2 >= self.queued.get(), "a batch's results were overwritten by later ones");
-        let finished = self.slots.borrow()[queued.number % 2].wait(queued.s, queued.images);
+        let finished = self.slots.borrow()[queued.number % 2].wait(queued.s, queued.images, self.dims.k);
         finished.with_context(|| self.stream.blame("adapting"))
     }
 
@@ -327,39 +265,52 @@ impl<E: Element> Batch<E> {
 
     /// Queues all of a batch: nothing waits on the host, but where stages are timed.
     fn work(&self, bound: &Bound<E>, images: &Images, views: &Views) -> Result<()> {
-        let (stream, Settings { learning_rate, loss_scale, steps, .. }) = (&self.stream, &self.settings);
-        let rate = learning_rate / loss_scale;
+        let (stream, steps) = (&self.stream, self.settings.steps);
         stream.fill_bytes(&bound.flags, 0)?;
-        for step in 0..*steps {
+        for step in 0..steps {
             self.time("views", || self.fill_patches(bound, images, views, step))?;
-            if step == 0 {
-                self.time("zero-shot", || {
-                    self.predict(Source::Loaded(&self.loaded), bound, &bound.zero_shot)
-                })?;
-            }
             match &bound.step {
-                BoundStep::InPlace(in_place) if step > 0 => self.views(&in_place.adapted, bound, step)?,
-                _ => self.views(&self.params, bound, step)?,
+                BoundStep::Implicit(implicit) => {
+                    self.views(&self.params, bound, step)?;
+                    self.time("step", || implicit.step(stream, &bound.flags))?;
+                    let all = 0..self.settings.passes();
+                    self.predict("predict", Source::Implicit(&self.loaded, implicit), bound, all)?;
+                }
+                BoundStep::InPlace(in_place) => {
+                    let (adapted, is_first, is_last) = (&in_place.adapted, step == 0, step + 1 == steps);
+                    if is_first {
+                        self.predict("zero-shot", Source::Loaded(&self.loaded), bound, 0..1)?;
+                        self.views(&self.params, bound, step)?;
+                    } else {
+                        self.views(adapted, bound, step)?;
+                    }
+                    for (pass, rate) in self.settings.rates().into_iter().enumerate().skip(1) {
+                        self.time("step", || in_place.step(stream, is_first, &bound.flags, rate))?;
+                        if is_last {
+                            self.predict("predict", Source::Adapted(adapted), bound, pass..pass + 1)?;
+                        }
+                    }
+                }
             }
-            self.time("step", || match &bound.step {
-                BoundStep::Implicit(implicit) => implicit.step(stream, &bound.flags),
-                BoundStep::InPlace(in_place) => in_place.step(stream, step == 0, &bound.flags, rate),
-            })?;
         }
-        self.time("predict", || {
-            let source = match &bound.step {
-                BoundStep::Implicit(implicit) => Source::Implicit(&self.loaded, implicit),
-                BoundStep::InPlace(in_place) => Source::Adapted(&in_place.adapted),
-            };
-            self.predict(source, bound, &bound.adapted)
-        })
+        Ok(())
     }
 
-    /// Logits of the originals.
-    fn predict(&self, source: Source<E>, bound: &Bound<E>, logits: &Tensor<f32>) -> Result<()> {
+    /// Logits of the originals in these passes.
+    fn predict(
+        &self,
+        stage: &'static str,
+        source: Source<E>,
+        bound: &Bound<E>,
+        passes: Range<usize>,
+    ) -> Result<()> {
+        let s = bound.flags.len();
+        let logits = bound.predicted.rows(passes.start * s..passes.end * s);
         let weights = Fine { source, room: &self.buffers()?.fine };
-        self.vision.forward(&self.stream, &weights, &bound.originals)?;
-        Linear::nt(&bound.originals.unit, &self.text, logits).run(&self.stream)
+        self.time(stage, || {
+            self.vision.forward(&self.stream, &weights, &bound.originals)?;
+            Linear::nt(&bound.originals.unit, &self.text, &logits).run(&self.stream)
+        })
     }
 
     /// The views through the tower, their loss, and every parameter's gradient.
@@ -386,29 +337,9 @@ impl<E: Element> Batch<E> {
         if let Some(bound) = self.bound.borrow().get(&s) {
             return Ok(bound.clone());
         }
-        let (b, Dims { n, k, .. }) = (self.buffers()?, self.dims);
-        let (views, grads) = (b.views.sequences(0..s * n), b.grads.images(s, n));
-        let kept = Kept::new(&self.vision.layout, &views, &grads);
-        let rate = self.settings.learning_rate / self.settings.loss_scale;
-        let flat = &self.params.flat;
-        let bound = Rc::new(Bound {
-            view_params: b.view_params.rows(0..s),
-            originals: b.originals.sequences(0..s),
-            logits: [&b.logits, &b.dlogits].map(|logits| logits.rows(0..s * n).view([s, n, k])),
-            zero_shot: b.zero_shot.rows(0..s),
-            adapted: b.adapted.rows(0..s),
-            flags: b.flags.rows(0..s),
-            step: match &b.step {
-                StepRoom::Implicit(room) => {
-                    BoundStep::Implicit(Implicit::new(&self.stream, flat, kept, room, rate)?)
-                }
-                StepRoom::InPlace(adapted) => {
-                    BoundStep::InPlace(InPlace::new(&self.stream, flat, adapted.first(s), kept)?)
-                }
-            },
-            views,
-            grads,
-        });
+        let (stream, flat) = (&self.stream, &self.params.flat);
+        let bound = self.buffers()?.bind(stream, s, flat, &self.vision, &self.settings)?;
+        let bound = Rc::new(bound);
         self.bound.borrow_mut().insert(s, bound.clone());
         Ok(bound)
     }
@@ -439,12 +370,17 @@ impl<E: Element> Batch<E> {
 
     /// Views of all images, in the order of their random numbers; at the first step the originals too.
     fn fill_patches(&self, bound: &Bound<E>, images: &Images, views: &Views, step: usize) -> Result<()> {
+        let (s, Dims { n, .. }) = (images.descs().len(), self.dims);
         if step == 0 {
+            // The same in every pass.
             let originals = self.items(&bound.originals.patches);
-            self.augmenter.make(&self.stream, images, None, Some(&originals))?;
+            let first = originals.rows(0..s);
+            self.augmenter.make(&self.stream, images, None, Some(&first))?;
+            for begin in (s..originals.shape()[0]).step_by(s) {
+                self.stream.copy(&originals.rows(begin..begin + s), &first)?;
+            }
         }
         let patches = &bound.views.patches;
-        let (s, Dims { n, .. }) = (images.descs().len(), self.dims);
         match views {
             Views::Given(given) => {
                 let of_image = patches.shape()[0] / s;

@@ -71,7 +71,7 @@ impl<E: Element> FineRoom<E> {
     }
 }
 
-/// Which weights.
+/// Which weights. With a step folded in, sequences are of all its passes.
 pub enum Source<'a, E> {
     Loaded(&'a Loaded<E>),
     Adapted(&'a Adapted<E>),
@@ -109,43 +109,40 @@ impl<E: Element> Fine<'_, E> {
             }
         };
         let base = self.room.base.slice(0..rows * n).view([rows, n]);
-        let finish = |product: Linear<E, f32>| {
-            let product = match layer.bias {
-                Some(bias) => product.bias(self.vector(bias)),
-                None => product,
-            };
-            match act {
-                Some(kind) => product.activation(kind),
-                None => product,
-            }
-            .run(stream)
-        };
+        let term = |i: usize| Matrix::from(&inputs[i]).batched(images);
+        let batched = |matrix: Matrix<f32>| matrix.batched(images);
 
         let mut sum = addend;
-        let pairs = [(1, 0), (0, 1), (0, 0)];
-        for (i, j) in pairs.into_iter().filter(|&(i, j)| i < inputs.len() && j < weights.len()) {
-            let is_last = (i, j) == (0, 0) && !matches!(self.source, Source::Implicit(..));
-            let scale = if (i, j) == (0, 0) { 1.0 } else { E::SECOND_TERM };
-            let to = if is_last { out } else { &base };
-            let product = Linear::nt(
-                Matrix::from(&inputs[i]).batched(images),
-                weights[j].clone(),
-                Matrix::from(to).batched(images),
-            )
-            .scale(scale, 1.0);
-            let product = product.addend_if(sum.take().map(|sum| sum.batched(images)));
-            match is_last {
-                true => finish(product)?,
-                false => product.run(stream)?,
-            }
+        let smaller = [(1, 0), (0, 1)];
+        for (i, j) in smaller.into_iter().filter(|&(i, j)| i < inputs.len() && j < weights.len()) {
+            let product = Linear::nt(term(i), weights[j].clone(), batched((&base).into()));
+            product.scale(E::SECOND_TERM, 1.0).addend_if(sum.map(batched)).run(stream)?;
             sum = Some((&base).into());
         }
-        match &self.source {
-            Source::Implicit(_, implicit) => {
-                finish(implicit.correction(stream, layer, &inputs[0], &base, out)?)
+        if let Source::Implicit(loaded, implicit) = &self.source {
+            if inputs.len() == 1 {
+                // There was no smaller product: a sum of nothing, and what is added to it.
+                let weight = loaded.terms[0].slice(layer.weight.clone()).view([n, k]);
+                let [x, w] = [&inputs[0], &weight].map(|all| Matrix::columns(all, 0..0));
+                Linear::nt(x, w, &base).addend_if(sum).run(stream)?;
             }
-            _ => Ok(()),
+            implicit.correct(stream, layer, &inputs[0], &base)?;
+            sum = Some((&base).into());
         }
+        let product =
+            Linear::nt(term(0), weights[0].clone(), batched(out.into())).addend_if(sum.map(batched));
+        let product = match (layer.bias, &self.source) {
+            (Some(bias), Source::Adapted(adapted)) => product.bias(adapted.vector(bias)),
+            (Some(bias), Source::Loaded(loaded) | Source::Implicit(loaded, _)) => {
+                product.bias(&loaded.flat.slice(bias.clone()))
+            }
+            (None, _) => product,
+        };
+        match act {
+            Some(kind) => product.activation(kind),
+            None => product,
+        }
+        .run(stream)
     }
 }
 

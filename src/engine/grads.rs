@@ -144,6 +144,8 @@ impl<E: Element> Grads<E> {
 /// A linear layer's part in the step: its weight's gradient is `doutᵀ · inp`, of each image.
 pub struct KeptLayer<E> {
     pub weight: Range<usize>,
+    /// Where there is one, with each image's gradient.
+    pub bias: Option<(Range<usize>, Param)>,
     pub inp: Tensor<E>,  // (S·R, K)
     pub dout: Tensor<E>, // (S·R, N)
 }
@@ -152,7 +154,7 @@ pub struct KeptLayer<E> {
 pub struct Kept<E> {
     pub images: usize,
     pub layers: Vec<KeptLayer<E>>,
-    /// Of all other parameters, each image's gradient.
+    /// Of norms and embeddings, each image's gradient.
     pub vectors: Vec<(Range<usize>, Param)>,
 }
 
@@ -160,11 +162,6 @@ impl<E: Element> Kept<E> {
     /// * `acts`: of the views that `grads` are of.
     pub fn new(layout: &VisionLayout, acts: &Acts<E>, grads: &Grads<E>) -> Kept<E> {
         let images = grads.class.shape()[0];
-        let layer = |weight: &Range<usize>, inp: &Tensor<E>, dout: &Tensor<E>| KeptLayer {
-            weight: weight.clone(),
-            inp: inp.clone(),
-            dout: dout.clone(),
-        };
         let all = |grad: &Tensor<f32>| Param::from(&grad.view([images, grad.len() / images]));
         // Of a norm's sums: its own two parameters, and the bias that was added before it.
         let own = |sums: &Tensor<f32>| all(sums).slice(0..sums.len() / images / 3 * 2);
@@ -172,8 +169,14 @@ impl<E: Element> Kept<E> {
             let n = sums.len() / images;
             all(sums).slice(n / 3 * 2..n)
         };
+        let layer = |weight: &Range<usize>, bias, inp: &Tensor<E>, dout: &Tensor<E>| KeptLayer {
+            weight: weight.clone(),
+            bias,
+            inp: inp.clone(),
+            dout: dout.clone(),
+        };
 
-        let mut layers = vec![layer(&layout.patch_embedding, &acts.patches, &grads.dprojected)];
+        let mut layers = vec![layer(&layout.patch_embedding, None, &acts.patches, &grads.dprojected)];
         let mut vectors = vec![
             (layout.class_embedding.clone(), all(&grads.class)),
             (layout.position_embedding.clone(), all(&grads.position)),
@@ -181,24 +184,22 @@ impl<E: Element> Kept<E> {
         ];
         for (i, at) in layout.blocks.iter().enumerate() {
             let (acts, grad) = (&acts.blocks[i], &grads.blocks[i]);
-            layers.extend([
-                layer(&at.qkv_w, &acts.ln1.out, &grad.dqkv),
-                layer(&at.out_w, &acts.att, &grad.dmid),
-                layer(&at.fc1_w, &acts.ln2.out, &grad.dfc1),
-                layer(&at.fc2_w, &acts.fc1, &grad.dout),
-            ]);
+            let bias = |at: &Range<usize>, grad| Some((at.clone(), grad));
             let after = grads.blocks.get(i + 1).map_or(&grads.post_ln, |next| &next.ln1);
-            vectors.extend([
-                (at.ln1.clone(), own(&grad.ln1)),
-                (at.qkv_b.clone(), all(&grad.qkv_b)),
-                (at.out_b.clone(), before(&grad.ln2)),
-                (at.ln2.clone(), own(&grad.ln2)),
-                (at.fc1_b.clone(), all(&grad.fc1_b)),
-                (at.fc2_b.clone(), before(after)),
+            layers.extend([
+                layer(&at.qkv_w, bias(&at.qkv_b, all(&grad.qkv_b)), &acts.ln1.out, &grad.dqkv),
+                layer(&at.out_w, bias(&at.out_b, before(&grad.ln2)), &acts.att, &grad.dmid),
+                layer(&at.fc1_w, bias(&at.fc1_b, all(&grad.fc1_b)), &acts.ln2.out, &grad.dfc1),
+                layer(&at.fc2_w, bias(&at.fc2_b, before(after)), &acts.fc1, &grad.dout),
             ]);
+            vectors.extend([(at.ln1.clone(), own(&grad.ln1)), (at.ln2.clone(), own(&grad.ln2))]);
         }
-        layers.push(layer(&layout.projection, &acts.post_ln.out, &grads.dfeatures));
+        layers.push(layer(&layout.projection, None, &acts.post_ln.out, &grads.dfeatures));
         vectors.push((layout.post_ln.clone(), own(&grads.post_ln)));
         Kept { images, layers, vectors }
+    }
+    /// All that is no matrix: [`Kept::vectors`] and the layers' biases.
+    pub fn vectors_and_biases(&self) -> impl Iterator<Item = &(Range<usize>, Param)> {
+        self.vectors.iter().chain(self.layers.iter().filter_map(|layer| layer.bias.as_ref()))
     }
 }

@@ -3,11 +3,14 @@
 //! After one plain step with rate r, a linear layer with inputs X and output gradients dY of an image's views is
 //!
 //! ```text
-//! y = x (W - r dYᵀ X)ᵀ + b - r Σ dY = x Wᵀ - r (x Xᵀ) dY + b'
+//! y = x (W - r dYᵀ X)ᵀ + b - r Σ dY = x Wᵀ + b - r [ (x Xᵀ) dY + Σ dY ]
 //! ```
 //!
-//! so three products of a few rows take the place of the weight's gradient. Vectors, b' among them, take the step explicitly,
-//! each image its own.
+//! so three products of a few rows take the place of the weight's gradient. Norms and embeddings take the step explicitly, each
+//! image its own.
+//!
+//! An image passes through the tower once for each rate, and once as it is, which is a rate of 0: all passes of all images at
+//! once, since they share the weights. Rows lie by pass, then by image.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -23,19 +26,19 @@ use crate::ops::linear::{Linear, Matrix};
 use crate::ops::step::{Step, Steps, step_images};
 use crate::ops::{Element, Param};
 
-/// Room for the corrections.
+/// Room for the corrections of so many passes.
 pub struct Room<E> {
-    vectors: Tensor<f32>, // (S, vectors)
+    vectors: Tensor<f32>, // (passes·S, vectors)
     inner: Tensor<E>,     // (S·T, N·T, and a few columns more): x Xᵀ
 }
 
 impl<E: Element> Room<E> {
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, dims: &Dims, layout: &VisionLayout) -> Result<Room<E>> {
+    pub fn plan(plan: &mut Plan, dims: &Dims, layout: &VisionLayout, passes: usize) -> Result<Room<E>> {
         let &Dims { s, n, t, .. } = dims;
         Ok(Room {
-            vectors: plan.tensor("vectors", [s, layout.vectors_len()])?,
+            vectors: plan.tensor("vectors", [passes * s, layout.vectors_len()])?,
             inner: plan.tensor("inner", s * t * pitch(n * t))?,
         })
     }
@@ -46,19 +49,21 @@ fn pitch(columns: usize) -> usize {
     columns.next_multiple_of(8)
 }
 
-/// One step of each image.
+/// One step of each image at each rate.
 pub struct Implicit<E> {
     kept: Kept<E>,
-    vectors: Tensor<f32>, // (S, vectors)
+    vectors: Tensor<f32>, // (passes·S, vectors)
     inner: Tensor<E>,     // as the room's
-    rate: f32,
+    /// Of each pass: 0, then the learning rates over the loss scale.
+    rates: Vec<f32>,
     /// Where a vector begins among the room's, by where it begins in the layout.
     places: HashMap<usize, usize>,
-    steps: Steps,
+    /// Of each pass.
+    steps: Vec<Steps>,
 }
 
 impl<E: Element> Implicit<E> {
-    /// * `params`: `(total,)`, in the layout's order. `rate`: the learning rate over the loss scale.
+    /// * `params`: `(total,)`, in the layout's order. `rates`: of each pass, the learning rate over the loss scale; the first is 0.
     ///
     /// # Errors
     /// Out of device memory.
@@ -67,19 +72,26 @@ impl<E: Element> Implicit<E> {
         params: &Tensor<f32>,
         kept: Kept<E>,
         room: &Room<E>,
-        rate: f32,
+        rates: Vec<f32>,
     ) -> Result<Implicit<E>> {
-        let (mut places, mut at) = (HashMap::new(), 0);
-        let vectors = room.vectors.rows(0..kept.images);
-        let step = |(range, grad): &(Range<usize>, Param)| {
-            let out = Param::each(&vectors, at..at + range.len());
+        let (s, mut places, mut at) = (kept.images, HashMap::new(), 0);
+        for (range, _) in &kept.vectors {
             places.insert(range.start, at);
             // As in the layout: accesses of several neighbours begin where they may.
             at = (at + range.len()).next_multiple_of(VisionLayout::ALIGN);
-            Step { param: (&params.slice(range.clone())).into(), grad: grad.clone(), out }
+        }
+        let steps_of = |pass: usize| {
+            let own = room.vectors.rows(pass * s..(pass + 1) * s);
+            let step = |(range, grad): &(Range<usize>, Param)| {
+                let at = places[&range.start];
+                let out = Param::each(&own, at..at + range.len());
+                Step { param: (&params.slice(range.clone())).into(), grad: grad.clone(), out }
+            };
+            Steps::new(stream, s, kept.vectors.iter().map(step).collect())
         };
-        let steps = Steps::new(stream, kept.images, kept.vectors.iter().map(step).collect())?;
-        Ok(Implicit { kept, vectors, inner: room.inner.clone(), rate, places, steps })
+        let steps = (0..rates.len()).map(steps_of).collect::<Result<_>>()?;
+        let vectors = room.vectors.rows(0..rates.len() * s);
+        Ok(Implicit { kept, vectors, inner: room.inner.clone(), rates, places, steps })
     }
 
     /// Takes the vectors' step.
@@ -89,36 +101,44 @@ impl<E: Element> Implicit<E> {
     /// # Errors
     /// The launch's own.
     pub fn step(&self, stream: &Stream, flags: &Tensor<u32>) -> Result<()> {
-        step_images(stream, &self.steps, flags, self.rate)
+        self.steps
+            .iter()
+            .zip(&self.rates)
+            .try_for_each(|(steps, &rate)| step_images(stream, steps, flags, rate))
     }
 
-    /// A vector after the step, each image's own.
+    /// A vector after the step, each pass's and image's own.
     pub fn vector(&self, range: &Range<usize>) -> Param {
         let at = self.places[&range.start];
         Param::each(&self.vectors, at..at + range.len())
     }
 
-    /// `base - r (x Xᵀ) dY`, to be finished: x is `inp` `(rows, K)`, base is x Wᵀ.
+    /// `out -= r [ (x Xᵀ) dY + Σ dY ]`, each pass by its rate.
+    ///
+    /// * `inp`: x, `(passes·S·rows, K)`. `out`: `(passes·S·rows, N)`.
     ///
     /// # Errors
-    /// A shape that does not fit; the launch's own.
-    pub fn correction(
-        &self,
-        stream: &Stream,
-        layer: Layer,
-        inp: &Tensor<E>,
-        base: &Tensor<f32>,
-        out: &Tensor<f32>,
-    ) -> Result<Linear<E, f32>> {
+    /// A shape that does not fit; the launches' own.
+    pub fn correct(&self, stream: &Stream, layer: Layer, inp: &Tensor<E>, out: &Tensor<f32>) -> Result<()> {
         let mut layers = self.kept.layers.iter();
         let kept = layers.find(|kept| kept.weight == *layer.weight).context("a layer without a gradient")?;
         let s = self.kept.images;
         let [x, dy] = [&kept.inp, &kept.dout].map(|rows| Matrix::from(rows).batched(s));
-        let (rows, views) = (inp.shape()[0] / s, kept.inp.shape()[0] / s);
-        let inner = self.inner.slice(0..s * rows * pitch(views)).view([s, rows, pitch(views)]);
-        let inner = || Matrix::columns(&inner, 0..views);
-        Linear::nt(Matrix::from(inp).batched(s), x, inner()).scale(E::INNER_SCALE, 1.0).run(stream)?;
-        let correction = Linear::nn(inner(), dy, Matrix::from(out).batched(s));
-        Ok(correction.scale(-self.rate / E::INNER_SCALE, 1.0).addend(Matrix::from(base).batched(s)))
+        let (of_pass, views) = (inp.shape()[0] / self.rates.len(), kept.inp.shape()[0] / s);
+        let inner = self.inner.slice(0..of_pass * pitch(views)).view([of_pass, pitch(views)]);
+        let inner = || Matrix::columns(&inner, 0..views).batched(s);
+        for (pass, rate) in self.rates.iter().enumerate().skip(1) {
+            let rows = pass * of_pass..(pass + 1) * of_pass;
+            let own = Matrix::from(&inp.rows(rows.clone())).batched(s);
+            Linear::nt(own, x.clone(), inner()).scale(E::INNER_SCALE, 1.0).run(stream)?;
+            let out = Matrix::from(&out.rows(rows)).batched(s);
+            let product = Linear::nn(inner(), dy.clone(), out.clone()).addend(out);
+            let product = match &kept.bias {
+                Some((_, grad)) => product.bias(grad),
+                None => product,
+            };
+            product.scale(-rate / E::INNER_SCALE, -rate).run(stream)?;
+        }
+        Ok(())
     }
 }

@@ -83,7 +83,7 @@ impl<E: Element> InPlace<E> {
                 grad: grad.clone(),
                 out: adapted.vector(range),
             };
-            Steps::new(stream, kept.images, kept.vectors.iter().map(step).collect())
+            Steps::new(stream, kept.images, kept.vectors_and_biases().map(step).collect())
         };
         let from_snapshot = steps(&|range| (&snapshot.slice(range.clone())).into())?;
         let from_own = steps(&|range| adapted.vector(range))?;

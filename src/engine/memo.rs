@@ -234,12 +234,12 @@ fn fitting(queued: Result<batch::Queued>) -> Result<Option<batch::Queued>> {
     }
 }
 
-fn is_whole(raw: &Raw) -> bool {
-    !raw.overflow
-        && [&raw.zero_shot, &raw.memo, &raw.entropy].iter().all(|all| all.iter().all(|x| x.is_finite()))
+fn is_whole(Raw { zero_shot, memo, entropy, overflow }: &Raw) -> bool {
+    let mut all = [zero_shot, entropy].into_iter().chain(memo).flatten();
+    !overflow && all.all(|x| x.is_finite())
 }
 
 fn outcome(Raw { zero_shot, memo, entropy, .. }: Raw) -> Result<Outcome> {
-    let (zero_shot, memo) = (Prediction::of(&zero_shot)?, Prediction::of(&memo)?);
-    Ok(Outcome { zero_shot, memo, entropy, overflow: false })
+    let memo = memo.iter().map(|logits| Prediction::of(logits)).collect::<Result<_>>()?;
+    Ok(Outcome { zero_shot: Prediction::of(&zero_shot)?, memo, entropy, overflow: false })
 }

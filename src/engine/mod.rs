@@ -11,6 +11,7 @@
 mod acts;
 mod batch;
 mod block;
+mod buffers;
 mod dims;
 mod fine;
 mod grads;

@@ -16,8 +16,9 @@ pub const LOGIT_SCALE: f32 = 100.0;
 pub struct Settings {
     /// Views an image and step, `N`.
     pub views: usize,
-    /// Of plain SGD.
-    pub learning_rate: f32,
+    /// Of plain SGD, one or more: each is a step of its own from the same weights, and has its own prediction. Several of one
+    /// step alone.
+    pub learning_rates: Vec<f32>,
     /// SGD steps, each on fresh views.
     pub steps: usize,
     /// Of the views' random numbers, with the image's index and the view's.
@@ -27,6 +28,18 @@ pub struct Settings {
     pub precision: Precision,
     /// What gradients are scaled by on their way: a power of two.
     pub loss_scale: f32,
+}
+
+impl Settings {
+    /// Predictions of an image: as the weights were loaded, and by each learning rate.
+    pub fn passes(&self) -> usize {
+        1 + self.learning_rates.len()
+    }
+
+    /// Of each of them, what gradients are multiplied by: 0, then the learning rates over the loss scale.
+    pub fn rates(&self) -> Vec<f32> {
+        std::iter::once(0.0).chain(self.learning_rates.iter().map(|rate| rate / self.loss_scale)).collect()
+    }
 }
 
 /// The arithmetic of the matrix products.
@@ -86,7 +99,8 @@ impl Prediction {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub zero_shot: Prediction,
-    pub memo: Prediction,
+    /// By each learning rate.
+    pub memo: Vec<Prediction>,
     /// Marginal entropy of the views before each step, nats.
     pub entropy: Vec<f32>,
     /// In float16 something was past its largest number, a gradient first of all, so that this was computed again in float32.

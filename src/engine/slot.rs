@@ -11,23 +11,21 @@ use crate::ops::draw::ImageDesc;
 pub struct Slot {
     descs: Pinned<ImageDesc>,
     pixels: Pinned<u8>,
-    zero_shot: Pinned<f32>, // (S, K)
-    memo: Pinned<f32>,      // (S, K)
-    entropy: Pinned<f32>,   // (steps, S)
-    flags: Pinned<u32>,     // (S,)
+    logits: Pinned<f32>,  // (P, S, K)
+    entropy: Pinned<f32>, // (steps, S)
+    flags: Pinned<u32>,   // (S,)
     done: Event,
 }
 
 /// Where results lie on the device.
 pub struct Results<'a> {
-    pub zero_shot: &'a Tensor<f32>, // (s, K)
-    pub memo: &'a Tensor<f32>,      // (s, K)
-    pub entropy: &'a Tensor<f32>,   // (steps, S)
-    pub flags: &'a Tensor<u32>,     // (s,)
+    pub logits: &'a Tensor<f32>, // (P·s, K): as they were loaded, then by each learning rate
+    pub entropy: &'a Tensor<f32>, // (steps, S)
+    pub flags: &'a Tensor<u32>,  // (s,)
 }
 
 impl Slot {
-    /// For batches of `s` images, `k` classes and so many steps.
+    /// For batches of `s` images, `k` logits of each, and so many steps.
     ///
     /// # Errors
     /// Out of memory that can be pinned.
@@ -35,8 +33,7 @@ impl Slot {
         Ok(Slot {
             descs: Pinned::new(gpu, s)?,
             pixels: Pinned::new(gpu, 0)?,
-            zero_shot: Pinned::new(gpu, s * k)?,
-            memo: Pinned::new(gpu, s * k)?,
+            logits: Pinned::new(gpu, s * k)?,
             entropy: Pinned::new(gpu, steps * s)?,
             flags: Pinned::new(gpu, s)?,
             done: Event::new(gpu)?,
@@ -85,8 +82,7 @@ impl Slot {
     pub fn fetch(&mut self, stream: &Stream, results: &Results) -> Result<()> {
         // SAFETY: this memory is looked at in `wait`, behind `done`.
         unsafe {
-            stream.fetch(&self.zero_shot, 0, results.zero_shot)?;
-            stream.fetch(&self.memo, 0, results.memo)?;
+            stream.fetch(&self.logits, 0, results.logits)?;
             stream.fetch(&self.entropy, 0, results.entropy)?;
             stream.fetch(&self.flags, 0, results.flags)?;
         }
@@ -98,20 +94,24 @@ impl Slot {
         self.flags.len()
     }
 
-    /// Waits for the results of the `s` images that were sent last, fetched from where there is room for `images`.
+    /// Waits for the results of the `s` images that were sent last, of `k` classes each, fetched from where there is room for
+    /// `images`.
     ///
     /// # Errors
     /// Those of the work.
-    pub fn wait(&self, s: usize, images: usize) -> Result<Vec<Raw>> {
+    pub fn wait(&self, s: usize, images: usize, k: usize) -> Result<Vec<Raw>> {
         self.done.synchronize()?;
         let all = self.flags.len();
         ensure!((1..=all).contains(&s), "results of {s} images, of {all}");
-        let (k, steps) = (self.memo.len() / all, self.entropy.len() / all);
+        let (passes, steps) = (self.logits.len() / all / k, self.entropy.len() / all);
         let entropy = &self.entropy.as_slice()[..steps * images];
-        let row = |of: &Pinned<f32>, i: usize| of.as_slice()[i * k..(i + 1) * k].to_vec();
+        let logits = |pass: usize, i: usize| {
+            let row = pass * s + i;
+            self.logits.as_slice()[row * k..(row + 1) * k].to_vec()
+        };
         let raw = |i: usize| Raw {
-            zero_shot: row(&self.zero_shot, i),
-            memo: row(&self.memo, i),
+            zero_shot: logits(0, i),
+            memo: (1..passes).map(|pass| logits(pass, i)).collect(),
             entropy: entropy.iter().skip(i).step_by(images).copied().collect(),
             overflow: self.flags.as_slice()[i] != 0,
         };

@@ -36,17 +36,17 @@ impl Progress {
 
     /// One more image is done.
     pub fn advance(&mut self, totals: &Totals) {
-        let (clip, memo) = (100.0 * totals.clip_accuracy(), 100.0 * totals.memo_accuracy());
-        self.bar.set_message(format!("zero-shot {clip:.2} %  MEMO {memo:.2} %"));
+        let memo: Vec<String> =
+            totals.memo().iter().map(|memo| format!("{:.2} %", 100.0 * memo.accuracy)).collect();
+        let so_far = format!("zero-shot {:.2} %  MEMO {}", 100.0 * totals.clip_accuracy(), memo.join(" / "));
+        self.bar.set_message(so_far.clone());
         self.bar.inc(1);
         if self.plain && Instant::now() >= self.next_line {
             self.next_line = Instant::now() + LINE_EVERY;
             let (done, count) = (self.bar.position(), self.bar.length().unwrap_or(0));
             let rate = (done - self.first as u64) as f64 / self.start.elapsed().as_secs_f64();
             let left = (count - done) as f64 / rate;
-            eprintln!(
-                "{done}/{count}  {rate:.2}/s  {left:.0} s left  zero-shot {clip:.2} %  MEMO {memo:.2} %"
-            );
+            eprintln!("{done}/{count}  {rate:.2}/s  {left:.0} s left  {so_far}");
         }
     }
 

@@ -2,60 +2,92 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::metrics::Totals;
+use crate::metrics::{Comparison, Totals};
 
 /// A run's result; accuracies and confidences are fractions.
-#[derive(Clone, Debug, Serialize)]
-pub struct Summary {
-    pub images: usize,
-    pub memo_accuracy: f64,
-    pub memo_confidence: f64,
-    pub clip_accuracy: f64,
-    pub clip_confidence: f64,
+pub struct Summary<'a> {
+    pub totals: &'a Totals,
+    /// In the order of what `totals` has.
+    pub learning_rates: &'a [f32],
     /// Of the images that this run has adapted to: 0 where a resumed run had none left.
     pub images_per_s: f64,
-    pub fixed: usize,
-    pub broken: usize,
-    pub mcnemar_p: f64,
 }
 
-impl Summary {
-    pub fn new(totals: &Totals, images_per_s: f64) -> Summary {
-        Summary {
-            images: totals.images(),
-            memo_accuracy: totals.memo_accuracy(),
-            memo_confidence: totals.memo_confidence(),
-            clip_accuracy: totals.clip_accuracy(),
-            clip_confidence: totals.clip_confidence(),
-            images_per_s,
-            fixed: totals.fixed(),
-            broken: totals.broken(),
-            mcnemar_p: totals.mcnemar_p(),
+impl Summary<'_> {
+    /// MEMO's fields lie flat where there is one learning rate; several are a list.
+    pub fn json(&self) -> Value {
+        let &Summary { totals, learning_rates, images_per_s } = self;
+        let mut object = json!({
+            "images": totals.images(), "images_per_s": images_per_s,
+            "clip_accuracy": totals.clip_accuracy(), "clip_confidence": totals.clip_confidence(),
+        });
+        let memo = totals.memo();
+        match &memo[..] {
+            [memo] => {
+                object["memo_accuracy"] = memo.accuracy.into();
+                object["memo_confidence"] = memo.confidence.into();
+                object["fixed"] = memo.fixed.into();
+                object["broken"] = memo.broken.into();
+                object["mcnemar_p"] = memo.mcnemar_p.into();
+            }
+            several => {
+                let rate = |(lr, memo): (&f32, &Comparison)| {
+                    json!({
+                        "lr": lr, "memo_accuracy": memo.accuracy, "memo_confidence": memo.confidence,
+                        "fixed": memo.fixed, "broken": memo.broken, "mcnemar_p": memo.mcnemar_p,
+                    })
+                };
+                object["rates"] = learning_rates.iter().zip(several).map(rate).collect();
+            }
         }
+        object
     }
 }
 
-impl fmt::Display for Summary {
+impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Summary { totals, learning_rates, images_per_s } = self;
+        let (clip, memo) = (totals.clip_accuracy(), totals.memo());
         let row = |name: &str, accuracy: f64, confidence: f64| {
-            format!("{name:<12} {:>9.2} % {:>17.2} %\n", 100.0 * accuracy, 100.0 * confidence)
+            format!("{name:<12} {:>9.2} % {:>17.2} %", 100.0 * accuracy, 100.0 * confidence)
         };
-        writeln!(f, "{:<12} {:>11} {:>19}", "", "accuracy", "average confidence")?;
-        f.write_str(&row("zero-shot", self.clip_accuracy, self.clip_confidence))?;
-        f.write_str(&row("MEMO", self.memo_accuracy, self.memo_confidence))?;
-        let gain = 100.0 * (self.memo_accuracy - self.clip_accuracy);
-        writeln!(
-            f,
-            "MEMO fixed {} and broke {} of {} images: {gain:+.2} points, McNemar p = {}",
-            self.fixed,
-            self.broken,
-            self.images,
-            p_value(self.mcnemar_p)
-        )?;
-        match self.images_per_s > 0.0 {
-            true => writeln!(f, "{:.2} images/s", self.images_per_s),
+        let gain = |memo: &Comparison| 100.0 * (memo.accuracy - clip);
+        write!(f, "{:<12} {:>11} {:>19}", "", "accuracy", "average confidence")?;
+        let zero_shot = row("zero-shot", clip, totals.clip_confidence());
+        match &memo[..] {
+            [memo] => writeln!(
+                f,
+                "\n{zero_shot}\n{}\nMEMO fixed {} and broke {} of {} images: {:+.2} points, McNemar p = {}",
+                row("MEMO", memo.accuracy, memo.confidence),
+                memo.fixed,
+                memo.broken,
+                totals.images(),
+                gain(memo),
+                p_value(memo.mcnemar_p)
+            )?,
+            several => {
+                writeln!(
+                    f,
+                    " {:>8} {:>6} {:>6} {:>10}\n{zero_shot}",
+                    "points", "fixed", "broke", "McNemar p"
+                )?;
+                for (lr, memo) in learning_rates.iter().zip(several) {
+                    writeln!(
+                        f,
+                        "{} {:>+8.2} {:>6} {:>6} {:>10}",
+                        row(&format!("MEMO {lr:e}"), memo.accuracy, memo.confidence),
+                        gain(memo),
+                        memo.fixed,
+                        memo.broken,
+                        p_value(memo.mcnemar_p)
+                    )?;
+                }
+            }
+        }
+        match images_per_s > 0.0 {
+            true => writeln!(f, "{images_per_s:.2} images/s"),
             false => writeln!(f, "nothing was left to do: every image was in the file"),
         }
     }
@@ -73,15 +105,17 @@ pub fn demo_table(rows: &[(String, Totals)], images_per_s: f64) -> String {
         "shift", "images", "zero-shot", "MEMO", "fixed", "broken", "McNemar p"
     );
     for (name, totals) in rows {
-        text += &format!(
-            "{name:<10} {:>7} {:>8.1} % {:>7.1} % {:>7} {:>7} {:>11}\n",
-            totals.images(),
-            100.0 * totals.clip_accuracy(),
-            100.0 * totals.memo_accuracy(),
-            totals.fixed(),
-            totals.broken(),
-            p_value(totals.mcnemar_p())
-        );
+        for memo in totals.memo() {
+            text += &format!(
+                "{name:<10} {:>7} {:>8.1} % {:>7.1} % {:>7} {:>7} {:>11}\n",
+                totals.images(),
+                100.0 * totals.clip_accuracy(),
+                100.0 * memo.accuracy,
+                memo.fixed,
+                memo.broken,
+                p_value(memo.mcnemar_p)
+            );
+        }
     }
     text + &format!("{images_per_s:.1} images/s\n")
 }

@@ -67,7 +67,7 @@ impl Case {
     pub fn settings(&self, precision: Precision, update: Update, views: usize, steps: usize) -> Settings {
         Settings {
             views,
-            learning_rate: self.values("lr")[0],
+            learning_rates: self.values("lr").to_vec(),
             steps,
             seed: 0,
             policy: Policy::notebook(),

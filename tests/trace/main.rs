@@ -11,9 +11,8 @@ use memo::check::fixtures;
 use tempfile::TempDir;
 
 /// The stages of a batch, in order, and a kernel of each.
-const STAGES: [(&str, &str); 6] = [
+const STAGES: [(&str, &str); 5] = [
     ("views", "draw_views"),
-    ("zero-shot", "norm_forward"),
     ("forward", "norm_forward"),
     ("backward", "entropy_forward_backward"),
     ("step", "step_images"),

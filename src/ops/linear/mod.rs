@@ -215,7 +215,8 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         let k = if self.layout == Layout::Tn { a.rows } else { a.columns };
         a.expect("A", batch, if self.layout == Layout::Tn { [k, m] } else { [m, k] })?;
         b.expect("B", batch, if self.layout == Layout::Nt { [n, k] } else { [k, n] })?;
-        ensure!(k > 0, "linear: sums of nothing");
+        // Of no columns the sum is nothing, and what is added stays.
+        ensure!(k > 0 || size_of::<E>() == size_of::<f32>(), "linear: sums of nothing, in {}", E::NAME);
 
         let mut aligned = out.aligned;
         let mut beside = |what: &str, place: Result<Place>| -> Result<Option<Place>> {

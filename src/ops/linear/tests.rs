@@ -306,6 +306,21 @@ device_test!(out_may_be_the_addend, |stream| {
     }
 });
 
+device_test!(of_no_columns_what_is_added_stays, |stream| {
+    let [m, n] = [70, 136];
+    let (a, b, x) = (stream.zeros::<f32>([m, 5])?, stream.zeros([n, 5])?, random(m * n, 1.0, 3));
+    let (addend, out) = (stream.upload([m, n], &x)?, poisoned::<f32>(&stream, [m, n]));
+    let nothing = || Linear::nt(Matrix::columns(&a, 2..2), Matrix::columns(&b, 3..3), &out);
+    nothing().addend(&addend).run(&stream)?;
+    assert_eq!(stream.read(&out)?, x);
+    nothing().run(&stream)?;
+    assert_eq!(stream.read(&out)?, vec![0.0; m * n]);
+
+    let (a, b) = (stream.zeros::<f16>([m, 8])?, stream.zeros([n, 8])?);
+    let half = Linear::nt(Matrix::columns(&a, 0..0), Matrix::columns(&b, 0..0), &out).run(&stream);
+    assert!(half.expect_err("a refusal").to_string().contains("sums of nothing, in fp16"));
+});
+
 device_test!(shapes_that_do_not_fit_are_refused, |stream| {
     let zeros = |shape: &[usize]| stream.zeros::<f32>(shape);
     let (a, b, out, bias) = (zeros(&[4, 8])?, zeros(&[6, 8])?, zeros(&[4, 6])?, zeros(&[6])?);

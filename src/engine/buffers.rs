@@ -1,0 +1,125 @@
+//! All device memory of a batch: planned for the most images at once, and bound to as many as there are.
+
+use anyhow::Result;
+
+use super::Dims;
+use super::acts::Acts;
+use super::fine::FineRoom;
+use super::grads::{Grads, Kept};
+use super::implicit::{Implicit, Room};
+use super::in_place::{Adapted, InPlace};
+use super::outcome::{Settings, Update};
+use super::vision::Vision;
+use crate::gpu::{Plan, Stream, Tensor};
+use crate::ops::Element;
+use crate::ops::draw::{ImageDesc, ViewParams};
+
+/// All that a batch writes.
+pub struct Buffers<E> {
+    pub descs: Tensor<ImageDesc>,        // (S,)
+    pub view_params: Tensor<ViewParams>, // (S, N)
+    pub views: Acts<E>,                  // S·N sequences
+    pub originals: Acts<f32>,            // S sequences, or passes·S
+    pub grads: Grads<E>,
+    pub logits: Tensor<f32>,    // (S·N, K)
+    pub dlogits: Tensor<f32>,   // (S·N, K)
+    pub predicted: Tensor<f32>, // (passes·S, K): zero-shot, then by each learning rate
+    pub entropy: Tensor<f32>,   // (steps, S)
+    pub flags: Tensor<u32>,     // (S,)
+    pub fine: FineRoom<E>,
+    pub step: StepRoom<E>,
+}
+
+pub enum StepRoom<E> {
+    Implicit(Room<E>),
+    InPlace(Adapted<E>),
+}
+
+impl<E: Element> Buffers<E> {
+    /// # Errors
+    /// The plan's.
+    pub fn plan(plan: &mut Plan, dims: &Dims, vision: &Vision, settings: &Settings) -> Result<Buffers<E>> {
+        let &Dims { s, n, k, .. } = dims;
+        let (layers, layout) = (vision.config.vision.layers, &vision.layout);
+        let passes = settings.passes();
+        let at_once = if settings.update == Update::Implicit { passes } else { 1 };
+        Ok(Buffers {
+            descs: plan.tensor("descs", s)?,
+            view_params: plan.tensor("view_params", [s, n])?,
+            views: plan.part("views", |plan| Acts::plan(plan, dims, layers, s * n, true))?,
+            originals: plan.part("originals", |plan| Acts::plan(plan, dims, layers, at_once * s, false))?,
+            grads: plan.part("gradients", |plan| Grads::plan(plan, dims, layers))?,
+            logits: plan.tensor("logits", [s * n, k])?,
+            dlogits: plan.tensor("dlogits", [s * n, k])?,
+            predicted: plan.tensor("predicted", [passes * s, k])?,
+            entropy: plan.tensor("entropy", [settings.steps, s])?,
+            flags: plan.tensor("flags", s)?,
+            fine: plan.part("fine", |plan| FineRoom::plan(plan, at_once * s * dims.t, dims.widest()))?,
+            step: plan.part("step", |plan| {
+                Ok(match settings.update {
+                    Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout, passes)?),
+                    Update::InPlace => {
+                        StepRoom::InPlace(Adapted::plan(plan, dims, layout, settings.steps > 1)?)
+                    }
+                })
+            })?,
+        })
+    }
+
+    /// Those of `s` images.
+    ///
+    /// * `flat`: the tower's parameters, `(total,)`.
+    ///
+    /// # Errors
+    /// Out of device memory.
+    pub fn bind(
+        &self,
+        stream: &Stream,
+        s: usize,
+        flat: &Tensor<f32>,
+        vision: &Vision,
+        settings: &Settings,
+    ) -> Result<Bound<E>> {
+        let &[most, n] = self.view_params.shape() else { unreachable!("view_params are (S, N)") };
+        let (k, passes) = (self.logits.shape()[1], settings.passes());
+        let (views, grads) = (self.views.sequences(0..s * n), self.grads.images(s, n));
+        let kept = Kept::new(&vision.layout, &views, &grads);
+        let at_once = self.originals.norm.len() / most;
+        Ok(Bound {
+            view_params: self.view_params.rows(0..s),
+            originals: self.originals.sequences(0..at_once * s),
+            logits: [&self.logits, &self.dlogits].map(|logits| logits.rows(0..s * n).view([s, n, k])),
+            predicted: self.predicted.rows(0..passes * s),
+            flags: self.flags.rows(0..s),
+            step: match &self.step {
+                StepRoom::Implicit(room) => {
+                    BoundStep::Implicit(Implicit::new(stream, flat, kept, room, settings.rates())?)
+                }
+                StepRoom::InPlace(adapted) => {
+                    BoundStep::InPlace(InPlace::new(stream, flat, adapted.first(s), kept)?)
+                }
+            },
+            views,
+            grads,
+        })
+    }
+}
+
+/// The buffers of as many images as a batch has.
+pub struct Bound<E> {
+    pub view_params: Tensor<ViewParams>,
+    pub views: Acts<E>,
+    pub originals: Acts<f32>,
+    pub grads: Grads<E>,
+    /// `(s, N, K)`
+    pub logits: [Tensor<f32>; 2],
+    /// `(passes·s, K)`
+    pub predicted: Tensor<f32>,
+    pub flags: Tensor<u32>,
+    pub step: BoundStep<E>,
+}
+
+pub enum BoundStep<E> {
+    Implicit(Implicit<E>),
+    InPlace(InPlace<E>),
+}
