@@ -243,6 +243,25 @@ device_test!(several_rates_are_what_each_is_alone, |stream| {
     assert!(refused.err().is_some_and(|error| error.to_string().contains("several rates are of one step")));
 });
 
+device_test!(from_the_second_batch_on_a_graph_is_launched, |stream| {
+    let case = Case::open("odd");
+    let images = images();
+    for (update, steps) in WAYS {
+        let batch = case.batch::<f16>(&stream, 2, &case.settings(Precision::Fp16, update, 3, steps))?;
+        let run = |order: &[usize]| -> Result<[usize; 2]> {
+            let before = [stream.launches(), stream.graphs()];
+            adapt(&batch, &images, order, &Views::Drawn)?;
+            Ok([stream.launches() - before[0], stream.graphs() - before[1]])
+        };
+        let [launches, graphs] = run(&[0, 1])?;
+        assert_eq!(graphs, 0);
+        assert_eq!(run(&[3, 6])?, [launches, steps], "{update:?}");
+        assert_eq!(run(&[4])?, [launches, 0], "another number of images");
+        assert_eq!(run(&[5, 3])?, [launches, steps]);
+        assert_eq!(run(&[5])?, [launches, steps]);
+    }
+});
+
 device_test!(nothing_is_compiled_after_the_start, |stream| {
     drop(stream);
     for model in ["tiny", "odd"] {

@@ -67,14 +67,16 @@ impl Bench {
         }
         let batch = memo.batch(); // fewer, where memory has run out
         let profiler = Profiler::start(&stream)?;
-        let (mut times_s, launched) = (Vec::new(), stream.launches());
+        let (mut times_s, launched, recorded) = (Vec::new(), stream.launches(), stream.graphs());
         for number in 1..=count.div_ceil(batch) {
             let start = Instant::now();
             adapt(&mut memo, number * batch, batch)?;
             times_s.push(start.elapsed().as_secs_f64() / batch as f64);
         }
         drop(profiler);
-        let launches = (stream.launches() - launched) / times_s.len();
+        let batches = times_s.len();
+        let (launches, graphs) =
+            ((stream.launches() - launched) / batches, (stream.graphs() - recorded) / batches);
         times_s.sort_by(f64::total_cmp);
         let (least, median, most) = (times_s[0], times_s[times_s.len() / 2], times_s[times_s.len() - 1]);
         let total: f64 = times_s.iter().sum::<f64>() * batch as f64;
@@ -86,7 +88,7 @@ impl Bench {
                 .map(|(name, time)| (name.to_string(), json!(time.as_secs_f64() / total)))
                 .collect();
             let object = json!({
-                "device": stream.gpu().name()?, "images": times_s.len() * batch, "batch": batch, "launches": launches, "views": self.adapt.views, "steps": self.adapt.steps,
+                "device": stream.gpu().name()?, "images": times_s.len() * batch, "batch": batch, "launches": launches, "graphs": graphs, "views": self.adapt.views, "steps": self.adapt.steps,
                 "classes": self.classes, "ready_s": ready_s, "min_s": least, "median_s": median, "max_s": most,
                 "images_per_s": 1.0 / median, "peak_host_bytes": peak_host_bytes(), "stage_shares": stages,
             });
@@ -95,13 +97,14 @@ impl Bench {
         let mut text = format!(
             "{}, {batch} image{} at once, {} views, {} step{}\nready in {ready_s:.2} s (checkpoint, kernels, text features)\n\
              per image   median {median:.4} s   min {least:.4} s   max {most:.4} s   {:.3} images/s\n\
-             {launches} launches a batch   peak host memory {}\n",
+             {launches} launches a batch, {graphs} graph{}   peak host memory {}\n",
             stream.gpu().name()?,
             if batch == 1 { "" } else { "s" },
             self.adapt.views,
             self.adapt.steps,
             if self.adapt.steps == 1 { "" } else { "s" },
             1.0 / median,
+            if graphs == 1 { "" } else { "s" },
             human_bytes(peak_host_bytes())
         );
         for (name, time) in stages {

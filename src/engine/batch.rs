@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use super::slot::{Results, Slot};
 use super::vision::Vision;
 use super::weights::{Differentiable, Params};
 use crate::data::Rgb8;
-use crate::gpu::{self, Entry, Plan, Stream, Tensor, trace};
+use crate::gpu::{self, Graph, Plan, Stream, Tensor, trace};
 use crate::ops::Element;
 use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::draw_views;
@@ -56,12 +57,19 @@ pub struct Batch<E> {
     /// Of `dims.s` images; none of no image.
     buffers: Option<Buffers<E>>,
     bound: RefCell<HashMap<usize, Rc<Bound<E>>>>,
+    graphs: RefCell<Graphs<E>>,
     pixels: RefCell<Tensor<u8>>,
     slots: RefCell<[Slot; 2]>,
     /// Batches so far.
     queued: Cell<usize>,
     stage_times: Option<RefCell<Vec<(&'static str, Duration)>>>,
 }
+
+/// Of so many images at this step: none before the second time.
+type Graphs<E> = HashMap<(usize, usize), Option<Graph<Keeps<E>>>>;
+
+/// What a graph's launches read and write.
+type Keeps<E> = (Rc<Bound<E>>, Params<E>, Loaded<E>, Tensor<f32>);
 
 /// What becomes of an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,6 +160,7 @@ impl<E: Element> Batch<E> {
             augmenter: Augmenter::new(config.image_size, config.patch_size)?,
             buffers: None,
             bound: RefCell::default(),
+            graphs: RefCell::default(),
             pixels: RefCell::new(stream.alloc(0)?),
             slots: RefCell::new([slot()?, slot()?]),
             queued: Cell::new(0),
@@ -167,6 +176,7 @@ impl<E: Element> Batch<E> {
     /// # Errors
     /// Out of device memory: then there are none.
     pub fn resize(&mut self, images: usize) -> Result<()> {
+        self.graphs.borrow_mut().clear();
         self.bound.borrow_mut().clear();
         (self.buffers, self.dims.s) = (None, 0);
         self.augmenter.free();
@@ -214,7 +224,7 @@ impl<E: Element> Batch<E> {
         s: usize,
         classes: usize,
         settings: &Settings,
-    ) -> Result<(usize, Vec<Entry>)> {
+    ) -> Result<(usize, Vec<gpu::Entry>)> {
         let dims = Dims::new(&vision.config, s, settings.views, classes);
         gpu::measure(|plan| Buffers::<E>::plan(plan, &dims, vision, settings))
     }
@@ -264,36 +274,71 @@ impl<E: Element> Batch<E> {
     }
 
     /// Queues all of a batch: nothing waits on the host, but where stages are timed.
-    fn work(&self, bound: &Bound<E>, images: &Images, views: &Views) -> Result<()> {
-        let (stream, steps) = (&self.stream, self.settings.steps);
-        stream.fill_bytes(&bound.flags, 0)?;
-        for step in 0..steps {
+    fn work(&self, bound: &Rc<Bound<E>>, images: &Images, views: &Views) -> Result<()> {
+        for step in 0..self.settings.steps {
+            // Not recorded: its scratch memory grows with the images.
             self.time("views", || self.fill_patches(bound, images, views, step))?;
-            match &bound.step {
-                BoundStep::Implicit(implicit) => {
-                    self.views(&self.params, bound, step)?;
-                    self.time("step", || implicit.step(stream, &bound.flags))?;
-                    let all = 0..self.settings.passes();
-                    self.predict("predict", Source::Implicit(&self.loaded, implicit), bound, all)?;
-                }
-                BoundStep::InPlace(in_place) => {
-                    let (adapted, is_first, is_last) = (&in_place.adapted, step == 0, step + 1 == steps);
-                    if is_first {
-                        self.predict("zero-shot", Source::Loaded(&self.loaded), bound, 0..1)?;
-                        self.views(&self.params, bound, step)?;
-                    } else {
-                        self.views(adapted, bound, step)?;
-                    }
-                    for (pass, rate) in self.settings.rates().into_iter().enumerate().skip(1) {
-                        self.time("step", || in_place.step(stream, is_first, &bound.flags, rate))?;
-                        if is_last {
-                            self.predict("predict", Source::Adapted(adapted), bound, pass..pass + 1)?;
-                        }
-                    }
-                }
-            }
+            self.recorded(bound, step, || self.step(bound, step))?;
         }
         Ok(())
+    }
+
+    /// Queues `work`, which is the same whenever as many images take the same step: launch by launch at first, which loads what
+    /// it needs, and where ranges are read or stages timed; else as a graph.
+    fn recorded(&self, bound: &Rc<Bound<E>>, step: usize, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let (stream, key) = (&self.stream, (bound.flags.len(), step));
+        let mut graphs = self.graphs.borrow_mut();
+        if trace::is_heard() || self.stage_times.is_some() || stream.is_rehearsal() {
+            return work();
+        }
+        let graph = match graphs.entry(key) {
+            Entry::Vacant(none) => {
+                none.insert(None);
+                return work();
+            }
+            Entry::Occupied(known) => known.into_mut(),
+        };
+        let graph = match graph {
+            Some(graph) => graph,
+            None => {
+                let keeps = (bound.clone(), self.params.clone(), self.loaded.clone(), self.text.clone());
+                // SAFETY: the launches use the batch's buffers, of which `bound` holds the one allocation, and the rest.
+                graph.insert(unsafe { Graph::record(stream, keeps, |_| work()) }?)
+            }
+        };
+        graph.launch(stream)
+    }
+
+    /// Queues a step of all images behind their views; with the first the predictions before it, with the last those after it.
+    fn step(&self, bound: &Bound<E>, step: usize) -> Result<()> {
+        let (stream, is_first, is_last) = (&self.stream, step == 0, step + 1 == self.settings.steps);
+        if is_first {
+            stream.fill_bytes(&bound.flags, 0)?;
+        }
+        match &bound.step {
+            BoundStep::Implicit(implicit) => {
+                self.views(&self.params, bound, step)?;
+                self.time("step", || implicit.step(stream, &bound.flags))?;
+                let all = 0..self.settings.passes();
+                self.predict("predict", Source::Implicit(&self.loaded, implicit), bound, all)
+            }
+            BoundStep::InPlace(in_place) => {
+                let adapted = &in_place.adapted;
+                if is_first {
+                    self.predict("zero-shot", Source::Loaded(&self.loaded), bound, 0..1)?;
+                    self.views(&self.params, bound, step)?;
+                } else {
+                    self.views(adapted, bound, step)?;
+                }
+                for (pass, rate) in self.settings.rates().into_iter().enumerate().skip(1) {
+                    self.time("step", || in_place.step(stream, is_first, &bound.flags, rate))?;
+                    if is_last {
+                        self.predict("predict", Source::Adapted(adapted), bound, pass..pass + 1)?;
+                    }
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Logits of the originals in these passes.

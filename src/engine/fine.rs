@@ -17,6 +17,7 @@ use crate::ops::linear::{Linear, Matrix};
 use crate::ops::{Element, Param};
 
 /// The weights as they were loaded, in terms.
+#[derive(Clone)]
 pub struct Loaded<E> {
     pub flat: Tensor<f32>, // (total,)
     /// `(total,)` each: one where the weights have no more digits than products take.

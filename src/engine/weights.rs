@@ -76,6 +76,7 @@ pub trait Differentiable<E: Element>: Weights<E> {
 }
 
 /// The weights of a tower as they were loaded, shared by all images.
+#[derive(Clone)]
 pub struct Params<E> {
     /// `(total,)`, in the order of the layout.
     pub flat: Tensor<f32>,

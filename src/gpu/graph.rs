@@ -11,6 +11,8 @@ use super::{Gpu, Stream};
 pub struct Graph<K> {
     gpu: Gpu,
     exec: CUgraphExec,
+    /// Kernels.
+    launches: usize,
     _keeps: K,
 }
 
@@ -41,15 +43,18 @@ impl<K> Graph<K> {
             .map_err(CudaError::from)
             .context("recording a graph")?;
         let recording = Recording(raw);
+        let before = stream.launches();
         let queued = work(stream);
         let recorded = recording.end();
+        let launches = stream.launches() - before;
+        stream.uncount_launches(launches); // none has run
         queued?;
         let recorded = recorded.map_err(CudaError::from).context("recording a graph")?;
         // SAFETY: a whole graph, which lives until the end of this function.
         let exec = unsafe { result::graph::instantiate(recorded.0, CUgraphInstantiate_flags(0)) }
             .map_err(CudaError::from)
             .context("preparing a recorded graph")?;
-        Ok(Graph { gpu: stream.gpu().clone(), exec, _keeps: keeps })
+        Ok(Graph { gpu: stream.gpu().clone(), exec, launches, _keeps: keeps })
     }
 
     /// Queues all of it.
@@ -59,7 +64,9 @@ impl<K> Graph<K> {
     pub fn launch(&self, stream: &Stream) -> Result<()> {
         // SAFETY: both are live, and so is the memory, which `keeps` owns.
         let launched = unsafe { result::graph::launch(self.exec, stream.raw()?) };
-        launched.map_err(CudaError::from).context("launching a graph")
+        launched.map_err(CudaError::from).context("launching a graph")?;
+        stream.count_graph(self.launches);
+        Ok(())
     }
 }
 
@@ -128,11 +135,13 @@ mod tests {
         step(&stream, &params, &grads, &one, 0.0)?;
         let keeps = (params.clone(), grads.clone(), one.clone());
         let work = |stream: &Stream| step(stream, &params, &grads, &one, 0.25);
+        let launches = stream.launches();
         // SAFETY: all three are kept.
         let graph = unsafe { Graph::record(&stream, keeps, work) }?;
-        assert_eq!(stream.read(&params)?, [1.0; 8]);
+        assert_eq!((stream.read(&params)?, stream.launches()), (vec![1.0; 8], launches));
         graph.launch(&stream)?;
         graph.launch(&stream)?;
+        assert_eq!((stream.launches(), stream.graphs()), (launches + 2, 2));
         assert_eq!(stream.read(&params)?, [0.0; 8]);
         stream.write(&grads, &[-4.0; 8])?;
         graph.launch(&stream)?;

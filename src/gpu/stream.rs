@@ -26,6 +26,7 @@ struct Inner {
     /// The last kernel launched: an asynchronous error is most likely its own.
     last: Mutex<Option<&'static str>>,
     launches: AtomicUsize,
+    graphs: AtomicUsize,
     /// The sources that a rehearsal takes its kernels from.
     rehearsal: Option<Mutex<BTreeSet<ModuleKey>>>,
 }
@@ -60,6 +61,7 @@ impl Gpu {
             stream,
             last: Mutex::default(),
             launches: AtomicUsize::new(0),
+            graphs: AtomicUsize::new(0),
             rehearsal,
         })))
     }
@@ -104,9 +106,14 @@ impl Stream {
         self.is_rehearsal()
     }
 
-    /// Kernels launched, in a rehearsal too.
+    /// Kernels launched, by graphs and in a rehearsal too.
     pub fn launches(&self) -> usize {
         self.0.launches.load(Ordering::Relaxed)
+    }
+
+    /// Graphs launched.
+    pub fn graphs(&self) -> usize {
+        self.0.graphs.load(Ordering::Relaxed)
     }
 
     /// All bits zero.
@@ -213,7 +220,20 @@ impl Stream {
     }
 
     pub(super) fn count_launch(&self) {
-        self.0.launches.fetch_add(1, Ordering::Relaxed);
+        self.count_launches(1);
+    }
+
+    pub(super) fn count_launches(&self, launches: usize) {
+        self.0.launches.fetch_add(launches, Ordering::Relaxed);
+    }
+
+    pub(super) fn uncount_launches(&self, launches: usize) {
+        self.0.launches.fetch_sub(launches, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_graph(&self, launches: usize) {
+        self.0.graphs.fetch_add(1, Ordering::Relaxed);
+        self.count_launches(launches);
     }
 
     /// What an asynchronous error is told with: the last kernel that was launched.

@@ -24,9 +24,18 @@ pub struct Range {
 /// A name with a NUL in it makes no range.
 #[inline]
 pub fn range(name: &str) -> Range {
+    Range { domain: domain().filter(|domain| push(domain, name)), _thread: PhantomData }
+}
+
+/// Whether anybody reads ranges.
+pub fn is_heard() -> bool {
+    domain().is_some()
+}
+
+#[inline]
+fn domain() -> Option<&'static Domain> {
     static DOMAIN: OnceLock<Option<Domain>> = OnceLock::new();
-    let domain = DOMAIN.get_or_init(|| Domain::new(c"memo")).as_ref();
-    Range { domain: domain.filter(|domain| push(domain, name)), _thread: PhantomData }
+    DOMAIN.get_or_init(|| Domain::new(c"memo")).as_ref()
 }
 
 #[cold]
