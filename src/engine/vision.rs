@@ -81,9 +81,9 @@ impl Vision {
         let dnormed = way.dbranch.rows(0..b);
         weights.backward(stream, &at.projection, &g.dfeatures, &dnormed, None)?;
         let (last, last_grads) = (&a.blocks[a.blocks.len() - 1], &g.blocks[g.blocks.len() - 1]);
-        // The last block lets the class token alone go on; of a single token that is the whole residual stream.
-        let dx = if t == 1 { &way.dx } else { &way.dclass };
-        let to = NormGradient { dx, dy: Some(&last_grads.dout), sums: &g.post_ln, partial: &partial(b) };
+        // The last block lets the class token alone go on, of two at least.
+        let (dx, dy) = (&way.dclass, Some(&last_grads.dout));
+        let to = NormGradient { dx, dy, sums: &g.post_ln, partial: &partial(b) };
         let [weight, _] = weights.vector(&at.post_ln).halves();
         norm_backward(stream, to, &dnormed, &last.out, a.post_ln.stats(), &weight, None)?;
 
