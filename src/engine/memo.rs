@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Error, Result};
+use anyhow::{Context, Error, Result};
 use half::f16;
 
 use super::batch::{self, Batch, Item, Raw, Views};
@@ -240,6 +240,31 @@ fn is_whole(Raw { zero_shot, memo, entropy, overflow }: &Raw) -> bool {
 }
 
 fn outcome(Raw { zero_shot, memo, entropy, .. }: Raw) -> Result<Outcome> {
-    let memo = memo.iter().map(|logits| Prediction::of(logits)).collect::<Result<_>>()?;
-    Ok(Outcome { zero_shot: Prediction::of(&zero_shot)?, memo, entropy, overflow: false })
+    let zero_shot =
+        Prediction::of(&zero_shot).context("predicting before the step, whatever the learning rate")?;
+    let after = |logits: &Vec<f32>| {
+        Prediction::of(logits).context("predicting after the step; a smaller learning rate may help")
+    };
+    let memo = memo.iter().map(after).collect::<Result<_>>()?;
+    Ok(Outcome { zero_shot, memo, entropy, overflow: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smaller_learning_rate_is_no_advice_about_what_it_does_not_change() {
+        let said = |zero_shot: f32, memo: f32| {
+            let (zero_shot, memo, entropy) =
+                (vec![1.0, zero_shot], vec![vec![0.0; 2], vec![memo, 1.0]], vec![0.0]);
+            let raw = Raw { zero_shot, memo, entropy, overflow: false };
+            outcome(raw).err().map(|error| format!("{error:#}"))
+        };
+        assert_eq!(said(0.0, 0.0), None);
+        let before = said(f32::INFINITY, f32::NAN).expect("refused");
+        assert!(before.contains("before the step") && !before.contains("smaller"), "{before}");
+        let after = said(0.0, f32::NAN).expect("refused");
+        assert!(after.contains("after the step; a smaller learning rate may help"), "{after}");
+    }
 }

@@ -85,8 +85,7 @@ pub struct Prediction {
 impl Prediction {
     /// The softmax in float64, so that confidences add up.
     pub(super) fn of(logits: &[f32]) -> Result<Prediction> {
-        let finite = logits.iter().all(|v| v.is_finite());
-        ensure!(finite, "predicting: a logit is not finite; a smaller learning rate may help");
+        ensure!(logits.iter().all(|v| v.is_finite()), "a logit is not finite");
         let index =
             (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).context("no classes")?;
         let top = f64::from(logits[index]);
