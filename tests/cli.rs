@@ -543,4 +543,9 @@ fn inspect_and_doctor_tell_what_is_there() {
     for check in ["nvrtc", "device", "kernels"] {
         assert_eq!(doctor[check]["ok"], true, "{doctor}");
     }
+    for flag in ["--model=m", "--batch=3", "--classes=3", "--activation=gelu", "--views=50", "--policy=mild"]
+    {
+        refused(memo(&["doctor", flag]), 2, &["required", "--plan"]);
+    }
+    refused(memo(&["doctor", "--plan"]), 2, &["required", "--model"]);
 }

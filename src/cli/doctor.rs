@@ -13,6 +13,10 @@ use crate::gpu::{Cache, Gpu, Nvrtc, find_virtual_driver, gpu_count, human_bytes}
 use crate::policy::Policy;
 
 #[derive(Args)]
+#[command(mut_args(|flag| match flag.get_help_heading() {
+    Some(PlanOptions::HEADING) => flag.requires("plan"),
+    _ => flag,
+}))]
 pub struct Doctor {
     #[command(flatten)]
     device: DeviceOptions,

@@ -13,10 +13,10 @@ use crate::engine::{Needs, Vision};
 use crate::gpu::{Entry, Gpu, human_bytes};
 
 #[derive(Args)]
-#[command(next_help_heading = "With --plan")]
+#[command(next_help_heading = PlanOptions::HEADING)]
 pub struct PlanOptions {
     /// Hugging Face or open_clip folder, or a safetensors file in either naming
-    #[arg(long, short, value_name = "PATH", requires = "plan")]
+    #[arg(long, short, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Images at once
     #[arg(long, default_value = "auto", value_name = "auto|S")]
@@ -32,6 +32,9 @@ pub struct PlanOptions {
 }
 
 impl PlanOptions {
+    /// What they stand under in the help.
+    pub const HEADING: &str = "With --plan";
+
     /// What is printed.
     ///
     /// # Errors
