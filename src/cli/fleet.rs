@@ -1,11 +1,12 @@
 //! Evaluation of many samples: batches on one device, one computed while the next is prepared; several devices side by side.
 
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::session::MOST_IMAGES;
 use crate::data::{Dataset, Sample};
@@ -63,7 +64,9 @@ pub fn evaluate_on(
                         let profiled = Some(&stream).filter(|_| number == 0);
                         evaluate(&mut memo, dataset, &indices, profiled, &mut |record| pass_on(Some(record)))
                     };
-                    if let Err(error) = evaluate_own() {
+                    let gpu = stream.gpu();
+                    let device = || format!("device {}, {}", gpu.ordinal(), gpu.name().unwrap_or_default());
+                    if let Err(error) = caught(device, evaluate_own) {
                         let _ = send.send(Err(error)); // nobody listens where the run has ended
                     }
                 });
@@ -79,7 +82,8 @@ pub fn evaluate_on(
         let worker_of = |place: usize| place / block % workers.len();
         for (number, worker) in workers.iter().enumerate() {
             let own = (0..indices.len()).filter(|&place| worker_of(place) == number);
-            worker.give.send(own.map(|place| indices[place]).collect()).context(DIED)?;
+            let own = own.map(|place| indices[place]).collect();
+            let _ = worker.give.send(own); // one that has died says so below, behind the records before its first
         }
         for place in 0..indices.len() {
             let record = workers[worker_of(place)].next()?.context("a worker that is ready twice")?;
@@ -96,12 +100,19 @@ struct Worker {
     records: Receiver<Result<Option<Record>>>,
 }
 
-const DIED: &str = "a device's worker died";
-
 impl Worker {
     fn next(&self) -> Result<Option<Record>> {
-        self.records.recv().context(DIED)?
+        self.records.recv().context("a device's worker has ended")?
     }
+}
+
+/// What `work` returns; if it panics, which stderr has heard of, an error that says in what.
+fn caught<T>(what: impl FnOnce() -> String, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        bail!("{}: a fault of this program: {text}", what())
+    })
 }
 
 /// MEMO on these samples, a batch at a time; `keep` gets every image's record, in order, while the device has the next batch.
@@ -179,8 +190,9 @@ fn in_batches(
                 let (send, receive) = mpsc::sync_channel((2 * batch).div_ceil(readers));
                 scope.spawn(move || {
                     for &index in indices.iter().skip(reader).step_by(readers) {
+                        let sample = caught(|| format!("reading image {index}"), || dataset.get(index));
                         // A closed queue means that the run has ended.
-                        if send.send(dataset.get(index)).is_err() {
+                        if send.send(sample).is_err() {
                             break;
                         }
                     }
@@ -221,39 +233,94 @@ mod tests {
     use crate::engine::Precision;
     use crate::policy::Policy;
 
-    device_test!(nothing_behind_an_error_is_kept, |stream| {
-        let folder = tempfile::tempdir()?;
-        for (i, class) in ["a", "photo", "a", "photo", "a"].into_iter().enumerate() {
-            let pixels = random(3 * 64, 127.0, i as u64).iter().map(|x| (x + 128.0) as u8).collect();
-            let picture = image::RgbImage::from_raw(8, 8, pixels).context("64 pixels")?;
-            std::fs::create_dir_all(folder.path().join(class))?;
-            picture.save(folder.path().join(class).join(format!("{i}.png")))?;
+    /// Five images of noise, their folder, and a model for them.
+    struct Place {
+        _folder: tempfile::TempDir,
+        dataset: Dataset,
+        checkpoint: Checkpoint,
+        adapt: AdaptOptions,
+    }
+
+    impl Place {
+        fn new() -> Result<Place> {
+            let folder = tempfile::tempdir()?;
+            for (i, class) in ["a", "photo", "a", "photo", "a"].into_iter().enumerate() {
+                let pixels = random(3 * 64, 127.0, i as u64).iter().map(|x| (x + 128.0) as u8).collect();
+                let picture = image::RgbImage::from_raw(8, 8, pixels).context("64 pixels")?;
+                std::fs::create_dir_all(folder.path().join(class))?;
+                picture.save(folder.path().join(class).join(format!("{i}.png")))?;
+            }
+            let adapt = AdaptOptions {
+                views: 2,
+                lr: vec![1e-3],
+                steps: 1,
+                seed: 0,
+                policy: Policy::mild(),
+                prompt: PROMPT.to_string(),
+                precision: Precision::Fp16,
+                update: None,
+                loss_scale: None,
+            };
+            Ok(Place {
+                dataset: Dataset::open(folder.path())?,
+                checkpoint: Checkpoint::open(&fixtures().join("models/tiny"), None)?,
+                adapt,
+                _folder: folder,
+            })
         }
-        let dataset = Dataset::open(folder.path())?;
-        let checkpoint = Checkpoint::open(&fixtures().join("models/tiny"), None)?;
-        let adapt = AdaptOptions {
-            views: 2,
-            lr: vec![1e-3],
-            steps: 1,
-            seed: 0,
-            policy: Policy::mild(),
-            prompt: PROMPT.to_string(),
-            precision: Precision::Fp16,
-            update: None,
-            loss_scale: None,
-        };
+
+        fn memo(&self, stream: &Stream, at_once: usize) -> Result<Memo> {
+            let (labels, batch) = (self.dataset.labels(), Batch::Images(at_once));
+            session::classifier(stream, &self.checkpoint, labels, &self.adapt, batch, self.dataset.len())
+        }
+    }
+
+    device_test!(nothing_behind_an_error_is_kept, |stream| {
+        let place = Place::new()?;
         for at_once in [1, 2] {
-            let batch = Batch::Images(at_once);
-            let mut memo =
-                session::classifier(&stream, &checkpoint, dataset.labels(), &adapt, batch, dataset.len())?;
+            let mut memo = place.memo(&stream, at_once)?;
             let mut kept = Vec::new();
             let mut keep = |record: Record| {
                 kept.push(record.index);
                 ensure!(record.index != 1, "a full disk");
                 Ok(())
             };
-            let error = evaluate(&mut memo, &dataset, &[0, 1, 2, 3, 4], None, &mut keep).unwrap_err();
+            let error = evaluate(&mut memo, &place.dataset, &[0, 1, 2, 3, 4], None, &mut keep).unwrap_err();
             assert_eq!((error.to_string().as_str(), &kept[..]), ("a full disk", &[0, 1][..]));
+        }
+    });
+
+    /// Samples to go through, and those whose records there are.
+    struct Kept(Vec<usize>, Vec<usize>);
+
+    impl Run for Kept {
+        fn begin(&mut self) -> Result<Vec<usize>> {
+            Ok(self.0.clone())
+        }
+
+        fn keep(&mut self, record: Record) -> Result<()> {
+            self.1.push(record.index);
+            Ok(())
+        }
+    }
+
+    device_test!(a_panic_is_an_error_that_says_where, |stream| {
+        let place = Place::new()?;
+        let streams = [stream.clone(), stream.gpu().stream()?];
+        let mut run = Kept(vec![0, 1, 2], Vec::new());
+        let panics = |_: &Stream| -> Result<Memo> { panic!("no engine {}", 1) };
+        let error = evaluate_on(&streams, panics, &place.dataset, &mut run).unwrap_err();
+        let device = format!("device {}, {}: ", stream.gpu().ordinal(), stream.gpu().name()?);
+        assert!(error.to_string().starts_with(&device), "{error:#}");
+        assert!(error.to_string().ends_with("no engine 1") && run.1.is_empty(), "{error:#}");
+
+        // A sample that there is none of, on one device and on two.
+        for streams in [&streams[..1], &streams] {
+            let mut run = Kept(vec![0, 1, 2, 99, 3], Vec::new());
+            let build = |stream: &Stream| place.memo(stream, 2);
+            let error = evaluate_on(streams, build, &place.dataset, &mut run).unwrap_err();
+            assert!(error.to_string().starts_with("reading image 99: "), "{error:#}");
+            assert_eq!(run.1, [0, 1, 2]);
         }
     });
 }
