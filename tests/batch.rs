@@ -286,6 +286,10 @@ device_test!(nothing_is_compiled_after_the_start, |stream| {
             for count in [3, 1] {
                 outcomes(&mut memo, &images()[..count])?;
             }
+            if precision == Precision::Fp16 {
+                let settings = Settings { loss_scale: 2f32.powi(60), ..settings.clone() };
+                assert!(outcomes(&mut case.memo(&stream, 1, &settings)?, &images()[..1])?[0].overflow);
+            }
             assert_eq!(gpu.loaded(), loaded, "{model}: {settings:?}");
         }
     }
