@@ -171,6 +171,16 @@ device_test!(what_overflows_is_computed_again_in_float32, |stream| {
     }
 });
 
+device_test!(what_waits_and_is_never_finished_holds_nothing_up, |stream| {
+    let (case, images) = (Case::open("tiny"), images());
+    let mut memo = case.memo(&stream, 2, &case.settings(Precision::Fp32, Update::Implicit, 2, 1))?;
+    let items: Vec<Item> = images.iter().zip(FIRST..).map(|(image, index)| Item { image, index }).collect();
+    assert!(memo.queue(&items[..3], &Views::Drawn)?.waits());
+    let queued = memo.queue(&items[..2], &Views::Drawn)?;
+    assert!(!queued.waits());
+    assert_eq!(memo.finish(queued, &items[..2], &Views::Drawn)?.len(), 2);
+});
+
 /// That a step is one step, in whatever way it is taken.
 ///
 /// In both ways 2 + 4 layers products follow upon each other, each of which rounds what it leaves: to float32's 24 digits,

@@ -37,6 +37,9 @@ fn picture(seed: u32) -> image::RgbImage {
     })
 }
 
+/// Beside the plan: pictures, what views of them are made in, where the steps' operands lie.
+const SLACK: usize = 1_500_000;
+
 /// What becomes of a kernel's PTX.
 type Spoil = fn(&str) -> String;
 
@@ -56,6 +59,15 @@ impl Place {
 
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The folder `data`, four pictures a class.
+    fn pictures(&self, classes: [&str; 2]) {
+        for (class, first) in classes.into_iter().zip([0, 10]) {
+            let folder = self.file("data").join(class);
+            fs::create_dir_all(&folder).unwrap();
+            (0..4).for_each(|i| picture(first + i).save(folder.join(format!("{i}.png"))).unwrap());
+        }
     }
 
     /// The bytes that the plan for so many images of 32 views says: its buffers, and weights and labels.
@@ -172,18 +184,13 @@ fn a_backend_that_does_not_work_is_replaced() {
 fn where_memory_runs_out_fewer_images_at_once_go_on() {
     let place = Place::new();
     let [[one, beside], [two, _], [four, _]] = [1, 2, 4].map(|batch| place.plan(batch));
-    let slack = 1_500_000; // pictures, what views of them are made in, where the steps' operands lie
-    for (class, first) in [("cat", 0), ("dog", 10)] {
-        let folder = place.file("data").join(class);
-        fs::create_dir_all(&folder).unwrap();
-        (0..4).for_each(|i| picture(first + i).save(folder.join(format!("{i}.png"))).unwrap());
-    }
+    place.pictures(["cat", "dog"]);
     let read = |name: &str| fs::read_to_string(place.file(name)).unwrap();
 
     succeeded(&place.eval("whole", &[], None));
     let whole = read("whole");
     assert_eq!(whole.lines().count(), 8);
-    let (_, said) = succeeded(&place.eval("little", &["--batch", "8"], Some(beside + two + slack)));
+    let (_, said) = succeeded(&place.eval("little", &["--batch", "8"], Some(beside + two + SLACK)));
     let halves = |said: &str, from: usize| {
         let note =
             format!("note: the device has too little memory for {from} images at once; it goes on with");
@@ -197,7 +204,7 @@ fn where_memory_runs_out_fewer_images_at_once_go_on() {
         .save(place.file("data").join("dog/2.png"))
         .unwrap();
     succeeded(&place.eval("whole larger", &[], None));
-    let little = place.eval("little larger", &["--batch", "4"], Some(beside + four + slack));
+    let little = place.eval("little larger", &["--batch", "4"], Some(beside + four + SLACK));
     let (_, said) = succeeded(&little);
     assert_eq!([4, 2].map(|from| halves(&said, from)), [1, 0], "{said}");
     assert_eq!(read("little larger"), read("whole larger"));
@@ -208,4 +215,27 @@ fn where_memory_runs_out_fewer_images_at_once_go_on() {
     for words in ["one image of 32 views", "--views", "allocating", "free"] {
         assert!(said.contains(words), "{said}");
     }
+}
+
+#[test]
+fn what_is_before_an_image_that_fails_is_kept() {
+    let place = Place::new();
+    place.pictures(["apple", "chimpanzee"]);
+    let [two, beside] = place.plan(2);
+    // So large that gradients of the second image leave float16, for which there is no memory in float32.
+    let more = ["--loss-scale", "1048576", "--seed", "1", "--batch", "2"];
+    succeeded(&place.eval("whole", &more, None));
+    let whole = fs::read_to_string(place.file("whole")).unwrap();
+    let overflows: Vec<bool> = whole.lines().map(|line| line.contains("overflow")).collect();
+    assert_eq!(overflows[..2], [false, true], "{whole}");
+
+    let little = place.eval("little", &more, Some(beside + two + SLACK));
+    let said = String::from_utf8_lossy(&little.stderr);
+    assert_eq!(little.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("error: adapting to image 1: ") && said.contains("one image of 32 views"),
+        "{said}"
+    );
+    let kept = fs::read_to_string(place.file("little")).unwrap();
+    assert_eq!(kept, whole.split_inclusive('\n').next().unwrap());
 }

@@ -14,8 +14,6 @@ use crate::gpu::{Entry, Stream, is_out_of_memory};
 pub struct Memo {
     kind: Kind,
     views: usize,
-    /// Batches that were to be queued and that there was no memory for.
-    waiting: usize,
 }
 
 /// A batch on its way, or waiting for memory.
@@ -31,7 +29,7 @@ impl Queued {
 
 enum Kind {
     Fp32(Box<Batch<f32>>),
-    /// With float32 for images whose gradients overflow, once there is one.
+    /// With buffers in float32 for images whose gradients overflow, once there is one.
     Fp16(Box<Batch<f16>>, Option<Box<Batch<f32>>>),
 }
 
@@ -57,7 +55,7 @@ impl Memo {
                 Kind::Fp16(Box::new(Batch::load(stream, vision, weights, text_features, settings)?), None)
             }
         };
-        let mut memo = Memo { kind, views, waiting: 0 };
+        let mut memo = Memo { kind, views };
         memo.make_room(batch)?;
         Ok(memo)
     }
@@ -126,37 +124,35 @@ impl Memo {
 
     /// Queues the adaptation to each image, all at once, at most [`Memo::batch`] of them, and returns before it is done. Of two
     /// batches that are queued, the first is to be finished before a third is queued. One that there is no memory for waits for
-    /// [`Memo::finish`], and so do those behind it.
+    /// [`Memo::finish`], which is to come before another is queued.
     ///
     /// # Errors
     /// No image; one that is too large; the device's own.
     pub fn queue(&mut self, items: &[Item], views: &Views) -> Result<Queued> {
-        let queued = match (&self.kind, self.waiting > 0 || items.len() > self.batch()) {
-            (_, true) => None,
-            (Kind::Fp32(batch), _) => fitting(batch.queue(items, views))?,
-            (Kind::Fp16(batch, _), _) => fitting(batch.queue(items, views))?,
-        };
-        self.waiting += usize::from(queued.is_none());
-        Ok(Queued(queued))
+        if items.len() > self.batch() {
+            return Ok(Queued(None));
+        }
+        Ok(Queued(match &self.kind {
+            Kind::Fp32(batch) => fitting(batch.queue(items, views))?,
+            Kind::Fp16(batch, _) => fitting(batch.queue(items, views))?,
+        }))
     }
 
-    /// Waits for a batch. An image whose gradients overflow in float16 is computed again in float32. An image's own error is that
-    /// its predictions are not finite even so. Where memory runs out, half as many at once go on with the images that are left.
+    /// Waits for a batch. An image whose gradients overflow in float16 is computed again in float32. Where memory runs out, half
+    /// as many at once go on with the images that are left. Returns what becomes of each image, in order; the first that fails is
+    /// the last of them: its predictions are not finite even in float32, or what was left to do for it and those behind it failed.
     ///
     /// * `items`, `views`: what it was queued with.
     ///
     /// # Errors
-    /// Out of device memory for a single image; the device's own.
+    /// The device's own, before there is any outcome; out of its memory for a single image.
     pub fn finish(&mut self, queued: Queued, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
-        let Some(queued) = queued.0 else {
-            self.waiting -= 1;
-            return self.adapt(items, views);
-        };
+        let Some(queued) = queued.0 else { return self.adapt(items, views) };
         let raws = match &self.kind {
             Kind::Fp32(batch) => batch.finish(queued)?,
             Kind::Fp16(batch, _) => batch.finish(queued)?,
         };
-        self.outcomes(raws, items, views)
+        Ok(self.outcomes(raws, items, views))
     }
 
     /// Adapts to any number of images, one batch after another: see [`Memo::finish`].
@@ -165,46 +161,56 @@ impl Memo {
     /// Those of the two.
     pub fn adapt(&mut self, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
         let mut outcomes = Vec::with_capacity(items.len());
-        while outcomes.len() < items.len() {
-            let left = &items[outcomes.len()..];
-            let now = &left[..left.len().min(self.batch())];
+        while outcomes.len() < items.len() && outcomes.last().is_none_or(Result::is_ok) {
+            match self.adapt_first(&items[outcomes.len()..], views) {
+                Err(error) if !outcomes.is_empty() => outcomes.push(Err(error)),
+                more => outcomes.extend(more?),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// The first of these images, as many as there is memory for at once.
+    fn adapt_first(&mut self, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
+        loop {
+            let now = &items[..items.len().min(self.batch())];
             let raws = match &self.kind {
                 Kind::Fp32(batch) => batch.adapt(now, views),
                 Kind::Fp16(batch, _) => batch.adapt(now, views),
             };
             match raws {
                 Err(error) if is_out_of_memory(&error) => self.shrink(error)?,
-                raws => outcomes.extend(self.outcomes(raws?, now, views)?),
+                raws => return Ok(self.outcomes(raws?, now, views)),
             }
         }
-        Ok(outcomes)
     }
 
-    fn outcomes(&mut self, raws: Vec<Raw>, items: &[Item], views: &Views) -> Result<Vec<Result<Outcome>>> {
+    /// Up to the first that fails.
+    fn outcomes(&mut self, raws: Vec<Raw>, items: &[Item], views: &Views) -> Vec<Result<Outcome>> {
         let mut outcomes = Vec::with_capacity(raws.len());
         for (raw, item) in raws.into_iter().zip(items) {
             outcomes.push(match is_whole(&raw) {
                 true => outcome(raw),
-                false => self.again(item, views, raw)?,
+                false => self.again(item, views, raw),
             });
+            if outcomes.last().is_some_and(Result::is_err) {
+                break;
+            }
         }
-        Ok(outcomes)
+        outcomes
     }
 
     /// In float32, where that is not what it was.
-    fn again(&mut self, item: &Item, views: &Views, raw: Raw) -> Result<Result<Outcome>> {
+    fn again(&mut self, item: &Item, views: &Views, raw: Raw) -> Result<Outcome> {
         loop {
-            let Kind::Fp16(batch, exact) = &mut self.kind else { return Ok(outcome(raw)) };
+            let Kind::Fp16(batch, exact) = &mut self.kind else { return outcome(raw) };
             let made = match exact {
                 Some(exact) => Ok(exact),
                 None => batch.exact().map(|made| exact.insert(Box::new(made))),
             };
             match made.and_then(|exact| exact.adapt(&[*item], views)) {
                 Err(error) if is_out_of_memory(&error) => self.shrink(error)?,
-                raws => {
-                    let outcome = outcome(raws?.remove(0));
-                    return Ok(outcome.map(|outcome| Outcome { overflow: true, ..outcome }));
-                }
+                raws => return Ok(Outcome { overflow: true, ..outcome(raws?.remove(0))? }),
             }
         }
     }
