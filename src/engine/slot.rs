@@ -15,6 +15,8 @@ pub struct Slot {
     entropy: Pinned<f32>, // (steps, S)
     flags: Pinned<u32>,   // (S,)
     done: Event,
+    /// Whether copies may be on their way that `done` is not behind, since the driver failed.
+    is_loose: bool,
 }
 
 /// Where results lie on the device.
@@ -37,6 +39,7 @@ impl Slot {
             entropy: Pinned::new(gpu, steps * s)?,
             flags: Pinned::new(gpu, s)?,
             done: Event::new(gpu)?,
+            is_loose: false,
         })
     }
 
@@ -52,7 +55,10 @@ impl Slot {
         pixels: &mut Tensor<u8>,
     ) -> Result<Images> {
         // What was on its way in this memory has arrived.
-        self.done.synchronize()?;
+        match self.is_loose {
+            true => stream.synchronize()?,
+            false => self.done.synchronize()?,
+        }
         let bytes = items.iter().map(|item| item.image.pixels.len()).sum::<usize>();
         if self.pixels.len() < bytes {
             self.pixels = Pinned::new(stream.gpu(), bytes)?;
@@ -66,12 +72,14 @@ impl Slot {
         let list = ImageDesc::pack(&images, self.pixels.as_mut_slice())?;
         self.descs.as_mut_slice()[..list.len()].copy_from_slice(&list);
         let (descs, here) = (descs.rows(0..list.len()), pixels.rows(0..bytes));
-        // SAFETY: this memory is written next behind `done`, which is recorded behind the copies.
+        self.is_loose = true;
+        // SAFETY: this memory is written next behind `done`, which is recorded behind the copies, or, where that fails, behind
+        // all of the stream's work.
         unsafe {
             stream.send(&descs, &self.descs)?;
             stream.send(&here, &self.pixels)?;
         }
-        self.done.record(stream)?; // and again in `fetch`, unless the work between them fails
+        self.mark(stream)?; // and again in `fetch`, unless the work between them fails
         Images::new(list, &descs, &here)
     }
 
@@ -80,13 +88,21 @@ impl Slot {
     /// # Errors
     /// The driver's.
     pub fn fetch(&mut self, stream: &Stream, results: &Results) -> Result<()> {
+        self.is_loose = true;
         // SAFETY: this memory is looked at in `wait`, behind `done`.
         unsafe {
             stream.fetch(&self.logits, 0, results.logits)?;
             stream.fetch(&self.entropy, 0, results.entropy)?;
             stream.fetch(&self.flags, 0, results.flags)?;
         }
-        self.done.record(stream)
+        self.mark(stream)
+    }
+
+    /// Has `done` behind all copies.
+    fn mark(&mut self, stream: &Stream) -> Result<()> {
+        self.done.record(stream)?;
+        self.is_loose = false;
+        Ok(())
     }
 
     /// Images, at most.
@@ -117,4 +133,32 @@ impl Slot {
         };
         Ok((0..s).map(raw).collect())
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Rgb8;
+    use crate::device_test;
+
+    device_test!(memory_of_copies_that_were_not_all_queued_is_left_alone, |stream| {
+        let mut slot = Slot::new(stream.gpu(), 1, 2 * 3, 1)?;
+        let (descs, mut pixels) = (stream.alloc(1)?, stream.alloc(0)?);
+        let image = Rgb8 { width: 2, height: 1, pixels: vec![7; 6] };
+        let items = [Item { image: &image, index: 0 }];
+        let logits = stream.upload([2, 3], &[1f32, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+        let (entropy, flags) = (stream.upload([1, 1], &[7f32])?, stream.zeros(1)?);
+        let results = Results { logits: &logits, entropy: &entropy, flags: &flags };
+
+        slot.send(&stream, &items, &descs, &mut pixels)?;
+        // There is no room for the second of three.
+        let too_many = Results { entropy: &stream.zeros([2, 1])?, ..results };
+        assert!(slot.fetch(&stream, &too_many).is_err() && slot.is_loose);
+
+        slot.send(&stream, &items, &descs, &mut pixels)?;
+        assert!(!slot.is_loose);
+        slot.fetch(&stream, &results)?;
+        let (zero_shot, memo) = (vec![1.0, 2.0, 3.0], vec![vec![4.0, 5.0, 6.0]]);
+        assert_eq!(slot.wait(1, 1, 3)?, [Raw { zero_shot, memo, entropy: vec![7.0], overflow: false }]);
+    });
 }
