@@ -178,6 +178,7 @@ fn a_backend_that_does_not_work_is_replaced() {
     let said = String::from_utf8_lossy(&faulty.stderr);
     assert_eq!(faulty.status.code(), Some(1), "{said}");
     assert!(said.contains("error: trying linear_mma, which --precision fp32 does without"), "{said}");
+    assert!(said.contains("misaligned address (by any kernel queued so far, not just by"), "{said}");
 }
 
 #[test]

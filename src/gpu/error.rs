@@ -5,16 +5,41 @@ use std::fmt;
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult;
 
-/// What the driver answered instead of success: `CUDA_ERROR_X: its text`.
+/// What the driver answered instead of success: `CUDA_ERROR_X: its text`. A kernel's fault is told to whoever calls next, long
+/// after its launch, maybe behind other launches; its text says so.
 #[derive(Clone, Copy, Debug)]
 pub struct CudaError(pub CUresult);
 
 impl fmt::Display for CudaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match DriverError(self.0).error_string() {
-            Ok(text) => write!(f, "{:?}: {}", self.0, text.to_string_lossy()),
-            Err(_) => write!(f, "{:?}", self.0),
+        write!(f, "{:?}", self.0)?;
+        if let Ok(text) = DriverError(self.0).error_string() {
+            write!(f, ": {}", text.to_string_lossy())?;
         }
+        match self.is_fault() {
+            true => f.write_str(" (by any kernel queued so far, not just by what is named here)"),
+            false => Ok(()),
+        }
+    }
+}
+
+impl CudaError {
+    /// Whether it is a kernel's, while it ran.
+    fn is_fault(self) -> bool {
+        use CUresult::*;
+        matches!(
+            self.0,
+            CUDA_ERROR_ECC_UNCORRECTABLE
+                | CUDA_ERROR_ILLEGAL_ADDRESS
+                | CUDA_ERROR_LAUNCH_TIMEOUT
+                | CUDA_ERROR_ASSERT
+                | CUDA_ERROR_HARDWARE_STACK_ERROR
+                | CUDA_ERROR_ILLEGAL_INSTRUCTION
+                | CUDA_ERROR_MISALIGNED_ADDRESS
+                | CUDA_ERROR_INVALID_ADDRESS_SPACE
+                | CUDA_ERROR_INVALID_PC
+                | CUDA_ERROR_LAUNCH_FAILED
+        )
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Stream(Arc<Inner>);
 struct Inner {
     gpu: Gpu,
     stream: Arc<CudaStream>,
-    /// The last kernel launched: an asynchronous error is most likely its own.
+    /// The last kernel launched: an asynchronous error is its own or of one before it.
     last: Mutex<Option<&'static str>>,
     launches: AtomicUsize,
     graphs: AtomicUsize,
@@ -236,7 +236,7 @@ impl Stream {
         self.count_launches(launches);
     }
 
-    /// What an asynchronous error is told with: the last kernel that was launched.
+    /// What an asynchronous error is told with: the last kernel that was launched; none behind it can have failed.
     pub fn blame(&self, what: &str) -> String {
         match *lock(&self.0.last) {
             Some(kernel) => format!("{what} (last kernel launched: {kernel})"),
