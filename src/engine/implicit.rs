@@ -3,10 +3,10 @@
 //! After one plain step with rate r, a linear layer with inputs X and output gradients dY of an image's views is
 //!
 //! ```text
-//! y = x (W - r dYᵀ X)ᵀ + b - r Σ dY = x Wᵀ + b - r [ (x Xᵀ) dY + Σ dY ]
+//! y = x (W - r dYᵀ X)ᵀ + b - r Σ dY = x Wᵀ + b - r (x Xᵀ + 1) dY
 //! ```
 //!
-//! so three products of a few rows take the place of the weight's gradient. Norms and embeddings take the step explicitly, each
+//! so three products of a few rows take the place of the gradients of weight and bias. Norms and embeddings take the step explicitly, each
 //! image its own.
 //!
 //! An image passes through the tower once for each rate, and once as it is, which is a rate of 0: all passes of all images at
@@ -29,7 +29,7 @@ use crate::ops::{Element, Param};
 /// Room for the corrections of so many passes.
 pub struct Room<E> {
     vectors: Tensor<f32>, // (passes·S, vectors)
-    inner: Tensor<E>,     // (S·T, N·T, and a few columns more): x Xᵀ
+    inner: Tensor<E>,     // (S·T, N·T, and a few columns more): x Xᵀ, or 1 more
 }
 
 impl<E: Element> Room<E> {
@@ -54,6 +54,7 @@ pub struct Implicit<E> {
     kept: Kept<E>,
     vectors: Tensor<f32>, // (passes·S, vectors)
     inner: Tensor<E>,     // as the room's
+    ones: Tensor<f32>,    // (N·T,)
     /// Of each pass: 0, then the learning rates over the loss scale.
     rates: Vec<f32>,
     /// Where a vector begins among the room's, by where it begins in the layout.
@@ -91,7 +92,9 @@ impl<E: Element> Implicit<E> {
         };
         let steps = (0..rates.len()).map(steps_of).collect::<Result<_>>()?;
         let vectors = room.vectors.rows(0..rates.len() * s);
-        Ok(Implicit { kept, vectors, inner: room.inner.clone(), rates, places, steps })
+        let most = kept.layers.iter().map(|layer| layer.inp.shape()[0] / s).max().unwrap_or(0);
+        let ones = stream.vector(&vec![1.0; most])?;
+        Ok(Implicit { kept, vectors, inner: room.inner.clone(), ones, rates, places, steps })
     }
 
     /// Takes the vectors' step.
@@ -113,7 +116,7 @@ impl<E: Element> Implicit<E> {
         Param::each(&self.vectors, at..at + range.len())
     }
 
-    /// `out -= r [ (x Xᵀ) dY + Σ dY ]`, each pass by its rate.
+    /// `out -= r (x Xᵀ + 1) dY`, each pass by its rate; without the 1 where there is no bias.
     ///
     /// * `inp`: x, `(passes·S·rows, K)`. `out`: `(passes·S·rows, N)`.
     ///
@@ -130,14 +133,15 @@ impl<E: Element> Implicit<E> {
         for (pass, rate) in self.rates.iter().enumerate().skip(1) {
             let rows = pass * of_pass..(pass + 1) * of_pass;
             let own = Matrix::from(&inp.rows(rows.clone())).batched(s);
-            Linear::nt(own, x.clone(), inner()).scale(E::INNER_SCALE, 1.0).run(stream)?;
+            let inner_product = Linear::nt(own, x.clone(), inner()).scale(E::INNER_SCALE, E::INNER_SCALE);
+            let inner_product = match layer.bias {
+                Some(_) => inner_product.bias(&self.ones.slice(0..views)),
+                None => inner_product,
+            };
+            inner_product.run(stream)?;
             let out = Matrix::from(&out.rows(rows)).batched(s);
             let product = Linear::nn(inner(), dy.clone(), out.clone()).addend(out);
-            let product = match &kept.bias {
-                Some((_, grad)) => product.bias(grad),
-                None => product,
-            };
-            product.scale(-rate / E::INNER_SCALE, -rate).run(stream)?;
+            product.scale(-rate / E::INNER_SCALE, 1.0).run(stream)?;
         }
         Ok(())
     }
