@@ -93,10 +93,12 @@ impl<E: Element> Buffers<E> {
             flags: self.flags.rows(0..s),
             step: match &self.step {
                 StepRoom::Implicit(room) => {
-                    BoundStep::Implicit(Implicit::new(stream, flat, kept, room, settings.rates())?)
+                    let implicit = Implicit::new(stream, flat, kept, room, settings.rates())?;
+                    BoundStep::Implicit(Box::new(implicit))
                 }
                 StepRoom::InPlace(adapted) => {
-                    BoundStep::InPlace(InPlace::new(stream, flat, adapted.first(s), kept)?)
+                    let in_place = InPlace::new(stream, flat, adapted.first(s), kept)?;
+                    BoundStep::InPlace(Box::new(in_place))
                 }
             },
             views,
@@ -120,6 +122,6 @@ pub struct Bound<E> {
 }
 
 pub enum BoundStep<E> {
-    Implicit(Implicit<E>),
-    InPlace(InPlace<E>),
+    Implicit(Box<Implicit<E>>),
+    InPlace(Box<InPlace<E>>),
 }

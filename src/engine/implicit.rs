@@ -23,7 +23,7 @@ use super::weights::Layer;
 use crate::clip::VisionLayout;
 use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::linear::{Linear, Matrix};
-use crate::ops::step::{Step, Steps, step_images};
+use crate::ops::optimizer::{Step, Steps, step_plain};
 use crate::ops::{Element, Param};
 
 /// Room for the corrections of so many passes.
@@ -83,12 +83,12 @@ impl<E: Element> Implicit<E> {
         }
         let steps_of = |pass: usize| {
             let own = room.vectors.rows(pass * s..(pass + 1) * s);
-            let step = |(range, grad): &(Range<usize>, Param)| {
-                let at = places[&range.start];
-                let out = Param::each(&own, at..at + range.len());
-                Step { param: (&params.slice(range.clone())).into(), grad: grad.clone(), out }
+            let step = |(range, grad): &(Range<usize>, Param)| Step {
+                param: (&params.slice(range.clone())).into(),
+                grad: grad.clone(),
+                column: places[&range.start],
             };
-            Steps::new(stream, s, kept.vectors.iter().map(step).collect())
+            Steps::new(stream, &own, kept.vectors.iter().map(step).collect())
         };
         let steps = (0..rates.len()).map(steps_of).collect::<Result<_>>()?;
         let vectors = room.vectors.rows(0..rates.len() * s);
@@ -107,7 +107,7 @@ impl<E: Element> Implicit<E> {
         self.steps
             .iter()
             .zip(&self.rates)
-            .try_for_each(|(steps, &rate)| step_images(stream, steps, flags, rate))
+            .try_for_each(|(steps, &rate)| step_plain(stream, steps, flags, rate))
     }
 
     /// A vector after the step, each pass's and image's own.

@@ -10,7 +10,7 @@ use super::weights::{Differentiable, Layer, Weights};
 use crate::clip::{Activation, VisionLayout};
 use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::linear::{Linear, Matrix, Output};
-use crate::ops::step::{Step, Steps, step_images};
+use crate::ops::optimizer::{Step, Steps, step_plain};
 use crate::ops::{Element, Param};
 
 /// Each image's own weights.
@@ -81,9 +81,9 @@ impl<E: Element> InPlace<E> {
             let step = |(range, grad): &(Range<usize>, Param)| Step {
                 param: from(range),
                 grad: grad.clone(),
-                out: adapted.vector(range),
+                column: range.start,
             };
-            Steps::new(stream, kept.images, kept.vectors_and_biases().map(step).collect())
+            Steps::new(stream, &adapted.flat, kept.vectors_and_biases().map(step).collect())
         };
         let from_snapshot = steps(&|range| (&snapshot.slice(range.clone())).into())?;
         let from_own = steps(&|range| adapted.vector(range))?;
@@ -111,7 +111,7 @@ impl<E: Element> InPlace<E> {
             let [dout, inp] = [&layer.dout, &layer.inp].map(|rows| Matrix::from(rows).batched(kept.images));
             Linear::tn(dout, inp, own).scale(-rate, 1.0).addend(from).run(stream)?;
         }
-        step_images(stream, if is_first { from_snapshot } else { from_own }, flags, rate)?;
+        step_plain(stream, if is_first { from_snapshot } else { from_own }, flags, rate)?;
         E::split(stream, &adapted.flat, &adapted.room)?;
         Ok(())
     }

@@ -4,8 +4,8 @@ use anyhow::Result;
 use bytemuck::Pod;
 use half::f16;
 
+use super::convert::{convert, split};
 use super::linear::Output;
-use super::step::{convert, split};
 use crate::gpu::{Defines, Plan, Stream, Tensor};
 
 /// What products take and what is kept for the gradient: `E` of `kernels/element.cuh`.

@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod augment;
 pub mod augmenter;
+pub mod convert;
 pub mod draw;
 mod element;
 pub mod embed;
@@ -13,17 +14,18 @@ pub mod entropy;
 pub mod feature;
 pub mod linear;
 pub mod norm;
+pub mod optimizer;
 mod param;
 pub mod patches;
 pub mod pillow;
 pub mod segment;
-pub mod step;
 pub mod token_embed;
 mod width;
 
 use anyhow::{Result, anyhow, ensure};
 
 pub use element::Element;
+pub use optimizer::Optimizer;
 pub use param::Param;
 
 /// A size as a kernel takes it.

@@ -15,7 +15,7 @@ const STAGES: [(&str, &str); 5] = [
     ("views", "draw_views"),
     ("forward", "norm_forward"),
     ("backward", "entropy_forward_backward"),
-    ("step", "step_images"),
+    ("step", "sgd_plain"),
     ("predict", "norm_forward"),
 ];
 

@@ -1,10 +1,10 @@
-//! Kernels of a batch of images: norms, sums over an image's rows, embeddings, features, the step of small parameters.
+//! Kernels of a batch of images: norms, sums over an image's rows, embeddings, features, weights in other types.
 
 use super::{Case, Compiled, step};
 use crate::device::Arg;
 
 pub fn cases() -> Vec<Compiled> {
-    norm().into_iter().chain(sums_and_tokens()).chain(steps()).collect()
+    norm().into_iter().chain(sums_and_tokens()).chain(converting()).collect()
 }
 
 fn fresh(floats: usize) -> Arg {
@@ -351,95 +351,20 @@ fn sums_and_tokens() -> Vec<Compiled> {
     ]
 }
 
-fn steps() -> Vec<Compiled> {
-    let (int, floats) = (Arg::int, Arg::floats);
-    let plain = |case: Case| ("", case);
-    // Of two images, the second's with overflow in two warps.
-    let mut values = vec![1.0f32; 2 * 1500];
-    values[1510] = f32::INFINITY;
-    values[1600] = f32::INFINITY;
-    vec![
-        plain(Case {
-            stem: "step",
-            steps: vec![step(
-                "step_images",
-                [2, 2, 1],
-                256,
-                0,
-                vec![
-                    Arg::Table([piece(1000, true), piece(7, false)].concat()),
-                    Arg::ints(&[0, 0]),
-                    Arg::float(0.5),
-                ],
-            )],
-            out: 2,
-            bugs: &[
-                (
-                    "memory",
-                    "vectors where an image's numbers are not aligned",
-                    "if (piece.aligned && i",
-                    "if (i",
-                ),
-                ("memory", "numbers past the last", "min(i + 4, piece.len)", "i + 4"),
-                (
-                    "race",
-                    "the images' results share a place",
-                    "piece.out + blockIdx.y * piece.out_step",
-                    "piece.out",
-                ),
-                (
-                    "result",
-                    "every image has the first one's gradient",
-                    "piece.grad + blockIdx.y * piece.grad_step",
-                    "piece.grad",
-                ),
-            ],
-        }),
-        plain(Case {
-            stem: "step",
-            steps: vec![step(
-                "flag_overflow",
-                [2, 2, 1],
-                256,
-                0,
-                vec![Arg::ints(&[0, 0]), Arg::given(&values), int(1500)],
-            )],
-            out: 0,
-            bugs: &[
-                (
-                    "memory",
-                    "the last values are taken for as many as others",
-                    "min((int)(blockIdx.x + 1) * 1024, n)",
-                    "(int)(blockIdx.x + 1) * 1024",
-                ),
-                ("race", "a flag is raised by writing it", "atomicOr(flag, 1u)", "*flag = 1u"),
-                (
-                    "result",
-                    "every image has the first one's values",
-                    "values + (u64)blockIdx.y * n",
-                    "values",
-                ),
-            ],
-        }),
-        plain(Case {
-            stem: "step",
+fn converting() -> Vec<Compiled> {
+    vec![(
+        "",
+        Case {
+            stem: "convert",
             steps: vec![step(
                 "convert",
                 [1, 1, 1],
                 256,
                 0,
-                vec![fresh(1003), floats(1003), Arg::Value(1003u64.to_le_bytes().to_vec())],
+                vec![fresh(1003), Arg::floats(1003), Arg::Value(1003u64.to_le_bytes().to_vec())],
             )],
             out: 0,
             bugs: &[("memory", "a ragged end is taken for a whole one", "if (i + 8 <= n)", "if (i < n)")],
-        }),
-    ]
-}
-
-/// `struct Piece` of a parameter that two images share.
-fn piece(len: usize, aligned: bool) -> Vec<Arg> {
-    let step = |step: usize| Arg::Value((step as u64).to_le_bytes().to_vec());
-    let sizes = [Arg::int(len as i32), Arg::int(aligned.into())];
-    let places = [step(0), step(len), step(len)].into_iter().chain(sizes);
-    [Arg::floats(len), Arg::floats(2 * len), fresh(2 * len)].into_iter().chain(places).collect()
+        },
+    )]
 }

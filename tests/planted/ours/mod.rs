@@ -3,6 +3,7 @@
 mod batch;
 mod block;
 mod ends;
+mod optimizer;
 mod tensor_cores;
 mod views;
 
@@ -28,7 +29,7 @@ fn step(kernel: &'static str, grid: [u32; 3], block: u32, shared_bytes: u32, arg
 pub fn all() -> Vec<Planted> {
     let plain = [views::cases(), block::cases(), ends::cases()].into_iter().flatten();
     let plain = plain.map(|case| ("", case));
-    plain.chain(batch::cases()).chain(tensor_cores::cases()).map(planted).collect()
+    plain.chain(batch::cases()).chain(optimizer::cases()).chain(tensor_cores::cases()).map(planted).collect()
 }
 
 fn planted((before, case): Compiled) -> Planted {
