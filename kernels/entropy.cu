@@ -10,18 +10,28 @@
 //   weights  (B, N)    fp32   of the views, 0 for those that are not selected, not all of them; or null: all 1
 //   dlogits  (B, N, K) fp32   written (=), times `scale`, the loss scale
 //   entropy  (B,)      fp32   written (=), nats, not scaled
+//   scratch  (B, 4 N + K) words, written, with SCRATCH 1; else null
 //
 // Grid: one CTA of 256 threads per image; a warp per view, then a thread per class.
-// Shared: (4 N + K) words. The largest logit is taken off first, exactly, so that z keeps its digits; the gradient of a
+// Shared: (4 N + K) words, or none with SCRATCH 1, for more views or classes than fit: the same bits. The largest logit is taken off first, exactly, so that z keeps its digits; the gradient of a
 // view that is sure of its class is a small difference, which d leaves whole. No atomics: the same input gives the same bits.
 // MEMO, arXiv 2110.09506, equation 3, in log-sum-exp form.
 
 #include "prelude.cuh"
 
+#ifndef SCRATCH
+#define SCRATCH 0
+#endif
+
 extern "C" __global__ void __launch_bounds__(256)
 entropy_forward_backward(const float* __restrict__ logits, const float* __restrict__ weights,
-                         float* __restrict__ dlogits, float* __restrict__ entropy, int N, int K, float scale) {
+                         float* __restrict__ dlogits, float* __restrict__ entropy, float* scratch, int N, int K,
+                         float scale) {
+#if SCRATCH
+    float* shared = scratch + (size_t)blockIdx.x * (4 * N + K);
+#else
     extern __shared__ float shared[];
+#endif
     float* top = shared;                 // (N,)
     float* log_sum = shared + N;         // (N,)
     int* surest = (int*)shared + 2 * N;  // (N,) t

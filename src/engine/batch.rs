@@ -371,7 +371,8 @@ impl<E: Element> Batch<E> {
         self.time("backward", || {
             let at = step * self.dims.s;
             let entropy = self.buffers()?.entropy.slice(at..at + s);
-            entropy_forward_backward(stream, dlogits, &entropy, logits, None, self.settings.loss_scale)?;
+            let (scale, scratch) = (self.settings.loss_scale, &grads.way.scratch);
+            entropy_forward_backward(stream, dlogits, &entropy, logits, None, scale, scratch)?;
             Linear::nn(&rows(dlogits), &self.text, &grads.dunit).run(stream)?;
             self.vision.backward(stream, weights, views, grads)
         })

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::{Acts, Dims};
 use crate::clip::VisionLayout;
 use crate::gpu::{Plan, Tensor};
+use crate::ops::entropy::entropy_scratch_len;
 use crate::ops::norm::norm_partial_shape;
 use crate::ops::segment::segment_partial_shape;
 use crate::ops::{Element, Param, attention};
@@ -47,14 +48,14 @@ pub struct Way<E> {
     pub datt: Tensor<E>,        // (S·N·T, C)
     pub dembedded: Tensor<f32>, // (S·N·T, C)
     pub dqkv_b: Tensor<f32>,    // (S·N, 3C) of each view
-    pub scratch: Tensor<f32>,   // of the sums
+    pub scratch: Tensor<f32>,   // of the loss and of the sums
 }
 
 impl<E: Element> Grads<E> {
     /// # Errors
     /// The plan's.
     pub fn plan(plan: &mut Plan, dims: &Dims, layers: usize) -> Result<Grads<E>> {
-        let &Dims { s, n, t, c, m, nh, d, .. } = dims;
+        let &Dims { s, n, t, c, m, nh, d, k, .. } = dims;
         let b = dims.views();
         let block = |plan: &mut Plan, layer: usize| {
             let q = if layer + 1 == layers { 1 } else { t };
@@ -74,6 +75,7 @@ impl<E: Element> Grads<E> {
             .collect::<Result<_>>()?;
         let attention = attention::Shape { b, t, nh, hs: c / nh, causal: false };
         let scratch_len = [
+            entropy_scratch_len([s, n, k]),
             attention::backward_scratch_len::<E>(attention),
             norm_partial_shape(s, n * t, c).iter().product(),
             segment_partial_shape(s, n * t, m).iter().product(),

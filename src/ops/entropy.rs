@@ -1,10 +1,25 @@
 //! Marginal entropy over an image's views: the MEMO loss and its gradient, `kernels/entropy.cu`.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::int;
 use crate::args;
 use crate::gpu::{Launch, Stream, Tensor};
+
+/// Shared memory that every GPU has without being asked, and room for what else a CTA keeps there.
+const MOST_SHARED_BYTES: usize = 32 << 10;
+
+/// Floats of scratch that [`entropy_forward_backward`] needs: none up to some 2000 views or 8000 classes.
+pub fn entropy_scratch_len([b, n, k]: [usize; 3]) -> usize {
+    match shared_bytes(n, k) {
+        0..=MOST_SHARED_BYTES => 0,
+        _ => b * (4 * n + k),
+    }
+}
+
+fn shared_bytes(n: usize, k: usize) -> usize {
+    size_of::<f32>() * (4 * n + k)
+}
 
 /// Loss and gradient for B images at once (MEMO, arXiv 2110.09506, equation 3).
 ///
@@ -14,10 +29,10 @@ use crate::gpu::{Launch, Stream, Tensor};
 /// * `weights`: `(B, N)` fp32, of the views in the average: 0 for those that have no part in it, never less, and more for
 ///   some view of each image. All count alike without them. The numbers are not checked: an image without any weight has
 ///   NaN for its entropy and gradient.
+/// * `scratch`: [`entropy_scratch_len`] floats or more.
 ///
 /// # Errors
-/// Tensors of other shapes; the launch's own: shared memory (`4 N + K` floats) past the device's limit is refused there by
-/// name.
+/// Tensors of other shapes; an image's views times classes past 32 bits; the launch's own.
 pub fn entropy_forward_backward(
     stream: &Stream,
     dlogits: &Tensor<f32>,
@@ -25,6 +40,7 @@ pub fn entropy_forward_backward(
     logits: &Tensor<f32>,
     weights: Option<&Tensor<f32>>,
     scale: f32,
+    scratch: &Tensor<f32>,
 ) -> Result<()> {
     let &[b, n, k] = logits.shape() else {
         bail!("entropy_forward_backward: logits is {logits:?}, not (B, N, K)")
@@ -34,9 +50,18 @@ pub fn entropy_forward_backward(
     if let Some(weights) = weights {
         weights.expect("entropy_forward_backward: weights", [b, n])?;
     }
-    let launch = Launch::over([b, 1, 1], 256).shared(4 * (4 * n + k));
-    let kernel = stream.kernel("entropy", "entropy_forward_backward", &[])?;
-    let args = args![logits, weights, dlogits, entropy, int(n)?, int(k)?, scale];
+    let scratch_len = entropy_scratch_len([b, n, k]);
+    ensure!(scratch.len() >= scratch_len, "entropy_forward_backward: scratch is too short");
+    ensure!(
+        n * k <= i32::MAX as usize,
+        "entropy_forward_backward: {n} views times {k} classes are more than a kernel's 32-bit sizes hold"
+    );
+    let (launch, defines, scratch) = match scratch_len {
+        0 => (Launch::over([b, 1, 1], 256).shared(shared_bytes(n, k)), &[][..], None),
+        _ => (Launch::over([b, 1, 1], 256), &[("SCRATCH", 1)][..], Some(scratch)),
+    };
+    let kernel = stream.kernel("entropy", "entropy_forward_backward", defines)?;
+    let args = args![logits, weights, dlogits, entropy, scratch, int(n)?, int(k)?, scale];
     // SAFETY: the shapes are the kernel's, checked above.
     unsafe { kernel.launch(stream, launch, args) }
 }
@@ -85,14 +110,16 @@ mod tests {
     use crate::check::{Tolerance, assert_close, finite_difference, poisoned, random, widen, within};
     use crate::device_test;
 
-    /// Real sizes, odd tails, one view, one class, and logits so peaked that most classes underflow.
-    const CASES: [([usize; 3], f32); 6] = [
+    /// Real sizes, odd tails, one view, one class, logits so peaked that most classes underflow, more classes than shared memory has
+    /// room for.
+    const CASES: [([usize; 3], f32); 7] = [
         ([9, 50, 100], 4.0),
         ([3, 50, 1000], 4.0),
         ([2, 7, 1003], 1.0),
         ([1, 1, 10], 1.0),
         ([1, 5, 1], 1.0),
         ([2, 16, 33], 300.0),
+        ([3, 5, 8173], 4.0),
     ];
 
     /// Gradient at scale 8 and entropy.
@@ -105,7 +132,8 @@ mod tests {
         let (dlogits, entropy) = (poisoned(stream, [b, n, k]), poisoned(stream, [b]));
         let logits = stream.upload([b, n, k], logits)?;
         let weights = weights.map(|weights| stream.upload([b, n], weights)).transpose()?;
-        entropy_forward_backward(stream, &dlogits, &entropy, &logits, weights.as_ref(), 8.0)?;
+        let scratch = poisoned(stream, entropy_scratch_len([b, n, k]));
+        entropy_forward_backward(stream, &dlogits, &entropy, &logits, weights.as_ref(), 8.0, &scratch)?;
         Ok((stream.read(&dlogits)?, stream.read(&entropy)?))
     }
 
@@ -134,23 +162,27 @@ mod tests {
     });
 
     device_test!(views_without_weight_might_as_well_not_be_there, |stream| {
-        let ([n, k], chosen) = ([8, 20], [1, 4, 5]);
-        // The others are sure of classes that no chosen one thinks of: their part would be the largest.
-        let mut logits = random(n * k, 2.0, 5);
-        for i in (0..n).filter(|i| !chosen.contains(i)) {
-            logits[i * k + i] = 500.0;
-        }
-        let weights: Vec<f32> = (0..n).map(|i| f32::from(u8::from(chosen.contains(&i)))).collect();
-        let only: Vec<f32> = chosen.iter().flat_map(|i| logits[i * k..][..k].to_vec()).collect();
-        let (all_d, all_h) = run(&stream, [1, n, k], &logits, Some(&weights))?;
-        let (only_d, only_h) = run(&stream, [1, chosen.len(), k], &only, None)?;
-        assert_eq!(all_h, only_h);
-        for i in 0..n {
-            let want = match chosen.iter().position(|&at| at == i) {
-                Some(at) => &only_d[at * k..][..k],
-                None => &vec![0.0; k][..],
-            };
-            assert_eq!(&all_d[i * k..][..k], want, "view {i}");
+        let (k, chosen) = (20, [1, 4, 5]);
+        // The second number is past what shared memory has room for.
+        for (n, needs_scratch) in [(8, false), (2048, true)] {
+            assert_eq!(entropy_scratch_len([1, n, k]) > 0, needs_scratch);
+            // The others are sure of classes that no chosen one thinks of: their part would be the largest.
+            let mut logits = random(n * k, 2.0, 5);
+            for i in (0..n).filter(|i| !chosen.contains(i)) {
+                logits[i * k + i % k] = 500.0;
+            }
+            let weights: Vec<f32> = (0..n).map(|i| f32::from(u8::from(chosen.contains(&i)))).collect();
+            let only: Vec<f32> = chosen.iter().flat_map(|i| logits[i * k..][..k].to_vec()).collect();
+            let (all_d, all_h) = run(&stream, [1, n, k], &logits, Some(&weights))?;
+            let (only_d, only_h) = run(&stream, [1, chosen.len(), k], &only, None)?;
+            assert_eq!(all_h, only_h);
+            for i in 0..n {
+                let want = match chosen.iter().position(|&at| at == i) {
+                    Some(at) => &only_d[at * k..][..k],
+                    None => &vec![0.0; k][..],
+                };
+                assert_eq!(&all_d[i * k..][..k], want, "view {i} of {n}");
+            }
         }
     });
 
@@ -158,12 +190,22 @@ mod tests {
         let [logits, flat] = [stream.zeros::<f32>([2, 3, 4])?, stream.zeros::<f32>([6, 4])?];
         let (entropy, weights) = (stream.zeros::<f32>([2])?, stream.zeros::<f32>([3, 2])?);
         let refuse = |dlogits: &Tensor<f32>, logits: &Tensor<f32>, weights: Option<&Tensor<f32>>| {
-            let done = entropy_forward_backward(&stream, dlogits, &entropy, logits, weights, 1.0);
+            let scratch = &flat;
+            let done = entropy_forward_backward(&stream, dlogits, &entropy, logits, weights, 1.0, scratch);
             done.expect_err("refused").to_string()
         };
         assert!(refuse(&logits, &flat, None).contains("not (B, N, K)"));
         assert!(refuse(&flat, &logits, None).contains("dlogits is (6, 4), not (2, 3, 4)"));
         assert!(refuse(&logits, &logits, Some(&weights)).contains("weights is (3, 2), not (2, 3)"));
+        // Of a rehearsal, as no device has so much.
+        let vast = stream.gpu().rehearse(|stream| {
+            let (logits, entropy) = (stream.alloc([1, 60_000, 40_000])?, stream.alloc(1)?);
+            let scratch = stream.alloc(entropy_scratch_len([1, 60_000, 40_000]))?;
+            entropy_forward_backward(stream, &logits, &entropy, &logits, None, 1.0, &scratch)
+        });
+        assert!(vast.expect_err("refused").to_string().contains("60000 views times 40000 classes"));
+        let many = stream.zeros::<f32>([2, 3, 10_000])?;
+        assert!(refuse(&many, &many, None).contains("scratch is too short"));
     });
 
     #[test]

@@ -37,6 +37,7 @@ pub fn cases() -> Vec<Case> {
                     Arg::given(&[1.0, 0.0, 1.0, 0.5, 2.0, 1.0, 1.0, 0.0, 0.0, 1.0]),
                     fresh(2 * 5 * 10),
                     fresh(2),
+                    Arg::Value(vec![0; 8]),
                     int(5),
                     int(10),
                     Arg::float(1.0),
