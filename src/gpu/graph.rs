@@ -145,6 +145,7 @@ mod tests {
         assert_eq!(stream.read(&params)?, [0.0; 8]);
         stream.write(&grads, &[-4.0; 8])?;
         graph.launch(&stream)?;
+        assert_eq!(stream.blame("a wait"), "a wait (launched last: a graph)");
         assert_eq!(stream.read(&params)?, [1.0; 8]);
     });
 

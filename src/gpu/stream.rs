@@ -23,7 +23,7 @@ pub struct Stream(Arc<Inner>);
 struct Inner {
     gpu: Gpu,
     stream: Arc<CudaStream>,
-    /// The last kernel launched: an asynchronous error is its own or of one before it.
+    /// The kernel launched last: an asynchronous error is its own or of one before it.
     last: Mutex<Option<&'static str>>,
     launches: AtomicUsize,
     graphs: AtomicUsize,
@@ -232,14 +232,15 @@ impl Stream {
     }
 
     pub(super) fn count_graph(&self, launches: usize) {
+        *lock(&self.0.last) = Some("a graph");
         self.0.graphs.fetch_add(1, Ordering::Relaxed);
         self.count_launches(launches);
     }
 
-    /// What an asynchronous error is told with: the last kernel that was launched; none behind it can have failed.
+    /// What an asynchronous error is told with: the kernel that was launched last; none behind it can have failed.
     pub fn blame(&self, what: &str) -> String {
         match *lock(&self.0.last) {
-            Some(kernel) => format!("{what} (last kernel launched: {kernel})"),
+            Some(kernel) => format!("{what} (launched last: {kernel})"),
             None => what.to_string(),
         }
     }
