@@ -447,6 +447,11 @@ fn a_run_depends_on_nothing_but_its_settings() {
     let (_, nothing) = eval(&killed, &["--resume"], "2");
     assert_eq!(serde_json::from_str::<Value>(&nothing).unwrap()["images_per_s"], 0.0);
     refused(memo(&[&common[..], &["--views", "3", "--seed", "1"]].concat()), 1, &["seed 0, not 1"]);
+    if std::env::var("MEMO_TEST_DEVICE").as_deref() != Ok("gpu") {
+        let mut elsewhere = memo(&[&common[..], &["--views", "3"]].concat());
+        elsewhere.env("VCUDA_ARCH", "sm_80");
+        refused(elsewhere, 1, &["begun with device", "virtual sm_90a", "not", "virtual sm_80"]);
+    }
 
     // The data is known by what it holds, not by where it lies.
     let moved = place.file("moved");

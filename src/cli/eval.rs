@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::options::{AdaptOptions, Batch, ModelOptions};
 use super::{Usage, fleet, print, session};
 use crate::clip::Checkpoint;
 use crate::data::{Dataset, labels};
-use crate::gpu::Stream;
+use crate::engine::Precision;
+use crate::gpu::{Gpu, Nvrtc, Stream};
 use crate::metrics::Totals;
+use crate::ops::linear::serving;
 use crate::records::{Record, RecordWriter};
 use crate::report::{self, Progress};
 
@@ -70,8 +73,8 @@ impl Eval {
 
         let mut run = Run { count, ..Run::default() };
         if let Some(path) = &self.out {
-            let settings = self.describe(&checkpoint, &dataset, &names)?;
-            run.out = Some((path.clone(), self.resume, settings));
+            let settings = || self.describe(&checkpoint, &dataset, &names, streams[0].gpu());
+            run.out = Some((path.clone(), self.resume, Box::new(settings)));
         }
         let build = |stream: &Stream| {
             session::classifier(stream, &checkpoint, &names, &self.adapt, self.batch, count)
@@ -88,19 +91,20 @@ impl Eval {
         }
     }
 
-    /// All that a result depends on, for a resumed run to be compared with.
+    /// All that a result depends on, for a resumed run to be compared with, once backends have proved themselves.
     fn describe(
         &self,
         checkpoint: &Checkpoint,
         dataset: &Dataset,
         labels: &[String],
-    ) -> Result<serde_json::Value> {
-        let adapt = &self.adapt;
+        gpu: &Gpu,
+    ) -> Result<Value> {
+        let (adapt, compiler) = (&self.adapt, Nvrtc::find()?.version());
         let lr = match &adapt.lr[..] {
-            [one] => serde_json::json!(one),
-            several => serde_json::json!(several),
+            [one] => json!(one),
+            several => json!(several),
         };
-        Ok(serde_json::json!({
+        Ok(json!({
             "model": checkpoint.fingerprint()?,
             "data": dataset.fingerprint()?,
             "labels": labels,
@@ -113,16 +117,22 @@ impl Eval {
             "precision": adapt.precision,
             "update": adapt.update(),
             "loss_scale": adapt.loss_scale(),
+            "device": gpu.target(),
+            "compiler": format!("NVRTC {}.{}", compiler.0, compiler.1),
+            "products": (adapt.precision == Precision::Fp16).then(|| serving(gpu.architecture()).kernel()),
         }))
     }
 }
 
+/// What a run's results depend on.
+type Settings<'a> = Box<dyn Fn() -> Result<Value> + 'a>;
+
 /// A run over the first `count` samples, from where its file ends.
 #[derive(Default)]
-struct Run {
+struct Run<'a> {
     count: usize,
-    /// The file, whether it is continued, and what its results depend on.
-    out: Option<(PathBuf, bool, serde_json::Value)>,
+    /// The file, and whether it is continued.
+    out: Option<(PathBuf, bool, Settings<'a>)>,
     writer: Option<RecordWriter>,
     totals: Totals,
     /// Records that were in the file.
@@ -130,10 +140,10 @@ struct Run {
     progress: Option<Progress>,
 }
 
-impl fleet::Run for Run {
+impl fleet::Run for Run<'_> {
     fn begin(&mut self) -> Result<Vec<usize>> {
         if let Some((path, resume, settings)) = &self.out {
-            let opened = RecordWriter::open(path, *resume, settings)?;
+            let opened = RecordWriter::open(path, *resume, &settings()?)?;
             opened.records.iter().take(self.count).for_each(|record| self.totals.add(record));
             self.writer = Some(opened.writer);
         }

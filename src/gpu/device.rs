@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 
@@ -40,7 +40,7 @@ impl Gpu {
     /// Opens every device that is asked for: see [`Gpu::open`].
     ///
     /// # Errors
-    /// Its own.
+    /// Its own; devices of several kinds.
     pub fn open_all(choice: DeviceChoice) -> Result<Vec<Gpu>> {
         let (driver, ordinal) = driver::select(choice)?;
         let ordinals = match ordinal {
@@ -49,7 +49,10 @@ impl Gpu {
                 0..CudaContext::device_count().map_err(CudaError::from).context("counting devices")? as usize
             }
         };
-        ordinals.map(|ordinal| Gpu::open_one(driver, ordinal)).collect()
+        let gpus = ordinals.map(|ordinal| Gpu::open_one(driver, ordinal)).collect::<Result<Vec<Gpu>>>()?;
+        let kind = |gpu: &Gpu| Ok(format!("{} (sm_{})", gpu.name()?, gpu.architecture()));
+        of_one_kind(&gpus.iter().map(kind).collect::<Result<Vec<String>>>()?)?;
+        Ok(gpus)
     }
 
     fn open_one(driver: Driver, ordinal: usize) -> Result<Gpu> {
@@ -85,6 +88,11 @@ impl Gpu {
         self.context().ordinal()
     }
 
+    /// What kernels are compiled for, which their results depend on: such as `sm_90a`, or `virtual sm_90a`.
+    pub fn target(&self) -> String {
+        format!("{}sm_{}", if self.driver().is_virtual() { "virtual " } else { "" }, self.architecture())
+    }
+
     /// Compute capability as NVRTC writes it, such as `90a`.
     pub fn architecture(&self) -> &str {
         &self.0.architecture
@@ -108,5 +116,43 @@ impl Gpu {
     /// Makes its context this thread's.
     pub(super) fn bind(&self) -> Result<()> {
         Ok(self.context().bind_to_thread().map_err(CudaError::from)?)
+    }
+}
+
+/// Refuses devices that are not all alike, by what they are: results would depend on which of them had which image.
+fn of_one_kind(kinds: &[String]) -> Result<()> {
+    let Some(other) = kinds.iter().position(|kind| *kind != kinds[0]) else { return Ok(()) };
+    let alike: Vec<String> =
+        (0..kinds.len()).filter(|&i| kinds[i] == kinds[0]).map(|i| i.to_string()).collect();
+    bail!(
+        "opening all GPUs: 0 is {}, {other} is {}, and results would depend on which of them had which image; choose one \
+         (--device gpu:N), or hide others with CUDA_VISIBLE_DEVICES: {} are alike",
+        kinds[0],
+        kinds[other],
+        alike.join(",")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_of_several_kinds_are_refused_by_name() {
+        let refused = |kinds: &[&str]| {
+            let kinds: Vec<String> = kinds.iter().map(|kind| kind.to_string()).collect();
+            of_one_kind(&kinds).err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(&[]), None);
+        assert_eq!(refused(&["A100 (sm_80)", "A100 (sm_80)"]), None);
+        let said =
+            refused(&["A100 (sm_80)", "A100 (sm_80)", "H100 (sm_90a)", "A100 (sm_80)"]).expect("refused");
+        for words in [
+            "0 is A100 (sm_80), 2 is H100 (sm_90a)",
+            "--device gpu:N",
+            "CUDA_VISIBLE_DEVICES: 0,1,3 are alike",
+        ] {
+            assert!(said.contains(words), "{said}");
+        }
     }
 }

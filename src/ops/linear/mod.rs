@@ -22,7 +22,7 @@ use half::f16;
 
 pub use backend::Backend;
 pub use matrix::Matrix;
-pub use prove::prove;
+pub use prove::{prove, serving};
 pub use reference::{activation_reference, product_reference};
 
 use super::{Element, Param, int};

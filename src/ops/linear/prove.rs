@@ -55,7 +55,7 @@ pub fn prove(stream: &Stream) -> Result<bool> {
     if !stream.is_rehearsal() {
         proved.insert(stream.gpu().ordinal());
     }
-    let serves = backend::choose::<f16>(architecture, ALIGNED).kernel();
+    let serves = serving(architecture).kernel();
     for (backend, found) in &refused {
         eprintln!(
             "note: {} does not work on this device (sm_{architecture}): {found}; {serves} serves in its place",
@@ -63,6 +63,11 @@ pub fn prove(stream: &Stream) -> Result<bool> {
         );
     }
     Ok(!refused.is_empty())
+}
+
+/// The backend of products in float16 on such a device, the fastest that has not failed its proof.
+pub fn serving(architecture: &str) -> Backend {
+    backend::choose::<f16>(architecture, ALIGNED)
 }
 
 /// What is multiplied and added, the same in every layout.
