@@ -1,0 +1,133 @@
+//! How work and memory go with the number of images: by counts, whatever the clock says.
+
+mod common;
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::thread;
+
+use anyhow::Result;
+use clap::Parser;
+use common::{Case, in_child, is_child};
+use half::f16;
+use memo::check::{fixtures, random};
+use memo::cli::{self, Cli};
+use memo::clip::ClipConfig;
+use memo::data::Rgb8;
+use memo::device_test;
+use memo::engine::{Item, Memo, Precision, Update, Views, Vision};
+use memo::gpu::Stream;
+use memo::ops::Element;
+
+/// Steps taken in every way.
+const WAYS: [(Update, usize); 3] = [(Update::Implicit, 1), (Update::InPlace, 1), (Update::InPlace, 3)];
+
+/// Launches of batches of several sizes are as many.
+fn launches<E: Element>(stream: &Stream, precision: Precision) -> Result<()> {
+    let case = Case::open("tiny");
+    let image = Rgb8 { width: 32, height: 32, pixels: vec![9; 3 * 32 * 32] };
+    for (update, steps) in WAYS {
+        let batch = case.batch::<E>(stream, 18, &case.settings(precision, update, 2, steps))?;
+        let mut counts = Vec::new();
+        for images in [1, 2, 5, 18] {
+            let before = stream.launches();
+            batch.adapt(&vec![Item { image: &image, index: 0 }; images], &Views::Drawn)?;
+            counts.push(stream.launches() - before);
+        }
+        assert!(counts.iter().all(|&count| count == counts[0]), "{precision:?}, {update:?}: {counts:?}");
+    }
+    Ok(())
+}
+
+device_test!(a_batch_takes_as_many_launches_as_one_image, |stream| {
+    launches::<f32>(&stream, Precision::Fp32)?;
+    launches::<f16>(&stream, Precision::Fp16)?;
+});
+
+#[test]
+fn every_image_of_a_batch_takes_as_much_memory() {
+    /// What a tensor's place is a multiple of.
+    const ALIGN: usize = 256;
+    let case = Case::open("tiny");
+    for config in [case.checkpoint.config().clone(), ClipConfig::vit_b_32()] {
+        let vision = Vision { layout: config.vision_layout(), config };
+        for ((update, steps), precision) in
+            WAYS.into_iter().flat_map(|way| [Precision::Fp32, Precision::Fp16].map(|p| (way, p)))
+        {
+            let settings = case.settings(precision, update, 50, steps);
+            let plan = |images| Memo::plan(&vision, images, 100, &settings).unwrap();
+            let (one, tensors) = plan(1);
+            for images in [2, 3, 7, 18, 64, 1000] {
+                let (all, _) = plan(images);
+                // What is left of a tensor's last 256 bytes is shared.
+                let least = images * (one - ALIGN * tensors.len());
+                assert!((least..=images * one).contains(&all), "{images}, {settings:?}: {all} of {one} each");
+            }
+        }
+    }
+}
+
+/// Bytes that are allocated in this process, by the virtual device too.
+fn heap() -> usize {
+    // SAFETY: it only looks.
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
+}
+
+/// `memo eval` of so many images, one view each; what the heap has held as each record came.
+fn heaps(images: usize) -> Vec<usize> {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("cifar-10-batches-bin"), folder.path().join("records"));
+    let noise = |image: usize| random(3072, 128.0, image as u64).into_iter().map(|x| (x + 128.0) as u8);
+    let records = (0..images).flat_map(|image| std::iter::once((image % 10) as u8).chain(noise(image)));
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("test_batch.bin"), records.collect::<Vec<u8>>()).unwrap();
+    fs::write(data.join("batches.meta.txt"), "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n").unwrap();
+    // A pipe, so that records are seen when they are written.
+    let path = CString::new(out.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path ends in NUL.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+
+    let reader = thread::spawn({
+        let out = out.clone();
+        move || {
+            let pipe = File::open(out).unwrap();
+            // So small that the run is never more than some records ahead.
+            // SAFETY: it is open.
+            assert!(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) } >= 4096);
+            let (mut lines, mut line) = (BufReader::with_capacity(256, pipe), String::with_capacity(4096));
+            let mut heaps = Vec::with_capacity(images);
+            while lines.read_line(&mut line).unwrap() > 0 {
+                heaps.push(heap());
+                line.clear();
+            }
+            heaps
+        }
+    });
+    let device = std::env::var("MEMO_TEST_DEVICE").unwrap_or_else(|_| "virtual".to_string());
+    let model = fixtures().join("models/tiny");
+    let paths = [model.as_os_str(), "--data".as_ref(), data.as_os_str(), "--out".as_ref(), out.as_os_str()];
+    let more = ["--views", "1", "--batch", "8", "--json", "--device", &device].map(AsRef::as_ref);
+    let args = ["memo", "eval", "--model"].map(AsRef::as_ref).into_iter().chain(paths).chain(more);
+    cli::run(Cli::parse_from(args)).unwrap();
+    reader.join().unwrap()
+}
+
+#[test]
+fn nothing_on_the_host_grows_with_the_images() {
+    if is_child() {
+        let heaps = heaps(1000);
+        assert_eq!(heaps.len(), 1000);
+        // Batches on their way come and go, 24 KB each; the dataset goes when the last is done.
+        let least = |records: &[usize]| *records.iter().min().unwrap();
+        let (early, late) = (least(&heaps[100..300]), least(&heaps[750..950]));
+        assert!(late < early + 40 * 1024, "650 images later {early} bytes have become {late}");
+        return;
+    }
+    let output = in_child("nothing_on_the_host_grows_with_the_images", &[]);
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{}", said.concat());
+}
