@@ -17,6 +17,7 @@ use memo::clip::{Checkpoint, Naming};
 use memo::data::Rgb8;
 use memo::engine::{Batch, Item, Precision, Settings, Update, Views, Vision};
 use memo::gpu::{DeviceChoice, Gpu, Stream};
+use memo::ops::Optimizer;
 use memo::policy::Policy;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -112,6 +113,7 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
         views: n,
         learning_rates: vec![1e-4],
         steps: 1,
+        optimizer: Optimizer::PLAIN,
         seed: 7,
         policy: Policy::notebook(),
         update: Update::Implicit,

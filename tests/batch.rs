@@ -12,7 +12,7 @@ use memo::engine::{
     Batch, Item, LOGIT_SCALE, Memo, Outcome, Precision, Raw, Settings, Update, Views, encode_text, prepare,
 };
 use memo::gpu::Stream;
-use memo::ops::Element;
+use memo::ops::{Element, Optimizer};
 
 /// Width and height of a batch's images: CIFAR's, thin ones, a photograph's, a pixel.
 const SIZES: [(u32, u32); 9] =
@@ -96,15 +96,28 @@ fn stays_itself<E: Element>(stream: &Stream, model: &str, settings: &Settings, c
     Ok(())
 }
 
+const MOMENTUM: Optimizer = Optimizer::Sgd { momentum: 0.9, weight_decay: 0.01 };
+const ADAMW: Optimizer = Optimizer::AdamW { weight_decay: 0.01 };
+
 /// Steps taken in every way.
-const WAYS: [(Update, usize); 3] = [(Update::Implicit, 1), (Update::InPlace, 1), (Update::InPlace, 3)];
+const WAYS: [(Update, usize, Optimizer); 5] = [
+    (Update::Implicit, 1, Optimizer::PLAIN),
+    (Update::InPlace, 1, Optimizer::PLAIN),
+    (Update::InPlace, 3, Optimizer::PLAIN),
+    (Update::InPlace, 2, MOMENTUM),
+    (Update::InPlace, 2, ADAMW),
+];
 
 fn every_way<E: Element>(stream: &Stream, model: &str, precision: Precision) -> Result<()> {
     let case = Case::open(model);
-    for (update, steps) in WAYS.into_iter().filter(|&(_, steps)| precision == Precision::Fp16 || steps == 1) {
+    for (update, steps, optimizer) in WAYS {
+        if (precision == Precision::Fp32 && steps > 1) || (model != "odd" && optimizer != Optimizer::PLAIN) {
+            continue;
+        }
         // One is enough where a view has many tokens.
         let n = if model == "t50" { 1 } else { 2 };
-        stays_itself::<E>(stream, model, &case.settings(precision, update, n, steps), &case)?;
+        let settings = case.optimized(case.settings(precision, update, n, steps), optimizer);
+        stays_itself::<E>(stream, model, &settings, &case)?;
     }
     Ok(())
 }
@@ -132,14 +145,17 @@ fn outcomes(memo: &mut Memo, images: &[Rgb8]) -> Result<Vec<Outcome>> {
 
 device_test!(what_overflows_is_computed_again_in_float32, |stream| {
     let images = &images()[..5];
-    for (model, update, steps) in
-        [("tiny", Update::Implicit, 1), ("odd", Update::InPlace, 1), ("tiny", Update::InPlace, 2)]
-    {
+    for (model, update, steps, optimizer) in [
+        ("tiny", Update::Implicit, 1, Optimizer::PLAIN),
+        ("odd", Update::InPlace, 1, Optimizer::PLAIN),
+        ("tiny", Update::InPlace, 2, ADAMW),
+    ] {
         let case = Case::open(model);
-        let exact = case.settings(Precision::Fp32, update, 2, steps);
+        let settings_in = |precision| case.optimized(case.settings(precision, update, 2, steps), optimizer);
+        let exact = settings_in(Precision::Fp32);
         let exact = outcomes(&mut case.memo(&stream, 5, &exact)?, images)?;
         let scaled = |power: i32, at_once: usize| {
-            let settings = case.settings(Precision::Fp16, update, 2, steps);
+            let settings = settings_in(Precision::Fp16);
             case.memo(&stream, at_once, &Settings { loss_scale: 2f32.powi(power), ..settings })
         };
         let plain = outcomes(&mut scaled(12, 5)?, images)?;
@@ -216,12 +232,17 @@ device_test!(a_step_is_the_same_folded_in_and_taken_in_place, |stream| {
 });
 
 /// That each of several rates has what it has alone, whatever the batch.
-fn several_rates<E: Element>(stream: &Stream, precision: Precision, update: Update) -> Result<()> {
+fn several_rates<E: Element>(
+    stream: &Stream,
+    precision: Precision,
+    (update, optimizer): (Update, Optimizer),
+) -> Result<()> {
     let case = Case::open("odd");
     let n = case.views();
     let adapted = |rates: &[f32], at_once: usize, images: usize| -> Result<Vec<Raw>> {
         let learning_rates = rates.to_vec();
-        let settings = Settings { learning_rates, ..case.settings(precision, update, n, 1) };
+        let settings = case.settings(precision, update, n, 1);
+        let settings = Settings { learning_rates, optimizer, ..settings };
         let batch = case.batch::<E>(stream, at_once, &settings)?;
         let items = [Item { image: &case.image, index: 0 }; 3];
         // A whole batch before a short one leaves nothing behind.
@@ -242,9 +263,11 @@ fn several_rates<E: Element>(stream: &Stream, precision: Precision, update: Upda
 }
 
 device_test!(several_rates_are_what_each_is_alone, |stream| {
-    for update in [Update::Implicit, Update::InPlace] {
-        several_rates::<f32>(&stream, Precision::Fp32, update)?;
-        several_rates::<f16>(&stream, Precision::Fp16, update)?;
+    for (update, steps, optimizer) in WAYS {
+        if steps == 1 || optimizer != Optimizer::PLAIN {
+            several_rates::<f32>(&stream, Precision::Fp32, (update, optimizer))?;
+            several_rates::<f16>(&stream, Precision::Fp16, (update, optimizer))?;
+        }
     }
     let case = Case::open("tiny");
     let rates = vec![1e-4, 1e-5];
@@ -256,8 +279,9 @@ device_test!(several_rates_are_what_each_is_alone, |stream| {
 device_test!(from_the_second_batch_on_a_graph_is_launched, |stream| {
     let case = Case::open("odd");
     let images = images();
-    for (update, steps) in WAYS {
-        let batch = case.batch::<f16>(&stream, 2, &case.settings(Precision::Fp16, update, 3, steps))?;
+    for (update, steps, optimizer) in WAYS {
+        let settings = case.optimized(case.settings(Precision::Fp16, update, 3, steps), optimizer);
+        let batch = case.batch::<f16>(&stream, 2, &settings)?;
         let run = |order: &[usize]| -> Result<[usize; 2]> {
             let before = [stream.launches(), stream.graphs()];
             adapt(&batch, &images, order, &Views::Drawn)?;
@@ -277,11 +301,11 @@ device_test!(nothing_is_compiled_after_the_start, |stream| {
     for model in ["tiny", "odd"] {
         let case = Case::open(model);
         let config = case.checkpoint.config();
-        for (precision, (update, steps)) in [Precision::Fp32, Precision::Fp16]
+        for (precision, (update, steps, optimizer)) in [Precision::Fp32, Precision::Fp16]
             .into_iter()
             .flat_map(|precision| WAYS.map(|way| (precision, way)))
         {
-            let settings = case.settings(precision, update, 2, steps);
+            let settings = case.optimized(case.settings(precision, update, 2, steps), optimizer);
             // A device of its own, on which nothing is loaded.
             let stream = test_stream();
             let gpu = stream.gpu();

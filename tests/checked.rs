@@ -12,6 +12,7 @@ use common::{Case, in_child, is_child};
 use memo::check::{Tolerance, assert_close, random, test_stream};
 use memo::data::Rgb8;
 use memo::engine::{Item, Outcome, Precision, Update, Views, encode_text, prepare};
+use memo::ops::Optimizer;
 
 /// Numbers by name.
 type Results = HashMap<String, Vec<f32>>;
@@ -40,15 +41,21 @@ fn whole_pass() -> Result<()> {
             let text = encode_text(&stream, config, &layout, &weights, &ids, &[4, 2], precision)?;
             print(&format!("{model}.{precision:?}.text"), &text);
             // Of several steps the second takes each image's own weights.
-            for (update, steps) in [(Update::Implicit, 1), (Update::InPlace, 2)] {
-                let settings = case.settings(precision, update, 2, steps);
+            let plain = Optimizer::PLAIN;
+            let mut ways =
+                vec![("implicit", Update::Implicit, 1, plain), ("in-place", Update::InPlace, 2, plain)];
+            if model == "odd" {
+                ways.push(("adamw", Update::InPlace, 2, Optimizer::AdamW { weight_decay: 0.01 }));
+            }
+            for (way, update, steps, optimizer) in ways {
+                let settings = case.optimized(case.settings(precision, update, 2, steps), optimizer);
                 let classes = case.values("text").len() / config.embed_dim;
                 prepare(&stream, config, classes, &settings)?;
                 let mut memo = case.memo(&stream, 2, &settings)?;
                 for (i, outcome) in memo.adapt(&items, &Views::Drawn)?.into_iter().enumerate() {
                     let Outcome { zero_shot, memo, entropy, overflow } = outcome?;
                     assert!(!overflow);
-                    let name = format!("{model}.{precision:?}.{update:?}.{i}");
+                    let name = format!("{model}.{precision:?}.{way}.{i}");
                     print(&format!("{name}.zero_shot"), &zero_shot.logits);
                     print(&format!("{name}.memo"), &memo[0].logits);
                     print(&format!("{name}.entropy"), &entropy);

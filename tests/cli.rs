@@ -195,11 +195,23 @@ fn bad_files_and_flags_are_refused() {
         ("--precision", "bf16"),
         ("--loss-scale", "3"),
         ("--loss-scale", "0"),
+        ("--optimizer", "adam"),
+        ("--momentum", "1"),
+        ("--momentum", "-0.1"),
+        ("--momentum", "nan"),
+        ("--weight-decay", "-0.1"),
+        ("--weight-decay", "inf"),
     ] {
         refused(place.predict(&model, &[flag, value]), 2, &["invalid value", flag]);
     }
-    let both = ["--update", "implicit", "--steps", "2"];
-    refused(place.predict(&model, &both), 2, &["--update implicit --steps 2", "in-place"]);
+    let both = |flags: &str, want: &str| {
+        let flags: Vec<&str> = flags.split(' ').collect();
+        refused(place.predict(&model, &flags), 2, &[flags.join(" ").as_str(), want]);
+    };
+    both("--update implicit --steps 2", "in-place");
+    both("--update implicit --weight-decay 0.1", "in-place");
+    both("--update implicit --optimizer adamw", "in-place");
+    both("--momentum 0.9 --optimizer adamw", "--optimizer sgd");
     if !Path::new("/dev/nvidia0").exists() {
         refused(place.predict(&model, &["--device", "gpu"]), 1, &["GPU 0", "--device virtual"]);
     }
@@ -352,6 +364,36 @@ fn several_learning_rates_are_several_predictions() {
     };
     refused(eval(&["--lr", "1e-4"]), 1, &["begun with lr"]);
     refused(eval(&["--lr", "1e-4,1e-3", "--steps", "2"]), 2, &["--lr", "--steps"]);
+}
+
+#[test]
+fn an_optimizer_is_what_a_run_depends_on() {
+    let place = Place::new();
+    let common = ["predict", "--model", text(&place.model), "--labels", text(&place.labels)];
+    let predict = |flags: &str| {
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        stdout(
+            &[&common[..], &["--json", "--views", "3", text(&place.image), "--lr", "1e-4"], &flags].concat(),
+        )
+    };
+    let plain = predict("");
+    assert_eq!(predict("--momentum 0.9 --weight-decay 0"), plain, "the first step has no momentum");
+    let others = ["--update in-place", "--weight-decay 0.1", "--optimizer adamw"];
+    assert!(others.iter().all(|flags| predict(flags) != plain));
+
+    let (data, out) = (place.dataset(), place.file("run.jsonl"));
+    let eval = |more: &[&str]| {
+        let common = ["eval", "--model", text(&place.model), "--data", text(&data), "--views", "3"];
+        memo(&[&common[..], &["--out", text(&out), "--limit", "2", "--optimizer", "adamw"], more].concat())
+    };
+    assert!(eval(&[]).output().unwrap().status.success());
+    let run: Value =
+        serde_json::from_str(&fs::read_to_string(place.file("run.jsonl.run.json")).unwrap()).unwrap();
+    let decay = run["optimizer"]["weight_decay"].as_f64().unwrap();
+    assert!(run["optimizer"]["name"] == "adamw" && (decay - 0.01).abs() < 1e-8, "{run}");
+    assert_eq!(run["update"], "in-place");
+    assert!(eval(&["--resume"]).output().unwrap().status.success());
+    refused(eval(&["--resume", "--weight-decay", "0.02"]), 1, &["begun with optimizer"]);
 }
 
 #[test]

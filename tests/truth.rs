@@ -1,4 +1,4 @@
-//! The whole of MEMO against float64 PyTorch, see `make_models.py`: activations, loss, the gradient of
+//! The whole of MEMO against float64 PyTorch, see `make_models.py` and `make_steps.py`: activations, loss, the gradient of
 //! every parameter, and predictions after one and after three steps, for several geometries, both namings
 //! and all dtypes of checkpoints.
 
@@ -12,7 +12,7 @@ use memo::clip::Naming;
 use memo::device_test;
 use memo::engine::{Batch, Item, Precision, Raw, Update};
 use memo::gpu::Stream;
-use memo::ops::Element;
+use memo::ops::{Element, Optimizer};
 
 const MODELS: [&str; 4] = ["tiny", "t50", "odd", "openai.safetensors"];
 
@@ -81,6 +81,11 @@ const FP32: Bounds =
 const FP16: Bounds =
     Bounds { zero_shot: 5e-4, adapted: 0.03, entropy: 5e-3, effect: 0.05, gradient: 0.05, key_bias: 1e-3 };
 
+/// What a step changes.
+fn effect(after: &[f32], before: &[f32]) -> Vec<f64> {
+    after.iter().zip(before).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect()
+}
+
 fn one_step<E: Element>(stream: &Stream, update: Update, bounds: &Bounds) -> Result<()> {
     for model in MODELS {
         let case = Case::open(model);
@@ -88,9 +93,6 @@ fn one_step<E: Element>(stream: &Stream, update: Update, bounds: &Bounds) -> Res
         let all = adapt(&case, stream, &batch, 3)?;
         let raw = &all[0];
         let original = &case.values("logits")[case.views() * raw.zero_shot.len()..];
-        let effect = |after: &[f32], before: &[f32]| -> Vec<f64> {
-            after.iter().zip(before).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect()
-        };
         let want = effect(case.values("adapted1"), original);
         assert_close(&raw.zero_shot, original, Tolerance::absolute(bounds.zero_shot));
         assert_close(&raw.entropy, &case.values("entropy")[..1], Tolerance::absolute(bounds.entropy));
@@ -147,6 +149,41 @@ fn three_steps<E: Element>(stream: &Stream, bounds: &Bounds) -> Result<()> {
 device_test!(three_steps_are_pytorchs, |stream| {
     three_steps::<f32>(&stream, &FP32)?;
     three_steps::<f16>(&stream, &FP16)?;
+});
+
+/// The cases of `make_steps.py`.
+fn other_steps<E: Element>(stream: &Stream, bounds: &Bounds) -> Result<()> {
+    for model in MODELS {
+        let case = Case::open(model);
+        let mut settings = case.settings(precision::<E>(), Update::InPlace, case.views(), 3);
+        for name in ["sgd", "sgd_decayed", "adamw", "adamw_decayed"] {
+            let of = |what: &str| case.values(&format!("{name}.{what}"));
+            let &[learning_rate, momentum, weight_decay] = of("settings") else { panic!("three settings") };
+            settings.learning_rates = vec![learning_rate];
+            settings.optimizer = match name.starts_with("sgd") {
+                true => Optimizer::Sgd { momentum, weight_decay },
+                false => Optimizer::AdamW { weight_decay },
+            };
+            let batch: Batch<E> = case.batch(stream, 2, &settings)?;
+            let all = adapt(&case, stream, &batch, 2)?;
+            let (raw, original) = (&all[0], &case.values("logits")[case.views() * all[0].zero_shot.len()..]);
+            let (got, want) = (effect(&raw.memo[0], &raw.zero_shot), effect(of("adapted"), original));
+            assert_close(&raw.entropy, of("entropy"), Tolerance::absolute(10.0 * bounds.entropy));
+            assert_close(&raw.memo[0], of("adapted"), Tolerance::absolute(bounds.adapted));
+            assert_close(&got, &want, within(bounds.effect));
+            assert_eq!(all[0], all[1]);
+            assert_eq!(adapt(&case, stream, &batch, 2)?, all);
+        }
+    }
+    Ok(())
+}
+
+device_test!(steps_of_other_optimizers_are_pytorchs, |stream| {
+    other_steps::<f32>(&stream, &FP32)?;
+});
+
+device_test!(steps_of_other_optimizers_in_float16_are_pytorchs, |stream| {
+    other_steps::<f16>(&stream, &FP16)?;
 });
 
 #[test]

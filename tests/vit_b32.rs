@@ -8,8 +8,8 @@ use memo::data::Rgb8;
 use memo::device_test;
 use memo::engine::{Batch, Item, Precision, Raw, Settings, Update, Views, Vision};
 use memo::gpu::Stream;
-use memo::ops::Element;
 use memo::ops::patches::patchify;
+use memo::ops::{Element, Optimizer};
 use memo::policy::Policy;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
@@ -81,6 +81,7 @@ impl Inputs {
             views: VIEWS,
             learning_rates: expected.lr.clone(),
             steps: 1,
+            optimizer: Optimizer::PLAIN,
             seed: 0,
             policy: Policy::notebook(),
             update,

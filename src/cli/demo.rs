@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::fleet::evaluate;
-use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions, PROMPT};
+use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions, PROMPT, Rule};
 use super::{print, session};
 use crate::data::Dataset;
 use crate::data::views::ViewSet;
@@ -43,6 +43,9 @@ impl Demo {
             views: 16,
             lr: vec![3e-3],
             steps: 1,
+            optimizer: Rule::Sgd,
+            momentum: None,
+            weight_decay: None,
             seed: 0,
             policy: Policy::mild(),
             prompt: PROMPT.to_string(),

@@ -10,6 +10,7 @@ use super::print;
 use crate::clip::ClipConfig;
 use crate::engine::{Precision, Settings, Update, prepare};
 use crate::gpu::{Cache, Gpu, Nvrtc, find_virtual_driver, gpu_count, human_bytes};
+use crate::ops::Optimizer;
 use crate::policy::Policy;
 
 #[derive(Args)]
@@ -92,6 +93,7 @@ impl Doctor {
             views: 50,
             learning_rates: vec![0.0],
             steps: 1,
+            optimizer: Optimizer::PLAIN,
             seed: 0,
             policy: Policy::notebook(),
             update: Update::Implicit,

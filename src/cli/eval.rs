@@ -99,7 +99,8 @@ impl Eval {
         labels: &[String],
         gpu: &Gpu,
     ) -> Result<Value> {
-        let (adapt, compiler) = (&self.adapt, Nvrtc::find()?.version());
+        let (adapt, settings) = (&self.adapt, self.adapt.settings()?);
+        let compiler = Nvrtc::find()?.version();
         let lr = match &adapt.lr[..] {
             [one] => json!(one),
             several => json!(several),
@@ -111,12 +112,13 @@ impl Eval {
             "views": adapt.views,
             "lr": lr,
             "steps": adapt.steps,
+            "optimizer": settings.optimizer,
             "seed": adapt.seed,
             "policy": adapt.policy.to_string(),
             "prompt": adapt.prompt,
             "precision": adapt.precision,
-            "update": adapt.update(),
-            "loss_scale": adapt.loss_scale(),
+            "update": settings.update,
+            "loss_scale": settings.loss_scale,
             "device": gpu.target(),
             "compiler": format!("NVRTC {}.{}", compiler.0, compiler.1),
             "products": (adapt.precision == Precision::Fp16).then(|| serving(gpu.architecture()).kernel()),

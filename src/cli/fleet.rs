@@ -226,7 +226,7 @@ fn in_batches(
 mod tests {
     use super::*;
     use crate::check::{fixtures, random};
-    use crate::cli::options::{AdaptOptions, Batch, PROMPT};
+    use crate::cli::options::{AdaptOptions, Batch, PROMPT, Rule};
     use crate::cli::session;
     use crate::clip::Checkpoint;
     use crate::device_test;
@@ -254,6 +254,9 @@ mod tests {
                 views: 2,
                 lr: vec![1e-3],
                 steps: 1,
+                optimizer: Rule::Sgd,
+                momentum: None,
+                weight_decay: None,
                 seed: 0,
                 policy: Policy::mild(),
                 prompt: PROMPT.to_string(),

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::Usage;
 use crate::clip::Activation;
 use crate::engine::{Precision, Settings, Update};
 use crate::gpu::DeviceChoice;
+use crate::ops::Optimizer;
 use crate::policy::Policy;
 
 /// The prompt whose features stand for a class; `{}` is the label.
@@ -41,12 +42,21 @@ pub struct AdaptOptions {
     /// Random views of each image
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), allow_negative_numbers = true)]
     pub views: u32,
-    /// Learning rate of the SGD step; of several, such as 1e-5,1e-4, each is a step and a prediction of its own
-    #[arg(long, default_value = "1e-5", value_name = "RATE", value_delimiter = ',', value_parser = learning_rate, allow_negative_numbers = true)]
+    /// Learning rate of the step; of several, such as 1e-5,1e-4, each is a step and a prediction of its own
+    #[arg(long, default_value = "1e-5", value_name = "RATE", value_delimiter = ',', value_parser = not_negative, allow_negative_numbers = true)]
     pub lr: Vec<f32>,
-    /// SGD steps an image, each on fresh views
+    /// Steps an image, each on fresh views
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
     pub steps: u32,
+    /// What a step makes of a gradient, as torch.optim defines it
+    #[arg(long, value_enum, default_value_t = Rule::Sgd)]
+    pub optimizer: Rule,
+    /// Momentum of sgd, from each step to the next; by default 0
+    #[arg(long, value_name = "FACTOR", value_parser = momentum, allow_negative_numbers = true)]
+    pub momentum: Option<f32>,
+    /// Weight decay of all parameters; by default 0 with sgd, 0.01 with adamw
+    #[arg(long, value_name = "FACTOR", value_parser = not_negative, allow_negative_numbers = true)]
+    pub weight_decay: Option<f32>,
     /// Seed of the views
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
@@ -62,7 +72,7 @@ pub struct AdaptOptions {
     /// Power of two that gradients are scaled by on their way; by default 4096 in fp16, 1 in fp32
     #[arg(long, value_name = "SCALE", value_parser = power_of_two, allow_negative_numbers = true)]
     pub loss_scale: Option<f32>,
-    /// How the step is taken; by default implicit where it is one
+    /// How the step is taken; by default implicit where it is one of sgd without weight decay
     #[arg(long, value_enum)]
     pub update: Option<Update>,
 }
@@ -71,15 +81,31 @@ impl AdaptOptions {
     /// The engine's settings.
     ///
     /// # Errors
-    /// [`Usage`] for a precision or an update that this version does not have.
+    /// [`Usage`] for flags that do not go together.
     pub fn settings(&self) -> Result<Settings> {
-        let update = self.update();
-        if update == Update::Implicit && self.steps > 1 {
-            let why = format!(
-                "--update implicit --steps {}: one step alone can be folded into the prediction; say in-place, or leave it out",
-                self.steps
+        let mut settings = Settings {
+            views: self.views as usize,
+            learning_rates: self.lr.clone(),
+            steps: self.steps as usize,
+            optimizer: self.optimizer()?,
+            seed: self.seed,
+            policy: self.policy.clone(),
+            update: Update::InPlace,
+            precision: self.precision,
+            loss_scale: self.loss_scale.unwrap_or(self.precision.loss_scale()),
+        };
+        let implicit = settings.is_one_plain_step();
+        settings.update = self.update.unwrap_or(if implicit { Update::Implicit } else { Update::InPlace });
+        if settings.update == Update::Implicit && !implicit {
+            let other = match settings.optimizer {
+                _ if self.steps > 1 => format!("--steps {}", self.steps),
+                Optimizer::Sgd { weight_decay, .. } => format!("--weight-decay {weight_decay}"),
+                Optimizer::AdamW { .. } => "--optimizer adamw".to_string(),
+            };
+            let why = "one step of sgd without weight decay can be folded into the prediction, and no other";
+            return Err(
+                Usage(format!("--update implicit {other}: {why}; say in-place, or leave it out")).into()
             );
-            return Err(Usage(why).into());
         }
         if self.lr.len() > 1 && self.steps > 1 {
             let why = format!(
@@ -89,27 +115,33 @@ impl AdaptOptions {
             );
             return Err(Usage(why).into());
         }
-        Ok(Settings {
-            views: self.views as usize,
-            learning_rates: self.lr.clone(),
-            steps: self.steps as usize,
-            seed: self.seed,
-            policy: self.policy.clone(),
-            update,
-            precision: self.precision,
-            loss_scale: self.loss_scale(),
-        })
+        Ok(settings)
     }
 
-    /// What gradients are scaled by.
-    pub fn loss_scale(&self) -> f32 {
-        self.loss_scale.unwrap_or(self.precision.loss_scale())
+    fn optimizer(&self) -> Result<Optimizer> {
+        match (self.optimizer, self.momentum, self.weight_decay) {
+            (Rule::Sgd, momentum, weight_decay) => Ok(Optimizer::Sgd {
+                momentum: momentum.unwrap_or(0.0),
+                weight_decay: weight_decay.unwrap_or(0.0),
+            }),
+            (Rule::Adamw, None, weight_decay) => {
+                Ok(Optimizer::AdamW { weight_decay: weight_decay.unwrap_or(0.01) })
+            }
+            (Rule::Adamw, Some(momentum), _) => {
+                let why = "adamw has no momentum to choose; leave it out, or say --optimizer sgd";
+                Err(Usage(format!("--momentum {momentum} --optimizer adamw: {why}")).into())
+            }
+        }
     }
+}
 
-    /// How the step is taken.
-    pub fn update(&self) -> Update {
-        self.update.unwrap_or(if self.steps == 1 { Update::Implicit } else { Update::InPlace })
-    }
+/// `--optimizer`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Rule {
+    /// Stochastic gradient descent
+    Sgd,
+    /// Adam with decoupled weight decay, its betas 0.9 and 0.999
+    Adamw,
 }
 
 /// `--batch`: images at once.
@@ -131,9 +163,17 @@ impl FromStr for Batch {
     }
 }
 
-fn learning_rate(text: &str) -> Result<f32, String> {
+fn momentum(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
-        Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
+        Ok(momentum) if (0.0..1.0).contains(&momentum) => Ok(momentum),
+        Ok(_) => Err("it must be at least 0 and below 1".to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(factor) if factor.is_finite() && factor >= 0.0 => Ok(factor),
         Ok(_) => Err("it must be finite and not negative".to_string()),
         Err(error) => Err(error.to_string()),
     }

@@ -27,6 +27,7 @@ use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::draw_views;
 use crate::ops::entropy::entropy_forward_backward;
 use crate::ops::linear::Linear;
+use crate::ops::optimizer::Stride;
 
 /// An image of a batch.
 #[derive(Clone, Copy)]
@@ -114,7 +115,7 @@ impl<E: Element> Batch<E> {
     /// * `text_features`: `(K, D)`, of unit norm.
     ///
     /// # Errors
-    /// Several steps that are to be implicit, or of several rates; out of device memory.
+    /// Steps that are to be implicit and are not a single plain one, or several of several rates; out of device memory.
     pub fn load(
         stream: &Stream,
         vision: Vision,
@@ -123,9 +124,10 @@ impl<E: Element> Batch<E> {
         settings: Settings,
     ) -> Result<Batch<E>> {
         ensure!(
-            settings.update == Update::InPlace || settings.steps == 1,
-            "{} steps cannot be folded into the prediction: they are taken in place",
-            settings.steps
+            settings.update == Update::InPlace || settings.is_one_plain_step(),
+            "{} steps of {:?} cannot be folded into the prediction: they are taken in place",
+            settings.steps,
+            settings.optimizer
         );
         ensure!(
             matches!((settings.learning_rates.len(), settings.steps), (1, _) | (1.., 1)),
@@ -189,7 +191,7 @@ impl<E: Element> Batch<E> {
         let dims = Dims { s: images, ..self.dims };
         let plan = |plan: &mut Plan| Buffers::plan(plan, &dims, &self.vision, &self.settings);
         let buffers = self.stream.arena(plan)?;
-        if let StepRoom::InPlace(adapted) = &buffers.step {
+        if let StepRoom::InPlace(adapted, _) = &buffers.step {
             adapted.clear(&self.stream)?;
         }
         self.buffers = Some(buffers);
@@ -330,8 +332,18 @@ impl<E: Element> Batch<E> {
                 } else {
                     self.views(adapted, bound, step)?;
                 }
-                for (pass, rate) in self.settings.rates().into_iter().enumerate().skip(1) {
-                    self.time("step", || in_place.step(stream, is_first, &bound.flags, rate))?;
+                let loss_scale = self.settings.loss_scale;
+                for (pass, &learning_rate) in (1..).zip(&self.settings.learning_rates) {
+                    self.time("step", || {
+                        if pass == 1 {
+                            in_place.gradients(stream)?;
+                        }
+                        in_place.step(
+                            stream,
+                            &bound.flags,
+                            Stride { number: step, learning_rate, loss_scale },
+                        )
+                    })?;
                     if is_last {
                         self.predict("predict", Source::Adapted(adapted), bound, pass..pass + 1)?;
                     }
@@ -401,8 +413,9 @@ impl<E: Element> Batch<E> {
         let adapted = stream.arena(|plan| Adapted::<E>::plan(plan, &dims, layout, false))?;
         adapted.clear(stream)?;
         let zeros = stream.zeros(layout.total)?;
-        let in_place = InPlace::new(stream, &zeros, adapted, Kept::new(layout, &views, &grads))?;
-        in_place.step(stream, true, &stream.zeros(s)?, -1.0 / self.settings.loss_scale)?;
+        let in_place = InPlace::new(stream, &zeros, adapted, Kept::new(layout, &views, &grads), None)?;
+        let ascent = Stride { number: 0, learning_rate: -1.0, loss_scale: self.settings.loss_scale };
+        in_place.step(stream, &stream.zeros(s)?, ascent)?;
         Ok(in_place.adapted.flat)
     }
 

@@ -7,7 +7,7 @@ use super::acts::Acts;
 use super::fine::FineRoom;
 use super::grads::{Grads, Kept};
 use super::implicit::{Implicit, Room};
-use super::in_place::{Adapted, InPlace};
+use super::in_place::{Adapted, InPlace, OptimizerRoom};
 use super::outcome::{Settings, Update};
 use super::vision::Vision;
 use crate::gpu::{Plan, Stream, Tensor};
@@ -32,7 +32,7 @@ pub struct Buffers<E> {
 
 pub enum StepRoom<E> {
     Implicit(Room<E>),
-    InPlace(Adapted<E>),
+    InPlace(Adapted<E>, Option<OptimizerRoom>),
 }
 
 impl<E: Element> Buffers<E> {
@@ -58,9 +58,10 @@ impl<E: Element> Buffers<E> {
             step: plan.part("step", |plan| {
                 Ok(match settings.update {
                     Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout, passes)?),
-                    Update::InPlace => {
-                        StepRoom::InPlace(Adapted::plan(plan, dims, layout, settings.steps > 1)?)
-                    }
+                    Update::InPlace => StepRoom::InPlace(
+                        Adapted::plan(plan, dims, layout, settings.steps > 1)?,
+                        OptimizerRoom::plan(plan, s, layout, settings)?,
+                    ),
                 })
             })?,
         })
@@ -96,8 +97,9 @@ impl<E: Element> Buffers<E> {
                     let implicit = Implicit::new(stream, flat, kept, room, settings.rates())?;
                     BoundStep::Implicit(Box::new(implicit))
                 }
-                StepRoom::InPlace(adapted) => {
-                    let in_place = InPlace::new(stream, flat, adapted.first(s), kept)?;
+                StepRoom::InPlace(adapted, optimizer) => {
+                    let optimizer = optimizer.as_ref().map(|room| room.first(s));
+                    let in_place = InPlace::new(stream, flat, adapted.first(s), kept, optimizer)?;
                     BoundStep::InPlace(Box::new(in_place))
                 }
             },

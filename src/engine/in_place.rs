@@ -1,17 +1,18 @@
-//! The step taken in place: weights of each image's own, the snapshot that they start from, and how gradients change them.
+//! Steps taken in place: weights of each image's own, the snapshot that they start from, and how gradients change them.
 
 use std::ops::Range;
 
 use anyhow::Result;
 
 use super::Dims;
-use super::grads::Kept;
+use super::grads::{Kept, KeptLayer};
+use super::outcome::Settings;
 use super::weights::{Differentiable, Layer, Weights};
 use crate::clip::{Activation, VisionLayout};
 use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::linear::{Linear, Matrix, Output};
-use crate::ops::optimizer::{Step, Steps, step_plain};
-use crate::ops::{Element, Param};
+use crate::ops::optimizer::{Step, Steps, Stride, step, step_plain};
+use crate::ops::{Element, Optimizer, Param};
 
 /// Each image's own weights.
 pub struct Adapted<E> {
@@ -57,10 +58,46 @@ impl<E: Element> Adapted<E> {
     }
 }
 
+/// What a step that is not a plain one needs besides, of each image.
+pub struct OptimizerRoom {
+    rule: Optimizer,
+    grads: Tensor<f32>,       // (S, total), of matrices
+    states: Vec<Tensor<f32>>, // (S, total) each
+}
+
+impl OptimizerRoom {
+    /// `None` where all steps are plain.
+    ///
+    /// # Errors
+    /// The plan's.
+    pub fn plan(
+        plan: &mut Plan,
+        s: usize,
+        layout: &VisionLayout,
+        settings: &Settings,
+    ) -> Result<Option<OptimizerRoom>> {
+        let &Settings { optimizer, steps, .. } = settings;
+        if optimizer.is_plain(steps) {
+            return Ok(None);
+        }
+        let mut of_images = |name: &str| plan.tensor(name, [s, layout.total]);
+        let grads = of_images("grads")?;
+        let states = (0..optimizer.states(steps)).map(|i| of_images(&format!("state {i}")));
+        Ok(Some(OptimizerRoom { rule: optimizer, grads, states: states.collect::<Result<_>>()? }))
+    }
+
+    /// That of the first `s` images.
+    pub fn first(&self, s: usize) -> OptimizerRoom {
+        let states = self.states.iter().map(|state| state.rows(0..s)).collect();
+        OptimizerRoom { rule: self.rule, grads: self.grads.rows(0..s), states }
+    }
+}
+
 /// Steps of each image.
 pub struct InPlace<E> {
     pub adapted: Adapted<E>,
     kept: Kept<E>,
+    optimizer: Option<OptimizerRoom>,
     snapshot: Tensor<f32>, // (total,)
     from_snapshot: Steps,
     from_own: Steps,
@@ -68,6 +105,7 @@ pub struct InPlace<E> {
 
 impl<E: Element> InPlace<E> {
     /// * `snapshot`: `(total,)`, the weights that the first step starts from, in the layout's order.
+    /// * `optimizer`: none where steps are plain ones.
     ///
     /// # Errors
     /// Out of device memory.
@@ -76,42 +114,66 @@ impl<E: Element> InPlace<E> {
         snapshot: &Tensor<f32>,
         adapted: Adapted<E>,
         kept: Kept<E>,
+        optimizer: Option<OptimizerRoom>,
     ) -> Result<InPlace<E>> {
         let steps = |from: &dyn Fn(&Range<usize>) -> Param| {
-            let step = |(range, grad): &(Range<usize>, Param)| Step {
-                param: from(range),
-                grad: grad.clone(),
-                column: range.start,
-            };
-            Steps::new(stream, &adapted.flat, kept.vectors_and_biases().map(step).collect())
+            let step = |range: &Range<usize>, grad| Step { param: from(range), grad, column: range.start };
+            let mut steps: Vec<Step> =
+                kept.vectors_and_biases().map(|(range, grad)| step(range, grad.clone())).collect();
+            if let Some(OptimizerRoom { grads, .. }) = &optimizer {
+                let matrices = kept.layers.iter().map(|layer| &layer.weight);
+                steps.extend(matrices.map(|range| step(range, Param::each(grads, range.clone()))));
+            }
+            Steps::new(stream, &adapted.flat, steps)
         };
         let from_snapshot = steps(&|range| (&snapshot.slice(range.clone())).into())?;
         let from_own = steps(&|range| adapted.vector(range))?;
-        Ok(InPlace { adapted, kept, snapshot: snapshot.clone(), from_snapshot, from_own })
+        Ok(InPlace { adapted, kept, optimizer, snapshot: snapshot.clone(), from_snapshot, from_own })
     }
 
-    /// `W' = W - rate · g`, of every parameter and image, from the snapshot at the first step, then from what the step before
-    /// has left: the products of the gradients start from W and write W' at once, so that there is no buffer of gradients, and
-    /// nothing to restore.
-    ///
-    /// * `flags`: `(S,)`, `|= 1` where the gradient of a vector is not finite.
-    /// * `rate`: the learning rate over the loss scale.
+    /// Of a layer's weight, each image's gradient, still scaled: to be finished, and written to its place in `(S, total)`.
+    fn gradient(&self, layer: &KeptLayer<E>, out: &Tensor<f32>) -> Linear<E, f32> {
+        let [dout, inp] = [&layer.dout, &layer.inp].map(|rows| Matrix::from(rows).batched(self.kept.images));
+        Linear::tn(dout, inp, Matrix::each(out, layer.weight.clone(), layer.inp.shape()[1]))
+    }
+
+    /// The gradients that steps take, whatever their rate: none where these are plain.
     ///
     /// # Errors
     /// The launches' own.
-    pub fn step(&self, stream: &Stream, is_first: bool, flags: &Tensor<u32>, rate: f32) -> Result<()> {
-        let InPlace { adapted, kept, snapshot, from_snapshot, from_own } = self;
-        for layer in &kept.layers {
-            let (n, k) = (layer.dout.shape()[1], layer.inp.shape()[1]);
-            let own = Matrix::each(&adapted.flat, layer.weight.clone(), k);
-            let from = match is_first {
-                true => (&snapshot.slice(layer.weight.clone()).view([n, k])).into(),
-                false => own.clone(),
-            };
-            let [dout, inp] = [&layer.dout, &layer.inp].map(|rows| Matrix::from(rows).batched(kept.images));
-            Linear::tn(dout, inp, own).scale(-rate, 1.0).addend(from).run(stream)?;
+    pub fn gradients(&self, stream: &Stream) -> Result<()> {
+        let Some(OptimizerRoom { grads, .. }) = &self.optimizer else { return Ok(()) };
+        self.kept.layers.iter().try_for_each(|layer| self.gradient(layer, grads).run(stream))
+    }
+
+    /// A step of every parameter and image, from the snapshot at the first step, then from what the step before has left; so
+    /// there is nothing to restore. That of plain SGD, `W' = W - rate · g`, is the end of the products of the gradients: these
+    /// start from W and write W' at once, into no buffer of gradients. Any other is behind [`InPlace::gradients`].
+    ///
+    /// * `flags`: `(S,)`, `|= 1` where a gradient is not finite; of a plain step, that of a vector.
+    ///
+    /// # Errors
+    /// The launches' own.
+    pub fn step(&self, stream: &Stream, flags: &Tensor<u32>, stride: Stride) -> Result<()> {
+        let InPlace { adapted, kept, optimizer, snapshot, from_snapshot, from_own } = self;
+        let is_first = stride.number == 0;
+        let steps = if is_first { from_snapshot } else { from_own };
+        match optimizer {
+            None => {
+                let rate = stride.learning_rate / stride.loss_scale;
+                for layer in &kept.layers {
+                    let (n, k) = (layer.dout.shape()[1], layer.inp.shape()[1]);
+                    let from = match is_first {
+                        true => (&snapshot.slice(layer.weight.clone()).view([n, k])).into(),
+                        false => Matrix::each(&adapted.flat, layer.weight.clone(), k),
+                    };
+                    let product = self.gradient(layer, &adapted.flat).scale(-rate, 1.0).addend(from);
+                    product.run(stream)?;
+                }
+                step_plain(stream, steps, flags, rate)?;
+            }
+            Some(OptimizerRoom { rule, states, .. }) => step(stream, *rule, steps, states, flags, stride)?,
         }
-        step_plain(stream, if is_first { from_snapshot } else { from_own }, flags, rate)?;
         E::split(stream, &adapted.flat, &adapted.room)?;
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! 1. draw `N` random views of each image, on the device;
 //! 2. run the vision tower on all of them, and get logits;
 //! 3. take the entropy of each image's average prediction over its views;
-//! 4. back-propagate through the whole tower, and make one SGD step, each image its own;
+//! 4. back-propagate through the whole tower, and make a step of SGD or AdamW, each image its own;
 //! 5. predict the images themselves, before and after, more exactly than that: [`Fine`].
 //!
 //! An image's results do not depend on the batch that it is in.

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use half::f16;
 use serde::Serialize;
 
-use crate::ops::Element;
+use crate::ops::{Element, Optimizer};
 use crate::policy::Policy;
 
 /// CLIP's logit scale at the end of its training, where it was clipped.
@@ -16,11 +16,12 @@ pub const LOGIT_SCALE: f32 = 100.0;
 pub struct Settings {
     /// Views an image and step, `N`.
     pub views: usize,
-    /// Of plain SGD, one or more: each is a step of its own from the same weights, and has its own prediction. Several of one
+    /// One or more: each is a step of its own from the same weights, and has its own prediction. Several of one
     /// step alone.
     pub learning_rates: Vec<f32>,
-    /// SGD steps, each on fresh views.
+    /// Steps, each on fresh views.
     pub steps: usize,
+    pub optimizer: Optimizer,
     /// Of the views' random numbers, with the image's index and the view's.
     pub seed: u64,
     pub policy: Policy,
@@ -31,6 +32,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether all that is done is a step of plain SGD, which can be [`Update::Implicit`].
+    pub fn is_one_plain_step(&self) -> bool {
+        self.steps == 1 && self.optimizer.is_plain(1)
+    }
+
     /// Predictions of an image: as the weights were loaded, and by each learning rate.
     pub fn passes(&self) -> usize {
         1 + self.learning_rates.len()

@@ -1,4 +1,4 @@
-//! The small models of `make_models.py`, and what float64 PyTorch computes with them.
+//! The small models of `make_models.py`, and what float64 PyTorch computes with them: it and `make_steps.py` have stored that.
 
 #![allow(dead_code)] // each test takes what it needs
 
@@ -11,8 +11,8 @@ use memo::clip::{Activation, Checkpoint, Naming};
 use memo::data::Rgb8;
 use memo::engine::{Batch, Memo, Precision, Settings, Update, Views, Vision};
 use memo::gpu::Stream;
-use memo::ops::Element;
 use memo::ops::patches::patchify;
+use memo::ops::{Element, Optimizer};
 use memo::policy::Policy;
 use safetensors::{Dtype, SafeTensors};
 
@@ -33,12 +33,16 @@ impl Case {
         let activation = (naming == Naming::OpenAi).then_some(Activation::QuickGelu);
         let checkpoint = Checkpoint::open(&folder.join(model), activation).unwrap();
         let name = model.trim_end_matches(".safetensors");
-        let bytes = std::fs::read(folder.join(format!("{name}.expected.safetensors"))).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let floats = |name: &str| bytemuck::pod_collect_to_vec(file.tensor(name).unwrap().data());
-        let names = file.names().into_iter().filter(|name| file.tensor(name).unwrap().dtype() == Dtype::F32);
-        let expected = names
-            .map(|name| (name.to_string(), (file.tensor(name).unwrap().shape().to_vec(), floats(name))))
+        let read = |what: &str| std::fs::read(folder.join(format!("{name}.{what}.safetensors"))).unwrap();
+        let (bytes, of_steps) = (read("expected"), read("steps"));
+        let [file, of_steps] = [&bytes, &of_steps].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+        let expected = [&file, &of_steps]
+            .into_iter()
+            .flat_map(SafeTensors::iter)
+            .filter(|(_, tensor)| tensor.dtype() == Dtype::F32)
+            .map(|(name, tensor)| {
+                (name.to_string(), (tensor.shape().to_vec(), bytemuck::pod_collect_to_vec(tensor.data())))
+            })
             .collect();
         let image = file.tensor("image").unwrap();
         let side = image.shape()[0] as u32;
@@ -69,12 +73,22 @@ impl Case {
             views,
             learning_rates: self.values("lr").to_vec(),
             steps,
+            optimizer: Optimizer::PLAIN,
             seed: 0,
             policy: Policy::notebook(),
             update,
             precision,
             loss_scale: precision.loss_scale(),
         }
+    }
+
+    /// The same with another optimizer, and a rate at which its steps are as long as PyTorch's were.
+    pub fn optimized(&self, settings: Settings, optimizer: Optimizer) -> Settings {
+        let learning_rates = match optimizer {
+            Optimizer::Sgd { .. } => settings.learning_rates,
+            Optimizer::AdamW { .. } => vec![1e-5],
+        };
+        Settings { optimizer, learning_rates, ..settings }
     }
 
     fn vision(&self) -> Result<(Vision, Vec<f32>)> {
