@@ -128,18 +128,24 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
         })
         .collect();
     let vision = Vision { config: config.clone(), layout };
-    let memo = Batch::<f32>::new(stream, vision, &weights, &text, 1, settings)?;
+    let in_place = Settings { update: Update::InPlace, ..settings.clone() };
+    let [memo, in_place] = [settings, in_place]
+        .map(|settings| Batch::<f32>::new(stream, vision.clone(), &weights, &text, 1, settings));
+    let (memo, in_place) = (memo?, in_place?);
     let pixels = random(40 * 33 * 3, 127.0, 9).iter().map(|x| (x + 128.0) as u8).collect();
     let image = Rgb8 { width: 40, height: 33, pixels };
-    let outcome = memo.adapt(&[Item { image: &image, index: 5 }], &Views::Drawn)?.remove(0);
+    let items = [Item { image: &image, index: 5 }];
+    let outcome = memo.adapt(&items, &Views::Drawn)?.remove(0);
+    let outcome_in_place = in_place.adapt(&items, &Views::Drawn)?.remove(0);
 
     let mut numbers = vec![
         ("patches".to_string(), stream.read(&memo.views_of(1)?.patches)?),
         ("zero_shot".to_string(), outcome.zero_shot),
         ("memo".to_string(), outcome.memo.concat()),
+        ("memo in place".to_string(), outcome_in_place.memo.concat()),
         ("entropy".to_string(), outcome.entropy),
     ];
-    let grads = stream.read(&memo.gradients(1)?)?;
+    let grads = stream.read(&in_place.gradients(1)?)?;
     for source in config.vision_sources(Naming::HuggingFace) {
         // The true gradient of a key's bias is zero: what is there is rounding.
         if !source.name.ends_with("k_proj.bias") {

@@ -403,11 +403,15 @@ impl<E: Element> Batch<E> {
     }
 
     /// The gradient of every parameter, `(S, total)` in the layout's order, of the first `s` images of the last batch that
-    /// was adapted to, by its last step: for tests and comparisons.
+    /// was adapted to in place, by its last step: for tests and comparisons.
     ///
     /// # Errors
     /// Out of device memory; the launches' own.
     pub fn gradients(&self, s: usize) -> Result<Tensor<f32>> {
+        ensure!(
+            self.settings.update == Update::InPlace,
+            "an implicit step has no gradient of every parameter"
+        );
         let (stream, layout, dims) = (&self.stream, &self.vision.layout, Dims { s, ..self.dims });
         let (views, grads) = (self.views_of(s)?, self.buffers()?.grads.images(s, dims.n));
         let adapted = stream.arena(|plan| Adapted::<E>::plan(plan, &dims, layout, false))?;

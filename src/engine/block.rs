@@ -85,7 +85,7 @@ impl Block<'_> {
         below: Option<&Tensor<E>>,
     ) -> Result<()> {
         let (at, TowerConfig { width: c, mlp: m, activation, .. }) = (self.at, self.config);
-        let ([t, q], b, s) = (acts.tokens(), acts.lse.shape()[0], grads.fc1_b.shape()[0]);
+        let ([t, q], b, s) = (acts.tokens(), acts.lse.shape()[0], grads.ln1.shape()[0]);
         let n = b / s;
         let (a, g) = (acts, grads);
         let fc1_pre = a.fc1_pre.as_ref().context("activations of a pass that keeps none")?;
@@ -94,7 +94,9 @@ impl Block<'_> {
         let dx = if q == t { &way.dx } else { &way.dclass };
 
         weights.backward(stream, &at.fc2_w, &g.dout, &g.dfc1, Some((*activation, fc1_pre)))?;
-        segment_sum(stream, &g.fc1_b, &g.dfc1, &scratch(segment_partial_shape(s, n * q, *m)))?;
+        if let Some(fc1_b) = &g.fc1_b {
+            segment_sum(stream, fc1_b, &g.dfc1, &scratch(segment_partial_shape(s, n * q, *m)))?;
+        }
         weights.backward(stream, &at.fc1_w, &g.dfc1, &dbranch, None)?;
         let partial = scratch(norm_partial_shape(s, n * q, *c));
         let to = NormGradient { dx, dy: Some(&g.dmid), sums: &g.ln2, partial: &partial };
@@ -115,7 +117,9 @@ impl Block<'_> {
             shape,
             q,
         )?;
-        segment_sum(stream, &g.qkv_b, &way.dqkv_b, &scratch(segment_partial_shape(s, n, 3 * c)))?;
+        if let Some(qkv_b) = &g.qkv_b {
+            segment_sum(stream, qkv_b, &way.dqkv_b, &scratch(segment_partial_shape(s, n, 3 * c)))?;
+        }
         weights.backward(stream, &at.qkv_w, &g.dqkv, &way.dbranch, None)?;
         let partial = scratch(norm_partial_shape(s, n * t, *c));
         let to = NormGradient { dx: &way.dx, dy: below, sums: &g.ln1, partial: &partial };

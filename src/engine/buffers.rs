@@ -42,13 +42,14 @@ impl<E: Element> Buffers<E> {
         let &Dims { s, n, k, .. } = dims;
         let (layers, layout) = (vision.config.vision.layers, &vision.layout);
         let passes = settings.passes();
-        let at_once = if settings.update == Update::Implicit { passes } else { 1 };
+        let is_in_place = settings.update == Update::InPlace;
+        let at_once = if is_in_place { 1 } else { passes };
         Ok(Buffers {
             descs: plan.tensor("descs", s)?,
             view_params: plan.tensor("view_params", [s, n])?,
             views: plan.part("views", |plan| Acts::plan(plan, dims, layers, s * n, true))?,
             originals: plan.part("originals", |plan| Acts::plan(plan, dims, layers, at_once * s, false))?,
-            grads: plan.part("gradients", |plan| Grads::plan(plan, dims, layers))?,
+            grads: plan.part("gradients", |plan| Grads::plan(plan, dims, layers, is_in_place))?,
             logits: plan.tensor("logits", [s * n, k])?,
             dlogits: plan.tensor("dlogits", [s * n, k])?,
             predicted: plan.tensor("predicted", [passes * s, k])?,

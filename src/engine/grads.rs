@@ -15,14 +15,14 @@ use crate::ops::{Element, Param, attention};
 
 /// Of one block. R = N·Q rows an image behind the attention, N·T before it.
 pub struct BlockGrads<E> {
-    pub dqkv: Tensor<E>,    // (S·N·T, 3C)
-    pub dmid: Tensor<E>,    // (S·N·Q, C)
-    pub dfc1: Tensor<E>,    // (S·N·Q, M) before the activation
-    pub dout: Tensor<E>,    // (S·N·Q, C)
-    pub ln1: Tensor<f32>,   // (S, 3, C) weight, bias, and the sum of the rows of its input's gradient
-    pub qkv_b: Tensor<f32>, // (S, 3C)
-    pub ln2: Tensor<f32>,   // (S, 3, C)
-    pub fc1_b: Tensor<f32>, // (S, M)
+    pub dqkv: Tensor<E>,            // (S·N·T, 3C)
+    pub dmid: Tensor<E>,            // (S·N·Q, C)
+    pub dfc1: Tensor<E>,            // (S·N·Q, M) before the activation
+    pub dout: Tensor<E>,            // (S·N·Q, C)
+    pub ln1: Tensor<f32>,           // (S, 3, C) weight, bias, and the sum of the rows of its input's gradient
+    pub ln2: Tensor<f32>,           // (S, 3, C)
+    pub qkv_b: Option<Tensor<f32>>, // (S, 3C)
+    pub fc1_b: Option<Tensor<f32>>, // (S, M)
 }
 
 /// Of the whole tower.
@@ -52,22 +52,25 @@ pub struct Way<E> {
 }
 
 impl<E: Element> Grads<E> {
+    /// * `biases`: also the gradients of those that no norm sums up on its way.
+    ///
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, dims: &Dims, layers: usize) -> Result<Grads<E>> {
+    pub fn plan(plan: &mut Plan, dims: &Dims, layers: usize, biases: bool) -> Result<Grads<E>> {
         let &Dims { s, n, t, c, m, nh, d, k, .. } = dims;
         let b = dims.views();
         let block = |plan: &mut Plan, layer: usize| {
             let q = if layer + 1 == layers { 1 } else { t };
+            let bias = |plan: &mut Plan, name, n| biases.then(|| plan.tensor(name, [s, n])).transpose();
             Ok(BlockGrads {
                 dqkv: plan.tensor("dqkv", [b * t, 3 * c])?,
                 dmid: plan.tensor("dmid", [b * q, c])?,
                 dfc1: plan.tensor("dfc1", [b * q, m])?,
                 dout: plan.tensor("dout", [b * q, c])?,
                 ln1: plan.tensor("ln1", [s, 3, c])?,
-                qkv_b: plan.tensor("qkv_b", [s, 3 * c])?,
                 ln2: plan.tensor("ln2", [s, 3, c])?,
-                fc1_b: plan.tensor("fc1_b", [s, m])?,
+                qkv_b: bias(plan, "qkv_b", 3 * c)?,
+                fc1_b: bias(plan, "fc1_b", m)?,
             })
         };
         let blocks = (0..layers)
@@ -116,9 +119,9 @@ impl<E: Element> Grads<E> {
             dfc1: of_views(&block.dfc1),
             dout: of_views(&block.dout),
             ln1: of_images(&block.ln1),
-            qkv_b: of_images(&block.qkv_b),
             ln2: of_images(&block.ln2),
-            fc1_b: of_images(&block.fc1_b),
+            qkv_b: block.qkv_b.as_ref().map(of_images),
+            fc1_b: block.fc1_b.as_ref().map(of_images),
         };
         let way = &self.way;
         Grads {
@@ -146,7 +149,7 @@ impl<E: Element> Grads<E> {
 /// A linear layer's part in the step: its weight's gradient is `doutᵀ · inp`, of each image.
 pub struct KeptLayer<E> {
     pub weight: Range<usize>,
-    /// Where there is one, with each image's gradient.
+    /// Where there is one and it was summed, with each image's gradient.
     pub bias: Option<(Range<usize>, Param)>,
     pub inp: Tensor<E>,  // (S·R, K)
     pub dout: Tensor<E>, // (S·R, N)
@@ -187,11 +190,12 @@ impl<E: Element> Kept<E> {
         for (i, at) in layout.blocks.iter().enumerate() {
             let (acts, grad) = (&acts.blocks[i], &grads.blocks[i]);
             let bias = |at: &Range<usize>, grad| Some((at.clone(), grad));
+            let sums = |at, grad: &Option<Tensor<f32>>| grad.as_ref().and_then(|grad| bias(at, all(grad)));
             let after = grads.blocks.get(i + 1).map_or(&grads.post_ln, |next| &next.ln1);
             layers.extend([
-                layer(&at.qkv_w, bias(&at.qkv_b, all(&grad.qkv_b)), &acts.ln1.out, &grad.dqkv),
+                layer(&at.qkv_w, sums(&at.qkv_b, &grad.qkv_b), &acts.ln1.out, &grad.dqkv),
                 layer(&at.out_w, bias(&at.out_b, before(&grad.ln2)), &acts.att, &grad.dmid),
-                layer(&at.fc1_w, bias(&at.fc1_b, all(&grad.fc1_b)), &acts.ln2.out, &grad.dfc1),
+                layer(&at.fc1_w, sums(&at.fc1_b, &grad.fc1_b), &acts.ln2.out, &grad.dfc1),
                 layer(&at.fc2_w, bias(&at.fc2_b, before(after)), &acts.fc1, &grad.dout),
             ]);
             vectors.extend([(at.ln1.clone(), own(&grad.ln1)), (at.ln2.clone(), own(&grad.ln2))]);
