@@ -1,0 +1,199 @@
+//! `memo eval`: records, tables, and runs that go on.
+
+use crate::*;
+
+#[test]
+fn several_learning_rates_are_several_predictions() {
+    let place = Place::new();
+    let predict = |lr: &[&str], json: bool| {
+        let common = ["predict", "--model", text(&place.model), "--labels", text(&place.labels)];
+        let json = if json { &["--json"][..] } else { &[] };
+        stdout(&[&common[..], json, &["--views", "3", text(&place.image)], lr].concat())
+    };
+    let object = |lr: &[&str]| -> Value { serde_json::from_str(&predict(lr, true)).unwrap() };
+    let both = object(&["--lr", "1e-4,1e-3"]);
+    assert_eq!(
+        both["memo"],
+        Value::from_iter(["1e-4", "1e-3"].map(|lr| object(&["--lr", lr])["memo"].take()))
+    );
+    assert_ne!(both["memo"][0], both["memo"][1]);
+    let table = predict(&["--lr", "1e-4", "--lr", "1e-3"], false);
+    assert!(table.contains("MEMO 1e-4") && table.contains("MEMO 1e-3"), "{table}");
+
+    let data = place.dataset();
+    let eval = |out: &str, more: &[&str]| {
+        let (out, common) = (place.file(out), ["eval", "--model", text(&place.model), "--data", text(&data)]);
+        stdout(&[&common[..], &["--views", "3", "--out", text(&out)], more].concat())
+    };
+    let several = ["--lr", "1e-4,1e-3"];
+    let table = eval("two.jsonl", &several);
+    assert!(table.contains("MEMO 1e-4") && table.contains("MEMO 1e-3"), "{table}");
+    let line = |name: &str| {
+        let lines = fs::read_to_string(place.file(name)).unwrap();
+        serde_json::from_str::<Value>(lines.lines().last().unwrap()).unwrap()
+    };
+    eval("one.jsonl", &["--lr", "1e-3"]);
+    assert_eq!(line("two.jsonl")["memo"][1], line("one.jsonl")["memo"]);
+    let summary: Value =
+        serde_json::from_str(&eval("two.jsonl", &[&several[..], &["--resume", "--json"]].concat())).unwrap();
+    let rates: Vec<f64> =
+        summary["rates"].as_array().unwrap().iter().map(|rate| rate["lr"].as_f64().unwrap()).collect();
+    assert!(rates.iter().zip([1e-4, 1e-3]).all(|(got, want)| (got / want - 1.0).abs() < 1e-6), "{summary}");
+    let out = place.file("two.jsonl");
+    let eval = |more: &[&str]| {
+        let common = ["eval", "--model", text(&place.model), "--data", text(&data), "--views", "3"];
+        memo(&[&common[..], &["--resume", "--out", text(&out)], more].concat())
+    };
+    refused(eval(&["--lr", "1e-4"]), 1, &["begun with lr"]);
+    refused(eval(&["--lr", "1e-4,1e-3", "--steps", "2"]), 2, &["--lr", "--steps"]);
+}
+
+#[test]
+fn an_optimizer_is_what_a_run_depends_on() {
+    let place = Place::new();
+    let common = ["predict", "--model", text(&place.model), "--labels", text(&place.labels)];
+    let predict = |flags: &str| {
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        stdout(
+            &[&common[..], &["--json", "--views", "3", text(&place.image), "--lr", "1e-4"], &flags].concat(),
+        )
+    };
+    let plain = predict("");
+    assert_eq!(predict("--momentum 0.9 --weight-decay 0"), plain, "the first step has no momentum");
+    let others = ["--update in-place", "--weight-decay 0.1", "--optimizer adamw"];
+    assert!(others.iter().all(|flags| predict(flags) != plain));
+
+    let (data, out) = (place.dataset(), place.file("run.jsonl"));
+    let eval = |more: &[&str]| {
+        let common = ["eval", "--model", text(&place.model), "--data", text(&data), "--views", "3"];
+        memo(&[&common[..], &["--out", text(&out), "--limit", "2", "--optimizer", "adamw"], more].concat())
+    };
+    assert!(eval(&[]).output().unwrap().status.success());
+    let run: Value =
+        serde_json::from_str(&fs::read_to_string(place.file("run.jsonl.run.json")).unwrap()).unwrap();
+    let decay = run["optimizer"]["weight_decay"].as_f64().unwrap();
+    assert!(run["optimizer"]["name"] == "adamw" && (decay - 0.01).abs() < 1e-8, "{run}");
+    assert_eq!(run["update"], "in-place");
+    assert!(eval(&["--resume"]).output().unwrap().status.success());
+    refused(eval(&["--resume", "--weight-decay", "0.02"]), 1, &["begun with optimizer"]);
+}
+
+#[test]
+fn a_run_depends_on_nothing_but_its_settings() {
+    let place = Place::new();
+    let data = place.dataset();
+    let eval = |out: &Path, more: &[&str], threads: &str| {
+        let common = [
+            "eval",
+            "--json",
+            "--model",
+            text(&place.model),
+            "--data",
+            text(&data),
+            "--views",
+            "3",
+            "--out",
+            text(out),
+        ];
+        let output = memo(&[&common[..], more].concat()).env("VCUDA_THREADS", threads).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (fs::read_to_string(out).unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (whole, summary) = eval(&place.file("whole.jsonl"), &[], "2");
+    assert_eq!(whole.lines().count(), 6);
+    let lines: BTreeSet<&str> = whole.lines().map(|line| &line[line.find("zero_shot").unwrap()..]).collect();
+    assert_eq!(lines.len(), 6, "the images tell themselves apart: {whole}");
+    let object: Value = serde_json::from_str(&summary).unwrap();
+    for key in
+        ["images", "memo_accuracy", "memo_confidence", "clip_accuracy", "clip_confidence", "images_per_s"]
+    {
+        assert!(object[key].is_number(), "{key} in {summary}");
+    }
+    assert_eq!(eval(&place.file("one.jsonl"), &["--batch", "1"], "1").0, whole);
+    let (four, _) = eval(&place.file("four.jsonl"), &["--limit", "4", "--batch", "5"], "2");
+    assert!(whole.starts_with(&four) && four.lines().count() == 4);
+
+    // Killed inside its third line, then continued.
+    let killed = place.file("whole.jsonl");
+    let cut = whole.lines().take(2).map(|line| line.len() + 1).sum::<usize>() + 20;
+    fs::write(&killed, &whole[..cut]).unwrap();
+    let (resumed, again) = eval(&killed, &["--resume"], "2");
+    assert_eq!(resumed, whole);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(
+        (&again["images"], &again["memo_confidence"]),
+        (&object["images"], &object["memo_confidence"])
+    );
+    let common =
+        ["eval", "--model", text(&place.model), "--data", text(&data), "--out", text(&killed), "--resume"];
+    let table = stdout(&[&common[..], &["--views", "3"]].concat());
+    assert!(table.contains("nothing was left to do") && !table.contains("images/s"), "{table}");
+    let (_, nothing) = eval(&killed, &["--resume"], "2");
+    assert_eq!(serde_json::from_str::<Value>(&nothing).unwrap()["images_per_s"], 0.0);
+    refused(memo(&[&common[..], &["--views", "3", "--seed", "1"]].concat()), 1, &["seed 0, not 1"]);
+    if std::env::var("MEMO_TEST_DEVICE").as_deref() != Ok("gpu") {
+        let mut elsewhere = memo(&[&common[..], &["--views", "3"]].concat());
+        elsewhere.env("VCUDA_ARCH", "sm_80");
+        refused(elsewhere, 1, &["begun with device", "virtual sm_90a", "not", "virtual sm_80"]);
+    }
+
+    // The data is known by what it holds, not by where it lies.
+    let moved = place.file("moved");
+    fs::rename(&data, &moved).unwrap();
+    let there = |more: &[&str]| {
+        let common = [
+            "eval",
+            "--json",
+            "--model",
+            text(&place.model),
+            "--data",
+            text(&moved),
+            "--views",
+            "3",
+            "--out",
+        ];
+        memo(&[&common[..], &[text(&killed), "--resume"], more].concat())
+    };
+    assert!(there(&[]).output().unwrap().status.success());
+    let class = fs::read_dir(&moved).unwrap().next().unwrap().unwrap().path();
+    let image = fs::read_dir(class).unwrap().next().unwrap().unwrap().path();
+    fs::write(&image, [fs::read(&image).unwrap(), vec![0]].concat()).unwrap();
+    refused(there(&[]), 1, &["begun with data"]);
+    assert_eq!(fs::read_to_string(&killed).unwrap(), whole, "nothing is lost");
+}
+
+#[test]
+fn records_say_what_has_overflowed() {
+    let place = Place::new();
+    let data = place.dataset();
+    let eval = |out: &Path, more: &[&str]| {
+        let common = ["eval", "--model", text(&place.model), "--data", text(&data), "--views", "2", "--out"];
+        stdout(&[&common[..], &[text(out)], more].concat());
+        fs::read_to_string(out).unwrap()
+    };
+    let exact = eval(&place.file("exact.jsonl"), &["--precision", "fp32"]);
+    assert!(!exact.contains("overflow"));
+    assert!(!eval(&place.file("plain.jsonl"), &[]).contains("overflow"));
+    // So large that gradients of some images leave float16.
+    let (out, scale) = (place.file("scaled.jsonl"), ["--loss-scale", "1048576"]);
+    let scaled = eval(&out, &scale);
+    let mut overflows = 0;
+    for (line, exact) in scaled.lines().zip(exact.lines()) {
+        if line.contains("overflow") {
+            overflows += 1;
+            let [got, want] = [line, exact].map(|line| serde_json::from_str::<Value>(line).unwrap());
+            assert_eq!(got["overflow"], true);
+            for kind in ["zero_shot", "memo"] {
+                let confidence = |record: &Value| record[kind]["confidence"].as_f64().unwrap();
+                // The labels' features have come out of float16 in two terms.
+                assert!((confidence(&got) - confidence(&want)).abs() < 1e-5, "{line}: {exact}");
+            }
+        }
+    }
+    assert!((1..6).contains(&overflows), "{overflows} of 6: {scaled}");
+
+    // Killed inside its fourth line, then continued.
+    let cut = scaled.lines().take(3).map(|line| line.len() + 1).sum::<usize>() + 20;
+    fs::write(&out, &scaled[..cut]).unwrap();
+    assert_eq!(eval(&out, &[&scale[..], &["--resume"]].concat()), scaled);
+}
