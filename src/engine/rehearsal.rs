@@ -22,8 +22,9 @@ pub fn prepare(stream: &Stream, config: &ClipConfig, classes: usize, settings: &
         return gpu.load(&needed()?);
     }
     // That a backend does not compile or load is for its proof to tell, and then others are needed.
-    let _ = gpu.load(&[needed()?, gpu.rehearse(prove)?].concat());
-    prove(stream)?;
+    let proof = |stream: &Stream| prove(stream, &config.vision);
+    let _ = gpu.load(&[needed()?, gpu.rehearse(proof)?].concat());
+    proof(stream)?;
     gpu.load(&needed()?)
 }
 

@@ -7,9 +7,10 @@ use anyhow::Result;
 use half::f16;
 
 use super::backend::{self, Backend};
-use super::{Layout, Linear, Output};
+use super::{Layout, Linear, Matrix, Output, activation_reference};
+use crate::clip::{Activation, TowerConfig};
 use crate::gpu::{Stream, Tensor, is_out_of_memory};
-use crate::ops::Element;
+use crate::ops::{Element, Param};
 
 /// Of [`super::Params`]: everything is.
 const ALIGNED: i32 = 7;
@@ -19,41 +20,74 @@ const BATCH: usize = 2;
 const M: usize = 136;
 const N: usize = 152;
 const K: usize = 392;
-/// How far a result may be off, of itself, that is stored as float32, or as float16, for which a backend may have another tile:
-/// sums are exact whichever way tensor cores add, and sums in float16 would not be.
-const ROUNDED: [f32; 2] = [0.0, 1.0 / 2048.0];
-/// Layouts, each in float32, and one in float16.
-const PROOF: [(Layout, bool); 4] =
-    [(Layout::Nt, false), (Layout::Nn, false), (Layout::Tn, false), (Layout::Nt, true)];
+/// Fewer columns, for which a backend may have another tile.
+const NARROW: usize = 56;
+/// Fewer terms, for what is only told apart by its end.
+const SHORT: usize = 72;
+/// Of the sums, so that activations bend them.
+const ALPHA: f32 = 1.0 / 256.0;
 
-/// Devices whose backends have proved themselves, by their numbers.
-static PROVED: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+/// What becomes of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Epilogue {
+    Float,
+    /// float16, for which a backend may have another tile, as in all that follow.
+    Half,
+    /// The activation's value, and the product beside it.
+    Value,
+    /// Times the activation's slope at what was kept.
+    Slope,
+}
 
-/// Has every backend of float16 that runs on this device compute a product in each layout, and one that is stored as
-/// float16, and holds them against the plain kernel's in float32. One that cannot, or is wrong, is not used from here on, in
-/// the whole process; that is said once, on stderr. Returns whether there is one more of these. Once a process and device: a
-/// second call does nothing.
+/// A product's layout, its columns and terms, and its epilogue.
+type Proof = (Layout, [usize; 2], Epilogue);
+
+/// What the backend proves that most products go by; of those behind it, which serve where it cannot, the first four. Layers
+/// with an activation have `mlp` columns, which may be too few for the tile that N has.
+fn proofs(mlp: usize) -> [Proof; 7] {
+    let mlp = N.min(mlp / 8 * 8).max(8);
+    [
+        (Layout::Nt, [N, K], Epilogue::Float),
+        (Layout::Nn, [N, K], Epilogue::Float),
+        (Layout::Tn, [N, K], Epilogue::Float),
+        (Layout::Nt, [N, K], Epilogue::Half),
+        (Layout::Nt, [NARROW, SHORT], Epilogue::Half),
+        (Layout::Nt, [mlp, SHORT], Epilogue::Value),
+        (Layout::Nn, [mlp, SHORT], Epilogue::Slope),
+    ]
+}
+
+/// Devices whose backends have proved themselves, by their numbers, whether with GELU, and of how many columns.
+static PROVED: Mutex<BTreeSet<(usize, bool, usize)>> = Mutex::new(BTreeSet::new());
+
+/// Has every backend of float16 that runs on this device compute products in each layout, stored as float32 and float16, and
+/// with this tower's activation, and holds them against the plain kernel's in float32. One that cannot, or is wrong, is not used from
+/// here on, in the whole process; that is said once, on stderr. Returns whether there is one more of these. Once a process,
+/// device and kind of tower: a second call does nothing.
 ///
 /// # Errors
 /// The plain kernel's own; out of device memory; a backend after which the device answers no more.
-pub fn prove(stream: &Stream) -> Result<bool> {
+pub fn prove(stream: &Stream, tower: &TowerConfig) -> Result<bool> {
     let mut proved = PROVED.lock().unwrap_or_else(PoisonError::into_inner);
-    if proved.contains(&stream.gpu().ordinal()) {
+    let (activation, proofs) = (tower.activation, proofs(tower.mlp));
+    let proof = (stream.gpu().ordinal(), activation == Activation::Gelu, tower.mlp.min(N));
+    if proved.contains(&proof) {
         return Ok(false);
     }
-    let operands = Operands::new(stream)?;
+    let operands = Operands::new(stream, activation)?;
     let truth = operands.truth(stream)?;
     let architecture = stream.gpu().architecture();
     let mut refused = Vec::new();
     for backend in Backend::FASTER.into_iter().filter(|backend| backend.runs_on(architecture)) {
-        if let Some(found) = operands.first_wrong(stream, backend, &truth)?
+        let proofs = if backend == serving(architecture) { &proofs[..] } else { &proofs[..4] };
+        if let Some(found) = operands.first_wrong(stream, backend, proofs, &truth)?
             && backend::refuse(backend)
         {
             refused.push((backend, found));
         }
     }
     if !stream.is_rehearsal() {
-        proved.insert(stream.gpu().ordinal());
+        proved.insert(proof);
     }
     let serves = serving(architecture).kernel();
     for (backend, found) in &refused {
@@ -76,55 +110,113 @@ struct Operands {
     b: [Tensor<f16>; 2], // (N, K), (K, N)
     bias: Tensor<f32>,   // (batch, N)
     addend: Tensor<f32>, // (M, N)
+    kept: Tensor<f16>,   // (M, N)
+    activation: Activation,
+    /// At the elements of `kept`.
+    slopes: Vec<f32>,
 }
 
 impl Operands {
-    fn new(stream: &Stream) -> Result<Operands> {
-        // Multiples of 1/64 between -2 and 2: no sum of 394 products exceeds 1576, all are multiples of 2^-12, so float32 has
-        // them, and so do the 24 bits from the greatest term down that an A100 aligns.
+    fn new(stream: &Stream, activation: Activation) -> Result<Operands> {
+        // Multiples of 1/64 between -2 and 2: no sum of 392 products exceeds 1568, all are multiples of 2^-12, so float32 has
+        // them, and so do the 24 bits from the greatest term down that an A100 aligns; with ALPHA, bias and addend too.
         let value = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7 & 0xff) as f32 / 64.0 - 2.0;
         let floats = |from: usize, len: usize| -> Vec<f32> { (from..from + len).map(value).collect() };
         let halves = |from: usize, len: usize| -> Vec<f16> {
             (from..from + len).map(|i| f16::from_f32(value(i))).collect()
         };
-        let (a, b) = (halves(1, BATCH * M * K), halves(1 << 20, N * K));
+        let (a, b, kept) = (halves(1, BATCH * M * K), halves(1 << 20, N * K), halves(1 << 23, M * N));
         let a_transposed: Vec<f16> = a.chunks(M * K).flat_map(|a| transposed(a, K)).collect();
         Ok(Operands {
             a: [stream.upload([BATCH, M, K], &a)?, stream.upload([BATCH, K, M], &a_transposed)?],
             b: [stream.upload([N, K], &b)?, stream.upload([K, N], &transposed(&b, K))?],
             bias: stream.upload([BATCH, N], &floats(1 << 21, BATCH * N))?,
             addend: stream.upload([M, N], &floats(1 << 22, M * N))?,
+            slopes: kept.iter().map(|x| activation_reference(x.to_f64(), activation).1 as f32).collect(),
+            kept: stream.upload([M, N], &kept)?,
+            activation,
         })
     }
 
-    /// `out = A · B + bias + addend`, `(batch, M, N)`
-    fn product<O: Element + Output<f16>>(
+    /// `y = ALPHA A · B + bias + addend`, `(batch, M, n)`, and what becomes of it; of an activation's value y behind it.
+    fn product(
         &self,
         stream: &Stream,
-        layout: Layout,
         backend: Backend,
+        (layout, [n, k], epilogue): Proof,
     ) -> Result<Vec<f32>> {
-        let a = &self.a[usize::from(layout == Layout::Tn)];
-        let b = &self.b[usize::from(layout != Layout::Nt)];
-        let out = stream.alloc::<O>([BATCH, M, N])?;
-        stream.fill_bytes(&out, 0xff)?; // NaN, where nobody writes
-        let product = Linear::new(layout, a, b, &out).bias(&self.bias).addend(&self.addend);
-        product.backend(backend).run(stream)?;
-        Ok(stream.read(&out)?.into_iter().map(|x| x.widen() as f32).collect())
+        if epilogue == Epilogue::Float {
+            return read(stream, &self.with(stream, backend, layout, [n, k], |y: Linear<f16, f32>| y)?);
+        }
+        let y = stream.alloc::<f16>([BATCH, M, n])?;
+        stream.fill_bytes(&y, 0xff)?;
+        let out = self.with(stream, backend, layout, [n, k], |product: Linear<f16, f16>| match epilogue {
+            Epilogue::Value => product.keeping(self.activation, &y),
+            Epilogue::Slope => product.backward(self.activation, Matrix::columns(&self.kept, 0..n)),
+            Epilogue::Float | Epilogue::Half => product,
+        })?;
+        let mut out = read(stream, &out)?;
+        if epilogue == Epilogue::Value {
+            out.extend(read(stream, &y)?);
+        }
+        Ok(out)
     }
 
-    /// By the plain kernel.
-    fn truth(&self, stream: &Stream) -> Result<Vec<f32>> {
-        self.product::<f32>(stream, Layout::Nt, Backend::Simt)
+    fn with<O: Element + Output<f16>>(
+        &self,
+        stream: &Stream,
+        backend: Backend,
+        layout: Layout,
+        [n, k]: [usize; 2],
+        epilogue: impl FnOnce(Linear<f16, O>) -> Linear<f16, O>,
+    ) -> Result<Tensor<O>> {
+        let a: Matrix<f16> = match layout {
+            Layout::Nt | Layout::Nn => Matrix::columns(&self.a[0], 0..k),
+            Layout::Tn => (&self.a[1]).into(),
+        };
+        let b = match layout {
+            Layout::Nt => Matrix::columns(&self.b[0].rows(0..n), 0..k),
+            Layout::Nn | Layout::Tn => Matrix::columns(&self.b[1].rows(0..k), 0..n),
+        };
+        let out = stream.alloc::<O>([BATCH, M, n])?;
+        stream.fill_bytes(&out, 0xff)?; // NaN, where nobody writes
+        let product = Linear::new(layout, a, b, &out).scale(ALPHA, 1.0).bias(Param::each(&self.bias, 0..n));
+        let product = epilogue(product.addend(Matrix::columns(&self.addend, 0..n)));
+        product.backend(backend).run(stream)?;
+        Ok(out)
+    }
+
+    /// y by the plain kernel, of all columns, and of all and of few terms.
+    fn truth(&self, stream: &Stream) -> Result<[Vec<f32>; 2]> {
+        let of = |k: usize| self.product(stream, Backend::Simt, (Layout::Nt, [N, k], Epilogue::Float));
+        Ok([of(K)?, of(SHORT)?])
+    }
+
+    /// What a product has to be, where that is y: [`Operands::product`].
+    fn expected(&self, y: &[f32], n: usize, epilogue: Epilogue) -> Vec<f32> {
+        let value = |y: &f32| activation_reference(f64::from(*y), self.activation).0 as f32;
+        match epilogue {
+            Epilogue::Float | Epilogue::Half => columns(y, n).copied().collect(),
+            Epilogue::Value => columns(y, n).map(value).chain(columns(y, n).copied()).collect(),
+            Epilogue::Slope => {
+                columns(y, n).zip(columns(&self.slopes, n).cycle()).map(|(y, slope)| y * slope).collect()
+            }
+        }
     }
 
     /// The first thing that is wrong with any of a backend's products, in words.
-    fn first_wrong(&self, stream: &Stream, backend: Backend, truth: &[f32]) -> Result<Option<String>> {
-        for (layout, is_half) in PROOF {
-            let product = if is_half { Operands::product::<f16> } else { Operands::product::<f32> };
-            let found = match product(self, stream, layout, backend) {
-                Ok(out) => difference(&out, truth, ROUNDED[usize::from(is_half)])
-                    .map(|off| format!("of a product ({layout:?}) {off}")),
+    fn first_wrong(
+        &self,
+        stream: &Stream,
+        backend: Backend,
+        proofs: &[Proof],
+        truth: &[Vec<f32>; 2],
+    ) -> Result<Option<String>> {
+        for &(layout, [n, k], epilogue) in proofs {
+            let y = &truth[usize::from(k < K)];
+            let found = match self.product(stream, backend, (layout, [n, k], epilogue)) {
+                Ok(out) => difference(&out, &self.expected(y, n, epilogue), n, epilogue)
+                    .map(|off| format!("of a product ({layout:?}, {epilogue:?}) {off}")),
                 // No fault of the backend's; and after a fault in a kernel nothing else would work in this process.
                 Err(error) if is_out_of_memory(&error) || stream.synchronize().is_err() => {
                     let without = format!("trying {}, which --precision fp32 does without", backend.kernel());
@@ -140,46 +232,83 @@ impl Operands {
     }
 }
 
+fn read<O: Element>(stream: &Stream, tensor: &Tensor<O>) -> Result<Vec<f32>> {
+    Ok(stream.read(tensor)?.into_iter().map(|x| x.widen() as f32).collect())
+}
+
+/// The first columns of rows of N.
+fn columns(rows: &[f32], n: usize) -> impl Iterator<Item = &f32> + Clone {
+    rows.chunks(N).flat_map(move |row| &row[..n])
+}
+
 /// Of a matrix with so many columns.
 fn transposed(matrix: &[f16], columns: usize) -> Vec<f16> {
     (0..columns).flat_map(|column| matrix[column..].iter().step_by(columns).copied()).collect()
 }
 
-/// The first element that is wrong, where right ones may be off by so much of themselves too.
-fn difference(got: &[f32], want: &[f32], rounded: f32) -> Option<String> {
-    let is_off = |(&got, &want): (&f32, &f32)| got.is_nan() || (got - want).abs() > rounded * want.abs();
+/// The first element that is wrong. Sums are exact whichever way tensor cores add, and sums in float16 would not be; a result
+/// may be off by what float16 rounds away, and an activation of y, which is up to 10, by y times what float32 has of numbers
+/// up to one.
+fn difference(got: &[f32], want: &[f32], n: usize, epilogue: Epilogue) -> Option<String> {
+    let (relative, absolute) = match epilogue {
+        Epilogue::Float => (0.0, 0.0),
+        Epilogue::Half => (1.0 / 2048.0, 0.0),
+        Epilogue::Value | Epilogue::Slope => (1.0 / 2040.0, 10.0 * f32::EPSILON),
+    };
+    let is_off =
+        |(&got, &want): (&f32, &f32)| got.is_nan() || (got - want).abs() > relative * want.abs() + absolute;
     let at = got.iter().zip(want).position(is_off)?;
-    let [batch, m, n] = [at / (M * N), at / N % M, at % N];
-    Some(format!("out[{batch}][{m}][{n}] is {}, not {}", got[at], want[at]))
+    let [batch, row, column] = [at / (M * n), at / n % M, at % n];
+    let what = if batch < BATCH { "out" } else { "kept" };
+    Some(format!("{what}[{}][{row}][{column}] is {}, not {}", batch % BATCH, got[at], want[at]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clip::ClipConfig;
     use crate::device_test;
 
     device_test!(every_backend_of_this_device_proves_itself, |stream| {
-        assert!(!prove(&stream)?);
-        assert!(stream.gpu().rehearse(prove)?.is_empty(), "once is enough");
-        let operands = Operands::new(&stream)?;
-        let truth = operands.truth(&stream)?;
-        for backend in Backend::FASTER.into_iter().filter(|b| b.runs_on(stream.gpu().architecture())) {
-            assert_eq!(operands.first_wrong(&stream, backend, &truth)?, None, "{backend:?}");
+        let kinds = [(Activation::QuickGelu, 3072), (Activation::Gelu, 100), (Activation::QuickGelu, 100)];
+        for (activation, mlp) in kinds {
+            let tower = TowerConfig { activation, mlp, ..ClipConfig::vit_b_32().vision };
+            assert!(!prove(&stream, &tower)?);
+            let again = stream.gpu().rehearse(|stream| prove(stream, &tower))?;
+            assert!(again.is_empty(), "once is enough");
+            let operands = Operands::new(&stream, activation)?;
+            let truth = operands.truth(&stream)?;
+            let architecture = stream.gpu().architecture();
+            for backend in Backend::FASTER.into_iter().filter(|b| b.runs_on(architecture)) {
+                assert_eq!(
+                    operands.first_wrong(&stream, backend, &proofs(mlp), &truth)?,
+                    None,
+                    "{backend:?}"
+                );
+            }
+            for (i, proof) in proofs(mlp).into_iter().enumerate() {
+                let mut other = truth.clone();
+                other.iter_mut().for_each(|y| y[7] += 1.0);
+                let found = operands.first_wrong(&stream, Backend::Simt, &[proof], &other)?;
+                assert!(found.is_some_and(|found| found.contains("out[0][0][7]")), "proof {i}");
+            }
         }
-        let mut other = truth.clone();
-        other[7] += 1.0;
-        let found = operands.first_wrong(&stream, Backend::Simt, &other)?;
-        assert!(found.is_some_and(|found| found.contains("[0][0][7]")));
     });
 
     #[test]
     fn one_wrong_element_is_found() {
-        let want: Vec<f32> = (0..BATCH * M * N).map(|i| i as f32 / 1000.0).collect();
-        assert_eq!(difference(&want, &want, 0.0), None);
-        for (wrong, place) in [(want[M * N + 3 * N + 5] + 0.01, "[1][3][5]"), (f32::NAN, "[1][3][5]")] {
+        let want: Vec<f32> = (0..2 * BATCH * M * N).map(|i| i as f32 / 1000.0).collect();
+        assert_eq!(difference(&want, &want, N, Epilogue::Float), None);
+        let at = M * N + 3 * N + 5;
+        for (wrong, at, place) in [
+            (want[at] + 0.01, at, "out[1][3][5]"),
+            (f32::NAN, at, "out[1][3][5]"),
+            (f32::NAN, at + 2 * M * N, "kept[1][3][5]"),
+        ] {
             let mut got = want.clone();
-            got[M * N + 3 * N + 5] = wrong;
-            assert!(difference(&got, &want, 0.0).is_some_and(|text| text.contains(place)));
+            got[at] = wrong;
+            let found = difference(&got, &want, N, Epilogue::Float);
+            assert!(found.is_some_and(|text| text.contains(place)));
         }
     }
 }
