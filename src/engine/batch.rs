@@ -295,8 +295,9 @@ impl<E: Element> Batch<E> {
         }
         let graph = match graphs.entry(key) {
             Entry::Vacant(none) => {
+                work()?; // one that failed has not loaded all
                 none.insert(None);
-                return work();
+                return Ok(());
             }
             Entry::Occupied(known) => known.into_mut(),
         };
