@@ -14,6 +14,7 @@ use crate::gpu::{Entry, Stream, is_out_of_memory};
 pub struct Memo {
     kind: Kind,
     views: usize,
+    learning_rates: Vec<f32>,
 }
 
 /// A batch on its way, or waiting for memory.
@@ -46,7 +47,7 @@ impl Memo {
         batch: usize,
         settings: Settings,
     ) -> Result<Memo> {
-        let views = settings.views;
+        let (views, learning_rates) = (settings.views, settings.learning_rates.clone());
         let kind = match settings.precision {
             Precision::Fp32 => {
                 Kind::Fp32(Box::new(Batch::load(stream, vision, weights, text_features, settings)?))
@@ -55,7 +56,7 @@ impl Memo {
                 Kind::Fp16(Box::new(Batch::load(stream, vision, weights, text_features, settings)?), None)
             }
         };
-        let mut memo = Memo { kind, views };
+        let mut memo = Memo { kind, views, learning_rates };
         memo.make_room(batch)?;
         Ok(memo)
     }
@@ -190,7 +191,7 @@ impl Memo {
         let mut outcomes = Vec::with_capacity(raws.len());
         for (raw, item) in raws.into_iter().zip(items) {
             outcomes.push(match is_whole(&raw) {
-                true => outcome(raw),
+                true => outcome(raw, &self.learning_rates),
                 false => self.again(item, views, raw),
             });
             if outcomes.last().is_some_and(Result::is_err) {
@@ -203,14 +204,15 @@ impl Memo {
     /// In float32, where that is not what it was.
     fn again(&mut self, item: &Item, views: &Views, raw: Raw) -> Result<Outcome> {
         loop {
-            let Kind::Fp16(batch, exact) = &mut self.kind else { return outcome(raw) };
+            let rates = &self.learning_rates;
+            let Kind::Fp16(batch, exact) = &mut self.kind else { return outcome(raw, rates) };
             let made = match exact {
                 Some(exact) => Ok(exact),
                 None => batch.exact().map(|made| exact.insert(Box::new(made))),
             };
             match made.and_then(|exact| exact.adapt(&[*item], views)) {
                 Err(error) if is_out_of_memory(&error) => self.shrink(error)?,
-                raws => return Ok(Outcome { overflow: true, ..outcome(raws?.remove(0))? }),
+                raws => return Ok(Outcome { overflow: true, ..outcome(raws?.remove(0), rates)? }),
             }
         }
     }
@@ -245,13 +247,14 @@ fn is_whole(Raw { zero_shot, memo, entropy, overflow }: &Raw) -> bool {
     !overflow && all.all(|x| x.is_finite())
 }
 
-fn outcome(Raw { zero_shot, memo, entropy, .. }: Raw) -> Result<Outcome> {
+fn outcome(Raw { zero_shot, memo, entropy, .. }: Raw, rates: &[f32]) -> Result<Outcome> {
     let zero_shot =
         Prediction::of(&zero_shot).context("predicting before the step, whatever the learning rate")?;
-    let after = |logits: &Vec<f32>| {
-        Prediction::of(logits).context("predicting after the step; a smaller learning rate may help")
+    let after = |(logits, rate): (&Vec<f32>, &f32)| {
+        let why = || format!("predicting after a step of learning rate {rate:e}; a smaller one may help");
+        Prediction::of(logits).with_context(why)
     };
-    let memo = memo.iter().map(after).collect::<Result<_>>()?;
+    let memo = memo.iter().zip(rates).map(after).collect::<Result<_>>()?;
     Ok(Outcome { zero_shot, memo, entropy, overflow: false })
 }
 
@@ -265,12 +268,12 @@ mod tests {
             let (zero_shot, memo, entropy) =
                 (vec![1.0, zero_shot], vec![vec![0.0; 2], vec![memo, 1.0]], vec![0.0]);
             let raw = Raw { zero_shot, memo, entropy, overflow: false };
-            outcome(raw).err().map(|error| format!("{error:#}"))
+            outcome(raw, &[1e-5, 0.25]).err().map(|error| format!("{error:#}"))
         };
         assert_eq!(said(0.0, 0.0), None);
         let before = said(f32::INFINITY, f32::NAN).expect("refused");
         assert!(before.contains("before the step") && !before.contains("smaller"), "{before}");
         let after = said(0.0, f32::NAN).expect("refused");
-        assert!(after.contains("after the step; a smaller learning rate may help"), "{after}");
+        assert!(after.contains("after a step of learning rate 2.5e-1; a smaller one may help"), "{after}");
     }
 }

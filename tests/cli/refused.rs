@@ -89,6 +89,7 @@ fn bad_files_and_flags_are_refused() {
     both("--update implicit --weight-decay 0.1", "in-place");
     both("--update implicit --optimizer adamw", "in-place");
     both("--momentum 0.9 --optimizer adamw", "--optimizer sgd");
+    refused(place.predict(&model, &["--lr", "1e-5,1e30"]), 1, &["learning rate 1e30"]);
     if !Path::new("/dev/nvidia0").exists() {
         refused(place.predict(&model, &["--device", "gpu"]), 1, &["GPU 0", "--device virtual"]);
     }
