@@ -71,7 +71,7 @@ impl Eval {
         let checkpoint = session::open_checkpoint(&self.model)?;
         let streams = session::open_devices(self.model.device)?;
 
-        let mut run = Run { count, ..Run::default() };
+        let mut run = Run { count, rates: self.adapt.lr.len(), ..Run::default() };
         if let Some(path) = &self.out {
             let settings = || self.describe(&checkpoint, &dataset, &names, streams[0].gpu());
             run.out = Some((path.clone(), self.resume, Box::new(settings)));
@@ -133,6 +133,8 @@ type Settings<'a> = Box<dyn Fn() -> Result<Value> + 'a>;
 #[derive(Default)]
 struct Run<'a> {
     count: usize,
+    /// Learning rates, of which every record has a prediction each.
+    rates: usize,
     /// The file, and whether it is continued.
     out: Option<(PathBuf, bool, Settings<'a>)>,
     writer: Option<RecordWriter>,
@@ -146,6 +148,13 @@ impl fleet::Run for Run<'_> {
     fn begin(&mut self) -> Result<Vec<usize>> {
         if let Some((path, resume, settings)) = &self.out {
             let opened = RecordWriter::open(path, *resume, &settings()?)?;
+            for Record { index, memo, .. } in &opened.records {
+                let (there, rates, path) = (memo.len(), self.rates, path.display());
+                ensure!(
+                    there == rates,
+                    "reading {path}: image {index} was adapted to by {there} of {rates} learning rates"
+                );
+            }
             opened.records.iter().take(self.count).for_each(|record| self.totals.add(record));
             self.writer = Some(opened.writer);
         }

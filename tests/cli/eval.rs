@@ -45,6 +45,11 @@ fn several_learning_rates_are_several_predictions() {
         memo(&[&common[..], &["--resume", "--out", text(&out)], more].concat())
     };
     refused(eval(&["--lr", "1e-4"]), 1, &["begun with lr"]);
+    let [mut lines, of_one] =
+        ["two.jsonl", "one.jsonl"].map(|name| fs::read_to_string(place.file(name)).unwrap());
+    lines.truncate(lines.trim_end().rfind('\n').unwrap() + 1);
+    place.write("two.jsonl", lines + of_one.lines().last().unwrap() + "\n");
+    refused(eval(&several), 1, &["two.jsonl", "image 5", "by 1 of 2 learning rates"]);
     refused(eval(&["--lr", "1e-4,1e-3", "--steps", "2"]), 2, &["--lr", "--steps"]);
 }
 
