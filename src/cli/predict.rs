@@ -93,18 +93,20 @@ fn as_json(image: &str, labels: &[String], outcome: &Outcome) -> serde_json::Val
 }
 
 fn as_text(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> String {
-    let line = |name: &str, p: &Prediction| {
-        format!("  {name:<10} {:<24} {:6.2} %\n", labels[p.index], 100.0 * p.confidence)
+    let names = match rates {
+        [_] => vec!["MEMO".to_string()],
+        _ => rates.iter().map(|lr| format!("MEMO {lr:e}")).collect(),
     };
-    let memo = outcome.memo.iter().zip(rates).map(|(prediction, lr)| match rates {
-        [_] => line("MEMO", prediction),
-        _ => line(&format!("MEMO {lr:e}"), prediction),
-    });
+    let width = names.iter().map(String::len).fold(10, usize::max);
+    let line = |name: &str, p: &Prediction| {
+        format!("  {name:<width$} {:<24} {:6.2} %\n", labels[p.index], 100.0 * p.confidence)
+    };
+    let memo: String = names.iter().zip(&outcome.memo).map(|(name, p)| line(name, p)).collect();
     let entropy: Vec<String> = outcome.entropy.iter().map(|h| format!("{h:.4}")).collect();
     format!(
-        "{image}\n{}{}  entropy    {} nats\n",
+        "{image}\n{}{memo}  {:<width$} {} nats\n",
         line("zero-shot", &outcome.zero_shot),
-        memo.collect::<String>(),
+        "entropy",
         entropy.join(", ")
     )
 }

@@ -50,11 +50,13 @@ impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let &Summary { totals, learning_rates, images_per_s } = self;
         let (clip, memo) = (totals.clip_accuracy(), totals.memo());
+        let names: Vec<String> = learning_rates.iter().map(|lr| format!("MEMO {lr:e}")).collect();
+        let width = names.iter().map(String::len).fold(12, usize::max);
         let row = |name: &str, accuracy: f64, confidence: f64| {
-            format!("{name:<12} {:>9.2} % {:>17.2} %", 100.0 * accuracy, 100.0 * confidence)
+            format!("{name:<width$} {:>9.2} % {:>17.2} %", 100.0 * accuracy, 100.0 * confidence)
         };
         let gain = |memo: &Comparison| 100.0 * (memo.accuracy - clip);
-        write!(f, "{:<12} {:>11} {:>19}", "", "accuracy", "average confidence")?;
+        write!(f, "{:<width$} {:>11} {:>19}", "", "accuracy", "average confidence")?;
         let zero_shot = row("zero-shot", clip, totals.clip_confidence());
         match &memo[..] {
             [memo] => writeln!(
@@ -73,11 +75,11 @@ impl fmt::Display for Summary<'_> {
                     " {:>8} {:>6} {:>6} {:>10}\n{zero_shot}",
                     "points", "fixed", "broke", "McNemar p"
                 )?;
-                for (lr, memo) in learning_rates.iter().zip(several) {
+                for (name, memo) in names.iter().zip(several) {
                     writeln!(
                         f,
                         "{} {:>+8.2} {:>6} {:>6} {:>10}",
-                        row(&format!("MEMO {lr:e}"), memo.accuracy, memo.confidence),
+                        row(name, memo.accuracy, memo.confidence),
                         gain(memo),
                         memo.fixed,
                         memo.broken,

@@ -28,6 +28,12 @@ fn several_learning_rates_are_several_predictions() {
     let several = ["--lr", "1e-4,1e-3"];
     let table = eval("two.jsonl", &several);
     assert!(table.contains("MEMO 1e-4") && table.contains("MEMO 1e-3"), "{table}");
+    // Rates of many digits are in line with the others.
+    let long = ["--lr", "1.23456e-4,1e-3"];
+    for table in [predict(&long, false), eval("long.jsonl", &long)] {
+        let ends: BTreeSet<_> = table.lines().filter_map(|line| line.find('%')).collect();
+        assert_eq!(ends.len(), 1, "{table}");
+    }
     let line = |name: &str| {
         let lines = fs::read_to_string(place.file(name)).unwrap();
         serde_json::from_str::<Value>(lines.lines().last().unwrap()).unwrap()
