@@ -13,8 +13,9 @@
 //   scratch  (B, 4 N + K) words, written, with SCRATCH 1; else null
 //
 // Grid: one CTA of 256 threads per image; a warp per view, then a thread per class.
-// Shared: (4 N + K) words, or none with SCRATCH 1, for more views or classes than fit: the same bits. The largest logit is taken off first, exactly, so that z keeps its digits; the gradient of a
-// view that is sure of its class is a small difference, which d leaves whole. No atomics: the same input gives the same bits.
+// Shared: (4 N + K) words, or none with SCRATCH 1, for more views or classes than fit: the same bits. The largest logit is
+// taken off first, exactly, so that z keeps its digits; the gradient of a view that is sure of its class is a small difference,
+// which d leaves whole. No atomics: the same input gives the same bits.
 // MEMO, arXiv 2110.09506, equation 3, in log-sum-exp form.
 
 #include "prelude.cuh"

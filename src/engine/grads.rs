@@ -204,6 +204,7 @@ impl<E: Element> Kept<E> {
         vectors.push((layout.post_ln.clone(), own(&grads.post_ln)));
         Kept { images, layers, vectors }
     }
+
     /// All that is no matrix: [`Kept::vectors`] and the layers' biases.
     pub fn vectors_and_biases(&self) -> impl Iterator<Item = &(Range<usize>, Param)> {
         self.vectors.iter().chain(self.layers.iter().filter_map(|layer| layer.bias.as_ref()))
