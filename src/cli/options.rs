@@ -43,7 +43,7 @@ pub struct AdaptOptions {
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), allow_negative_numbers = true)]
     pub views: u32,
     /// Learning rate of the step; of several, such as 1e-5,1e-4, each is a step and a prediction of its own
-    #[arg(long, default_value = "1e-5", value_name = "RATE", value_delimiter = ',', value_parser = not_negative, allow_negative_numbers = true)]
+    #[arg(long, default_value = "1e-5", value_name = "RATE", value_delimiter = ',', value_parser = not_negative, allow_hyphen_values = true)]
     pub lr: Vec<f32>,
     /// Steps an image, each on fresh views
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]

@@ -66,6 +66,7 @@ fn bad_files_and_flags_are_refused() {
         ("--views", "-1"),
         ("--lr", "nan"),
         ("--lr", "-1"),
+        ("--lr", "-1e-5,1e-4"),
         ("--steps", "0"),
         ("--seed", "-1"),
         ("--prompt", "no place"),
