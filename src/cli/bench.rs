@@ -12,6 +12,7 @@ use crate::data::Rgb8;
 use crate::engine::{Item, Memo, Views};
 use crate::gpu::human_bytes;
 use crate::gpu::trace::Profiler;
+use crate::report::decimal;
 
 #[derive(Args)]
 pub struct Bench {
@@ -83,12 +84,14 @@ impl Bench {
         let stages = memo.stage_times();
 
         if self.json {
+            let settings = self.adapt.settings()?;
             let stages: serde_json::Map<_, _> = stages
                 .iter()
                 .map(|(name, time)| (name.to_string(), json!(time.as_secs_f64() / total)))
                 .collect();
             let object = json!({
                 "device": stream.gpu().name()?, "images": times_s.len() * batch, "batch": batch, "launches": launches, "graphs": graphs, "views": self.adapt.views, "steps": self.adapt.steps,
+                "lr": settings.learning_rates.iter().map(|&lr| decimal(lr)).collect::<Vec<f64>>(), "optimizer": settings.optimizer, "update": settings.update, "precision": settings.precision,
                 "classes": self.classes, "ready_s": ready_s, "min_s": least, "median_s": median, "max_s": most,
                 "images_per_s": 1.0 / median, "peak_host_bytes": peak_host_bytes(), "stage_shares": stages,
             });

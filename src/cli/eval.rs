@@ -101,10 +101,7 @@ impl Eval {
     ) -> Result<Value> {
         let (adapt, settings) = (&self.adapt, self.adapt.settings()?);
         let compiler = Nvrtc::find()?.version();
-        let lr = match &adapt.lr[..] {
-            [one] => json!(one),
-            several => json!(several),
-        };
+        let lr: Vec<f64> = adapt.lr.iter().map(|&lr| report::decimal(lr)).collect();
         Ok(json!({
             "model": checkpoint.fingerprint()?,
             "data": dataset.fingerprint()?,

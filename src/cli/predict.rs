@@ -10,6 +10,7 @@ use super::options::{AdaptOptions, Batch, ModelOptions};
 use super::{print, session};
 use crate::data::{labels, read_image};
 use crate::engine::{Item, Outcome, Prediction, Views};
+use crate::report::decimal;
 
 #[derive(Args)]
 pub struct Predict {
@@ -68,7 +69,7 @@ impl Predict {
                     outcome.with_context(|| format!("adapting to {}", path.display()))?,
                 );
                 match self.json {
-                    true => print(&format!("{}\n", as_json(&name, &labels, &outcome)))?,
+                    true => print(&format!("{}\n", as_json(&name, &labels, &adapt.lr, &outcome)))?,
                     false => print(&as_text(&name, &labels, &adapt.lr, &outcome))?,
                 }
             }
@@ -77,11 +78,18 @@ impl Predict {
     }
 }
 
-fn as_json(image: &str, labels: &[String], outcome: &Outcome) -> serde_json::Value {
+fn as_json(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> serde_json::Value {
     let prediction = |p: &Prediction| json!({ "index": p.index, "label": labels[p.index], "confidence": p.confidence, "logits": p.logits });
     let memo = match &outcome.memo[..] {
         [one] => prediction(one),
-        several => several.iter().map(prediction).collect(),
+        several => {
+            let with_rate = |(p, lr): (&Prediction, &f32)| {
+                let mut object = prediction(p);
+                object["lr"] = decimal(*lr).into();
+                object
+            };
+            several.iter().zip(rates).map(with_rate).collect()
+        }
     };
     json!({
         "image": image,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, ensure};
 use half::f16;
 
 use super::batch::{self, Batch, Item, Raw, Views};
@@ -201,7 +201,8 @@ impl Memo {
         outcomes
     }
 
-    /// In float32, where that is not what it was.
+    /// In float32, where that is not what it was; of what is finite as it is nothing changes, so that no learning rate's bits
+    /// depend on another's.
     fn again(&mut self, item: &Item, views: &Views, raw: Raw) -> Result<Outcome> {
         loop {
             let rates = &self.learning_rates;
@@ -212,7 +213,10 @@ impl Memo {
             };
             match made.and_then(|exact| exact.adapt(&[*item], views)) {
                 Err(error) if is_out_of_memory(&error) => self.shrink(error)?,
-                raws => return Ok(Outcome { overflow: true, ..outcome(raws?.remove(0), rates)? }),
+                raws => {
+                    let whole = mended(raw, raws?.remove(0));
+                    return Ok(Outcome { overflow: true, ..outcome(whole, rates)? });
+                }
             }
         }
     }
@@ -247,7 +251,19 @@ fn is_whole(Raw { zero_shot, memo, entropy, overflow }: &Raw) -> bool {
     !overflow && all.all(|x| x.is_finite())
 }
 
-fn outcome(Raw { zero_shot, memo, entropy, .. }: Raw, rates: &[f32]) -> Result<Outcome> {
+/// With a gradient that overflowed nothing is right; else what is not finite alone is taken from `exact`.
+fn mended(raw: Raw, exact: Raw) -> Raw {
+    if raw.overflow {
+        return exact;
+    }
+    let of = |raw: Vec<f32>, exact| if raw.iter().all(|x| x.is_finite()) { raw } else { exact };
+    let memo = raw.memo.into_iter().zip(exact.memo).map(|(raw, exact)| of(raw, exact)).collect();
+    let (zero_shot, entropy) = (of(raw.zero_shot, exact.zero_shot), of(raw.entropy, exact.entropy));
+    Raw { zero_shot, memo, entropy, overflow: false }
+}
+
+fn outcome(Raw { zero_shot, memo, entropy, overflow }: Raw, rates: &[f32]) -> Result<Outcome> {
+    ensure!(!overflow, "stepping: a gradient is not finite, in float32 either");
     let zero_shot =
         Prediction::of(&zero_shot).context("predicting before the step, whatever the learning rate")?;
     let after = |(logits, rate): (&Vec<f32>, &f32)| {
@@ -261,6 +277,18 @@ fn outcome(Raw { zero_shot, memo, entropy, .. }: Raw, rates: &[f32]) -> Result<O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_finite_stays_unless_a_gradient_is_not() {
+        let raw = |x: f32, y: f32, overflow| {
+            let (zero_shot, memo, entropy) = (vec![x, 1.0], vec![vec![x; 2], vec![0.0, y]], vec![x]);
+            Raw { zero_shot, memo, entropy, overflow }
+        };
+        let exact = raw(3.0, 4.0, false);
+        assert_eq!(mended(raw(2.0, f32::NAN, false), exact.clone()), raw(2.0, 4.0, false));
+        assert_eq!(mended(raw(2.0, 5.0, true), exact.clone()), exact);
+        assert!(outcome(raw(2.0, 5.0, true), &[1.0, 2.0]).is_err());
+    }
 
     #[test]
     fn a_smaller_learning_rate_is_no_advice_about_what_it_does_not_change() {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::decimal;
 use crate::metrics::{Comparison, Totals};
 
 /// A run's result; accuracies and confidences are fractions.
@@ -35,7 +36,7 @@ impl Summary<'_> {
             several => {
                 let rate = |(lr, memo): (&f32, &Comparison)| {
                     json!({
-                        "lr": lr, "memo_accuracy": memo.accuracy, "memo_confidence": memo.confidence,
+                        "lr": decimal(*lr), "memo_accuracy": memo.accuracy, "memo_confidence": memo.confidence,
                         "fixed": memo.fixed, "broken": memo.broken, "mcnemar_p": memo.mcnemar_p,
                     })
                 };
