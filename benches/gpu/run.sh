@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA GPU, without Rust or network: run.sh [LOG_FOLDER]
 #
-#   doctor; every test on the real device; the same step on vcuda and on the GPU side by side;
+#   doctor; every test that opens a device, on the real one; the same step on vcuda and on the GPU side by side;
 #   compute-sanitizer over the small tests where it is installed; the benches. A short table last.
 #   DEVICE=virtual tries the bundle itself where there is no GPU.
 set -uo pipefail
@@ -45,13 +45,8 @@ export MEMO_TEST_DEVICE=$device
 for test in "$here"/tests/memo-*; do
   step "$(basename "$test")" 240 "$test" --test-threads=1
 done
-export MEMO_TEST_DEVICE=virtual VCUDA_FUZZ_CASES=$here/fixtures/fuzz
-for test in "$here"/tests/vcuda-*; do
-  # The instruction cases are kept, each in a file of its own.
-  step "$(basename "$test")" 240 env VCUDA_ISA_OUT="$here/isa" "$test"
-done
-
-# And run from there, by the GPU's own driver.
+# The instruction cases are kept, each in a file of its own, and run from there by the GPU's own driver.
+step vcuda-isa 240 env VCUDA_ISA_OUT="$here/isa" "$here/tests/vcuda-isa"
 [ "$device" = gpu ] && export VCUDA_ISA_DRIVER=libcuda.so.1
 step isa-on-the-$device 300 env VCUDA_ISA_FILES="$here/isa" "$here/tests/vcuda-isa" --nocapture files::a_folder_of_cases
 unset VCUDA_ISA_DRIVER
