@@ -1,16 +1,17 @@
 //! One step at a real model's size against float64 PyTorch, see `make_vit_b32.py`: random weights, not all of them float16's.
 
+mod common;
+
 use anyhow::{Error, Result};
 use half::f16;
 use memo::check::{Tolerance, assert_close, fixtures, random, within};
 use memo::clip::{ClipConfig, Naming};
 use memo::data::Rgb8;
 use memo::device_test;
-use memo::engine::{Batch, Item, Precision, Raw, Settings, Update, Views, Vision};
+use memo::engine::{Batch, Item, Precision, Raw, Update, Views, Vision};
 use memo::gpu::Stream;
+use memo::ops::Element;
 use memo::ops::patches::patchify;
-use memo::ops::{Element, Optimizer};
-use memo::policy::Policy;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
@@ -77,17 +78,7 @@ impl Inputs {
         expected: &Expected,
         (precision, update): (Precision, Update),
     ) -> Result<Raw> {
-        let settings = Settings {
-            views: VIEWS,
-            learning_rates: expected.lr.clone(),
-            steps: 1,
-            optimizer: Optimizer::PLAIN,
-            seed: 0,
-            policy: Policy::notebook(),
-            update,
-            precision,
-            loss_scale: precision.loss_scale(),
-        };
+        let settings = common::plain_step(precision, update, VIEWS, &expected.lr);
         let config = &self.config;
         let vision = Vision { config: config.clone(), layout: config.vision_layout() };
         let patches = patchify(&self.views, config.image_size, config.patch_size);

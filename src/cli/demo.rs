@@ -7,15 +7,13 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::fleet::evaluate;
-use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions, PROMPT, Rule};
+use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions};
 use super::{print, session};
 use crate::data::Dataset;
 use crate::data::views::ViewSet;
-use crate::engine::Precision;
 use crate::metrics::Totals;
 use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::draw_views;
-use crate::policy::Policy;
 use crate::report::{self, Progress, grid};
 
 /// The shifts of the demo's images, tensors of `demo-images.safetensors`.
@@ -39,20 +37,7 @@ impl Demo {
         let model = ModelOptions { model: assets.join("demo-model"), activation: None, device: self.device };
         // From an earlier trial on digits under the same kinds of damage, so its gains flatter MEMO: a
         // demonstration, not an unbiased estimate.
-        let adapt = AdaptOptions {
-            views: 16,
-            lr: vec![3e-3],
-            steps: 1,
-            optimizer: Rule::Sgd,
-            momentum: None,
-            weight_decay: None,
-            seed: 0,
-            policy: Policy::mild(),
-            prompt: PROMPT.to_string(),
-            precision: Precision::Fp16,
-            update: None,
-            loss_scale: None,
-        };
+        let adapt = AdaptOptions::mild(16, 3e-3);
         let checkpoint = session::open_checkpoint(&model)?;
         let stream = session::open_device(self.device)?;
         let (images, labels) = (assets.join("demo-images.safetensors"), assets.join("demo-labels.txt"));

@@ -226,12 +226,10 @@ fn in_batches(
 mod tests {
     use super::*;
     use crate::check::{fixtures, random};
-    use crate::cli::options::{AdaptOptions, Batch, PROMPT, Rule};
+    use crate::cli::options::{AdaptOptions, Batch};
     use crate::cli::session;
     use crate::clip::Checkpoint;
     use crate::device_test;
-    use crate::engine::Precision;
-    use crate::policy::Policy;
 
     /// Five images of noise, their folder, and a model for them.
     struct Place {
@@ -250,20 +248,7 @@ mod tests {
                 std::fs::create_dir_all(folder.path().join(class))?;
                 picture.save(folder.path().join(class).join(format!("{i}.png")))?;
             }
-            let adapt = AdaptOptions {
-                views: 2,
-                lr: vec![1e-3],
-                steps: 1,
-                optimizer: Rule::Sgd,
-                momentum: None,
-                weight_decay: None,
-                seed: 0,
-                policy: Policy::mild(),
-                prompt: PROMPT.to_string(),
-                precision: Precision::Fp16,
-                update: None,
-                loss_scale: None,
-            };
+            let adapt = AdaptOptions::mild(2, 1e-3);
             Ok(Place {
                 dataset: Dataset::open(folder.path())?,
                 checkpoint: Checkpoint::open(&fixtures().join("models/tiny"), None)?,

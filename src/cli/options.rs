@@ -78,6 +78,24 @@ pub struct AdaptOptions {
 }
 
 impl AdaptOptions {
+    /// One plain step on mild views; all else as the flags have it by default.
+    pub fn mild(views: u32, lr: f32) -> AdaptOptions {
+        AdaptOptions {
+            views,
+            lr: vec![lr],
+            steps: 1,
+            optimizer: Rule::Sgd,
+            momentum: None,
+            weight_decay: None,
+            seed: 0,
+            policy: Policy::mild(),
+            prompt: PROMPT.to_string(),
+            precision: Precision::Fp16,
+            update: None,
+            loss_scale: None,
+        }
+    }
+
     /// The engine's settings.
     ///
     /// # Errors

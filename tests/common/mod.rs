@@ -69,17 +69,7 @@ impl Case {
 
     /// As PyTorch did it, on so many views and steps.
     pub fn settings(&self, precision: Precision, update: Update, views: usize, steps: usize) -> Settings {
-        Settings {
-            views,
-            learning_rates: self.values("lr").to_vec(),
-            steps,
-            optimizer: Optimizer::PLAIN,
-            seed: 0,
-            policy: Policy::notebook(),
-            update,
-            precision,
-            loss_scale: precision.loss_scale(),
-        }
+        Settings { steps, ..plain_step(precision, update, views, self.values("lr")) }
     }
 
     /// The same with another optimizer, and a rate at which its steps are as long as PyTorch's were.
@@ -108,6 +98,21 @@ impl Case {
     pub fn memo(&self, stream: &Stream, images: usize, settings: &Settings) -> Result<Memo> {
         let (vision, weights) = self.vision()?;
         Memo::new(stream, vision, &weights, self.values("text"), images, settings.clone())
+    }
+}
+
+/// One plain step at each rate.
+pub fn plain_step(precision: Precision, update: Update, views: usize, learning_rates: &[f32]) -> Settings {
+    Settings {
+        views,
+        learning_rates: learning_rates.to_vec(),
+        steps: 1,
+        optimizer: Optimizer::PLAIN,
+        seed: 0,
+        policy: Policy::notebook(),
+        update,
+        precision,
+        loss_scale: precision.loss_scale(),
     }
 }
 
