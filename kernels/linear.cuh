@@ -10,6 +10,9 @@
 //   ACT 1    out = f(y), and kept = y where there is one          forward through an MLP's activation
 //   ACT 2    out = y f'(kept)                                     and back
 //
+// With A_TERMS=2 or B_TERMS=2 an operand is in two terms, A = a + second a2, so that products of float16 are as exact as of
+// float32: acc = a · b + second (a2 · b + a · b2); that of the second two is beyond float32's digits.
+//
 // f is QuickGELU, or GELU with GELU=1. A, B, kept are E; bias, addend float; out is E, or float with OUT_FLOAT=1; all written (=).
 // All rows of matrices may be further apart than they are long; a step is from one of the batch to the next, 0 where it
 // is shared. `out` may be the addend.
@@ -24,6 +27,13 @@
 #ifndef ACT
 #define ACT 0
 #endif
+#ifndef A_TERMS
+#define A_TERMS 1
+#endif
+#ifndef B_TERMS
+#define B_TERMS 1
+#endif
+#define TERMS (A_TERMS > 1 || B_TERMS > 1)
 
 #if OUT_FLOAT
 typedef float Out;
@@ -34,6 +44,7 @@ typedef E Out;
 // `struct Params` of src/ops/linear/mod.rs. Pitches and steps in elements.
 struct Linear {
     const E *a, *b;
+    const E *a2, *b2;  // or null
     Out* out;
     E* kept;              // or null
     const float* bias;    // (batch or 1, N), or null
@@ -41,7 +52,7 @@ struct Linear {
     u64 a_step, b_step, out_step, kept_step, bias_step, addend_step;
     int M, N, K, batch;
     int a_pitch, b_pitch, out_pitch, kept_pitch, addend_pitch;
-    float alpha, beta;
+    float alpha, beta, second;
     // Whether rows and steps of each are whole multiples of 16 bytes, and addresses too: bit 0 A, 1 B, 2 all that the epilogue
     // reads and writes.
     int aligned;

@@ -1,11 +1,12 @@
 // Matrix products of float16 on tensor cores, for sm_80 and up: mma.sync m16n8k16 with float32 sums, operands by cp.async
 // through a ring of stages. linear.cuh says what they compute.
 //
-// Sums run over k in steps of 16, each added by the tensor core: bits depend on K alone, not on the tile.
+// Sums run over k in steps of 16, each added by the tensor core: bits depend on K alone, not on the tile. With two terms the
+// products of the second ones have sums of their own.
 //
 // Grid: (ceil(N / TILE_N), ceil(M / 128), batch) CTAs of 4 warps of 64 rows by TILE_N / 2 columns, TILE_N = 64 or 128. n is
 // the fastest: what runs at one time reads few rows of A, and a B (a weight) that the L2 holds.
-// Shared: STAGES × (128 + TILE_N) × BK halves, (rows, BK) or (BK, rows) as the operand lies in memory; their 16-byte chunks
+// Shared: STAGES × (A_TERMS 128 + B_TERMS TILE_N) × BK halves, (rows, BK) or (BK, rows) as the operand lies in memory; their 16-byte chunks
 // are exchanged by the row's low bits, so that ldmatrix has no bank conflicts. Then the sums, half of a warp's rows at a time, so
 // that they are finished 16 bytes a lane. `shared_bytes` of src/ops/linear/backend.rs.
 // What is ragged is zero in shared memory. An operand whose rows are not multiples of 16 bytes comes by single elements.
@@ -107,9 +108,18 @@ struct Operand {
 
 typedef Operand<TILE_M, LAYOUT == 2> A;
 typedef Operand<TILE_N, LAYOUT != 0> B;
-constexpr u32 STAGE_BYTES = A::BYTES + B::BYTES;
+constexpr u32 A_BYTES = A_TERMS * A::BYTES, STAGE_BYTES = A_BYTES + B_TERMS * B::BYTES;
 // Sums in shared memory: two rows begin eight banks apart.
 constexpr int SUMS_PITCH = WARP_N + 8;
+typedef float Sums[WARP_M / 16][WARP_N / 8][4];
+
+// Sixteen of k.
+__device__ __forceinline__ void multiply(Sums& d, const u32 (&x)[WARP_M / 16][4], const u32 (&y)[WARP_N / 16][4]) {
+#pragma unroll
+    for (int i = 0; i < WARP_M / 16; ++i)
+#pragma unroll
+        for (int j = 0; j < WARP_N / 8; ++j) mma(d[i][j], x[i], y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
+}
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) linear_mma(const __grid_constant__ Linear p) {
     extern __shared__ __align__(128) u8 shared[];
@@ -118,6 +128,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) linear_mma(const __grid
     int warp_m = warp_id() / 2 * WARP_M, warp_n = warp_id() % 2 * WARP_N, lane = lane_id();
     A a(p.a + batch * p.a_step, p.a_pitch, m0, p.M, p.K, p.aligned & 1);
     B b(p.b + batch * p.b_step, p.b_pitch, n0, p.N, p.K, p.aligned & 2);
+#if TERMS
+    A a2(p.a2 + batch * p.a_step, p.a_pitch, m0, p.M, p.K, p.aligned & 1);
+    B b2(p.b2 + batch * p.b_step, p.b_pitch, n0, p.N, p.K, p.aligned & 2);
+    Sums of_second = {};
+#endif
     int steps = (p.K + BK - 1) / BK;
     bool has_sums = m0 + warp_m < p.M && n0 + warp_n < p.N;
 
@@ -125,11 +140,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) linear_mma(const __grid
         if (step < steps) {
             u32 stage = stages + step % STAGES * STAGE_BYTES;
             a.copy(stage);
-            b.copy(stage + A::BYTES);
+            b.copy(stage + A_BYTES);
+#if TERMS
+            if (A_TERMS > 1) a2.copy(stage + A::BYTES);
+            if (B_TERMS > 1) b2.copy(stage + A_BYTES + B::BYTES);
+#endif
         }
         copies_commit();
     };
-    float acc[WARP_M / 16][WARP_N / 8][4] = {};
+    // A's and B's fragments of a warp, 16 of k.
+    auto load_rows = [&](u32(&x)[WARP_M / 16][4], u32 tile, int k) {
+#pragma unroll
+        for (int i = 0; i < WARP_M / 16; ++i) A::load<true>(x[i], tile, warp_m + 16 * i, k);
+    };
+    auto load_columns = [&](u32(&y)[WARP_N / 16][4], u32 tile, int k) {
+#pragma unroll
+        for (int j = 0; j < WARP_N / 16; ++j) B::load<false>(y[j], tile, warp_n + 16 * j, k);
+    };
+    Sums acc = {};
 #pragma unroll
     for (int step = 0; step < STAGES - 1; ++step) copy(step);
 #pragma unroll 1
@@ -142,16 +170,30 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) linear_mma(const __grid
 #pragma unroll
         for (int k = 0; k < BK; k += 16) {
             u32 x[WARP_M / 16][4], y[WARP_N / 16][4];
-#pragma unroll
-            for (int i = 0; i < WARP_M / 16; ++i) A::load<true>(x[i], stage, warp_m + 16 * i, k);
-#pragma unroll
-            for (int j = 0; j < WARP_N / 16; ++j) B::load<false>(y[j], stage + A::BYTES, warp_n + 16 * j, k);
-#pragma unroll
-            for (int i = 0; i < WARP_M / 16; ++i)
-#pragma unroll
-                for (int j = 0; j < WARP_N / 8; ++j) mma(acc[i][j], x[i], y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
+            load_rows(x, stage, k);
+            load_columns(y, stage + A_BYTES, k);
+            multiply(acc, x, y);
+#if TERMS
+            u32 more[WARP_M / 16][4];
+            if (A_TERMS > 1) {
+                load_rows(more, stage + A::BYTES, k);
+                multiply(of_second, more, y);
+            }
+            if (B_TERMS > 1) {
+                load_columns(y, stage + A_BYTES + B::BYTES, k);
+                multiply(of_second, x, y);
+            }
+#endif
         }
     }
+#if TERMS
+#pragma unroll
+    for (int i = 0; i < WARP_M / 16; ++i)
+#pragma unroll
+        for (int j = 0; j < WARP_N / 8; ++j)
+#pragma unroll
+            for (int h = 0; h < 4; ++h) acc[i][j][h] = fmaf(p.second, of_second[i][j][h], acc[i][j][h]);
+#endif
 
     __syncthreads();  // the last stage's readers
     if (!has_sums) return;

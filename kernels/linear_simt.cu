@@ -1,7 +1,7 @@
 // Matrix products by multiply-adds in float32, of float or of float16: linear.cuh says what they compute. For float32, for
 // GPUs without tensor cores of float16, and for proving the other backends.
 //
-// Sums run over k in order, one after another: bits depend on K alone.
+// Sums run over k in order, one after another: bits depend on K alone. Operands in two terms are put together first.
 //
 // Grid: (ceil(N / TILE_N), ceil(M / 64), batch) CTAs of 4 warps, TILE_N = 64 or 128; a warp has 16 rows, a lane TILE_N / 32
 // columns of them. So all lanes read the same A and neighbouring B: 16 TILE_N / 32 multiply-adds for 4 + 1 shared loads, and
@@ -22,10 +22,11 @@
 
 // A thread's share of a (16, T) tile of an operand of `rows` × K: from memory to registers, so that it is on its
 // way while the step before is multiplied, then to shared memory. K_MAJOR: stored (K, rows), else (rows, K).
-template <int T, bool K_MAJOR>
+template <int T, bool K_MAJOR, int TERMS_OF>
 struct Operand {
     static constexpr int PARTS = BK * T / (4 * THREADS);
-    const E* p;
+    const E *p, *p2;
+    float second;
     int pitch, row0, rows, K;
     bool vector;
     float part[PARTS][4];
@@ -38,17 +39,27 @@ struct Operand {
         return K_MAJOR ? (threadIdx.x + i * THREADS) / (T / 4) : (threadIdx.x / T * PARTS + i) * 4;
     }
 
+    __device__ __forceinline__ void load_four(float (&x)[4], const E* from, int exist) {
+        if (vector && exist >= 4) {
+            load_pack<4>(x, from);
+        } else {
+#pragma unroll
+            for (int j = 0; j < 4; ++j) x[j] = j < exist ? to_float(from[j]) : 0.f;
+        }
+    }
+
     __device__ __forceinline__ void load(int k0) {
 #pragma unroll
         for (int i = 0; i < PARTS; ++i) {
             int r = row0 + row(i), kk = k0 + k(i);
-            const E* from = p + (K_MAJOR ? (u64)kk * pitch + r : (u64)r * pitch + kk);
+            u64 from = K_MAJOR ? (u64)kk * pitch + r : (u64)r * pitch + kk;
             int exist = K_MAJOR ? (kk < K ? rows - r : 0) : (r < rows ? K - kk : 0);
-            if (vector && exist >= 4) {
-                load_pack<4>(part[i], from);
-            } else {
+            load_four(part[i], p + from, exist);
+            if (TERMS_OF > 1) {
+                float more[4];
+                load_four(more, p2 + from, exist);
 #pragma unroll
-                for (int j = 0; j < 4; ++j) part[i][j] = j < exist ? to_float(from[j]) : 0.f;
+                for (int j = 0; j < 4; ++j) part[i][j] = fmaf(second, more[j], part[i][j]);
             }
         }
     }
@@ -70,8 +81,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) linear_simt(const __gri
     __shared__ __align__(16) float a_tile[2][BK][TILE_M];
     __shared__ __align__(16) float b_tile[2][BK][TILE_N];
     int m0 = blockIdx.y * TILE_M, n0 = blockIdx.x * TILE_N, batch = blockIdx.z;
-    Operand<TILE_M, LAYOUT == 2> a = {p.a + batch * p.a_step, p.a_pitch, m0, p.M, p.K, (p.aligned & 1) != 0};
-    Operand<TILE_N, LAYOUT != 0> b = {p.b + batch * p.b_step, p.b_pitch, n0, p.N, p.K, (p.aligned & 2) != 0};
+    Operand<TILE_M, LAYOUT == 2, A_TERMS> a = {p.a + batch * p.a_step, p.a2 + batch * p.a_step, p.second, p.a_pitch, m0, p.M,
+                                               p.K, (p.aligned & 1) != 0};
+    Operand<TILE_N, LAYOUT != 0, B_TERMS> b = {p.b + batch * p.b_step, p.b2 + batch * p.b_step, p.second, p.b_pitch, n0, p.N,
+                                               p.K, (p.aligned & 2) != 0};
     int m = ROWS * warp_id(), n = COLS * lane_id();
 
     float acc[ROWS][COLS] = {};

@@ -1,20 +1,22 @@
 // The products of linear.cuh on Hopper's tensor cores: float16 operands, float32 sums.
 //
-//   linear_wgmma   LAYOUT, ACT, GELU, OUT_FLOAT as there; tiles: BM, BN, STAGES, PINGPONG, CLUSTER
+//   linear_wgmma   LAYOUT, ACT, GELU, OUT_FLOAT, A_TERMS, B_TERMS as there; tiles: BM, BN, STAGES, PINGPONG, CLUSTER_M, CLUSTER_N
 //
-//   a_map, b_map: A (batch or 1, M, K) or (batch or 1, K, M) as LAYOUT has it, and B likewise; in boxes of 64 columns
-//   and so many rows: BM and BN / CLUSTER, or 64 where M or N is along the columns; with the 128-byte swizzle. The map of
-//   an operand that all products of the batch share (step 0) has one matrix. Outside a matrix is zero, so that any
-//   M, N and K will do, and no tile has rows of two products.
+//   maps: of each term A (batch or 1, M, K) or (batch or 1, K, M) as LAYOUT has it, then of B likewise; in boxes of 64
+//   columns and so many rows: BM / CLUSTER_N and BN / CLUSTER_M, or 64 where M or N is along the columns; with the 128-byte
+//   swizzle. The map of an operand that all products of the batch share (step 0) has one matrix. Outside a matrix is zero, so
+//   that any M, N and K will do, and no tile has rows of two products.
 //
-// Grid: any number of clusters of CLUSTER (1 or 2) CTAs of three warpgroups, which walk over tiles of (CLUSTER BM, BN).
+// Grid: any number of clusters of CTAs of three warpgroups, which walk over tiles of (CLUSTER_M BM, CLUSTER_N BN).
 // The first warpgroup brings 64 of K at a time into a ring of STAGES (one thread, TMA), tile after tile, as far ahead as
 // there is room; the other two multiply (wgmma), BM / 2 rows each, or BN / 2 columns where BM is 64, and write while the
 // next tile is on its way. With PINGPONG each of them has tiles to itself, and one writes while the other multiplies.
-// The CTAs of a cluster have tiles below one another, and each brings half of B for both.
-// Shared: 128 STAGES (BM + BN) bytes, 32,768 for what is on its way out, and 16 STAGES + 16.
+// The CTAs of a cluster have tiles below one another (CLUSTER_M 2), and each brings half of B for both; or beside one another
+// (CLUSTER_N 2), and each brings half of A.
+// Shared: 128 STAGES (A_TERMS BM + B_TERMS BN) bytes, 32,768 for what is on its way out, and 16 STAGES + 16.
 //
-// A sum is made in the order of k, 16 at a time, whichever the tile: a row's bits depend on N and K alone.
+// A sum is made in the order of k, 16 at a time, whichever the tile: a row's bits depend on N and K alone. With two terms the
+// products of the second ones have sums of their own.
 
 #include "linear.cuh"
 #include "ptx.cuh"
@@ -31,9 +33,13 @@
 #ifndef PINGPONG
 #define PINGPONG 0
 #endif
-#ifndef CLUSTER
-#define CLUSTER 1
+#ifndef CLUSTER_M
+#define CLUSTER_M 1
 #endif
+#ifndef CLUSTER_N
+#define CLUSTER_N 1
+#endif
+#define CLUSTER (CLUSTER_M * CLUSTER_N)
 
 #if __CUDA_ARCH_FEAT_SM90_ALL && ELEMENT_HALF
 
@@ -41,7 +47,7 @@
 #define PANEL (64 * 2 * BK)  // bytes of 64 rows of a stage
 #define A_BYTES (BM / 64 * PANEL)
 #define B_BYTES (BN / 64 * PANEL)
-#define STAGE_BYTES (A_BYTES + B_BYTES)
+#define STAGE_BYTES (A_TERMS * A_BYTES + B_TERMS * B_BYTES)
 #define CONSUMERS 2
 // Of a warp, on the way out: 16 rows of 64 float.
 #define CHUNK 64
@@ -50,31 +56,39 @@
 // The tile of a consumer.
 constexpr int WM = PINGPONG || BM == 64 ? BM : BM / 2, WN = PINGPONG || BM > 64 ? BN : BN / 2;
 constexpr bool TA = LAYOUT == 2, TB = LAYOUT != 0;
-typedef float Sums[WM / 64][WN / 2];
+// Of 64 rows each; behind them those of the second terms' products.
+typedef float Sums[(TERMS ? 2 : 1) * WM / 64][WN / 2];
+
+struct Maps {
+    TensorMap a[A_TERMS], b[B_TERMS];
+};
 
 static_assert(BM == 64 || BM == 128, "BM");
+static_assert(!TERMS || (WM == 64 && LAYOUT == 0), "two terms");
+static_assert(CLUSTER <= 2, "CLUSTER");
 static_assert(WN == 64 || WN == 128 || WN == 256, "BN");
 
 // Where the tiles are, in the order in which they are computed: panels of 16 tiles of M, in which one goes down first. So
 // the tiles that are under way at one time share what they read.
 struct Walk {
-    static constexpr int HEIGHT = 16 / CLUSTER;
+    static constexpr int HEIGHT = 16 / CLUSTER_M;
     int rows, columns, count;
     int batch, m, n;  // of a tile
 
     __device__ __forceinline__ Walk(const Linear& p)
-        : rows((p.M + CLUSTER * BM - 1) / (CLUSTER * BM)),
-          columns((p.N + BN - 1) / BN),
+        : rows((p.M + CLUSTER_M * BM - 1) / (CLUSTER_M * BM)),
+          columns((p.N + CLUSTER_N * BN - 1) / (CLUSTER_N * BN)),
           count(rows * columns * p.batch) {}
-    __device__ __forceinline__ void go(int tile) {
+    // To a tile, and in it to that of the CTA.
+    __device__ __forceinline__ void go(int tile, int rank) {
         batch = tile / (rows * columns);
         tile -= batch * rows * columns;
         int panel = tile / (HEIGHT * columns), height = min(HEIGHT, rows - panel * HEIGHT);
         tile -= panel * HEIGHT * columns;
         n = tile / height;
         m = panel * HEIGHT + tile - n * height;
-        n *= BN;
-        m *= CLUSTER * BM;
+        m = (m * CLUSTER_M + (CLUSTER_M > 1 ? rank : 0)) * BM;
+        n = (n * CLUSTER_N + (CLUSTER_N > 1 ? rank : 0)) * BN;
     }
 };
 
@@ -94,8 +108,8 @@ struct Ring {
         for (int i = 0; i < CONSUMERS; ++i) barrier_init(turns + 8 * i, 1);
         barriers_are_set_up();
     }
-    __device__ __forceinline__ u32 a() const { return stages + stage * STAGE_BYTES; }
-    __device__ __forceinline__ u32 b() const { return a() + A_BYTES; }
+    __device__ __forceinline__ u32 a(int term = 0) const { return stages + stage * STAGE_BYTES + term * A_BYTES; }
+    __device__ __forceinline__ u32 b(int term = 0) const { return a(A_TERMS) + term * B_BYTES; }
     __device__ __forceinline__ void next() {
         if (++stage == STAGES) stage = 0, parity ^= 1;
     }
@@ -106,31 +120,31 @@ struct Ring {
     }
 };
 
-// 64 of K of a tile, from k on, to a stage.
-__device__ __forceinline__ void bring(const Ring& ring, const TensorMap* a_map, const TensorMap* b_map, const Linear& p,
-                                      const Walk& at, int k, u32 rank) {
+// Brings 64 of K of an operand's tile, from row (of M or N) `at` of it on: all rows, or where SHARED CTAs have the same, this
+// CTA's part of them to each.
+template <int ROWS_OF, bool TRANSPOSED, int SHARED>
+__device__ __forceinline__ void bring(u32 to, const TensorMap* map, u32 full, int at, int k, int batch, u32 rank) {
+    constexpr int PART = ROWS_OF / SHARED;
+    if (SHARED > 1) to += rank * (PART / 64 * PANEL), at += rank * PART;
+#pragma unroll
+    for (int i = 0; i < (TRANSPOSED ? PART / 64 : 1); ++i) {
+        int x = TRANSPOSED ? at + 64 * i : k, y = TRANSPOSED ? k : at;
+        if (SHARED > 1) load_box_to((1 << SHARED) - 1, to + i * PANEL, map, full, x, y, batch);
+        else load_box(to + i * PANEL, map, full, x, y, batch);
+    }
+}
+
+// 64 of K of this CTA's tile, from k on, to a stage.
+__device__ __forceinline__ void bring(const Ring& ring, const Maps& maps, const Linear& p, const Walk& at, int k, u32 rank) {
     u32 full = ring.full + 8 * ring.stage;
-    int a_batch = p.a_step ? at.batch : 0, b_batch = p.b_step ? at.batch : 0, m = at.m + rank * BM;
+    int a_batch = p.a_step ? at.batch : 0, b_batch = p.b_step ? at.batch : 0;
     barrier_expect(full, STAGE_BYTES);
-    if (TA) {
 #pragma unroll
-        for (int i = 0; i < BM / 64; ++i) load_box(ring.a() + i * PANEL, a_map, full, m + 64 * i, k, a_batch);
-    } else {
-        load_box(ring.a(), a_map, full, k, m, a_batch);
-    }
-    // The part of this CTA.
-    int n = at.n + rank * (BN / CLUSTER);
-    u32 b = ring.b() + rank * (B_BYTES / CLUSTER);
-    auto load = [&](u32 to, int x, int y) {
-        if (CLUSTER == 1) load_box(to, b_map, full, x, y, b_batch);
-        else load_box_to((1 << CLUSTER) - 1, to, b_map, full, x, y, b_batch);
-    };
-    if (TB) {
+    for (int i = 0; i < A_TERMS; ++i)
+        bring<BM, TA, CLUSTER_N>(ring.a(i), &maps.a[i], full, at.m, k, a_batch, rank);
 #pragma unroll
-        for (int i = 0; i < BN / CLUSTER / 64; ++i) load(b + i * PANEL, n + 64 * i, k);
-    } else {
-        load(b, k, n);
-    }
+    for (int i = 0; i < B_TERMS; ++i)
+        bring<BN, TB, CLUSTER_M>(ring.b(i), &maps.b[i], full, at.n, k, b_batch, rank);
 }
 
 __device__ __forceinline__ void release(const Ring& ring, u32 stage, int thread) {
@@ -144,7 +158,13 @@ __device__ __forceinline__ void release(const Ring& ring, u32 stage, int thread)
 template <int HEIGHT>
 __device__ __forceinline__ void pin_all(Sums& d) {
 #pragma unroll
-    for (int i = 0; i < HEIGHT; ++i) pin(d[i]);
+    for (int i = 0; i < HEIGHT + TERMS; ++i) pin(d[i]);
+}
+
+// Adds the product of a stage to 64 rows of sums.
+__device__ __forceinline__ void multiply_stage(float (&d)[WN / 2], u64 a, u64 b, bool adds) {
+#pragma unroll
+    for (int i = 0; i < BK / 16; ++i) wgmma<TA, TB>(d, a + i * (TA ? 128 : 2), b + i * (TB ? 128 : 2), adds || i > 0);
 }
 
 // The sums of a tile's first 64 HEIGHT rows of this consumer, from row `row` and column `column` of it. Stages are given back
@@ -160,10 +180,11 @@ __device__ __forceinline__ void multiply(Sums& d, Ring& ring, int steps, int con
         pin_all<HEIGHT>(d);
         wgmma_fence();
 #pragma unroll
-        for (int j = 0; j < HEIGHT; ++j)
-#pragma unroll
-            for (int i = 0; i < BK / 16; ++i)
-                wgmma<TA, TB>(d[j], a + j * (PANEL >> 4) + i * (TA ? 128 : 2), b + i * (TB ? 128 : 2), step > 0 || i > 0);
+        for (int j = 0; j < HEIGHT; ++j) multiply_stage(d[j], a + j * (PANEL >> 4), b, step > 0);
+#if TERMS
+        if (A_TERMS > 1) multiply_stage(d[1], a + (A_BYTES >> 4), b, step > 0);
+        if (B_TERMS > 1) multiply_stage(d[1], a, b + (B_BYTES >> 4), A_TERMS > 1 || step > 0);
+#endif
         wgmma_commit();
         pin_all<HEIGHT>(d);
         wgmma_wait<1>();
@@ -178,7 +199,7 @@ __device__ __forceinline__ void multiply(Sums& d, Ring& ring, int steps, int con
     if (before >= 0) release(ring, before, thread);
 }
 
-// A tile of which this consumer has no row that exists: only its stages are given back.
+// A tile of which this consumer has no row or column that exists: only its stages are given back.
 __device__ __forceinline__ void pass_over(Ring& ring, int steps, int consumer, int thread) {
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
@@ -258,15 +279,14 @@ __device__ __forceinline__ void write(const Linear& p, int batch, int m, int n, 
 }
 
 extern "C" __global__ void __launch_bounds__(384, 1)
-linear_wgmma(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap b_map,
-             const __grid_constant__ Linear p) {
+linear_wgmma(const __grid_constant__ Maps maps, const __grid_constant__ Linear p) {
     extern __shared__ __align__(1024) u8 shared[];
     u32 chunks = shared_address(shared) + STAGES * STAGE_BYTES;
     Ring ring(shared_address(shared), chunks + 8 * CHUNK_BYTES);
     int group = __shfl_sync(0xffffffff, threadIdx.x >> 7, 0), thread = threadIdx.x & 127;
     if (threadIdx.x == 0) {
-        prefetch_map(&a_map);
-        prefetch_map(&b_map);
+        for (const TensorMap& map : maps.a) prefetch_map(&map);
+        for (const TensorMap& map : maps.b) prefetch_map(&map);
         ring.set_up();
     }
     if (CLUSTER == 1) __syncthreads();
@@ -279,11 +299,11 @@ linear_wgmma(const __grid_constant__ TensorMap a_map, const __grid_constant__ Te
         give_registers<40>();
         if (threadIdx.x == 0)
             for (int tile = first; tile < at.count; tile += stride) {
-                at.go(tile);
+                at.go(tile, rank);
 #pragma unroll 1
                 for (int k = 0; k < steps * BK; k += BK) {
                     barrier_wait(ring.empty + 8 * ring.stage, ring.parity ^ 1);
-                    bring(ring, &a_map, &b_map, p, at, k, rank);
+                    bring(ring, maps, p, at, k, rank);
                     ring.next();
                 }
             }
@@ -297,16 +317,20 @@ linear_wgmma(const __grid_constant__ TensorMap a_map, const __grid_constant__ Te
         if (PINGPONG) first += consumer * stride, stride *= CONSUMERS;
         for (int tile = first; tile < at.count; tile += stride) {
             Sums d;
-            at.go(tile);
+            at.go(tile, rank);
             if (PINGPONG) barrier_wait(ring.turns + 8 * consumer, turn);
             turn ^= 1;
-            int m = at.m + rank * BM + row;
+            int m = at.m + row, n = at.n + column;
             // What is past the last row costs nothing: an image's own product has few.
-            if (m >= p.M) pass_over(ring, steps, consumer, thread);
+            if (m >= p.M || n >= p.N) pass_over(ring, steps, consumer, thread);
             else if (WM > 64 && m + 64 >= p.M) multiply<1>(d, ring, steps, consumer, row, column, thread);
             else multiply<WM / 64>(d, ring, steps, consumer, row, column, thread);
             if (PINGPONG) ring.skip(steps);
-            write(p, at.batch, m + warp * 16, at.n + column, d, chunk);
+#if TERMS
+#pragma unroll
+            for (int i = 0; i < WN / 2; ++i) d[0][i] = fmaf(p.second, d[1][i], d[0][i]);
+#endif
+            write(p, at.batch, m + warp * 16, n, d, chunk);
         }
     }
     // Neither CTA of a cluster leaves before the other has told it of its last stages.

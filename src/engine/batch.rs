@@ -415,7 +415,7 @@ impl<E: Element> Batch<E> {
         );
         let (stream, layout, dims) = (&self.stream, &self.vision.layout, Dims { s, ..self.dims });
         let (views, grads) = (self.views_of(s)?, self.buffers()?.grads.images(s, dims.n));
-        let adapted = stream.arena(|plan| Adapted::<E>::plan(plan, &dims, layout, false))?;
+        let adapted = stream.arena(|plan| Adapted::<E>::plan(plan, s, layout))?;
         adapted.clear(stream)?;
         let zeros = stream.zeros(layout.total)?;
         let in_place = InPlace::new(stream, &zeros, adapted, Kept::new(layout, &views, &grads), None)?;

@@ -55,12 +55,12 @@ impl<E: Element> Buffers<E> {
             predicted: plan.tensor("predicted", [passes * s, k])?,
             entropy: plan.tensor("entropy", [settings.steps, s])?,
             flags: plan.tensor("flags", s)?,
-            fine: plan.part("fine", |plan| FineRoom::plan(plan, at_once * s * dims.t, dims.widest()))?,
+            fine: plan.part("fine", |plan| FineRoom::plan(plan, at_once * s * dims.t, dims.widest()[0]))?,
             step: plan.part("step", |plan| {
                 Ok(match settings.update {
                     Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout, passes)?),
                     Update::InPlace => StepRoom::InPlace(
-                        Adapted::plan(plan, dims, layout, settings.steps > 1)?,
+                        Adapted::plan(plan, s, layout)?,
                         OptimizerRoom::plan(plan, s, layout, settings)?,
                     ),
                 })

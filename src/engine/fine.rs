@@ -2,7 +2,8 @@
 //!
 //! What a step changes is small beside what float16's digits lose on the way through a tower, so an image that is predicted,
 //! before and after, passes through it in float32: where products take float16, both operands of them go in two terms,
-//! `x = x₁ + x₂` and `W = W₁ + W₂`, and `x Wᵀ = x₁ W₁ᵀ + x₂ W₁ᵀ + x₁ W₂ᵀ`. There are fifty times as many views.
+//! `x = x₁ + x₂` and `W = W₁ + W₂`, and `x Wᵀ = x₁ W₁ᵀ + x₂ W₁ᵀ + x₁ W₂ᵀ`, in one pass over them. There are fifty times as many
+//! views.
 
 use std::ops::Range;
 
@@ -55,20 +56,14 @@ impl<E: Element> Loaded<E> {
     }
 }
 
-/// Room for products of some rows.
-pub struct FineRoom<E> {
-    terms: Vec<Tensor<E>>, // (rows, widest input) of the inputs
-    base: Tensor<f32>,     // (rows, widest output): sums of the smaller products
-}
+/// Room for the inputs' terms.
+pub struct FineRoom<E>(Vec<Tensor<E>>); // (rows, widest input) each
 
 impl<E: Element> FineRoom<E> {
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, rows: usize, [input, output]: [usize; 2]) -> Result<FineRoom<E>> {
-        Ok(FineRoom {
-            terms: E::room(plan, "inputs", rows * input)?,
-            base: plan.tensor("base", rows * output)?,
-        })
+    pub fn plan(plan: &mut Plan, rows: usize, input: usize) -> Result<FineRoom<E>> {
+        Ok(FineRoom(E::room(plan, "inputs", rows * input)?))
     }
 }
 
@@ -96,8 +91,8 @@ impl<E: Element> Fine<'_, E> {
         act: Option<Activation>,
         addend: Option<Matrix<f32>>,
     ) -> Result<()> {
-        let (&[rows, k], n) = (inp.shape(), out.shape()[1]) else { unreachable!("inp is a matrix") };
-        let inputs = E::split(stream, inp, &self.room.terms)?;
+        let (&[_, k], n) = (inp.shape(), out.shape()[1]) else { unreachable!("inp is a matrix") };
+        let inputs = E::split(stream, inp, &self.room.0)?;
         let of_loaded = |term: &Tensor<E>| (&term.slice(layer.weight.clone()).view([n, k])).into();
         let (weights, images): (Vec<Matrix<E>>, Option<usize>) = match &self.source {
             Source::Loaded(loaded) | Source::Implicit(loaded, _) => {
@@ -109,41 +104,36 @@ impl<E: Element> Fine<'_, E> {
                 (terms.iter().map(each).collect(), Some(adapted.images()))
             }
         };
-        let base = self.room.base.slice(0..rows * n).view([rows, n]);
-        let term = |i: usize| Matrix::from(&inputs[i]).batched(images);
-        let batched = |matrix: Matrix<f32>| matrix.batched(images);
-
-        let mut sum = addend;
-        let smaller = [(1, 0), (0, 1)];
-        for (i, j) in smaller.into_iter().filter(|&(i, j)| i < inputs.len() && j < weights.len()) {
-            let product = Linear::nt(term(i), weights[j].clone(), batched((&base).into()));
-            product.scale(E::SECOND_TERM, 1.0).addend_if(sum.map(batched)).run(stream)?;
-            sum = Some((&base).into());
-        }
-        if let Source::Implicit(loaded, implicit) = &self.source {
-            if inputs.len() == 1 {
-                // There was no smaller product: a sum of nothing, and what is added to it.
-                let weight = loaded.terms[0].slice(layer.weight.clone()).view([n, k]);
-                let [x, w] = [&inputs[0], &weight].map(|all| Matrix::columns(all, 0..0));
-                Linear::nt(x, w, &base).addend_if(sum).run(stream)?;
+        let addend = match &self.source {
+            Source::Implicit(_, implicit) => {
+                Some((&implicit.correction(stream, layer, &inputs[0], n, addend.as_ref())?).into())
             }
-            implicit.correct(stream, layer, &inputs[0], &base)?;
-            sum = Some((&base).into());
-        }
-        let product =
-            Linear::nt(term(0), weights[0].clone(), batched(out.into())).addend_if(sum.map(batched));
-        let product = match (layer.bias, &self.source) {
-            (Some(bias), Source::Adapted(adapted)) => product.bias(adapted.vector(bias)),
-            (Some(bias), Source::Loaded(loaded) | Source::Implicit(loaded, _)) => {
-                product.bias(&loaded.flat.slice(bias.clone()))
-            }
-            (None, _) => product,
+            Source::Loaded(_) | Source::Adapted(_) => addend,
         };
-        match act {
-            Some(kind) => product.activation(kind),
-            None => product,
+        let inputs: Vec<Matrix<E>> = inputs.iter().map(|term| Matrix::from(term).batched(images)).collect();
+        let product = |second_weight: Option<&Matrix<E>>| -> Result<()> {
+            let product =
+                Linear::nt(inputs[0].clone(), weights[0].clone(), Matrix::from(out).batched(images))
+                    .second_terms(inputs.get(1).cloned(), second_weight.cloned(), E::SECOND_TERM)
+                    .addend_if(addend.clone().map(|addend| addend.batched(images)));
+            let product = match (layer.bias, &self.source) {
+                (Some(bias), Source::Adapted(adapted)) => product.bias(adapted.vector(bias)),
+                (Some(bias), Source::Loaded(loaded) | Source::Implicit(loaded, _)) => {
+                    product.bias(&loaded.flat.slice(bias.clone()))
+                }
+                (None, _) => product,
+            };
+            match act {
+                Some(kind) => product.activation(kind),
+                None => product,
+            }
+            .run(stream)
+        };
+        if stream.is_rehearsal() {
+            // Nobody has looked yet whether weights have a second term.
+            product(None)?;
         }
-        .run(stream)
+        product(weights.get(1))
     }
 }
 

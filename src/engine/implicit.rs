@@ -30,6 +30,7 @@ use crate::ops::{Element, Param};
 pub struct Room<E> {
     vectors: Tensor<f32>, // (passes·S, vectors)
     inner: Tensor<E>,     // (S·T, N·T, and a few columns more): x Xᵀ, or 1 more
+    sums: Tensor<f32>,    // (passes·S·T, widest output)
 }
 
 impl<E: Element> Room<E> {
@@ -40,6 +41,7 @@ impl<E: Element> Room<E> {
         Ok(Room {
             vectors: plan.tensor("vectors", [passes * s, layout.vectors_len()])?,
             inner: plan.tensor("inner", s * t * pitch(n * t))?,
+            sums: plan.tensor("sums", passes * s * t * dims.widest()[1])?,
         })
     }
 }
@@ -53,8 +55,9 @@ fn pitch(columns: usize) -> usize {
 pub struct Implicit<E> {
     kept: Kept<E>,
     vectors: Tensor<f32>, // (passes·S, vectors)
-    inner: Tensor<E>,     // as the room's
-    ones: Tensor<f32>,    // (N·T,)
+    inner: Tensor<E>,     // as the room's, and so below
+    sums: Tensor<f32>,
+    ones: Tensor<f32>, // (N·T,)
     /// Of each pass: 0, then the learning rates over the loss scale.
     rates: Vec<f32>,
     /// Where a vector begins among the room's, by where it begins in the layout.
@@ -94,7 +97,8 @@ impl<E: Element> Implicit<E> {
         let vectors = room.vectors.rows(0..rates.len() * s);
         let most = kept.layers.iter().map(|layer| layer.inp.shape()[0] / s).max().unwrap_or(0);
         let ones = stream.vector(&vec![1.0; most])?;
-        Ok(Implicit { kept, vectors, inner: room.inner.clone(), ones, rates, places, steps })
+        let (inner, sums) = (room.inner.clone(), room.sums.clone());
+        Ok(Implicit { kept, vectors, inner, sums, ones, rates, places, steps })
     }
 
     /// Takes the vectors' step.
@@ -116,22 +120,39 @@ impl<E: Element> Implicit<E> {
         Param::each(&self.vectors, at..at + range.len())
     }
 
-    /// `out -= r (x Xᵀ + 1) dY`, each pass by its rate; without the 1 where there is no bias.
+    /// What is added to `x Wᵀ + b`: `addend - r (x Xᵀ + 1) dY`, each pass by its rate; without the 1 where there is no bias.
+    /// `(passes·S·rows, N)`, until the next.
     ///
-    /// * `inp`: x, `(passes·S·rows, K)`. `out`: `(passes·S·rows, N)`.
+    /// * `inp`: x, `(passes·S·rows, K)`. `addend`: `(passes·S·rows, N)`.
     ///
     /// # Errors
     /// A shape that does not fit; the launches' own.
-    pub fn correct(&self, stream: &Stream, layer: Layer, inp: &Tensor<E>, out: &Tensor<f32>) -> Result<()> {
+    pub fn correction(
+        &self,
+        stream: &Stream,
+        layer: Layer,
+        inp: &Tensor<E>,
+        n: usize,
+        addend: Option<&Matrix<f32>>,
+    ) -> Result<Tensor<f32>> {
         let mut layers = self.kept.layers.iter();
         let kept = layers.find(|kept| kept.weight == *layer.weight).context("a layer without a gradient")?;
-        let s = self.kept.images;
+        let (s, rows) = (self.kept.images, inp.shape()[0]);
+        let sums = self.sums.slice(0..rows * n).view([rows, n]);
         let [x, dy] = [&kept.inp, &kept.dout].map(|rows| Matrix::from(rows).batched(s));
-        let (of_pass, views) = (inp.shape()[0] / self.rates.len(), kept.inp.shape()[0] / s);
+        let (of_pass, views) = (rows / self.rates.len(), kept.inp.shape()[0] / s);
         let inner = self.inner.slice(0..of_pass * pitch(views)).view([of_pass, pitch(views)]);
         let inner = || Matrix::columns(&inner, 0..views).batched(s);
-        for (pass, rate) in self.rates.iter().enumerate().skip(1) {
+        for (pass, &rate) in self.rates.iter().enumerate() {
             let rows = pass * of_pass..(pass + 1) * of_pass;
+            let addend = addend.map(|addend| addend.rows(rows.clone()));
+            if pass == 0 {
+                // The image as it is: a sum of nothing, and what is added to it.
+                let nothing = |rows: usize| Matrix::columns(&self.sums.slice(0..rows).view([rows, 1]), 0..0);
+                let product = Linear::nt(nothing(of_pass), nothing(n), &sums.rows(rows));
+                product.addend_if(addend).run(stream)?;
+                continue;
+            }
             let own = Matrix::from(&inp.rows(rows.clone())).batched(s);
             let inner_product = Linear::nt(own, x.clone(), inner()).scale(E::INNER_SCALE, E::INNER_SCALE);
             let inner_product = match layer.bias {
@@ -139,10 +160,12 @@ impl<E: Element> Implicit<E> {
                 None => inner_product,
             };
             inner_product.run(stream)?;
-            let out = Matrix::from(&out.rows(rows)).batched(s);
-            let product = Linear::nn(inner(), dy.clone(), out.clone()).addend(out);
-            product.scale(-rate / E::INNER_SCALE, 1.0).run(stream)?;
+            let out = Matrix::from(&sums.rows(rows)).batched(s);
+            Linear::nn(inner(), dy.clone(), out)
+                .scale(-rate / E::INNER_SCALE, 1.0)
+                .addend_if(addend.map(|addend| addend.batched(s)))
+                .run(stream)?;
         }
-        Ok(())
+        Ok(sums)
     }
 }

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use anyhow::Result;
 
-use super::Dims;
 use super::grads::{Kept, KeptLayer};
 use super::outcome::Settings;
 use super::weights::{Differentiable, Layer, Weights};
@@ -19,19 +18,14 @@ pub struct Adapted<E> {
     pub flat: Tensor<f32>, // (S, total)
     /// For the same in terms: rounded to the digits of one float16, a step would be lost.
     room: Vec<Tensor<E>>,
-    base: Tensor<f32>, // (S·N·T, widest output): products of the views with the second terms
 }
 
 impl<E: Element> Adapted<E> {
-    /// `again`: the views pass through them as well.
-    ///
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, dims: &Dims, layout: &VisionLayout, again: bool) -> Result<Adapted<E>> {
-        let flat = plan.tensor("adapted", [dims.s, layout.total])?;
-        let room = E::room(plan, "adapted", dims.s * layout.total)?;
-        let rows = if again && !room.is_empty() { dims.views() * dims.t } else { 0 };
-        Ok(Adapted { flat, room, base: plan.tensor("base", rows * dims.widest()[1])? })
+    pub fn plan(plan: &mut Plan, s: usize, layout: &VisionLayout) -> Result<Adapted<E>> {
+        let flat = plan.tensor("adapted", [s, layout.total])?;
+        Ok(Adapted { flat, room: E::room(plan, "adapted", s * layout.total)? })
     }
 
     /// Makes zeros of what lies between parameters: it is split into terms with them, and no step writes it.
@@ -44,7 +38,7 @@ impl<E: Element> Adapted<E> {
 
     /// That of the first `s` images.
     pub fn first(&self, s: usize) -> Adapted<E> {
-        Adapted { flat: self.flat.rows(0..s), room: self.room.clone(), base: self.base.clone() }
+        Adapted { flat: self.flat.rows(0..s), room: self.room.clone() }
     }
 
     /// `S`
@@ -180,31 +174,22 @@ impl<E: Element> InPlace<E> {
 }
 
 impl<E: Element> Adapted<E> {
-    /// `inp · Wᵀ + bias + addend`, of each image's rows by its own weight.
+    /// `inp · Wᵀ + bias`, of each image's rows by its own weight.
     fn product<O: Element + Output<E>>(
         &self,
-        stream: &Stream,
         layer: Layer,
         inp: &Tensor<E>,
         out: &Tensor<O>,
-        addend: Option<Matrix<f32>>,
-    ) -> Result<Linear<E, O>> {
+    ) -> Linear<E, O> {
         let (s, terms) = (self.images(), self.terms());
         let weight = |term| Matrix::each(term, layer.weight.clone(), inp.shape()[1]);
-        let batched = || Matrix::from(inp).batched(s);
-        let mut sum = addend.map(|addend| addend.batched(s));
-        if let [_, second] = &terms[..] {
-            let base = self.base.slice(0..out.len()).view(out.shape());
-            let product = Linear::nt(batched(), weight(second), Matrix::from(&base).batched(s));
-            let product = product.scale(E::SECOND_TERM, 1.0);
-            product.addend_if(sum.take()).run(stream)?;
-            sum = Some(Matrix::from(&base).batched(s));
+        let product =
+            Linear::nt(Matrix::from(inp).batched(s), weight(&terms[0]), Matrix::from(out).batched(s))
+                .second_terms(None, terms.get(1).map(weight), E::SECOND_TERM);
+        match layer.bias {
+            Some(bias) => product.bias(self.vector(bias)),
+            None => product,
         }
-        let mut product = Linear::nt(batched(), weight(&terms[0]), Matrix::from(out).batched(s));
-        if let Some(bias) = layer.bias {
-            product = product.bias(self.vector(bias));
-        }
-        Ok(product.addend_if(sum))
     }
 }
 
@@ -221,7 +206,7 @@ impl<E: Element> Weights<E> for Adapted<E> {
         out: &Tensor<E>,
         act: Option<(Activation, Option<&Tensor<E>>)>,
     ) -> Result<()> {
-        let product = self.product(stream, layer, inp, out, None)?;
+        let product = self.product(layer, inp, out);
         match act {
             None => product,
             Some((kind, None)) => product.activation(kind),
@@ -238,7 +223,8 @@ impl<E: Element> Weights<E> for Adapted<E> {
         out: &Tensor<f32>,
         addend: Option<Matrix<f32>>,
     ) -> Result<()> {
-        self.product(stream, layer, inp, out, addend)?.run(stream)
+        let product = self.product(layer, inp, out);
+        product.addend_if(addend.map(|addend| addend.batched(self.images()))).run(stream)
     }
 }
 

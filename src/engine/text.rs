@@ -49,7 +49,7 @@ impl<E: Element> Text<E> {
             features: plan.tensor("features", [b, d])?,
             norm: plan.tensor("norm", b)?,
             unit: plan.tensor("unit", [b, d])?,
-            fine: FineRoom::plan(plan, b * t, [m.max(c), m.max(3 * c).max(d)])?,
+            fine: FineRoom::plan(plan, b * t, m.max(c))?,
         })
     }
 }

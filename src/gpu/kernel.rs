@@ -70,12 +70,17 @@ impl Arg {
     /// An address of nothing.
     pub const NULL: Arg = Arg { words: Words::One(0), size_bytes: 8 };
 
-    /// A struct, such as a tensor map, laid out as the kernel has it.
+    /// A struct, laid out as the kernel has it.
     pub fn bytes<T: Pod>(value: &T) -> Arg {
-        let mut words = vec![0u64; size_of::<T>().div_ceil(8)];
-        bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..size_of::<T>()]
-            .copy_from_slice(bytemuck::bytes_of(value));
-        Arg { words: Words::Many(words), size_bytes: size_of::<T>() }
+        Arg::all(std::slice::from_ref(value))
+    }
+
+    /// A struct of several alike, such as tensor maps.
+    pub fn all<T: Pod>(values: &[T]) -> Arg {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Arg { words: Words::Many(words), size_bytes: bytes.len() }
     }
 
     fn address(&mut self) -> *mut c_void {

@@ -24,15 +24,17 @@ const NAN: f16 = f16::NAN;
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Linear {
-    /// A, B, out, kept, bias, addend.
-    addresses: [u64; 6],
+    /// A, B, their second terms, out, kept, bias, addend.
+    addresses: [u64; 8],
     steps: [u64; 6],
     sizes: [i32; 4],
     /// A, B, out, kept, addend.
     pitches: [i32; 5],
     alpha: f32,
     beta: f32,
+    second: f32,
     aligned: i32,
+    end: i32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,23 +43,31 @@ struct Tile {
     bn: usize,
     stages: usize,
     pingpong: bool,
-    cluster: usize,
+    /// CTAs below and beside one another.
+    cluster: [usize; 2],
 }
 
 const fn tile(bm: usize, bn: usize, stages: usize) -> Tile {
-    Tile { bm, bn, stages, pingpong: false, cluster: 1 }
+    Tile { bm, bn, stages, pingpong: false, cluster: [1, 1] }
 }
 
+const BELOW: [usize; 2] = [2, 1];
+const BESIDE: [usize; 2] = [1, 2];
+/// What second terms are times.
+const SECOND: f32 = 1.0 / 4096.0;
+
 /// Every shape of tile in every way to share the work.
-const TILES: [Tile; 8] = [
+const TILES: [Tile; 10] = [
     tile(128, 256, 4),
     tile(128, 128, 6),
     tile(64, 256, 4),
     tile(64, 128, 3),
     Tile { pingpong: true, ..tile(128, 128, 5) },
     Tile { pingpong: true, ..tile(64, 64, 8) },
-    Tile { cluster: 2, ..tile(128, 256, 4) },
-    Tile { cluster: 2, pingpong: true, ..tile(128, 128, 5) },
+    Tile { cluster: BELOW, ..tile(128, 256, 4) },
+    Tile { cluster: BELOW, pingpong: true, ..tile(128, 128, 5) },
+    Tile { cluster: BESIDE, ..tile(128, 256, 4) },
+    Tile { cluster: BESIDE, pingpong: true, ..tile(128, 128, 5) },
 ];
 
 /// What a source is compiled for.
@@ -67,12 +77,16 @@ struct Kind {
     act: usize,
     gelu: bool,
     out_float: bool,
+    /// Of A and B.
+    terms: [usize; 2],
     tile: Tile,
 }
 
+const ONE_TERM: [usize; 2] = [1, 1];
+
 impl Kind {
     fn device(&self, approx: bool) -> Device {
-        let Tile { bm, bn, stages, pingpong, cluster } = self.tile;
+        let Tile { bm, bn, stages, pingpong, cluster: [below, beside] } = self.tile;
         let defines = [
             ("ELEMENT_HALF", 1),
             ("LAYOUT", self.layout),
@@ -83,7 +97,10 @@ impl Kind {
             ("BN", bn),
             ("STAGES", stages),
             ("PINGPONG", pingpong.into()),
-            ("CLUSTER", cluster),
+            ("CLUSTER_M", below),
+            ("CLUSTER_N", beside),
+            ("A_TERMS", self.terms[0]),
+            ("B_TERMS", self.terms[1]),
         ];
         let lines = PARTS.iter().flat_map(|part| part.lines());
         let source: String = lines
@@ -205,14 +222,15 @@ struct Truth {
 
 /// Runs a case; compares with float64, and returns the bytes of what has been written.
 fn check(device: &Device, kind: Kind, case: Case, (seed, sums): (u64, Option<TensorCore>)) -> [Vec<u8>; 2] {
-    let (Kind { layout, act, gelu, out_float, tile }, [m, n, k], batch) = (kind, case.sizes, case.batch);
+    let Kind { layout, act, gelu, out_float, terms, tile } = kind;
+    let ([m, n, k], batch) = (case.sizes, case.batch);
     let pitch = |columns: usize| (columns + case.apart).next_multiple_of(8);
     let transposed = [layout == 2, layout != 0];
-    let matrices = |i: usize, rows: usize| {
+    let matrices = |i: usize, rows: usize, seed: u32| {
         let shape = if transposed[i] { [k, rows] } else { [rows, k] };
-        Matrices::new(batch, case.own[i], shape, pitch(shape[1]), i as u32 + 1)
+        Matrices::new(batch, case.own[i], shape, pitch(shape[1]), seed)
     };
-    let operands = [matrices(0, m), matrices(1, n)];
+    let operands = [matrices(0, m, 1), matrices(1, n, 2), matrices(0, m, 6), matrices(1, n, 7)];
     let [out_pitch, kept_pitch, addend_pitch] = [n + case.apart, n + 2 * case.apart, n + 3 * case.apart];
     let floats =
         |len: usize, seed: u32| -> Vec<f32> { random(len, seed).iter().map(|x| 4.0 * x.to_f32()).collect() };
@@ -233,7 +251,7 @@ fn check(device: &Device, kind: Kind, case: Case, (seed, sums): (u64, Option<Ten
         .chain([out_bytes.clone(), bytes(&kept), bytes_of(&bias), bytes_of(&addend)])
         .map(|bytes| device.upload(&bytes))
         .collect();
-    let given = [true, true, true, has_kept, has_bias, has_addend];
+    let given = [true, true, terms[0] > 1, terms[1] > 1, true, has_kept, has_bias, has_addend];
     let shared = |step: usize| if case.own[2] { step as u64 } else { 0 };
     let aligned = [out_pitch * size, kept_pitch * 2, addend_pitch * 4, n * 4].iter().all(|x| x % 16 == 0);
     let params = Linear {
@@ -251,30 +269,38 @@ fn check(device: &Device, kind: Kind, case: Case, (seed, sums): (u64, Option<Ten
             .map(|x| x as i32),
         alpha: case.alpha,
         beta: case.beta,
+        second: SECOND,
+        end: 0,
         aligned: 3 | i32::from(aligned) << 2,
     };
-    let maps = [
-        operands[0].map(at[0], if transposed[0] { 64 } else { tile.bm }),
-        operands[1].map(at[1], if transposed[1] { 64 } else { tile.bn / tile.cluster }),
-    ];
-    let [a_map, b_map] = maps;
-    let cluster = tile.cluster as u32;
+    let [below, beside] = tile.cluster;
+    let rows = [tile.bm / beside, tile.bn / below];
+    let map = |term: usize, i: usize| {
+        let at_once = if transposed[i] { 64 } else { rows[i] };
+        operands[2 * term + i].map(at[2 * term + i], at_once)
+    };
+    let maps = (0..2).flat_map(|i| (0..terms[i]).flat_map(move |term| map(term, i))).collect();
+    let (cluster, rows) = ((below * beside) as u32, terms[0] * tile.bm + terms[1] * tile.bn);
     let launch = Launch {
         grid: [4, 1, 1],
         cluster: [cluster, 1, 1],
         block: [384, 1, 1],
-        dynamic_shared_bytes: (tile.stages * (128 * (tile.bm + tile.bn) + 16) + 32_768 + 16) as u32,
+        dynamic_shared_bytes: (tile.stages * (128 * rows + 16) + 32_768 + 16) as u32,
     };
-    let args = [a_map, b_map, bytemuck::bytes_of(&params).to_vec()];
+    let args = [maps, bytemuck::bytes_of(&params).to_vec()];
     device.launch("linear_wgmma", launch, &args, (seed, sums));
 
     let what = format!("{kind:?} {case:?} seed {seed} sums {sums:?}");
-    let out_read = device.read(&what, at[2], out_bytes.len());
-    let kept_read = device.read(&what, at[3], 2 * kept.len());
-    // Rows of the sums' factors, whatever the layout.
-    let factors = |i: usize, b: usize, rows: usize| -> Vec<f64> {
-        let at = |row, h| if transposed[i] { operands[i].at(b, h, row) } else { operands[i].at(b, row, h) };
-        (0..rows * k).map(|x| at(x / k, x % k)).collect()
+    let out_read = device.read(&what, at[4], out_bytes.len());
+    let kept_read = device.read(&what, at[5], 2 * kept.len());
+    // Rows of the sums' factors, whatever the layout, of first and second terms.
+    let factors = |i: usize, b: usize, rows: usize| -> Vec<[f64; 2]> {
+        let at = |term: usize, row, h| {
+            let of = &operands[2 * term + i];
+            if transposed[i] { of.at(b, h, row) } else { of.at(b, row, h) }
+        };
+        let second = |row, h| if terms[i] > 1 { f64::from(SECOND) * at(1, row, h) } else { 0.0 };
+        (0..rows * k).map(|x| [at(0, x / k, x % k), second(x / k, x % k)]).collect()
     };
     let unit = 2f64.powi(-24);
     let float = |bytes: &[u8], i: usize| -> f64 {
@@ -294,7 +320,7 @@ fn check(device: &Device, kind: Kind, case: Case, (seed, sums): (u64, Option<Ten
             for column in 0..n {
                 let (mut sum, mut greatest) = (0f64, 1f64);
                 for (x, y) in factors[0][row * k..][..k].iter().zip(&factors[1][column * k..][..k]) {
-                    sum += x * y;
+                    sum += x[0] * y[0] + x[1] * y[0] + x[0] * y[1];
                     greatest = greatest.max(sum.abs());
                 }
                 // As `crate::sum_error` has it.
@@ -366,7 +392,7 @@ const SIZES: [[usize; 3]; 5] = [[128, 256, 64], [1, 8, 8], [136, 264, 72], [200,
 fn every_tile_and_layout_is_right_whole_and_ragged() {
     for tile in TILES {
         for layout in 0..3 {
-            let kind = Kind { layout, act: 0, gelu: false, out_float: layout == 2, tile };
+            let kind = Kind { layout, act: 0, gelu: false, out_float: layout == 2, terms: ONE_TERM, tile };
             let device = kind.device(false);
             for (seed, sizes) in SIZES.into_iter().enumerate() {
                 let case = Case { sizes, addend: seed % 2 == 1, apart: seed % 3 * 8, ..PLAIN };
@@ -389,7 +415,7 @@ fn every_epilogue_is_right() {
         (2, false, true, false),
     ] {
         for tile in [tile(128, 128, 3), Tile { pingpong: true, ..tile(64, 64, 4) }] {
-            let kind = Kind { layout: act / 2, act, gelu, out_float, tile };
+            let kind = Kind { layout: act / 2, act, gelu, out_float, terms: ONE_TERM, tile };
             let device = kind.device(approx);
             for (i, sizes) in [[150, 144, 64], [70, 68, 80], [33, 67, 24]].into_iter().enumerate() {
                 let plain = Case { sizes, alpha: 0.5, beta: 2.0, ..PLAIN };
@@ -405,15 +431,37 @@ fn batches_have_their_own_operands_or_share_them() {
     for (own, layout) in
         [([true; 3], 0), ([true, false, true], 1), ([false, true, false], 2), ([true, true, false], 1)]
     {
-        for tile in
-            [tile(128, 128, 3), tile(64, 128, 4), Tile { pingpong: true, cluster: 2, ..tile(128, 128, 4) }]
-        {
-            let kind = Kind { layout, act: 0, gelu: false, out_float: layout == 0, tile };
+        for tile in [
+            tile(128, 128, 3),
+            tile(64, 128, 4),
+            Tile { pingpong: true, cluster: BESIDE, ..tile(128, 128, 4) },
+        ] {
+            let kind = Kind { layout, act: 0, gelu: false, out_float: layout == 0, terms: ONE_TERM, tile };
             let device = kind.device(false);
             for sizes in [[50, 72, 100], [150, 136, 64]] {
                 let case = Case { sizes, batch: 3, own, addend: true, apart: 8, ..PLAIN };
                 check(&device, kind, case, (3, None));
             }
+        }
+    }
+}
+
+#[test]
+fn operands_in_two_terms_are_as_exact_as_float32() {
+    for terms in [[2, 1], [1, 2], [2, 2]] {
+        for (act, tile) in [
+            (0, Tile { cluster: BESIDE, ..tile(128, 128, 3) }),
+            (1, Tile { cluster: BELOW, ..tile(128, 128, 3) }),
+            (0, tile(128, 64, 3)),
+        ] {
+            let kind = Kind { layout: 0, act, gelu: false, out_float: true, terms, tile };
+            let device = kind.device(false);
+            for (seed, sizes) in SIZES.into_iter().enumerate() {
+                let case = Case { sizes, addend: seed % 2 == 1, apart: seed % 3 * 8, alpha: 0.5, ..PLAIN };
+                let sums = (seed == 2).then_some(TensorCore::H100);
+                check(&device, kind, case, (seed as u64, sums));
+            }
+            check(&device, kind, Case { sizes: [50, 72, 100], batch: 3, ..PLAIN }, (9, None));
         }
     }
 }
@@ -434,7 +482,7 @@ fn the_products_of_real_models_are_right() {
     ];
     let wide = tile(128, 256, 4);
     for (layout, act) in [(0, 1), (1, 2), (2, 0)] {
-        let kind = Kind { layout, act, gelu: false, out_float: layout == 2, tile: wide };
+        let kind = Kind { layout, act, gelu: false, out_float: layout == 2, terms: ONE_TERM, tile: wide };
         let device = kind.device(false);
         for (i, [n, k]) in SHAPES.into_iter().enumerate() {
             // As few rows as tell a tile's first from its second half.
@@ -451,7 +499,7 @@ fn a_row_has_the_same_bits_wherever_it_is_and_in_every_tile() {
     const ROWS: usize = 300;
     let mut first: Option<Vec<u8>> = None;
     for tile in TILES {
-        let kind = Kind { layout: 0, act: 1, gelu: false, out_float: false, tile };
+        let kind = Kind { layout: 0, act: 1, gelu: false, out_float: false, terms: ONE_TERM, tile };
         let device = kind.device(false);
         for sums in [None, Some(TensorCore::H100)] {
             let run = |m: usize, batch: usize| {

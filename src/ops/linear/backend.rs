@@ -27,8 +27,9 @@ pub enum Backend {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     pub element: Defines<'static>,
+    /// `LAYOUT` of `kernels/linear.cuh`, and so on.
     pub layout: Layout,
-    /// `ACT` of `kernels/linear.cuh`.
+    pub terms: [usize; 2],
     pub act: i64,
     pub gelu: bool,
     /// Whether the result is float32, of operands that are not.
@@ -36,8 +37,18 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    pub(super) fn new<E: Element, O: Element>(layout: Layout, act: i64, gelu: bool) -> Kind {
-        Kind { element: E::DEFINES, layout, act, gelu, out_float: size_of::<O>() > size_of::<E>() }
+    pub(super) fn new<E: Element, O: Element>(
+        layout: Layout,
+        terms: [usize; 2],
+        act: i64,
+        gelu: bool,
+    ) -> Kind {
+        Kind { element: E::DEFINES, layout, terms, act, gelu, out_float: size_of::<O>() > size_of::<E>() }
+    }
+
+    /// Whether A or B is in two terms.
+    pub(super) fn has_two_terms(self) -> bool {
+        self.terms != [1, 1]
     }
 
     pub(super) fn defines(self) -> Vec<(&'static str, i64)> {
@@ -46,6 +57,10 @@ impl Kind {
         defines.push(("ACT", self.act));
         defines.push(("GELU", self.gelu.into()));
         defines.push(("OUT_FLOAT", self.out_float.into()));
+        if self.has_two_terms() {
+            let [a, b] = self.terms;
+            defines.extend([("A_TERMS", a as i64), ("B_TERMS", b as i64)]);
+        }
         defines
     }
 }
@@ -82,7 +97,7 @@ impl Backend {
         let mut defines = kind.defines();
         match self {
             Backend::Wgmma => defines.extend(wgmma::tile_defines(kind, n)),
-            _ => defines.extend(tile(self, n, architecture).defines()),
+            _ => defines.extend(tile(self, kind.terms, n, architecture).defines()),
         }
         (self.kernel(), defines)
     }
@@ -95,10 +110,10 @@ impl Backend {
         if self == Backend::Wgmma {
             return wgmma::launch(stream, &kernel, params, kind);
         }
-        let tile = tile(self, params.n, architecture);
+        let tile = tile(self, kind.terms, params.n, architecture);
         let [m, n, batch] = [params.m, params.n, params.batch].map(|size| size as usize);
         let grid = [n.div_ceil(tile.n), m.div_ceil(tile.m), batch];
-        let launch = Launch::over(grid, 128).shared(tile.shared_bytes());
+        let launch = Launch::over(grid, 128).shared(tile.shared_bytes(kind.terms));
         // SAFETY: shapes, pitches and steps are those of live tensors, which `Linear::params` has checked against each
         // other; a launch keeps to them.
         unsafe { kernel.launch(stream, launch, &[Arg::bytes(params)]) }
@@ -146,19 +161,23 @@ struct Tile {
     stages: usize,
 }
 
-/// The tile by N and architecture, never by M, so that a row's bits are the same in any batch.
-fn tile(backend: Backend, n: i32, architecture: &str) -> Tile {
-    // The wide tile multiplies twice as much for each load, unless half of it would lie outside.
-    let n = if n > 64 { 128 } else { 64 };
+/// The tile by N, terms and architecture, never by M, so that a row's bits are the same in any batch.
+fn tile(backend: Backend, terms: [usize; 2], n: i32, architecture: &str) -> Tile {
+    // The wide tile multiplies twice as much for each load, unless half of it would lie outside, or sums twice as many would
+    // not stay in registers.
+    let is_wide = n > 64 && (backend == Backend::Simt || terms == [1, 1]);
+    let n = if is_wide { 128 } else { 64 };
     if backend == Backend::Simt {
         return Tile { m: 64, n, k: 0, stages: 0 };
     }
-    match generation(architecture) {
+    let (stages, bytes) = match generation(architecture) {
         // 100 KB of shared memory a multiprocessor: 48 a CTA, so that one finishes its sums while another multiplies.
-        86..=89 | 120.. => Tile { m: 128, n, k: 32, stages: 3 },
+        86..=89 | 120.. => (3, 48 << 10),
         // 164 KB and more: 64 a CTA, and room for more loads on their way, which a memory farther away needs.
-        _ => Tile { m: 128, n, k: 32, stages: 4 },
-    }
+        _ => (4, 64 << 10),
+    };
+    let tile = Tile { m: 128, n, k: 32, stages };
+    Tile { stages: stages.min(bytes / tile.stage_bytes(terms)), ..tile }
 }
 
 impl Tile {
@@ -170,13 +189,17 @@ impl Tile {
         defines
     }
 
+    fn stage_bytes(&self, [a_terms, b_terms]: [usize; 2]) -> usize {
+        (a_terms * self.m + b_terms * self.n) * self.k * size_of::<f16>()
+    }
+
     /// Dynamic shared memory: the stages, or afterwards 32 rows of a warp's sums, if that is more.
-    fn shared_bytes(&self) -> usize {
+    fn shared_bytes(&self, terms: [usize; 2]) -> usize {
         if self.stages == 0 {
             return 0;
         }
         let sums = 4 * 32 * (self.n / 2 + 8) * size_of::<f32>();
-        (self.stages * (self.m + self.n) * self.k * size_of::<f16>()).max(sums)
+        (self.stages * self.stage_bytes(terms)).max(sums)
     }
 }
 
@@ -201,9 +224,13 @@ mod tests {
     #[test]
     fn two_tiles_fit_a_multiprocessor() {
         for (architecture, bytes) in [("80", 167_936), ("86", 102_400), ("89", 102_400), ("120", 102_400)] {
-            for n in [64, 768] {
-                let shared = tile(Backend::Mma, n, architecture).shared_bytes();
-                assert!(2 * (shared + 1024) <= bytes, "sm_{architecture}: {shared}");
+            for (n, terms) in [(64, [1, 1]), (768, [1, 1]), (768, [2, 1]), (768, [1, 2]), (768, [2, 2])] {
+                let tile = tile(Backend::Mma, terms, n, architecture);
+                let shared = tile.shared_bytes(terms);
+                assert!(
+                    tile.stages > 1 && 2 * (shared + 1024) <= bytes,
+                    "sm_{architecture}: {tile:?}, {shared}"
+                );
             }
         }
     }

@@ -33,6 +33,15 @@ impl<T> Matrix<T> {
         Matrix { tensor: tensor.clone(), part: Part::Each(range, columns) }
     }
 
+    /// These rows.
+    ///
+    /// # Panics
+    /// Of a part of each row of a tensor, which has no rows of its own: a bug in the caller.
+    pub fn rows(&self, rows: Range<usize>) -> Matrix<T> {
+        assert!(!matches!(self.part, Part::Each(..)), "rows of a part of each row");
+        Matrix { tensor: self.tensor.rows(rows), part: self.part.clone() }
+    }
+
     /// Of a matrix `(count · rows, columns)`, `count` of as many rows each; itself without a count.
     ///
     /// # Panics
@@ -51,7 +60,7 @@ impl<T> From<&Tensor<T>> for Matrix<T> {
 }
 
 /// The same in numbers; `pitch` and `step` in elements.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub address: u64,
     /// `None` where all products share it.

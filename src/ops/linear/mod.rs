@@ -54,12 +54,20 @@ pub struct Linear<E, O> {
     a: Matrix<E>,
     b: Matrix<E>,
     out: Matrix<O>,
+    second: Second<E>,
     bias: Option<Param>,
     addend: Option<Matrix<f32>>,
     act: Act<E>,
     alpha: f32,
     beta: f32,
     backend: Option<Backend>,
+}
+
+/// Second terms of A and of B, and what they are times.
+struct Second<E> {
+    a: Option<Matrix<E>>,
+    b: Option<Matrix<E>>,
+    scale: f32,
 }
 
 enum Act<E> {
@@ -74,6 +82,8 @@ enum Act<E> {
 struct Params {
     a: u64,
     b: u64,
+    a2: u64,
+    b2: u64,
     out: u64,
     kept: u64,
     bias: u64,
@@ -95,8 +105,10 @@ struct Params {
     addend_pitch: i32,
     alpha: f32,
     beta: f32,
+    second: f32,
     /// Bit 0 A, bit 1 B, bit 2 all that the epilogue reads and writes.
     aligned: i32,
+    _end: i32,
 }
 
 impl<E: Element, O: Element + Output<E>> Linear<E, O> {
@@ -127,6 +139,7 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             a: a.into(),
             b: b.into(),
             out: out.into(),
+            second: Second { a: None, b: None, scale: 0.0 },
             bias: None,
             addend: None,
             act: Act::None,
@@ -134,6 +147,13 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             beta: 1.0,
             backend: None,
         }
+    }
+
+    /// With second terms of A, of B or of both, beside the first: `A + scale · a` in the place of A, `B + scale · b` in that of
+    /// B, as exact as float32. Of [`Linear::nt`] alone.
+    pub fn second_terms(mut self, a: Option<Matrix<E>>, b: Option<Matrix<E>>, scale: f32) -> Self {
+        self.second = Second { a, b, scale };
+        self
     }
 
     /// Of N, or of N for each of the batch, added to each row.
@@ -205,7 +225,9 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             Act::Forward(kind, _) => (1, kind == Activation::Gelu),
             Act::Backward(kind, _) => (2, kind == Activation::Gelu),
         };
-        backend.launch(stream, &params, Kind::new::<E, O>(self.layout, act, gelu))
+        let terms = [&self.second.a, &self.second.b].map(|second| 1 + usize::from(second.is_some()));
+        ensure!(terms == [1, 1] || self.layout == Layout::Nt, "linear: second terms in {:?}", self.layout);
+        backend.launch(stream, &params, Kind::new::<E, O>(self.layout, terms, act, gelu))
     }
 
     fn params(&self) -> Result<Params> {
@@ -217,6 +239,19 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         b.expect("B", batch, if self.layout == Layout::Nt { [n, k] } else { [k, n] })?;
         // Of no columns the sum is nothing, and what is added stays.
         ensure!(k > 0 || size_of::<E>() == size_of::<f32>(), "linear: sums of nothing, in {}", E::NAME);
+
+        let second = |what: &str, second: &Option<Matrix<E>>, first: &Place| -> Result<u64> {
+            let Some(second) = second else { return Ok(0) };
+            let second = second.place(what)?;
+            let lies = |place: &Place| Place { address: 0, ..*place };
+            ensure!(
+                lies(&second) == lies(first),
+                "linear: {what} is {second:?}, where the first term is {first:?}"
+            );
+            Ok(second.address)
+        };
+        let a2 = second("A's second term", &self.second.a, &a)?;
+        let b2 = second("B's second term", &self.second.b, &b)?;
 
         let mut aligned = out.aligned;
         let mut beside = |what: &str, place: Result<Place>| -> Result<Option<Place>> {
@@ -254,6 +289,8 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         Ok(Params {
             a: a.address,
             b: b.address,
+            a2,
+            b2,
             out: out.address,
             kept: kept.map_or(0, |kept| kept.address),
             bias: self.bias.as_ref().map_or(0, Param::address),
@@ -275,7 +312,9 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             addend_pitch: int(of(&addend, |addend| addend.pitch))?,
             alpha: self.alpha,
             beta: self.beta,
+            second: self.second.scale,
             aligned: i32::from(a.aligned) | i32::from(b.aligned) << 1 | i32::from(aligned) << 2,
+            _end: 0,
         })
     }
 }

@@ -31,6 +31,8 @@ const ALPHA: f32 = 1.0 / 256.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Epilogue {
     Float,
+    /// The same of operands in two terms: of A alone, or of both.
+    Terms([usize; 2]),
     /// float16, for which a backend may have another tile, as in all that follow.
     Half,
     /// The activation's value, and the product beside it.
@@ -44,13 +46,15 @@ type Proof = (Layout, [usize; 2], Epilogue);
 
 /// What the backend proves that most products go by; of those behind it, which serve where it cannot, the first four. Layers
 /// with an activation have `mlp` columns, which may be too few for the tile that N has.
-fn proofs(mlp: usize) -> [Proof; 7] {
+fn proofs(mlp: usize) -> [Proof; 9] {
     let mlp = N.min(mlp / 8 * 8).max(8);
     [
         (Layout::Nt, [N, K], Epilogue::Float),
         (Layout::Nn, [N, K], Epilogue::Float),
         (Layout::Tn, [N, K], Epilogue::Float),
         (Layout::Nt, [N, K], Epilogue::Half),
+        (Layout::Nt, [N, K], Epilogue::Terms([2, 1])),
+        (Layout::Nt, [N, K], Epilogue::Terms([2, 2])),
         (Layout::Nt, [NARROW, SHORT], Epilogue::Half),
         (Layout::Nt, [mlp, SHORT], Epilogue::Value),
         (Layout::Nn, [mlp, SHORT], Epilogue::Slope),
@@ -119,7 +123,7 @@ struct Operands {
 impl Operands {
     fn new(stream: &Stream, activation: Activation) -> Result<Operands> {
         // Multiples of 1/64 between -2 and 2: no sum of 392 products exceeds 1568, all are multiples of 2^-12, so float32 has
-        // them, and so do the 24 bits from the greatest term down that an A100 aligns; with ALPHA, bias and addend too.
+        // them, sums of second terms too, which are a quarter of that in fact, and so do the 24 bits from the greatest term down that an A100 aligns; with ALPHA, bias and addend too.
         let value = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7 & 0xff) as f32 / 64.0 - 2.0;
         let floats = |from: usize, len: usize| -> Vec<f32> { (from..from + len).map(value).collect() };
         let halves = |from: usize, len: usize| -> Vec<f16> {
@@ -145,15 +149,27 @@ impl Operands {
         backend: Backend,
         (layout, [n, k], epilogue): Proof,
     ) -> Result<Vec<f32>> {
-        if epilogue == Epilogue::Float {
-            return read(stream, &self.with(stream, backend, layout, [n, k], |y: Linear<f16, f32>| y)?);
+        if let Epilogue::Float | Epilogue::Terms(_) = epilogue {
+            let out =
+                self.with(stream, backend, layout, [n, k], |product: Linear<f16, f32>| match epilogue {
+                    // As second terms the first ones again, so much smaller that with them the sums are twice as great.
+                    Epilogue::Terms(terms) => {
+                        let second =
+                            |i: usize, x: &Tensor<f16>| (terms[i] > 1).then(|| Matrix::columns(x, 0..k));
+                        let (a, b) = (second(0, &self.a[0]), second(1, &self.b[0].rows(0..n)));
+                        let scale = 1.0 / (terms[0] + terms[1] - 2) as f32;
+                        product.scale(ALPHA / 2.0, 1.0).second_terms(a, b, scale)
+                    }
+                    _ => product,
+                })?;
+            return read(stream, &out);
         }
         let y = stream.alloc::<f16>([BATCH, M, n])?;
         stream.fill_bytes(&y, 0xff)?;
         let out = self.with(stream, backend, layout, [n, k], |product: Linear<f16, f16>| match epilogue {
             Epilogue::Value => product.keeping(self.activation, &y),
             Epilogue::Slope => product.backward(self.activation, Matrix::columns(&self.kept, 0..n)),
-            Epilogue::Float | Epilogue::Half => product,
+            Epilogue::Float | Epilogue::Terms(_) | Epilogue::Half => product,
         })?;
         let mut out = read(stream, &out)?;
         if epilogue == Epilogue::Value {
@@ -196,7 +212,7 @@ impl Operands {
     fn expected(&self, y: &[f32], n: usize, epilogue: Epilogue) -> Vec<f32> {
         let value = |y: &f32| activation_reference(f64::from(*y), self.activation).0 as f32;
         match epilogue {
-            Epilogue::Float | Epilogue::Half => columns(y, n).copied().collect(),
+            Epilogue::Float | Epilogue::Terms(_) | Epilogue::Half => columns(y, n).copied().collect(),
             Epilogue::Value => columns(y, n).map(value).chain(columns(y, n).copied()).collect(),
             Epilogue::Slope => {
                 columns(y, n).zip(columns(&self.slopes, n).cycle()).map(|(y, slope)| y * slope).collect()
@@ -251,7 +267,7 @@ fn transposed(matrix: &[f16], columns: usize) -> Vec<f16> {
 /// up to one.
 fn difference(got: &[f32], want: &[f32], n: usize, epilogue: Epilogue) -> Option<String> {
     let (relative, absolute) = match epilogue {
-        Epilogue::Float => (0.0, 0.0),
+        Epilogue::Float | Epilogue::Terms(_) => (0.0, 0.0),
         Epilogue::Half => (1.0 / 2048.0, 0.0),
         Epilogue::Value | Epilogue::Slope => (1.0 / 2040.0, 10.0 * f32::EPSILON),
     };
@@ -280,17 +296,14 @@ mod tests {
             let truth = operands.truth(&stream)?;
             let architecture = stream.gpu().architecture();
             for backend in Backend::FASTER.into_iter().filter(|b| b.runs_on(architecture)) {
-                assert_eq!(
-                    operands.first_wrong(&stream, backend, &proofs(mlp), &truth)?,
-                    None,
-                    "{backend:?}"
-                );
-            }
-            for (i, proof) in proofs(mlp).into_iter().enumerate() {
-                let mut other = truth.clone();
-                other.iter_mut().for_each(|y| y[7] += 1.0);
-                let found = operands.first_wrong(&stream, Backend::Simt, &[proof], &other)?;
-                assert!(found.is_some_and(|found| found.contains("out[0][0][7]")), "proof {i}");
+                let found = operands.first_wrong(&stream, backend, &proofs(mlp), &truth)?;
+                assert_eq!(found, None, "{backend:?}");
+                for (i, proof) in proofs(mlp).into_iter().enumerate() {
+                    let mut other = truth.clone();
+                    other.iter_mut().for_each(|y| y[7] += 1.0);
+                    let found = operands.first_wrong(&stream, backend, &[proof], &other)?;
+                    assert!(found.is_some_and(|found| found.contains("out[0][0][7]")), "proof {i}");
+                }
             }
         }
     });

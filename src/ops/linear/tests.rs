@@ -20,6 +20,8 @@ struct Case {
     addend: bool,
     act: Option<(Activation, bool)>,
     scale: Option<(f32, f32)>,
+    /// Whether A, and whether B, has a second term.
+    second: [bool; 2],
 }
 
 /// Numbers of E between -1 and 1.
@@ -68,10 +70,17 @@ fn check<E: Element, O: Element + Output<E>>(
     let len = |i: usize| shapes[i].iter().product::<usize>();
     let (a, b) = (elements::<E>(len(0), 1), elements::<E>(len(1), 2));
     let (addend, bias) = (random(len(2), 1.0, 3), random(common * n, 1.0, 4));
+    // Small enough that the product of two second terms does not count, great enough that any other does.
+    let second_scale = if k < 256 { 1.0 / 4096.0 } else { 1.0 / 256.0 };
+    let second = |i: usize| elements::<E>(if case.second[i] { len(i) } else { 0 }, 6 + i as u64);
+    let (a2, b2) = (second(0), second(1));
     let kept: Vec<E> = random(len(3), 3.0, 5).iter().map(|&x| E::round(x.into())).collect();
     let upload = |i: usize| shapes[i].as_slice();
     let d_a = stream.upload(upload(0), &a)?;
     let d_b = stream.upload(upload(1), &b)?;
+    let second =
+        |i: usize, values: &[E]| case.second[i].then(|| stream.upload(upload(i), values)).transpose();
+    let (d_a2, d_b2) = (second(0, &a2)?, second(1, &b2)?);
     let d_addend = stream.upload(upload(2), &addend)?;
     let bias_shape: &[usize] = if case.batch == 0 || case.shared { &[n] } else { &[count, n] };
     let d_bias = stream.upload(bias_shape, &bias)?;
@@ -89,6 +98,13 @@ fn check<E: Element, O: Element + Output<E>>(
         )
         .scale(alpha, beta)
         .backend(backend);
+        if case.second != [false; 2] {
+            let columns = |term: &Option<Tensor<E>>, columns| {
+                term.as_ref().map(|term| Matrix::columns(term, 0..columns))
+            };
+            let (a2, b2) = (columns(&d_a2, a_columns), columns(&d_b2, b_columns));
+            linear = linear.second_terms(a2, b2, second_scale);
+        }
         if case.bias {
             linear = linear.bias(&d_bias);
         }
@@ -107,6 +123,9 @@ fn check<E: Element, O: Element + Output<E>>(
     assert_eq!(bits(&out), bits(&run()?), "{what}: another run gives other bits");
     let got_kept = stream.read(&d_kept)?;
 
+    let both = |first: &[E], second: &[E], at: usize| {
+        first[at].widen() + second.get(at).map_or(0.0, |x| f64::from(second_scale) * x.widen())
+    };
     let (alpha, beta) = case.scale.map_or((1.0, 1.0), |(alpha, beta)| (alpha.into(), f64::from(beta)));
     for p in 0..count {
         let q = if case.shared { 0 } else { p };
@@ -114,8 +133,8 @@ fn check<E: Element, O: Element + Output<E>>(
         let mut sums = product_reference(
             layout,
             [m, n, k],
-            |i, j| a[(p * a_rows + i) * a_pitch + j].widen(),
-            |i, j| b[(q * b_rows + i) * b_pitch + j].widen(),
+            |i, j| both(&a, &a2, (p * a_rows + i) * a_pitch + j),
+            |i, j| both(&b, &b2, (q * b_rows + i) * b_pitch + j),
         );
         let (mut want_kept, mut kept_now) = (Vec::new(), Vec::new());
         for (e, y) in sums.iter_mut().enumerate() {
@@ -207,6 +226,24 @@ device_test!(batches_equal_the_definition, |stream| {
                 ..Case::default()
             };
             check_all(&stream, shape, case)?;
+        }
+    }
+});
+
+device_test!(products_of_two_terms_equal_the_definition, |stream| {
+    for second in [[true, false], [false, true], [true, true]] {
+        for backend in backends::<f16>(&stream) {
+            for shape in SHAPES.into_iter().chain([[100, 300, 768], [3, 136, 3072]]) {
+                let case = Case { second, ..Case::default() };
+                check::<f16, f32>(&stream, Layout::Nt, shape, case, backend)?;
+            }
+            let case =
+                Case { second, bias: true, addend: true, scale: Some((-0.25, 2.0)), ..Case::default() };
+            for case in [case, Case { batch: 3, more: 8, ..case }, Case { batch: 3, shared: true, ..case }] {
+                check::<f16, f32>(&stream, Layout::Nt, [70, 136, 72], case, backend)?;
+            }
+            let case = Case { act: Some((Activation::QuickGelu, true)), ..case };
+            check::<f16, f16>(&stream, Layout::Nt, [66, 136, 40], case, backend)?;
         }
     }
 });
@@ -336,6 +373,11 @@ device_test!(shapes_that_do_not_fit_are_refused, |stream| {
     assert!(said(Linear::nt(&three, &b, &two)).contains("A is for 3 products, out for 2"));
     assert!(said(Linear::nt(&three.view([96]), &b, &two)).contains("neither a matrix nor"));
     assert!(said(Linear::nt(Matrix::columns(&a, 1..9), &b, &out)).contains("columns 1..9 of A"));
+    let second = |x: &Tensor<f32>| Some(Matrix::from(x));
+    assert!(said(Linear::nt(&a, &b, &out).second_terms(second(&b), None, 1.0)).contains("A's second term"));
+    assert!(
+        said(Linear::nn(&a, &b.view([8, 6]), &out).second_terms(second(&a), None, 1.0)).contains("in Nn")
+    );
 });
 
 device_test!(float32_is_not_multiplied_as_float16, |stream| {

@@ -27,40 +27,54 @@ struct Tile {
     stages: usize,
     /// A tile each, rather than half of one.
     pingpong: bool,
-    /// CTAs with tiles below one another, each of which brings half of B for both.
-    cluster: usize,
+    /// CTAs with tiles below one another, each of which brings half of B for both; or beside one another, and half of A.
+    cluster: [usize; 2],
 }
 
 impl Tile {
-    /// By the result's columns and type, never by its rows.
-    fn choose(n: i32, out_float: bool) -> Tile {
-        if out_float || n <= 128 {
+    /// By the result's columns and type and the operands' terms, never by its rows.
+    fn choose(kind: Kind, n: i32) -> Tile {
+        let (below, beside) = ([2, 1], [1, 2]);
+        // Beside one another no CTA is without rows, however few there are; of so few columns one would have none.
+        let cluster = if n <= 128 { below } else { beside };
+        if kind.has_two_terms() {
+            // A warpgroup has registers for 64 by 128 sums twice; the rest of shared memory is stages.
+            let stages = if kind.terms == [2, 2] { 3 } else { 4 };
+            Tile { m: 128, n: 128, stages, pingpong: false, cluster }
+        } else if kind.out_float || n <= 128 {
             // A float32 result with its addend moves 8 bytes an element, which bounds a product of K 768: one warpgroup
             // writes while the other multiplies.
-            Tile { m: 128, n: 128, stages: 5, pingpong: true, cluster: 2 }
+            Tile { m: 128, n: 128, stages: 5, pingpong: true, cluster }
         } else {
             // Most multiplications for each byte read. By the modelled time of M 2550, N 3072, K 768 on an H100, 12.2 us of
             // it in tensor cores, L2 bounds single CTAs to 17.4 us and pairs to 12.6.
-            Tile { m: 128, n: 256, stages: 4, pingpong: false, cluster: 2 }
+            Tile { m: 128, n: 256, stages: 4, pingpong: false, cluster: below }
         }
     }
 
-    /// The stages, sums on their way out, and barriers.
-    fn shared_bytes(self) -> usize {
-        self.stages * (2 * BOX_COLUMNS * (self.m + self.n) + 16) + 32_768 + 16
+    /// The stages of so many terms, sums on their way out, and barriers.
+    fn shared_bytes(self, [a_terms, b_terms]: [usize; 2]) -> usize {
+        let rows = a_terms * self.m + b_terms * self.n;
+        self.stages * (2 * BOX_COLUMNS * rows + 16) + 32_768 + 16
     }
 
-    fn defines(self) -> [(&'static str, i64); 5] {
-        let Tile { m, n, stages, pingpong, cluster } = self;
-        let sizes =
-            [("BM", m), ("BN", n), ("STAGES", stages), ("PINGPONG", pingpong.into()), ("CLUSTER", cluster)];
+    fn defines(self) -> [(&'static str, i64); 6] {
+        let Tile { m, n, stages, pingpong, cluster: [cluster_m, cluster_n] } = self;
+        let sizes = [
+            ("BM", m),
+            ("BN", n),
+            ("STAGES", stages),
+            ("PINGPONG", pingpong.into()),
+            ("CLUSTER_M", cluster_m),
+            ("CLUSTER_N", cluster_n),
+        ];
         sizes.map(|(name, value)| (name, value as i64))
     }
 }
 
 /// The tile of such products of N columns, as the source is compiled for it.
-pub(super) fn tile_defines(kind: Kind, n: i32) -> [(&'static str, i64); 5] {
-    Tile::choose(n, kind.out_float).defines()
+pub(super) fn tile_defines(kind: Kind, n: i32) -> [(&'static str, i64); 6] {
+    Tile::choose(kind, n).defines()
 }
 
 /// Queues the product by the kernel for its kind and N.
@@ -70,8 +84,9 @@ pub(super) fn tile_defines(kind: Kind, n: i32) -> [(&'static str, i64); 5] {
 pub(super) fn launch(stream: &Stream, kernel: &Kernel, params: &Params, kind: Kind) -> Result<()> {
     ensure!(params.aligned & 3 == 3, "{NAME}: rows of A or B begin elsewhere than at multiples of 16 bytes");
     let [m, n, k, batch] = [params.m, params.n, params.k, params.batch].map(|size| size as usize);
-    let tile = Tile::choose(params.n, kind.out_float);
-    let tiles = m.div_ceil(tile.cluster * tile.m) * n.div_ceil(tile.n) * batch;
+    let tile = Tile::choose(kind, params.n);
+    let [below, beside] = tile.cluster;
+    let tiles = m.div_ceil(below * tile.m) * n.div_ceil(beside * tile.n) * batch;
     if tiles == 0 {
         return Ok(()); // of nothing there is no tensor map
     }
@@ -87,16 +102,25 @@ pub(super) fn launch(stream: &Stream, kernel: &Kernel, params: &Params, kind: Ki
         let count = if step == 0 { 1 } else { batch };
         TensorMap::new(address, [count, shape[0], shape[1]], [step, pitch as u64], box_rows)
     };
-    let a = map(params.a, params.a_step, params.a_pitch, m, kind.layout == Layout::Tn, tile.m)?;
-    let b =
-        map(params.b, params.b_step, params.b_pitch, n, kind.layout != Layout::Nt, tile.n / tile.cluster)?;
+    let is_nt = kind.layout == Layout::Nt;
+    let of_a =
+        |address| map(address, params.a_step, params.a_pitch, m, kind.layout == Layout::Tn, tile.m / beside);
+    let of_b = |address| map(address, params.b_step, params.b_pitch, n, !is_nt, tile.n / below);
+    let mut maps = Vec::new();
+    for address in &[params.a, params.a2][..kind.terms[0]] {
+        maps.push(of_a(*address)?);
+    }
+    for address in &[params.b, params.b2][..kind.terms[1]] {
+        maps.push(of_b(*address)?);
+    }
 
-    let clusters = tiles.min(stream.gpu().multiprocessors()? / tile.cluster).max(1);
-    let launch = Launch { cluster: [tile.cluster, 1, 1], ..Launch::new(clusters * tile.cluster, THREADS) }
-        .shared(tile.shared_bytes());
+    let ctas = below * beside;
+    let clusters = tiles.min(stream.gpu().multiprocessors()? / ctas).max(1);
+    let launch = Launch { cluster: [ctas, 1, 1], ..Launch::new(clusters * ctas, THREADS) }
+        .shared(tile.shared_bytes(kind.terms));
     // SAFETY: shapes, pitches and steps are those of live tensors, which `Linear::params` has checked against each other;
     // the maps have no more than the matrices of A and B, and the kernel writes no row or column past `params`.
-    unsafe { kernel.launch(stream, launch, &[Arg::bytes(&a), Arg::bytes(&b), Arg::bytes(params)]) }
+    unsafe { kernel.launch(stream, launch, &[Arg::all(&maps), Arg::bytes(params)]) }
 }
 
 /// `CUtensorMap`.
@@ -151,9 +175,16 @@ mod tests {
 
     #[test]
     fn tiles_fit_a_multiprocessor() {
-        for (n, out_float) in [(64, false), (768, false), (768, true)] {
-            let shared = Tile::choose(n, out_float).shared_bytes();
-            assert!(shared <= 232_448, "{n}: {shared}");
+        for (n, out_float, terms) in [
+            (64, false, [1, 1]),
+            (768, false, [1, 1]),
+            (768, true, [1, 1]),
+            (768, true, [2, 1]),
+            (64, true, [2, 2]),
+        ] {
+            let kind = Kind { element: &[], layout: Layout::Nt, terms, act: 0, gelu: false, out_float };
+            let shared = Tile::choose(kind, n).shared_bytes(terms);
+            assert!(shared <= 232_448, "{n}, {terms:?}: {shared}");
         }
     }
 }
