@@ -170,7 +170,8 @@ __device__ __forceinline__ void multiply_stage(float (&d)[WN / 2], u64 a, u64 b,
 // The sums of a tile's first 64 HEIGHT rows of this consumer, from row `row` and column `column` of it. Stages are given back
 // one step late, so that a product is always under way.
 template <int HEIGHT>
-__device__ __forceinline__ void multiply(Sums& d, Ring& ring, int steps, int consumer, int row, int column, int thread) {
+__device__ __forceinline__ void multiply(Sums& d, Ring& ring, int steps, int consumer, int row, int column, int thread,
+                                         float second) {
     int before = -1;
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
@@ -197,6 +198,11 @@ __device__ __forceinline__ void multiply(Sums& d, Ring& ring, int steps, int con
     wgmma_wait<0>();
     pin_all<HEIGHT>(d);
     if (before >= 0) release(ring, before, thread);
+#if TERMS
+    // Not behind the branch that calls this: there ptxas takes the sums for written elsewhere, and has every wgmma wait.
+#pragma unroll
+    for (int i = 0; i < WN / 2; ++i) d[0][i] = fmaf(second, d[1][i], d[0][i]);
+#endif
 }
 
 // A tile of which this consumer has no row or column that exists: only its stages are given back.
@@ -323,13 +329,9 @@ linear_wgmma(const __grid_constant__ Maps maps, const __grid_constant__ Linear p
             int m = at.m + row, n = at.n + column;
             // What is past the last row costs nothing: an image's own product has few.
             if (m >= p.M || n >= p.N) pass_over(ring, steps, consumer, thread);
-            else if (WM > 64 && m + 64 >= p.M) multiply<1>(d, ring, steps, consumer, row, column, thread);
-            else multiply<WM / 64>(d, ring, steps, consumer, row, column, thread);
+            else if (WM > 64 && m + 64 >= p.M) multiply<1>(d, ring, steps, consumer, row, column, thread, p.second);
+            else multiply<WM / 64>(d, ring, steps, consumer, row, column, thread, p.second);
             if (PINGPONG) ring.skip(steps);
-#if TERMS
-#pragma unroll
-            for (int i = 0; i < WN / 2; ++i) d[0][i] = fmaf(p.second, d[1][i], d[0][i]);
-#endif
             write(p, at.batch, m + warp * 16, n, d, chunk);
         }
     }
