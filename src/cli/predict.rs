@@ -22,7 +22,7 @@ pub struct Predict {
     #[command(flatten)]
     adapt: AdaptOptions,
     /// Use these views instead of drawing any: safetensors with `views` (N, 3, H, H) float32, normalised
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["views", "seed", "policy"])]
     views_in: Option<PathBuf>,
     /// One JSON object an image
     #[arg(long)]

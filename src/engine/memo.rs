@@ -87,9 +87,14 @@ impl Memo {
     /// Half as many images as have been too many, once that is said; of a single one the error, with what to do about it.
     fn half_of(&self, images: usize, error: Error) -> Result<usize> {
         if images <= 1 {
-            let views = self.views;
+            let (views, rates) = (self.views, self.learning_rates.len());
+            let (of_rates, or_rates) = match rates {
+                1 => (String::new(), ""),
+                _ => (format!(" and {rates} learning rates"), " or rates (--lr)"),
+            };
             return Err(error.context(format!(
-                "the device has too little memory for one image of {views} views: fewer (--views) need less"
+                "the device has too little memory for one image of {views} views{of_rates}: fewer views \
+                 (--views){or_rates} need less"
             )));
         }
         let half = images / 2;

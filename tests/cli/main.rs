@@ -89,7 +89,7 @@ impl Place {
 
     fn predict<'a>(&'a self, model: &'a Path, more: &[&'a str]) -> Command {
         let mut args = vec!["predict", "--model", text(model)];
-        if !more.contains(&"--views") {
+        if !more.contains(&"--views") && !more.contains(&"--views-in") {
             args.extend(["--views", "2"]);
         }
         if !more.contains(&"--labels") {

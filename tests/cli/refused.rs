@@ -110,6 +110,10 @@ fn bad_files_and_flags_are_refused() {
     for (path, want) in views {
         refused(place.predict(&model, &["--views-in", text(&path)]), 1, &[text(&path), want]);
     }
+    for drawn in [["--views", "3"], ["--seed", "1"], ["--policy", "mild"]] {
+        let [flag, value] = drawn;
+        refused(place.predict(&model, &["--views-in", "views", flag, value]), 2, &["--views-in", flag]);
+    }
 
     let mut command = place.predict(&model, &[]);
     command.env("MEMO_NVRTC", "/nonexistent/libnvrtc.so");

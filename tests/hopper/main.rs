@@ -5,6 +5,7 @@
 mod attention;
 mod gemm;
 mod linear;
+mod product;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
