@@ -15,6 +15,8 @@ use crate::memory::Memory;
 use crate::tensor_map::TensorMap;
 
 const CHUNK: usize = 16;
+/// What a swizzle leaves together, as elements of the smallest type that may be NaN.
+type Chunk = [u16; CHUNK / 2];
 /// Bytes of a row as products have them, as a rule.
 const WIDE: usize = 128;
 /// A ring of stages is filled two at a time where two products are computed as one.
@@ -159,15 +161,32 @@ impl Tile {
         ((address + at) ^ (address >> 7 & mask) << 4) - self.offset
     }
 
-    /// Copies a row of so many bytes into the box's shared memory.
+    /// Puts a row of so many bytes into the box's shared memory, given the chunk at each byte of it.
     ///
     /// # Safety
-    /// Both are there.
+    /// It is there.
     #[inline(always)]
-    unsafe fn put_row(&self, to: *mut u8, row: usize, from: *const u8, bytes: usize) {
+    unsafe fn put_row(&self, to: *mut u8, row: usize, bytes: usize, chunk: impl Fn(usize) -> Chunk) {
         for at in (0..bytes).step_by(CHUNK) {
             // SAFETY: the caller's; a swizzle stays inside the row, which is a multiple of a chunk.
-            unsafe { std::ptr::copy_nonoverlapping(from.add(at), to.add(self.swizzled_in(row, at)), CHUNK) };
+            unsafe { to.add(self.swizzled_in(row, at)).cast::<Chunk>().write_unaligned(chunk(at)) };
+        }
+    }
+
+    /// The same at each of some places, where as many bytes as products have, as a rule, are known to be.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn put(&self, to: &[*mut u8], row: usize, bytes: usize, chunk: impl Fn(usize) -> Chunk) {
+        for &to in to {
+            // SAFETY: the caller's.
+            unsafe {
+                match bytes {
+                    WIDE => self.put_row(to, row, WIDE, &chunk),
+                    _ => self.put_row(to, row, bytes, &chunk),
+                }
+            }
         }
     }
 
@@ -246,44 +265,36 @@ impl Tile {
     pub unsafe fn load(&self, to: &[*mut u8], memory: &Memory) -> Result<(), String> {
         let ty = self.map.ty;
         let row_bytes = self.map.extents[0] as usize * ty.kind.bytes();
+        let outside: Chunk = [if self.map.fills_nan { OOB_NAN as u16 } else { 0 }; CHUNK / 2];
         let parts = self.parts(memory);
-        let (is_plain, mut made) = (parts.bytes as usize == row_bytes && !ty.is_tf32, Vec::new());
+        let inside = self.inside().0;
+        // Of a row of which a part is outside, that part is the same in all of them.
+        let mut made = match inside.len() < row_bytes || ty.is_tf32 {
+            true => vec![outside; row_bytes / CHUNK],
+            false => Vec::new(),
+        };
         for row in parts {
             let (at, from) = row?;
-            let from = match from {
-                Some(from) if is_plain => from.cast_const(),
-                from => {
-                    made.resize(row_bytes, 0);
-                    self.make_row(from, &mut made);
-                    made.as_ptr()
+            // SAFETY: the caller's; what is inside of a row is checked for as many bytes, which are part of the row.
+            unsafe {
+                let Some(from) = from.map(|from| from.cast_const()) else {
+                    self.put(to, at, row_bytes, |_| outside);
+                    continue;
+                };
+                if made.is_empty() {
+                    self.put(to, at, row_bytes, |at| from.add(at).cast::<Chunk>().read_unaligned());
+                    continue;
                 }
-            };
-            for &to in to {
-                // SAFETY: the caller's; the row is checked, or made.
-                unsafe {
-                    match row_bytes {
-                        WIDE => self.put_row(to, at, from, WIDE),
-                        _ => self.put_row(to, at, from, row_bytes),
-                    }
+                let part = made.as_mut_ptr().cast::<u8>().add(inside.start);
+                std::ptr::copy_nonoverlapping(from, part, inside.len());
+                if ty.is_tf32 {
+                    let part = std::slice::from_raw_parts_mut(part, inside.len());
+                    part.chunks_exact_mut(4).for_each(round_to_tf32);
                 }
+                self.put(to, at, row_bytes, |at| made[at / CHUNK]);
             }
         }
         Ok(())
-    }
-
-    /// A row of which a part is inside the tensor, or none, or that is rounded.
-    #[cold]
-    fn make_row(&self, from: Option<*mut u8>, row: &mut [u8]) {
-        let ty = self.map.ty;
-        let outside = if self.map.fills_nan { OOB_NAN as u16 } else { 0 };
-        row.chunks_exact_mut(2).for_each(|pair| pair.copy_from_slice(&outside.to_le_bytes()));
-        let Some(from) = from else { return };
-        let inside = &mut row[self.inside().0];
-        // SAFETY: `from` is checked for as many bytes.
-        unsafe { std::ptr::copy_nonoverlapping(from, inside.as_mut_ptr(), inside.len()) };
-        if ty.is_tf32 {
-            inside.chunks_exact_mut(4).for_each(round_to_tf32);
-        }
     }
 
     /// Writes or reduces what is inside the tensor from the box's shared memory.
