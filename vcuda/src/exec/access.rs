@@ -56,8 +56,11 @@ impl Warp<'_> {
             GENERIC => match address & 0xf << 60 {
                 SHARED_WINDOW => (SHARED_WINDOW, SHARED64),
                 LOCAL_WINDOW => (LOCAL_WINDOW, LOCAL),
+                PARAM_WINDOW => (PARAM_WINDOW + PARAM_START, PARAM),
                 _ => (0, GLOBAL),
             },
+            LOCAL if address >= PARAM_START => (PARAM_START, PARAM),
+            PARAM => (PARAM_START, PARAM),
             space => (0, space),
         };
         let (base, bytes, stride) = match space {
@@ -69,6 +72,7 @@ impl Warp<'_> {
                 let bytes = self.cta.kernel.local_bytes_per_thread as u64;
                 (self.local as u64, bytes, bytes)
             }
+            PARAM => (self.cta.params as u64, self.cta.kernel.param_bytes as u64, 0),
             _ => (self.cta.shared as u64, self.cta.shared_bytes as u64, 0),
         };
         Window { start: origin, end: origin + bytes, base: base.wrapping_sub(origin), stride }
