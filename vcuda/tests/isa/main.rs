@@ -34,5 +34,6 @@ mod tensor_replace;
 mod video;
 mod warp;
 mod wgmma;
+mod wgmma_run;
 mod wide;
 mod wmma;

@@ -7,7 +7,7 @@
 
 use super::descriptor::CHUNK;
 use super::fragment::Fragment;
-use super::product::together;
+use super::siblings::together;
 use super::warpgroup::{Instruction, Product, Warpgroup};
 use crate::exec::check::Reading;
 use crate::exec::fault::FaultKind;
@@ -92,9 +92,12 @@ impl Warp<'_> {
             let all_issued = group.issued.into_iter().min().unwrap_or(count);
             let goal = if is_checked { count } else { all_issued };
             while group.complete < goal {
-                let many = together(&group.products, &cta.kernel.lists).min((goal - group.complete) as usize);
-                let products = &group.products.make_contiguous()[..many];
-                self.multiply(products, group.regs, &mut scratch)?;
+                let left = (goal - group.complete) as usize;
+                let products = &mut group.products.make_contiguous()[..left];
+                // The checks see them in the order in which they were issued.
+                let (many, siblings) = together(products, &cta.kernel.lists, !is_checked);
+                let products = &products[..many];
+                self.multiply(products, siblings, group.regs, &mut scratch)?;
                 if is_checked {
                     for Product { what, reading, .. } in products {
                         self.pc = what.pc;

@@ -11,6 +11,7 @@ pub mod panel;
 pub mod product;
 pub mod run;
 pub mod scratch;
+pub mod siblings;
 pub mod simd;
 pub mod sums;
 pub mod warpgroup;

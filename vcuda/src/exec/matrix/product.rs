@@ -1,9 +1,9 @@
 //! What `wgmma` computes: `D = A B + D` for the four warps at once, each of which has its own 16 rows of A and D. A fragment
 //! of D is that of `mma` for each eight columns. Sums are float32 fused multiply-adds in the order of k: products that follow
-//! one another on the same D are one that is as deep as all of them, over panels ([`super::gemm`]). Sums in float16 are
-//! rounded after each instruction, so these come one by one.
+//! one another on the same D are one that is as deep as all of them, over panels ([`super::gemm`]), and those on other D by
+//! the same B are further blocks of its rows ([`super::siblings`]). Sums in float16 are rounded after each instruction, so
+//! these come one by one.
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use super::descriptor::{CHUNK, Descriptor};
@@ -25,24 +25,6 @@ use crate::exec::groups::WARPS;
 use crate::exec::options::TensorCore;
 use crate::exec::registers::LANES;
 use crate::exec::warp::Warp;
-
-/// Products that are computed as one, at most.
-const MOST_TOGETHER: usize = 8;
-
-/// How many of these products, from the first on, are one, of a kernel with these lists of slots.
-pub(super) fn together(products: &VecDeque<Product>, lists: &[u16]) -> usize {
-    let first = &products[0].what;
-    let sums = |what: &Instruction| &lists[what.list..][..what.registers];
-    let follows = |next: &Product| {
-        let (what, of_first) = (next.what, *first);
-        let Instruction { a, b, pc, list, .. } = what;
-        Instruction { a, b, pc, list, accumulates: true, ..of_first } == what && sums(&what) == sums(first)
-    };
-    match first.flags & HALF_SUMS {
-        0 => 1 + products.iter().skip(1).take(MOST_TOGETHER - 1).take_while(|next| follows(next)).count(),
-        _ => 1,
-    }
-}
 
 impl Warp<'_> {
     /// Eight chunks of shared memory, so far after these places; `None` after a fault.
@@ -97,11 +79,12 @@ impl Warp<'_> {
         Some(())
     }
 
-    /// Computes products that are one into the registers of the four warps; `None` after a fault.
+    /// Computes products that are one, on so many D, into the registers of the four warps; `None` after a fault.
     #[inline(always)]
     pub(super) fn multiply(
         &mut self,
         products: &[Product],
+        siblings: usize,
         regs: [*mut u32; WARPS],
         scratch: &mut Scratch,
     ) -> Option<()> {
@@ -111,9 +94,9 @@ impl Warp<'_> {
             FLOAT16 if product.what.flags & HALF_SUMS != 0 => {
                 self.multiply_alone::<Halves<F16>, true>(product, regs, scratch)
             }
-            FLOAT16 => self.multiply_all::<Halves<F16>>(products, regs, scratch),
-            BFLOAT16 => self.multiply_all::<Halves<Bf16>>(products, regs, scratch),
-            _ => self.multiply_all::<Tf32>(products, regs, scratch),
+            FLOAT16 => self.multiply_all::<Halves<F16>>(products, siblings, regs, scratch),
+            BFLOAT16 => self.multiply_all::<Halves<Bf16>>(products, siblings, regs, scratch),
+            _ => self.multiply_all::<Tf32>(products, siblings, regs, scratch),
         }
     }
 
@@ -188,12 +171,13 @@ impl Warp<'_> {
     fn multiply_all<T: Factor>(
         &mut self,
         products: &[Product],
+        siblings: usize,
         regs: [*mut u32; WARPS],
         scratch: &mut Scratch,
     ) -> Option<()> {
         let host = self.cta.kernel.host;
         // SAFETY: the kernel was decoded for this host.
-        unsafe { run_on(host, All::<T> { warp: self, products, regs, scratch, of: PhantomData }) }
+        unsafe { run_on(host, All::<T> { warp: self, products, siblings, regs, scratch, of: PhantomData }) }
     }
 }
 
@@ -203,10 +187,11 @@ fn registers(chunks: &[Chunk; 8]) -> Fragment {
     unsafe { std::mem::transmute::<[Chunk; 8], Fragment>(*chunks) }
 }
 
-/// Products that are one, as a host computes them.
+/// Products that are one, as a host computes them: those on one D after those on another.
 struct All<'w, 'a, T> {
     warp: &'w mut Warp<'a>,
     products: &'w [Product],
+    siblings: usize,
     regs: [*mut u32; WARPS],
     scratch: &'w mut Scratch,
     of: PhantomData<T>,
@@ -217,17 +202,19 @@ impl<T: Factor> Job for All<'_, '_, T> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> Option<()> {
-        let All { warp, products, regs, scratch, .. } = self;
-        let Instruction { n, list, registers, accumulates, .. } = products[0].what;
+        let All { warp, products, siblings, regs, scratch, .. } = self;
+        let Instruction { n, registers, accumulates, .. } = products[0].what;
+        let steps = products.len() / siblings;
         // Of a chunk, and of all.
         let part = 4 * T::PER_LANE;
-        // A warp has a block of rows.
-        let (blocks, tiles, depth) = (WARPS, n / TILE, 2 * part * products.len());
+        // A warp has a block of rows of each D.
+        let (blocks, tiles, depth) = (siblings * WARPS, n / TILE, 2 * part * steps);
         scratch.reserve(blocks, depth);
         // SAFETY: the panels have room; the decoder gave D its slots, in each of the CTA's register files, whose warps
         // take turns on this thread.
         unsafe {
-            for (step, product) in products.iter().enumerate() {
+            for (number, product) in products.iter().enumerate() {
+                let (sibling, step) = (number / steps, number % steps);
                 let what = &product.what;
                 warp.pc = what.pc;
                 let sign = if what.is_negative() { T::SIGNS } else { 0 };
@@ -247,22 +234,25 @@ impl<T: Factor> Job for All<'_, '_, T> {
                             *word ^= sign;
                         }
                     }
-                    let place = (quarter as usize, i as usize % 2, (2 * step + i as usize / 2) * part);
+                    let block = sibling * WARPS + quarter as usize;
+                    let place = (block, i as usize % 2, (2 * step + i as usize / 2) * part);
                     Packer::<T, S>::rows(&chunks, by_k, place, depth, &mut scratch.a);
                 }
             }
-            let slots = &warp.cta.kernel.lists[list..][..registers];
             scratch.d.clear();
-            for regs in regs {
-                for tile in slots.chunks_exact(4) {
-                    let register = |i: usize| regs.add(tile[i] as usize * LANES).cast();
-                    scratch.d.push([register(0), register(1), register(2), register(3)]);
+            for product in products.iter().step_by(steps) {
+                let slots = &warp.cta.kernel.lists[product.what.list..][..registers];
+                for regs in regs {
+                    for tile in slots.chunks_exact(4) {
+                        let register = |i: usize| regs.add(tile[i] as usize * LANES).cast();
+                        scratch.d.push([register(0), register(1), register(2), register(3)]);
+                    }
                 }
             }
             let Scratch { a, b, d, .. } = scratch;
             let panels = Panels { blocks, depth, tiles, a, d, accumulates, ahead: &warp.cta.ranges.ahead };
             for first in (0..tiles).step_by(PER_PANEL) {
-                for (step, product) in products.iter().enumerate() {
+                for (step, product) in products[..steps].iter().enumerate() {
                     let what = &product.what;
                     warp.pc = what.pc;
                     let (descriptor, by_k) = (Descriptor::decode(what.b), what.flags & B_TRANSPOSED != 0);

@@ -1,0 +1,79 @@
+//! Which products of a warpgroup are computed as one. Products on the same D, one after the other, are one that is as deep as
+//! all of them. Those on another D whose factors B are the same, step by step, are more rows of it: B is then read and
+//! widened once for both. No order among sums of different registers can be seen in them.
+
+use super::warpgroup::{HALF_SUMS, Instruction, Product};
+
+/// Products on one D, at most, and D at most.
+const MOST_STEPS: usize = 8;
+const MOST_SIBLINGS: usize = 4;
+
+/// Products on one D.
+struct Chain {
+    list: usize,
+    steps: usize,
+}
+
+/// Finds how many of these products, from the first on, are one, and on how many D they are, and puts them in order, D by D.
+/// `lists`: the kernel's, of slots. `has_siblings`: there may be more than one D.
+pub(super) fn together(products: &mut [Product], lists: &[u16], has_siblings: bool) -> (usize, usize) {
+    let first = products[0].what;
+    if first.flags & HALF_SUMS != 0 {
+        return (1, 1);
+    }
+    let most = if has_siblings { MOST_SIBLINGS } else { 1 };
+    let sums = |list: usize| &lists[list..][..first.registers];
+    let (mut chains, mut factors, mut numbers): (Vec<Chain>, Vec<u64>, Vec<usize>) = Default::default();
+    let mut best = (0, 0);
+    for Product { what, .. } in products.iter() {
+        let Instruction { a, b, pc, list, accumulates, .. } = *what;
+        if (Instruction { a, b, pc, list, accumulates, ..first }) != *what {
+            break;
+        }
+        let known = chains.iter().position(|chain| chain.list == list || sums(chain.list) == sums(list));
+        let number = known.unwrap_or(chains.len());
+        if known.is_none() {
+            if number == most || chains.iter().any(|chain| meet(sums(chain.list), sums(list))) {
+                break;
+            }
+            chains.push(Chain { list, steps: 0 });
+        }
+        let step = chains[number].steps;
+        if accumulates != (step > 0 || first.accumulates) {
+            break;
+        }
+        if number == 0 && step < MOST_STEPS {
+            factors.push(b);
+        }
+        if factors.get(step) != Some(&b) {
+            break;
+        }
+        chains[number].steps += 1;
+        numbers.push(number);
+        if chains.iter().all(|chain| chain.steps == factors.len()) {
+            best = (numbers.len(), chains.len());
+        }
+    }
+    let (many, siblings) = best;
+    if siblings > 1 {
+        order(&mut products[..many], &mut numbers[..many]);
+    }
+    best
+}
+
+/// Whether any slot is one of both.
+fn meet(some: &[u16], others: &[u16]) -> bool {
+    let last = some.iter().copied().max().unwrap_or(0);
+    let mut taken = vec![false; usize::from(last) + 1];
+    some.iter().for_each(|&slot| taken[usize::from(slot)] = true);
+    others.iter().any(|&slot| taken.get(usize::from(slot)) == Some(&true))
+}
+
+/// By their numbers; those of the same number stay as they are.
+fn order(products: &mut [Product], numbers: &mut [usize]) {
+    for end in 1..numbers.len() {
+        let place = numbers[..end].partition_point(|&number| number <= numbers[end]);
+        numbers[place..=end].rotate_right(1);
+        products[place..=end].rotate_right(1);
+    }
+}
