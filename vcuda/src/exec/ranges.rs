@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use super::ahead::Ahead;
+use super::asynchronous::maps::Maps;
 use crate::memory::Memory;
 
 /// Operations that are told apart, at most.
@@ -26,6 +27,8 @@ pub struct Ranges {
     losses: Cell<usize>,
     /// What they may want next.
     pub ahead: Ahead,
+    /// Tensor maps that they have used.
+    pub maps: Maps,
 }
 
 impl Ranges {
@@ -39,6 +42,7 @@ impl Ranges {
             latest: Cell::default(),
             losses: memory.losses().into(),
             ahead: Ahead::default(),
+            maps: Maps::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod async_copy;
 pub mod bulk;
+pub mod maps;
 pub mod mbarrier;
 pub mod reduce;
 pub mod targets;

@@ -1,5 +1,6 @@
 //! Tensor copies, PTX ISA 9.7.9.27: boxes of a tensor in global memory, to and from shared memory.
 
+use super::maps::Bytes;
 use super::reduce::{Kind, Reduce, decode};
 use super::tile::Tile;
 use crate::exec::check;
@@ -154,15 +155,12 @@ impl Warp<'_> {
     fn tensor_map(&mut self, lane: usize, address: u64, op: &Op) -> Option<TensorMap> {
         let from = self.pointer::<GENERIC>(lane, address, MAP_BYTES as u64, MAP_ALIGN)?;
         // SAFETY: checked for as many bytes.
-        let bytes = unsafe { *from.cast::<[u8; MAP_BYTES]>() };
+        let bytes: Bytes = unsafe { *from.cast() };
         let dims = (op.imm >> 32) as usize & 7;
-        let wrong = match TensorMap::decode(&bytes) {
-            Some(map) if !map.is_blank() => match map.validate() {
-                Ok(()) if map.rank == dims => return Some(map.trimmed()),
-                Ok(()) => format!("{dims} coordinates for a tensor map of rank {}", map.rank),
-                Err(what) => format!("the tensor map at {address:#x}: {what}"),
-            },
-            _ => format!("there is no tensor map at {address:#x}"),
+        let wrong = match self.cta.ranges.maps.decode(address, &bytes) {
+            Ok(map) if map.rank == dims => return Some(map),
+            Ok(map) => format!("{dims} coordinates for a tensor map of rank {}", map.rank),
+            Err(what) => what,
         };
         self.fail_lane(lane, FaultKind::IllegalInstruction, wrong);
         None
