@@ -148,44 +148,33 @@ impl Tile {
         ((start * size) as usize..(end * size) as usize, ((first + start).max(0) * size) as u64)
     }
 
+    /// What the place of a byte of the box's shared memory is turned by, as all of its row is: swizzled rows do not cross 128
+    /// bytes.
+    #[inline(always)]
+    fn turn(&self, at: usize) -> usize {
+        let mask = (1 << self.map.swizzle) - 1;
+        ((self.offset + at) >> 7 & mask) << 4
+    }
+
     /// Where byte `at` of the box's shared memory is, after the swizzle.
     fn swizzled(&self, at: usize) -> usize {
-        self.swizzled_in(at, 0)
+        ((self.offset + at) ^ self.turn(at)) - self.offset
     }
 
-    /// The same of a byte so far into the row at `row`. Swizzled rows do not cross 128 bytes, so all of it is turned alike.
-    #[inline(always)]
-    fn swizzled_in(&self, row: usize, at: usize) -> usize {
-        let address = self.offset + row;
-        let mask = (1 << self.map.swizzle) - 1;
-        ((address + at) ^ (address >> 7 & mask) << 4) - self.offset
-    }
-
-    /// Puts a row of so many bytes into the box's shared memory, given the chunk at each byte of it.
+    /// Puts a row of so many bytes into the box's shared memory at each of some places, given the chunk at each byte of it.
     ///
     /// # Safety
     /// It is there.
     #[inline(always)]
-    unsafe fn put_row(&self, to: *mut u8, row: usize, bytes: usize, chunk: impl Fn(usize) -> Chunk) {
-        for at in (0..bytes).step_by(CHUNK) {
-            // SAFETY: the caller's; a swizzle stays inside the row, which is a multiple of a chunk.
-            unsafe { to.add(self.swizzled_in(row, at)).cast::<Chunk>().write_unaligned(chunk(at)) };
-        }
-    }
-
-    /// The same at each of some places, where as many bytes as products have, as a rule, are known to be.
-    ///
-    /// # Safety
-    /// As there.
-    #[inline(always)]
     unsafe fn put(&self, to: &[*mut u8], row: usize, bytes: usize, chunk: impl Fn(usize) -> Chunk) {
+        let turn = self.turn(row);
         for &to in to {
-            // SAFETY: the caller's.
-            unsafe {
-                match bytes {
-                    WIDE => self.put_row(to, row, WIDE, &chunk),
-                    _ => self.put_row(to, row, bytes, &chunk),
-                }
+            // SAFETY: the caller's; a row begins at a multiple of what it is turned in, and is one of chunks.
+            let put =
+                |at: usize| unsafe { to.add(row + (at ^ turn)).cast::<Chunk>().write_unaligned(chunk(at)) };
+            match bytes {
+                WIDE => (0..WIDE).step_by(CHUNK).for_each(put),
+                _ => (0..bytes).step_by(CHUNK).for_each(put),
             }
         }
     }
@@ -307,8 +296,9 @@ impl Tile {
         let mut bytes = vec![0; row_bytes];
         for row in self.parts(memory) {
             let (at, Some(to)) = row? else { continue };
+            let turn = self.turn(at);
             for (i, chunk) in bytes.chunks_exact_mut(CHUNK).enumerate() {
-                let at = self.swizzled_in(at, i * CHUNK);
+                let at = at + (i * CHUNK ^ turn);
                 // SAFETY: the caller's.
                 unsafe { std::ptr::copy_nonoverlapping(from.add(at), chunk.as_mut_ptr(), CHUNK) };
             }
