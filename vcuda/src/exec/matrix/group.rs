@@ -7,7 +7,7 @@
 
 use super::descriptor::CHUNK;
 use super::fragment::Fragment;
-use super::siblings::together;
+use super::siblings::take;
 use super::warpgroup::{Instruction, Product, Warpgroup};
 use crate::exec::check::Reading;
 use crate::exec::fault::FaultKind;
@@ -74,9 +74,9 @@ impl Warp<'_> {
     #[inline(always)]
     pub fn complete(&mut self, count: u64) -> Option<bool> {
         let cta = self.cta;
-        let quarter = self.index as usize % WARPS;
-        let mut groups = cta.warpgroups.borrow_mut();
-        let Some(group) = groups.get_mut(self.index as usize / WARPS) else { return Some(true) };
+        let (number, quarter) = (self.index as usize / WARPS, self.index as usize % WARPS);
+        let groups = &mut cta.warpgroups.borrow_mut()[..];
+        let Some(group) = groups.get_mut(number) else { return Some(true) };
         let is_new = std::mem::replace(&mut group.awaited[quarter], count) != count;
         if group.complete < count {
             let is_checked = cta.options.checks.asynchrony || cta.memory.is_watched();
@@ -87,31 +87,35 @@ impl Warp<'_> {
             if is_late || group.issued.iter().any(|&issued| issued < wanted) {
                 return Some(false);
             }
+            // So may other warpgroups that have come as far, with more rows of the same.
+            let (complete, issued) = (group.complete, group.all_issued());
+            let is_behind = |other: &Warpgroup| other.complete == complete && other.all_issued() < issued;
+            if is_new && !is_checked && groups.iter().any(is_behind) {
+                return Some(false);
+            }
             let pc = self.pc;
             let mut scratch = cta.scratch.borrow_mut();
-            let all_issued = group.issued.into_iter().min().unwrap_or(count);
-            let goal = if is_checked { count } else { all_issued };
-            while group.complete < goal {
-                let left = (goal - group.complete) as usize;
-                let products = &mut group.products.make_contiguous()[..left];
-                // The checks see them in the order in which they were issued.
-                let (many, siblings) = together(products, &cta.kernel.lists, !is_checked);
-                let products = &products[..many];
-                self.multiply(products, siblings, group.regs, &mut scratch)?;
+            let goal = if is_checked { count } else { issued };
+            // The checks see products in the order in which they were issued.
+            let joins = !is_checked && cta.options.sums.is_none();
+            while groups[number].complete < goal {
+                let left = (goal - groups[number].complete) as usize;
+                let (products, places) = take(groups, self.index, left, &cta.kernel.lists, joins);
+                self.multiply(&products, &places, &mut scratch)?;
                 if is_checked {
-                    for Product { what, reading, .. } in products {
+                    for Product { what, reading, .. } in &products {
                         self.pc = what.pc;
                         what.chunks().try_for_each(|(at, _)| self.end_chunk(reading, at, CHUNK as usize))?;
                     }
                 }
-                group.products.drain(..many);
-                group.complete += many as u64;
             }
             self.pc = pc;
             if let Some(stamp) = self.end_reading() {
-                group.ends.push_back((group.complete, stamp));
+                let complete = groups[number].complete;
+                groups[number].ends.push_back((complete, stamp));
             }
         }
+        let group = &mut groups[number];
         group.seen[quarter] = group.seen[quarter].max(count);
         if let Some(&(_, stamp)) = group.ends.iter().find(|(end, _)| *end >= count) {
             self.see_products(stamp);

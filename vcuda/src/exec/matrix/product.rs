@@ -17,7 +17,7 @@ use super::scratch::Scratch;
 use super::simd::{Job, run_on};
 use super::sums::Adder;
 use super::warpgroup::{
-    A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS, Instruction, Places, Product,
+    A_TRANSPOSED, B_TRANSPOSED, BFLOAT16, FLOAT16, HALF_SUMS, Instruction, Place, Places, Product,
 };
 use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::fault::FaultKind;
@@ -79,24 +79,23 @@ impl Warp<'_> {
         Some(())
     }
 
-    /// Computes products that are one, on so many D, into the registers of the four warps; `None` after a fault.
+    /// Computes products that are one, on as many D as there are places of them; `None` after a fault.
     #[inline(always)]
     pub(super) fn multiply(
         &mut self,
         products: &[Product],
-        siblings: usize,
-        regs: [*mut u32; WARPS],
+        places: &[Place],
         scratch: &mut Scratch,
     ) -> Option<()> {
-        let [product, ..] = products else { return Some(()) };
+        let ([product, ..], [Place { regs, .. }, ..]) = (products, places) else { return Some(()) };
         match product.what.kind {
-            _ if self.cta.options.sums.is_some() => self.multiply_summed(products, regs, scratch),
+            _ if self.cta.options.sums.is_some() => self.multiply_summed(products, *regs, scratch),
             FLOAT16 if product.what.flags & HALF_SUMS != 0 => {
-                self.multiply_alone::<Halves<F16>, true>(product, regs, scratch)
+                self.multiply_alone::<Halves<F16>, true>(product, *regs, scratch)
             }
-            FLOAT16 => self.multiply_all::<Halves<F16>>(products, siblings, regs, scratch),
-            BFLOAT16 => self.multiply_all::<Halves<Bf16>>(products, siblings, regs, scratch),
-            _ => self.multiply_all::<Tf32>(products, siblings, regs, scratch),
+            FLOAT16 => self.multiply_all::<Halves<F16>>(products, places, scratch),
+            BFLOAT16 => self.multiply_all::<Halves<Bf16>>(products, places, scratch),
+            _ => self.multiply_all::<Tf32>(products, places, scratch),
         }
     }
 
@@ -171,13 +170,12 @@ impl Warp<'_> {
     fn multiply_all<T: Factor>(
         &mut self,
         products: &[Product],
-        siblings: usize,
-        regs: [*mut u32; WARPS],
+        places: &[Place],
         scratch: &mut Scratch,
     ) -> Option<()> {
         let host = self.cta.kernel.host;
         // SAFETY: the kernel was decoded for this host.
-        unsafe { run_on(host, All::<T> { warp: self, products, siblings, regs, scratch, of: PhantomData }) }
+        unsafe { run_on(host, All::<T> { warp: self, products, places, scratch, of: PhantomData }) }
     }
 }
 
@@ -191,8 +189,7 @@ fn registers(chunks: &[Chunk; 8]) -> Fragment {
 struct All<'w, 'a, T> {
     warp: &'w mut Warp<'a>,
     products: &'w [Product],
-    siblings: usize,
-    regs: [*mut u32; WARPS],
+    places: &'w [Place],
     scratch: &'w mut Scratch,
     of: PhantomData<T>,
 }
@@ -202,13 +199,13 @@ impl<T: Factor> Job for All<'_, '_, T> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> Option<()> {
-        let All { warp, products, siblings, regs, scratch, .. } = self;
+        let All { warp, products, places, scratch, .. } = self;
         let Instruction { n, registers, accumulates, .. } = products[0].what;
-        let steps = products.len() / siblings;
+        let (steps, own) = (products.len() / places.len(), warp.index);
         // Of a chunk, and of all.
         let part = 4 * T::PER_LANE;
         // A warp has a block of rows of each D.
-        let (blocks, tiles, depth) = (siblings * WARPS, n / TILE, 2 * part * steps);
+        let (blocks, tiles, depth) = (places.len() * WARPS, n / TILE, 2 * part * steps);
         scratch.reserve(blocks, depth);
         // SAFETY: the panels have room; the decoder gave D its slots, in each of the CTA's register files, whose warps
         // take turns on this thread.
@@ -216,7 +213,7 @@ impl<T: Factor> Job for All<'_, '_, T> {
             for (number, product) in products.iter().enumerate() {
                 let (sibling, step) = (number / steps, number % steps);
                 let what = &product.what;
-                warp.pc = what.pc;
+                (warp.pc, warp.index) = (what.pc, places[sibling].warp);
                 let sign = if what.is_negative() { T::SIGNS } else { 0 };
                 for i in 0..4 * WARPS as u32 {
                     let (quarter, i) = (i / 4, i % 4);
@@ -239,10 +236,11 @@ impl<T: Factor> Job for All<'_, '_, T> {
                     Packer::<T, S>::rows(&chunks, by_k, place, depth, &mut scratch.a);
                 }
             }
+            warp.index = own;
             scratch.d.clear();
-            for product in products.iter().step_by(steps) {
+            for (product, place) in products.iter().step_by(steps).zip(places) {
                 let slots = &warp.cta.kernel.lists[product.what.list..][..registers];
-                for regs in regs {
+                for regs in place.regs {
                     for tile in slots.chunks_exact(4) {
                         let register = |i: usize| regs.add(tile[i] as usize * LANES).cast();
                         scratch.d.push([register(0), register(1), register(2), register(3)]);

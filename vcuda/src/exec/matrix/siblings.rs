@@ -1,8 +1,10 @@
 //! Which products of a warpgroup are computed as one. Products on the same D, one after the other, are one that is as deep as
 //! all of them. Those on another D whose factors B are the same, step by step, are more rows of it: B is then read and
-//! widened once for both. No order among sums of different registers can be seen in them.
+//! widened once for both. So are those of another warpgroup, which may multiply other rows by the same B. No order among sums
+//! of different registers can be seen in them.
 
-use super::warpgroup::{HALF_SUMS, Instruction, Product};
+use super::warpgroup::{HALF_SUMS, Instruction, Place, Product, Warpgroup};
+use crate::exec::groups::WARPS;
 
 /// Products on one D, at most, and D at most.
 const MOST_STEPS: usize = 8;
@@ -14,14 +16,47 @@ struct Chain {
     steps: usize,
 }
 
+/// Takes the first products of a warp's warpgroup that are one, of so many, with those of others that are more rows of it:
+/// D by D, and where these are. `lists`: the kernel's, of slots. `joins`: there may be more than one D.
+pub(super) fn take(
+    groups: &mut [Warpgroup],
+    warp: u32,
+    most: usize,
+    lists: &[u16],
+    joins: bool,
+) -> (Vec<Product>, Vec<Place>) {
+    let number = warp as usize / WARPS;
+    let group = &mut groups[number];
+    let (many, siblings) = together(&mut group.products.make_contiguous()[..most], lists, joins);
+    let mut products = group.finish(many);
+    let mut places = vec![Place { regs: group.regs, warp }; siblings];
+    if !joins || products[0].what.flags & HALF_SUMS != 0 {
+        return (products, places);
+    }
+    for (other, group) in groups.iter_mut().enumerate().filter(|&(other, _)| other != number) {
+        let issued = (group.all_issued() - group.complete) as usize;
+        if issued < many || places.len() + siblings > MOST_SIBLINGS {
+            continue;
+        }
+        let theirs = &mut group.products.make_contiguous()[..many];
+        let is_same =
+            |(own, their): (&Product, &Product)| Instruction { a: their.what.a, ..own.what } == their.what;
+        if together(theirs, lists, joins) == (many, siblings) && products.iter().zip(&*theirs).all(is_same) {
+            products.extend(group.finish(many));
+            let place = Place { regs: group.regs, warp: (other * WARPS) as u32 };
+            places.resize(places.len() + siblings, place);
+        }
+    }
+    (products, places)
+}
+
 /// Finds how many of these products, from the first on, are one, and on how many D they are, and puts them in order, D by D.
-/// `lists`: the kernel's, of slots. `has_siblings`: there may be more than one D.
-pub(super) fn together(products: &mut [Product], lists: &[u16], has_siblings: bool) -> (usize, usize) {
+fn together(products: &mut [Product], lists: &[u16], joins: bool) -> (usize, usize) {
     let first = products[0].what;
     if first.flags & HALF_SUMS != 0 {
         return (1, 1);
     }
-    let most = if has_siblings { MOST_SIBLINGS } else { 1 };
+    let most = if joins { MOST_SIBLINGS } else { 1 };
     let sums = |list: usize| &lists[list..][..first.registers];
     let (mut chains, mut factors, mut numbers): (Vec<Chain>, Vec<u64>, Vec<usize>) = Default::default();
     let mut best = (0, 0);

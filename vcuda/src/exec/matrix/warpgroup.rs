@@ -99,6 +99,13 @@ pub struct Product {
     pub(super) reading: Reading,
 }
 
+/// Where a D is: the register files of four warps, and the warp that is blamed for it.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub regs: [*mut u32; WARPS],
+    pub warp: u32,
+}
+
 /// The products of a warpgroup, and how far its warps are.
 pub struct Warpgroup {
     /// Those that are not complete.
@@ -132,9 +139,20 @@ impl Default for Warpgroup {
 }
 
 impl Warpgroup {
+    /// How many products all of its warps have issued.
+    pub(super) fn all_issued(&self) -> u64 {
+        self.issued.into_iter().min().unwrap_or(0)
+    }
+
+    /// Its first products are complete.
+    pub(super) fn finish(&mut self, many: usize) -> Vec<Product> {
+        self.complete += many as u64;
+        self.products.drain(..many).collect()
+    }
+
     /// Lets the products land that a warp waits for; false if no warp waits for any that all have issued.
     pub(super) fn land(&mut self) -> bool {
-        let all_issued = self.issued.iter().copied().min().unwrap_or(0);
+        let all_issued = self.all_issued();
         let wanted = self.awaited.iter().filter(|&&count| count > self.landed && count <= all_issued).min();
         self.landed = wanted.copied().unwrap_or(self.landed);
         wanted.is_some()
