@@ -298,7 +298,7 @@ impl Tile {
             let (at, Some(to)) = row? else { continue };
             let turn = self.turn(at);
             for (i, chunk) in bytes.chunks_exact_mut(CHUNK).enumerate() {
-                let at = at + (i * CHUNK ^ turn);
+                let at = at + ((i * CHUNK) ^ turn);
                 // SAFETY: the caller's.
                 unsafe { std::ptr::copy_nonoverlapping(from.add(at), chunk.as_mut_ptr(), CHUNK) };
             }
