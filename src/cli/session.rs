@@ -100,8 +100,9 @@ pub fn classifier(
 /// Images at once that are worth it: by then the largest GPU is full.
 pub const MOST_IMAGES: usize = 18;
 
-/// Bytes that a batch's size is chosen for: most of the free memory; on the CPU, which has better use for it and is hardly faster
-/// by more than four images, an eighth. The rest is for pictures, for what the driver keeps itself, and for what allocations are rounded up to.
+/// Bytes that a batch's size is chosen for: most of the free memory; on the CPU, which has better use for it and is hardly
+/// faster by more than four images, an eighth. The rest is for pictures, for what the driver keeps itself, and for what
+/// allocations are rounded up to.
 pub fn room(gpu: &Gpu) -> Result<usize> {
     let (free, _) = gpu.memory_bytes()?;
     Ok(if gpu.driver().is_virtual() { free / 8 } else { free / 10 * 9 })
