@@ -7,6 +7,7 @@ use memo::gpu::{Nvrtc, Target};
 use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Checks, Fault, Launch, Module, Options, TensorCore};
 use vcuda::memory::Memory;
+use vcuda::tensor_map::TensorMap;
 
 /// A kernel's argument. Buffers are allocated for the run.
 #[derive(Clone)]
@@ -23,6 +24,33 @@ pub enum Arg {
     Struct(Vec<Arg>),
     /// A buffer of them.
     Table(Vec<Arg>),
+    /// A tensor map of matrices in a buffer.
+    Map(Matrices),
+}
+
+/// Matrices of float16, in boxes of 64 columns and so many rows, with the swizzle of 128 bytes.
+#[derive(Clone)]
+pub struct Matrices {
+    pub count: usize,
+    pub rows: usize,
+    pub columns: usize,
+    pub box_rows: u32,
+}
+
+/// `CU_TENSOR_MAP_DATA_TYPE_FLOAT16` and `CU_TENSOR_MAP_SWIZZLE_128B`.
+const FLOAT16: u32 = 6;
+const SWIZZLE_128: u32 = 3;
+
+impl Matrices {
+    fn map(&self, address: u64) -> Vec<u8> {
+        let [count, rows, columns] = [self.count, self.rows, self.columns].map(|size| size as u64);
+        let (dims, strides) = ([columns, rows, count], [2 * columns, 2 * columns * rows]);
+        let boxes = [64, self.box_rows, 1];
+        TensorMap::tiled(FLOAT16, address, &dims, &strides, &boxes, &[1; 3], SWIZZLE_128, 0)
+            .unwrap_or_else(|error| panic!("{error}"))
+            .encode()
+            .to_vec()
+    }
 }
 
 /// Number `i` of what buffers are filled with: of no order, from -1 to 1.
@@ -58,7 +86,7 @@ impl Arg {
 
     /// What the kernel gets, its buffers allocated.
     fn bytes(&self, memory: &Memory, buffers: &mut Vec<(u64, usize)>, first: bool) -> Vec<u8> {
-        let owns = matches!(self, Arg::Bytes(_) | Arg::Fresh(_) | Arg::Table(_));
+        let owns = matches!(self, Arg::Bytes(_) | Arg::Fresh(_) | Arg::Table(_) | Arg::Map(_));
         assert!(first || !owns, "buffers belong to the first launch");
         match self {
             Arg::Value(bytes) => bytes.clone(),
@@ -75,6 +103,17 @@ impl Arg {
             Arg::Table(parts) => {
                 let bytes = parts.iter().flat_map(|part| part.bytes(memory, buffers, first)).collect();
                 Arg::Bytes(bytes).bytes(memory, buffers, first)
+            }
+            Arg::Map(matrices) => {
+                let Matrices { count, rows, columns, .. } = *matrices;
+                // Other numbers than the buffers before it.
+                let Arg::Bytes(mut values) = Arg::halves(count * rows * columns + buffers.len()) else {
+                    unreachable!("halves are bytes")
+                };
+                values.drain(..2 * buffers.len());
+                Arg::Bytes(values).bytes(memory, buffers, first);
+                let (address, _) = *buffers.last().expect("the matrices");
+                matrices.map(address)
             }
             Arg::Fresh(len) => {
                 let address = memory.alloc(*len).expect("device memory");

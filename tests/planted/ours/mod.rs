@@ -3,6 +3,7 @@
 mod batch;
 mod block;
 mod ends;
+mod hopper;
 mod optimizer;
 mod tensor_cores;
 mod views;
@@ -29,7 +30,13 @@ fn step(kernel: &'static str, grid: [u32; 3], block: u32, shared_bytes: u32, arg
 pub fn all() -> Vec<Planted> {
     let plain = [views::cases(), block::cases(), ends::cases()].into_iter().flatten();
     let plain = plain.map(|case| ("", case));
-    plain.chain(batch::cases()).chain(optimizer::cases()).chain(tensor_cores::cases()).map(planted).collect()
+    plain
+        .chain(batch::cases())
+        .chain(optimizer::cases())
+        .chain(tensor_cores::cases())
+        .chain(hopper::cases())
+        .map(planted)
+        .collect()
 }
 
 fn planted((before, case): Compiled) -> Planted {
@@ -63,10 +70,11 @@ fn linear([m, n, k]: [i32; 3], half: bool, aligned: i32) -> Arg {
     let operand = |rows: i32| (if half { Arg::halves } else { Arg::floats })((rows * k) as usize);
     let null = || Arg::Value(vec![0; 8]);
     let out = Arg::Fresh((if half { 2 } else { 4 } * m * n) as usize);
-    let mut parts = vec![operand(m), operand(n), out, null(), floats(1, n), floats(m, n)];
+    let mut parts = vec![operand(m), operand(n), null(), null(), out, null(), floats(1, n), floats(m, n)];
     parts.extend((0..6).map(|_| null())); // steps of a batch of one
     parts.extend([m, n, k, 1].map(Arg::int));
     parts.extend([k, k, n, 0, n].map(Arg::int)); // pitches
-    parts.extend([Arg::float(0.5), Arg::float(2.0), Arg::int(aligned)]);
+    parts.extend([0.5, 2.0, 0.0].map(Arg::float));
+    parts.extend([aligned, 0].map(Arg::int));
     Arg::Struct(parts)
 }
