@@ -24,9 +24,17 @@ pub struct Allocation {
     pub narrow: usize,
     pub wide: usize,
     pub preds: usize,
+    /// Registers that a thread may read before it writes them.
+    unwritten: Vec<RegId>,
 }
 
 impl Allocation {
+    /// The slots of registers that a thread may read before it writes them.
+    pub fn unwritten(&self) -> Vec<u16> {
+        let slots = self.unwritten.iter().filter_map(|&register| self.slot(register));
+        slots.flat_map(|(slot, wide)| slot..=slot + wide as u16).collect()
+    }
+
     /// Slots in all: wide registers take two each, and come first.
     pub fn slots(&self) -> usize {
         2 * self.wide + self.narrow
@@ -74,7 +82,7 @@ const MAX_VISITS: usize = 1 << 26;
 /// Slots for every register, or `None` when there are too many for their numbers, or too many live across
 /// too many branches.
 pub fn allocate(flat: &Flat, blocks: &[Block], mentions: &Mentions) -> Option<Allocation> {
-    let mut ranges = live_ranges(flat, blocks, mentions)?;
+    let (mut ranges, unwritten) = live_ranges(flat, blocks, mentions)?;
     let mut places = vec![Place::Pred(0); flat.registers.len()];
     let mut preds = 0;
     for (register, ty) in flat.registers.iter().enumerate() {
@@ -98,7 +106,7 @@ pub fn allocate(flat: &Flat, blocks: &[Block], mentions: &Mentions) -> Option<Al
         }
     }
     let [narrow, wide] = pools.map(|pool| pool.size.max(1) as usize);
-    Some(Allocation { places, narrow, wide, preds: preds.max(1) as usize })
+    Some(Allocation { places, narrow, wide, preds: preds.max(1) as usize, unwritten })
 }
 
 #[derive(Default)]
@@ -216,7 +224,8 @@ pub struct Block {
 /// A register in a block, where it is read before it is written, or written.
 type InBlock = (RegId, usize);
 
-fn live_ranges(flat: &Flat, blocks: &[Block], mentions: &Mentions) -> Option<Vec<Range>> {
+/// Live ranges, and the registers that live from the start: of the kernel, or of a function that it calls.
+fn live_ranges(flat: &Flat, blocks: &[Block], mentions: &Mentions) -> Option<(Vec<Range>, Vec<RegId>)> {
     let mut ranges: Vec<Option<Range>> = flat.registers.iter().map(|_| None).collect();
     let mut extend = |register: RegId, at: usize| {
         let range = ranges[register as usize].get_or_insert(Range { register, start: at, end: at });
@@ -253,7 +262,9 @@ fn live_ranges(flat: &Flat, blocks: &[Block], mentions: &Mentions) -> Option<Vec
         first..first + all[first..].partition_point(|&(other, _)| other == register)
     };
     let (mut writes, mut lives) = (vec![RegId::MAX; blocks.len()], vec![RegId::MAX; blocks.len()]);
-    let (mut next, mut visits) = (0, 0);
+    let is_first = |block: &usize| *block == 0 || blocks[*block].previous.is_empty();
+    let firsts: Vec<usize> = (0..blocks.len()).filter(is_first).collect();
+    let (mut next, mut visits, mut unwritten) = (0, 0, Vec::new());
     while let Some(&(register, _)) = exposed.get(next) {
         defined[of(&defined, register)].iter().for_each(|&(_, block)| writes[block] = register);
         let readers = of(&exposed, register);
@@ -274,8 +285,11 @@ fn live_ranges(flat: &Flat, blocks: &[Block], mentions: &Mentions) -> Option<Vec
                 return None;
             }
         }
+        if firsts.iter().any(|&block| lives[block] == register) {
+            unwritten.push(register);
+        }
     }
-    Some(ranges.into_iter().flatten().collect())
+    Some((ranges.into_iter().flatten().collect(), unwritten))
 }
 
 /// Registers that `wgmma` sums into: whether anyone reads them or not, they are written at a wait, and until then, or the

@@ -129,6 +129,8 @@ pub struct Kernel {
     /// Targets of indexed branches.
     pub(super) targets: Vec<usize>,
     pub(super) slots: usize,
+    /// Those of them that may be read before they are written, or so it looks.
+    pub(super) unwritten: Vec<u16>,
     pub(super) preds: usize,
     pub(super) constants: Vec<Constant>,
     pub(super) param_slots: Vec<ParamSlot>,

@@ -225,6 +225,37 @@ fn nothing_changes_where_a_profiler_is_told_to_look() {
     }
 }
 
+/// Stores what is in a register and in shared memory, both of which lanes below 9 have written, and all write afterwards.
+const LEFTOVERS: &str = "\
+.version 9.0
+.target sm_90
+.address_size 64
+.visible .entry leftovers(.param .u64 out) {
+    .reg .pred %p; .reg .b32 %x, %y, %lane, %mine; .reg .b64 %at, %offset; .shared .align 4 .b8 words[128];
+    ld.param.u64 %at, [out]; mov.u32 %lane, %laneid; mul.wide.u32 %offset, %lane, 8; add.u64 %at, %at, %offset;
+    mov.u32 %mine, words; mad.lo.u32 %mine, %lane, 4, %mine; setp.ge.u32 %p, %lane, 9; @%p bra REST;
+    mov.u32 %x, 7; st.shared.u32 [%mine], 8;
+REST:
+    ld.shared.u32 %y, [%mine]; st.global.u32 [%at], %x; st.global.u32 [%at + 4], %y;
+    add.u32 %x, %lane, 1; st.shared.u32 [%mine], %x; ret;
+}
+";
+
+#[test]
+fn a_launch_finds_nothing_of_those_before_it() {
+    let context = context();
+    let (module, stream) = (Module::of(LEFTOVERS), context.new_stream().unwrap());
+    let found = stream.alloc_zeros::<u32>(64).unwrap();
+    for _ in 0..3 {
+        let mut address = found.device_ptr(&stream).0;
+        launch(module.function("leftovers"), 1, 32, stream.cu_stream(), &mut [&mut address]).unwrap();
+        let words = stream.clone_dtoh(&found).unwrap();
+        for (lane, words) in words.chunks(2).enumerate() {
+            assert_eq!(words, if lane < 9 { [7, 8] } else { [u32::MAX; 2] }, "lane {lane}");
+        }
+    }
+}
+
 /// Of an empty launch, on an idle machine: the median, which a busy machine moves little.
 const LAUNCH_LIMIT_US: f64 = 20.0;
 

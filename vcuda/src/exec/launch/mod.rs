@@ -10,5 +10,6 @@ pub mod room;
 pub mod run;
 pub mod schedule;
 pub mod standstill;
+mod stores;
 mod turn;
 pub mod workspace;

@@ -6,6 +6,7 @@ use typed_arena::Arena;
 
 use super::common::Common;
 use super::schedule::Schedule;
+use super::stores::{Slot, Stores, UNWRITTEN};
 use crate::exec::check::{Beginning, Probe, Watch};
 use crate::exec::cta::{Cluster, Cta, Grid, at};
 use crate::exec::fault::Fault;
@@ -16,13 +17,7 @@ use crate::exec::profile::Counters;
 use crate::exec::random::Random;
 use crate::exec::ranges::Ranges;
 use crate::exec::registers::{ALL, LANES, Registers};
-use crate::exec::space::POISON;
 use crate::exec::warp::Warp;
-
-/// One 128-byte slot: a register of 32 lanes.
-#[derive(Clone, Copy)]
-#[repr(align(128))]
-struct Slot(#[allow(dead_code)] [u32; LANES]);
 
 /// What the rooms of a host thread refer to.
 pub struct Site<'a> {
@@ -51,11 +46,10 @@ pub struct Room<'a> {
     clusters: &'a [Cluster],
     ctas: &'a [Cta<'a>],
     warps_per_cta: usize,
-    regs: Vec<Slot>,
+    stores: Stores,
     preds: Vec<u32>,
-    shared: Vec<Slot>,
     shared_bytes: usize,
-    local: Vec<Slot>,
+    shared_slots: usize,
     local_slots_per_warp: usize,
     /// The group that is here, and the clusters that have not exited.
     pub number: usize,
@@ -81,10 +75,12 @@ impl<'a> Room<'a> {
             dynamic => kernel.dynamic_shared_offset + dynamic as usize,
         };
         let shared_slots_per_cta = shared_bytes.div_ceil(size_of::<Slot>());
-        let poison = Slot([u32::from_ne_bytes([POISON; 4]); LANES]);
+        let shared_slots = shared_slots_per_cta * ctas;
         let local_slots_per_warp = (kernel.local_bytes_per_thread * LANES).div_ceil(size_of::<Slot>());
-        let mut shared = vec![poison; shared_slots_per_cta * ctas];
-        let all_shared = shared.as_mut_ptr();
+        let local_slots = all_warps * local_slots_per_warp;
+        let mut stores = Stores::new([all_warps * kernel.slots, shared_slots, local_slots]);
+        stores.local[..local_slots].fill(UNWRITTEN);
+        let all_shared = stores.shared.as_mut_ptr();
         // SAFETY: each CTA has its own part of the array.
         let shared_of = |cta: usize| unsafe { all_shared.add(cta * shared_slots_per_cta) }.cast();
 
@@ -128,17 +124,19 @@ impl<'a> Room<'a> {
             clusters,
             ctas,
             warps_per_cta,
-            regs: vec![poison; all_warps * kernel.slots],
+            stores,
             preds: vec![0; all_warps * kernel.preds],
-            shared,
             shared_bytes,
-            local: vec![poison; all_warps * local_slots_per_warp],
+            shared_slots,
             local_slots_per_warp,
             number: 0,
             schedules: Vec::new(),
             random: None,
         };
         for warp in 0..all_warps {
+            for &slot in &kernel.unwritten {
+                room.stores.regs[warp * kernel.slots + slot as usize] = UNWRITTEN;
+            }
             for constant in &kernel.constants {
                 room.fill(kernel, warp, constant.slot, constant.wide, |_| constant.value);
             }
@@ -158,7 +156,7 @@ impl<'a> Room<'a> {
     }
 
     fn fill(&mut self, kernel: &Kernel, warp: usize, slot: u16, wide: bool, value: impl Fn(usize) -> u64) {
-        let first = &mut self.regs[warp * kernel.slots + slot as usize..];
+        let first = &mut self.stores.regs[warp * kernel.slots + slot as usize..];
         let lanes = first.as_mut_ptr();
         assert!(first.len() > wide as usize, "the slot and its upper half are in the file");
         for lane in 0..LANES {
@@ -176,16 +174,17 @@ impl<'a> Room<'a> {
     pub fn begin(&mut self, number: usize, has_company: bool) {
         let Grid { kernel, launch, options, in_turn, .. } = self.common.grid;
         self.number = number;
-        self.shared.fill(Slot([u32::from_ne_bytes([POISON; 4]); LANES]));
+        self.stores.shared[..self.shared_slots].fill(UNWRITTEN);
         let seed = options.seed.wrapping_add(number as u64);
         let place = at(number as u32, std::array::from_fn(|axis| launch.grid[axis] / in_turn[axis]));
         let first = self.ctas[0].number as usize;
+        let local_slots = self.ctas.len() * self.warps_per_cta * self.local_slots_per_warp;
         self.watch.borrow_mut().begin(Beginning {
             seed,
             place,
             ctas: first..first + self.ctas.len(),
-            shared: (self.shared.as_ptr() as usize, self.shared.len() * size_of::<Slot>()),
-            local: (self.local.as_ptr() as usize, self.local.len() * size_of::<Slot>()),
+            shared: (self.stores.shared.as_ptr() as usize, self.shared_slots * size_of::<Slot>()),
+            local: (self.stores.local.as_ptr() as usize, local_slots * size_of::<Slot>()),
             granule_bytes: kernel.granule_bytes,
             has_company,
         });
@@ -224,7 +223,7 @@ impl<'a> Room<'a> {
             let warp = place * self.warps_per_cta + index;
             let registers = Registers {
                 // SAFETY: each warp has its own part of each array, of the kernel's size; so below.
-                regs: unsafe { self.regs.as_mut_ptr().add(warp * kernel.slots) }.cast(),
+                regs: unsafe { self.stores.regs.as_mut_ptr().add(warp * kernel.slots) }.cast(),
                 preds: unsafe { self.preds.as_mut_ptr().add(warp * kernel.preds) },
                 carry: 0,
                 mask: active,
@@ -236,7 +235,7 @@ impl<'a> Room<'a> {
             };
             let mut warp = Warp {
                 registers,
-                local: unsafe { self.local.as_mut_ptr().add(warp * self.local_slots_per_warp) }.cast(),
+                local: unsafe { self.stores.local.as_mut_ptr().add(warp * self.local_slots_per_warp) }.cast(),
                 pc: 0,
                 active,
                 waiting: Vec::new(),

@@ -157,6 +157,7 @@ impl<'a> Lower<'a> {
             targets: Vec::new(),
             calls: Calls::new([allocation.wide, allocation.narrow]),
             slots: 0,
+            unwritten: allocation.unwritten(),
             preds: allocation.preds + 1,
             constants: Vec::new(),
             param_slots: Vec::new(),
