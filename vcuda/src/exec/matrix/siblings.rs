@@ -11,6 +11,7 @@ const MOST_STEPS: usize = 8;
 const MOST_SIBLINGS: usize = 4;
 
 /// Products on one D.
+#[derive(Clone, Copy, Default)]
 struct Chain {
     list: usize,
     steps: usize,
@@ -58,35 +59,40 @@ fn together(products: &mut [Product], lists: &[u16], joins: bool) -> (usize, usi
     }
     let most = if joins { MOST_SIBLINGS } else { 1 };
     let sums = |list: usize| &lists[list..][..first.registers];
-    let (mut chains, mut factors, mut numbers): (Vec<Chain>, Vec<u64>, Vec<usize>) = Default::default();
+    let (mut all_chains, mut all_factors) = ([Chain::default(); MOST_SIBLINGS], [0; MOST_STEPS]);
+    let (mut siblings, mut depth) = (0, 0);
+    let mut numbers = [0; MOST_SIBLINGS * MOST_STEPS];
     let mut best = (0, 0);
-    for Product { what, .. } in products.iter() {
+    for (place, Product { what, .. }) in products.iter().enumerate() {
         let Instruction { a, b, pc, list, accumulates, .. } = *what;
         if (Instruction { a, b, pc, list, accumulates, ..first }) != *what {
             break;
         }
+        let chains = &all_chains[..siblings];
         let known = chains.iter().position(|chain| chain.list == list || sums(chain.list) == sums(list));
-        let number = known.unwrap_or(chains.len());
+        let number = known.unwrap_or(siblings);
         if known.is_none() {
             if number == most || chains.iter().any(|chain| meet(sums(chain.list), sums(list))) {
                 break;
             }
-            chains.push(Chain { list, steps: 0 });
+            all_chains[number] = Chain { list, steps: 0 };
+            siblings += 1;
         }
-        let step = chains[number].steps;
+        let step = all_chains[number].steps;
         if accumulates != (step > 0 || first.accumulates) {
             break;
         }
         if number == 0 && step < MOST_STEPS {
-            factors.push(b);
+            all_factors[step] = b;
+            depth = step + 1;
         }
-        if factors.get(step) != Some(&b) {
+        if all_factors[..depth].get(step) != Some(&b) {
             break;
         }
-        chains[number].steps += 1;
-        numbers.push(number);
-        if chains.iter().all(|chain| chain.steps == factors.len()) {
-            best = (numbers.len(), chains.len());
+        all_chains[number].steps += 1;
+        numbers[place] = number;
+        if all_chains[..siblings].iter().all(|chain| chain.steps == depth) {
+            best = (place + 1, siblings);
         }
     }
     let (many, siblings) = best;

@@ -16,18 +16,20 @@ impl Warp<'_> {
     ///
     /// # Safety
     /// The slot is in the register file.
+    #[inline(always)]
     unsafe fn descriptor(&mut self, slot: u16) -> Option<u64> {
         // SAFETY: the caller's.
         let bits: [u64; LANES] = unsafe { self.lanes(slot) };
-        let odd = bits.iter().position(|&lane| lane != bits[0]);
-        if let Some(lane) = odd {
+        let differ = bits.iter().fold(0, |differ, lane| differ | (lane ^ bits[0]));
+        if differ != 0 {
+            let lane = bits.iter().position(|&lane| lane != bits[0]).unwrap_or(0);
             self.fail_lane(
                 lane,
                 FaultKind::Sync,
                 "lanes have different descriptors of one matrix".to_string(),
             );
         }
-        odd.is_none().then_some(bits[0])
+        (differ == 0).then_some(bits[0])
     }
 
     /// The slots of a product's D.
