@@ -80,8 +80,6 @@ impl Body for Mbarrier {
 /// generic address `a`: the phase of token `b`, or (`imm` 1) the one of parity `b`.
 pub struct Wait;
 impl Body for Wait {
-    const PER_HOST: bool = false;
-
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
         // SAFETY: the decoder gave every operand a slot of its width.
@@ -95,14 +93,19 @@ impl Body for Wait {
         while left != 0 {
             // Lanes wait at one barrier, as a rule.
             let lane = left.trailing_zeros() as usize;
-            let mut alike = 0;
+            let mut differ = 0;
             for other in 0..LANES {
-                alike |= u32::from(at[other] == at[lane] && token[other] == token[lane]) << other;
+                differ |= (at[other] ^ at[lane]) | (token[other] ^ token[lane]);
             }
-            alike &= left;
+            let mut alike = if differ == 0 { left } else { 1 << lane };
+            if differ != 0 && left != alike {
+                let is_alike = |&other: &usize| at[other] == at[lane] && token[other] == token[lane];
+                alike = lanes_of(left).filter(is_alike).fold(0, |alike, other| alike | 1 << other);
+            }
             left &= !alike;
             let Some(barrier) = warp.barrier(lane, at[lane]) else { return Flow::Fault };
-            for lane in lanes_of(alike) {
+            // Only for the checks, which are seldom asked for.
+            for lane in lanes_of(if warp.cta.memory.is_watched() { alike } else { 0 }) {
                 if warp.touch(lane, barrier.host, size_of::<u64>(), Kind::StrongRead).is_none() {
                     return Flow::Fault;
                 }

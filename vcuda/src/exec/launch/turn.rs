@@ -125,10 +125,8 @@ impl Warp<'_> {
 
     /// Lets the groups at barrier `id` run again, with the result if it reduces.
     pub(super) fn release(&mut self, id: u32, votes: u32, threads: u32) {
-        let (free, rest) = self.blocked.drain(..).partition(|&(_, at)| at == id);
-        let free: Vec<(Group, u32)> = free;
-        self.blocked = rest;
-        for (group, _) in free {
+        while let Some(place) = self.blocked.iter().position(|&(_, at)| at == id) {
+            let (group, _) = self.blocked.remove(place);
             if id != CLUSTER {
                 self.finish_barrier(&self.cta.kernel.ops[group.pc - 1], group.mask, votes, threads);
             }
