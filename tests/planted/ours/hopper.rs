@@ -7,15 +7,15 @@ pub fn cases() -> Vec<Compiled> {
     vec![ping_pong(), two_terms()]
 }
 
-/// Two products of one cluster of two CTAs, A (terms, in boxes of so many rows) and B in layout NT, to float32.
-fn product([m, n, k]: [i32; 3], [a_terms, b_terms]: [usize; 2], stages: u32) -> Step {
-    let (batch, null) = (2, || Arg::Value(vec![0; 8]));
+/// Products of one cluster of two CTAs, A (terms, in boxes of so many rows) and B in layout NT, to float32.
+fn product([m, n, k]: [i32; 3], batch: i32, [a_terms, b_terms]: [usize; 2], stages: u32) -> Step {
+    let null = || Arg::Value(vec![0; 8]);
     let map = |rows: i32, box_rows: u32| {
         Arg::Map(Matrices { count: batch as usize, rows: rows as usize, columns: k as usize, box_rows })
     };
     // A is shared by the CTAs, which are beside one another.
     let mut maps: Vec<Arg> = (0..a_terms).map(|_| map(m, 64)).collect();
-    maps.extend((0..b_terms).map(|_| map(n, 128)));
+    maps.extend((0..b_terms).map(|_| map(n, 64)));
     let floats = |rows: i32| Arg::floats((rows * n) as usize);
     let mut parts: Vec<Arg> = (0..4).map(|_| null()).collect(); // A and B have maps
     parts.extend([Arg::Fresh((4 * batch * m * n) as usize), null(), floats(batch), floats(batch * m)]);
@@ -25,18 +25,18 @@ fn product([m, n, k]: [i32; 3], [a_terms, b_terms]: [usize; 2], stages: u32) -> 
     parts.extend([k, k, n, 0, n].map(Arg::int)); // pitches
     parts.extend([0.5, 2.0, 0.25].map(Arg::float));
     parts.extend([7, 0].map(Arg::int));
-    let rows = 128 * (a_terms + b_terms) as u32;
+    let rows = (128 * a_terms + 64 * b_terms) as u32;
     let args = vec![Arg::Struct(maps), Arg::Struct(parts)];
     let shared_bytes = stages * (128 * rows + 16) + 32_768 + 16;
     Step { cluster: 2, ..step("linear_wgmma", [2, 1, 1], 384, shared_bytes, args) }
 }
 
 fn ping_pong() -> Compiled {
-    let before = "#define ELEMENT_HALF 1\n#define OUT_FLOAT 1\n#define BM 128\n#define BN 128\n#define STAGES 2\n\
+    let before = "#define ELEMENT_HALF 1\n#define OUT_FLOAT 1\n#define BM 128\n#define BN 64\n#define STAGES 2\n\
                   #define PINGPONG 1\n#define CLUSTER_N 2\n";
     let case = Case {
         stem: "linear_wgmma",
-        steps: vec![product([66, 136, 72], [1, 1], 2)],
+        steps: vec![product([66, 72, 72], 2, [1, 1], 2)],
         out: 2,
         bugs: &[
             ("async", "no fence before products", "wgmma_fence();", ";"),
@@ -111,11 +111,11 @@ fn ping_pong() -> Compiled {
 }
 
 fn two_terms() -> Compiled {
-    let before = "#define ELEMENT_HALF 1\n#define OUT_FLOAT 1\n#define BM 128\n#define BN 128\n#define STAGES 2\n\
+    let before = "#define ELEMENT_HALF 1\n#define OUT_FLOAT 1\n#define BM 128\n#define BN 64\n#define STAGES 2\n\
                   #define CLUSTER_N 2\n#define A_TERMS 2\n#define B_TERMS 2\n";
     let case = Case {
         stem: "linear_wgmma",
-        steps: vec![product([66, 136, 72], [2, 2], 2)],
+        steps: vec![product([6, 72, 72], 1, [2, 2], 2)],
         out: 4,
         bugs: &[
             ("result", "second terms count in full", "fmaf(second, d[1][i], d[0][i])", "d[0][i] + d[1][i]"),
