@@ -105,9 +105,7 @@ impl<E: Element> Fine<'_, E> {
             }
         };
         let addend = match &self.source {
-            Source::Implicit(_, implicit) => {
-                Some((&implicit.correction(stream, layer, &inputs[0], n, addend.as_ref())?).into())
-            }
+            Source::Implicit(_, implicit) => Some(implicit.correction(stream, layer, &inputs[0], n, addend)?),
             Source::Loaded(_) | Source::Adapted(_) => addend,
         };
         let inputs: Vec<Matrix<E>> = inputs.iter().map(|term| Matrix::from(term).batched(images)).collect();

@@ -31,6 +31,8 @@ pub struct Room<E> {
     vectors: Tensor<f32>, // (passes·S, vectors)
     inner: Tensor<E>,     // (S·T, N·T, and a few columns more): x Xᵀ, or 1 more
     sums: Tensor<f32>,    // (passes·S·T, widest output)
+    /// How many of the sums are of the first pass.
+    of_first: usize,
 }
 
 impl<E: Element> Room<E> {
@@ -38,10 +40,12 @@ impl<E: Element> Room<E> {
     /// The plan's.
     pub fn plan(plan: &mut Plan, dims: &Dims, layout: &VisionLayout, passes: usize) -> Result<Room<E>> {
         let &Dims { s, n, t, .. } = dims;
+        let of_first = s * t * dims.widest()[1];
         Ok(Room {
             vectors: plan.tensor("vectors", [passes * s, layout.vectors_len()])?,
             inner: plan.tensor("inner", s * t * pitch(n * t))?,
-            sums: plan.tensor("sums", passes * s * t * dims.widest()[1])?,
+            sums: plan.tensor("sums", passes * of_first)?,
+            of_first,
         })
     }
 }
@@ -56,7 +60,8 @@ pub struct Implicit<E> {
     kept: Kept<E>,
     vectors: Tensor<f32>, // (passes·S, vectors)
     inner: Tensor<E>,     // as the room's, and so below
-    sums: Tensor<f32>,
+    sums: Tensor<f32>,    // those of the first pass are zeros
+    of_first: usize,
     ones: Tensor<f32>, // (N·T,)
     /// Of each pass: 0, then the learning rates over the loss scale.
     rates: Vec<f32>,
@@ -97,8 +102,9 @@ impl<E: Element> Implicit<E> {
         let vectors = room.vectors.rows(0..rates.len() * s);
         let most = kept.layers.iter().map(|layer| layer.inp.shape()[0] / s).max().unwrap_or(0);
         let ones = stream.vector(&vec![1.0; most])?;
-        let (inner, sums) = (room.inner.clone(), room.sums.clone());
-        Ok(Implicit { kept, vectors, inner, sums, ones, rates, places, steps })
+        let (inner, sums, of_first) = (room.inner.clone(), room.sums.clone(), room.of_first);
+        stream.fill_bytes(&sums.slice(0..of_first), 0)?;
+        Ok(Implicit { kept, vectors, inner, sums, of_first, ones, rates, places, steps })
     }
 
     /// Takes the vectors' step.
@@ -120,10 +126,10 @@ impl<E: Element> Implicit<E> {
         Param::each(&self.vectors, at..at + range.len())
     }
 
-    /// What is added to `x Wᵀ + b`: `addend - r (x Xᵀ + 1) dY`, each pass by its rate; without the 1 where there is no bias.
-    /// `(passes·S·rows, N)`, until the next.
+    /// What is added to `x Wᵀ + b`, `(passes·S·rows, N)`: `addend - r (x Xᵀ + 1) dY`, each pass by its rate, in the addend itself;
+    /// or, where there is none, in a place of its own until the next. Without the 1 where there is no bias.
     ///
-    /// * `inp`: x, `(passes·S·rows, K)`. `addend`: `(passes·S·rows, N)`.
+    /// * `inp`: x, `(passes·S·rows, K)`. `addend`: `(passes·S·rows, N)`, which nobody needs any more.
     ///
     /// # Errors
     /// A shape that does not fit; the launches' own.
@@ -133,26 +139,23 @@ impl<E: Element> Implicit<E> {
         layer: Layer,
         inp: &Tensor<E>,
         n: usize,
-        addend: Option<&Matrix<f32>>,
-    ) -> Result<Tensor<f32>> {
+        addend: Option<Matrix<f32>>,
+    ) -> Result<Matrix<f32>> {
         let mut layers = self.kept.layers.iter();
         let kept = layers.find(|kept| kept.weight == *layer.weight).context("a layer without a gradient")?;
         let (s, rows) = (self.kept.images, inp.shape()[0]);
-        let sums = self.sums.slice(0..rows * n).view([rows, n]);
         let [x, dy] = [&kept.inp, &kept.dout].map(|rows| Matrix::from(rows).batched(s));
         let (of_pass, views) = (rows / self.rates.len(), kept.inp.shape()[0] / s);
+        let has_addend = addend.is_some();
+        let sum = addend.unwrap_or_else(|| {
+            // The first pass, whose rate is 0, ends where zeros do, whatever its size.
+            let start = self.of_first - of_pass * n;
+            (&self.sums.slice(start..start + rows * n).view([rows, n])).into()
+        });
         let inner = self.inner.slice(0..of_pass * pitch(views)).view([of_pass, pitch(views)]);
         let inner = || Matrix::columns(&inner, 0..views).batched(s);
-        for (pass, &rate) in self.rates.iter().enumerate() {
+        for (pass, rate) in self.rates.iter().enumerate().skip(1) {
             let rows = pass * of_pass..(pass + 1) * of_pass;
-            let addend = addend.map(|addend| addend.rows(rows.clone()));
-            if pass == 0 {
-                // The image as it is: a sum of nothing, and what is added to it.
-                let nothing = |rows: usize| Matrix::columns(&self.sums.slice(0..rows).view([rows, 1]), 0..0);
-                let product = Linear::nt(nothing(of_pass), nothing(n), &sums.rows(rows));
-                product.addend_if(addend).run(stream)?;
-                continue;
-            }
             let own = Matrix::from(&inp.rows(rows.clone())).batched(s);
             let inner_product = Linear::nt(own, x.clone(), inner()).scale(E::INNER_SCALE, E::INNER_SCALE);
             let inner_product = match layer.bias {
@@ -160,12 +163,10 @@ impl<E: Element> Implicit<E> {
                 None => inner_product,
             };
             inner_product.run(stream)?;
-            let out = Matrix::from(&sums.rows(rows)).batched(s);
-            Linear::nn(inner(), dy.clone(), out)
-                .scale(-rate / E::INNER_SCALE, 1.0)
-                .addend_if(addend.map(|addend| addend.batched(s)))
-                .run(stream)?;
+            let out = sum.rows(rows).batched(s);
+            let product = Linear::nn(inner(), dy.clone(), out.clone()).scale(-rate / E::INNER_SCALE, 1.0);
+            product.addend_if(has_addend.then_some(out)).run(stream)?;
         }
-        Ok(sums)
+        Ok(sum)
     }
 }
