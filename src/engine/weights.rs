@@ -45,7 +45,7 @@ pub trait Weights<E: Element> {
         act: Option<(Activation, Option<&Tensor<E>>)>,
     ) -> Result<()>;
 
-    /// Into the residual stream: `out = y + addend`, a matrix `(rows, N)`, or y.
+    /// Into the residual stream: `out = y + addend`, a matrix `(rows, N)` that may be written over, or y.
     ///
     /// # Errors
     /// A shape that does not fit; the launches' own.
