@@ -37,8 +37,9 @@ fn picture(seed: u32) -> image::RgbImage {
     })
 }
 
-/// Beside the plan: pictures, what views of them are made in, where the steps' operands lie.
-const SLACK: usize = 1_500_000;
+/// Beside the plan: constants of some fifty kernels, a page each; pictures, what views of them are made in, where the steps'
+/// operands lie.
+const SLACK: usize = 2_200_000;
 
 /// What becomes of a kernel's PTX.
 type Spoil = fn(&str) -> String;
