@@ -6,9 +6,9 @@
 //
 // Grid: (ceil(N / TILE_N), ceil(M / 128), batch) CTAs of 4 warps of 64 rows by TILE_N / 2 columns, TILE_N = 64 or 128. n is
 // the fastest: what runs at one time reads few rows of A, and a B (a weight) that the L2 holds.
-// Shared: STAGES × (A_TERMS 128 + B_TERMS TILE_N) × BK halves, (rows, BK) or (BK, rows) as the operand lies in memory; their 16-byte chunks
-// are exchanged by the row's low bits, so that ldmatrix has no bank conflicts. Then the sums, half of a warp's rows at a time, so
-// that they are finished 16 bytes a lane. `shared_bytes` of src/ops/linear/backend.rs.
+// Shared: STAGES × (A_TERMS 128 + B_TERMS TILE_N) × BK halves, (rows, BK) or (BK, rows) as the operand lies in memory; their
+// 16-byte chunks are exchanged by the row's low bits, so that ldmatrix has no bank conflicts. Then the sums, half of a warp's
+// rows at a time, so that they are finished 16 bytes a lane. `shared_bytes` of src/ops/linear/backend.rs.
 // What is ragged is zero in shared memory. An operand whose rows are not multiples of 16 bytes comes by single elements.
 
 #undef ELEMENT_HALF
