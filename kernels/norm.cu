@@ -3,12 +3,14 @@
 //   mean = sum_c x / C      rstd = 1 / sqrt(sum_c (x - mean)² / C + eps)      h = (x - mean) rstd
 //   out  = h w + b
 //   dx   = rstd (g - sum_c g / C - h sum_c (g h) / C) + residual       g = dout w
-//   dy   = dx
 //   per image, over its rows:   dw[c] = sum dout h      db[c] = sum dout      sum[c] = sum dx
 //
-//   inp, dx (rows, C) float   out, dout (rows, C) E, or float with OUT_FLOAT=1   dy (rows, C) E, or null   mean, rstd (rows,) float
-//   w, b (C,) float, or a set for each group or image, `param_step` apart   residual (rows / every, C) float, or null: of each
-//   `every`-th row from the first (1: of all, and then it may be dx itself; T: of class tokens)
+//   inp (rows, C) float   out, dout (rows, C) E   mean, rstd (rows,) float
+//   w, b (C,) float, or a set for each group or image, `param_step` apart
+//   dx (rows, C) E, and what E's digits leave of it, over `second`, in low (rows, C) E, or null; or float with DX_FLOAT=1, and
+//   then it may be dout itself
+//   residual, residual_low (rows / every, C) E, likewise, or null: of each `every`-th row from the first (1: of all, and then
+//   residual_low may be low; T: of class tokens)
 //   partial (S, chunks, 3, C) float: dw, db, sum over each 64 rows of an image, for segment.cu to finish. All written (=).
 //
 // C is COLUMNS. A row is read once, by as many warps as have 24 columns a lane at most, and stays in their registers, as do
@@ -23,10 +25,10 @@
 #endif
 #define CHUNK 64
 
-#if OUT_FLOAT
-typedef float Out;
+#if DX_FLOAT
+typedef float Gradient;
 #else
-typedef E Out;
+typedef E Gradient;
 #endif
 
 constexpr int C = COLUMNS;
@@ -74,7 +76,7 @@ __device__ __forceinline__ void load_row(float (&x)[PACKS][W], const T* row) {
 
 // What else a multiprocessor could run is no reason to spill.
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
-norm_forward(Out* __restrict__ out, float* __restrict__ mean, float* __restrict__ rstd, const float* __restrict__ inp,
+norm_forward(E* __restrict__ out, float* __restrict__ mean, float* __restrict__ rstd, const float* __restrict__ inp,
              const float* __restrict__ weight, const float* __restrict__ bias, int param_step, int rows, int each, float eps) {
     float w[PACKS][W], b[PACKS][W], x[PACKS][W];
     load_row(w, weight + (u64)blockIdx.y * param_step);
@@ -145,12 +147,13 @@ __device__ __forceinline__ void store_sums(float* to, const float (&x)[PACKS][W]
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 256 / THREADS)
-norm_backward(float* dx, E* __restrict__ dy, float* __restrict__ partial, const Out* __restrict__ dout,
-              const float* __restrict__ inp, const float* __restrict__ mean, const float* __restrict__ rstd,
-              const float* __restrict__ weight, int param_step, const float* residual, int every, int rows) {
+norm_backward(Gradient* dx, E* low, float* __restrict__ partial, const E* dout, const float* __restrict__ inp,
+              const float* __restrict__ mean, const float* __restrict__ rstd, const float* __restrict__ weight, int param_step,
+              const E* __restrict__ residual, const E* residual_low, int every, float second, int rows) {
     float w[PACKS][W], h[PACKS][W], g[PACKS][W];
     float dw[PACKS][W] = {}, db[PACKS][W] = {}, along_rows[PACKS][W] = {};
     load_row(w, weight + (u64)blockIdx.y * param_step);
+    float scale = 1.f / second;
     int end = min((int)(blockIdx.x + 1) * CHUNK, rows);
     for (int first = blockIdx.x * CHUNK; first < end; first += AT_ONCE) {
         bool here = first + slot() < end;
@@ -176,22 +179,30 @@ norm_backward(float* dx, E* __restrict__ dy, float* __restrict__ partial, const 
         if (!here) continue;
         float level = sums[0] / C, slope = sums[1] / C;
         bool adds = residual && row % every == 0;
-        const float* from = residual + row / every * C;
+        u64 from = row / every * C;
 #pragma unroll
         for (int p = 0; p < PACKS; ++p)
             if (exists(p)) {
-                float d[W];
-                if (adds) load_pack<W>(d, from + column(p));
-                else
-#pragma unroll
-                    for (int i = 0; i < W; ++i) d[i] = 0.f;
+                float d[W] = {}, rest[W] = {};
+                if (adds) {
+                    load_pack<W>(d, residual + from + column(p));
+                    if (residual_low) load_pack<W>(rest, residual_low + from + column(p));
+                }
 #pragma unroll
                 for (int i = 0; i < W; ++i) {
-                    d[i] = fmaf(r, fmaf(-slope, h[p][i], g[p][i] - level), d[i]);
+                    d[i] = fmaf(r, fmaf(-slope, h[p][i], g[p][i] - level), fmaf(second, rest[i], d[i]));
                     along_rows[p][i] += d[i];
                 }
                 store_pack<W>(dx + row * C + column(p), d);
-                if (dy) store_pack<W>(dy + row * C + column(p), d);
+                if (low) {
+#pragma unroll
+                    for (int i = 0; i < W; ++i) {
+                        Gradient high;
+                        from_float(high, d[i]);
+                        rest[i] = scale * (d[i] - to_float(high));
+                    }
+                    store_pack<W>(low + row * C + column(p), rest);
+                }
             }
     }
     float* to = partial + ((u64)blockIdx.y * gridDim.x + blockIdx.x) * 3 * C;

@@ -17,7 +17,7 @@ use crate::gpu::{Stream, Tensor};
 use crate::ops::Element;
 use crate::ops::attention::{self, attention_backward, attention_forward};
 use crate::ops::linear::Matrix;
-use crate::ops::norm::{NormGradient, norm_backward, norm_forward, norm_partial_shape};
+use crate::ops::norm::{NormGradient, Residual, norm_backward, norm_forward, norm_partial_shape};
 use crate::ops::segment::{segment_partial_shape, segment_sum};
 
 /// A block of a tower.
@@ -65,11 +65,11 @@ impl Block<'_> {
         weights.join(stream, fc2, &a.fc1, &a.out, Some((&a.mid).into()))
     }
 
-    /// From the gradient of the block's output to that of its input, which is left in `way.dx`, and of its parameters.
+    /// From the gradient of the block's output to that of its input, and of its parameters.
     ///
-    /// * `grads.dout`: the gradient of the output, as products take it; in float32 it is `way.dx`, or `way.dclass` where the
-    ///   class token alone went on. Overwritten: all else of `grads`.
-    /// * `x`: the block's input. `below`: `dout` of the block before, which gets the gradient of the input too.
+    /// * `grads.dout`: the gradient of the output, with [`Way::low`]. Overwritten: all else of `grads`.
+    /// * `x`: the block's input. `below`: `dout` of the block before, which gets the gradient of the input, with
+    ///   [`Way::low`]; that of the first block goes to `way.dembedded`.
     ///
     /// # Errors
     /// The launches' own.
@@ -91,7 +91,7 @@ impl Block<'_> {
         let fc1_pre = a.fc1_pre.as_ref().context("activations of a pass that keeps none")?;
         let scratch = |shape: [usize; 3]| way.scratch.slice(0..shape.iter().product()).view(shape);
         let [dbranch, datt] = [&way.dbranch, &way.datt].map(|rows| rows.rows(0..b * q));
-        let dx = if q == t { &way.dx } else { &way.dclass };
+        let (low, low_below) = (way.low(q == t), way.low(true));
 
         weights.backward(stream, &at.fc2_w, &g.dout, &g.dfc1, Some((*activation, fc1_pre)))?;
         if let Some(fc1_b) = &g.fc1_b {
@@ -99,9 +99,10 @@ impl Block<'_> {
         }
         weights.backward(stream, &at.fc1_w, &g.dfc1, &dbranch, None)?;
         let partial = scratch(norm_partial_shape(s, n * q, *c));
-        let to = NormGradient { dx, dy: Some(&g.dmid), sums: &g.ln2, partial: &partial };
+        let to = NormGradient { dx: &g.dmid, low, sums: &g.ln2, partial: &partial };
         let [weight, _] = weights.vector(&at.ln2).halves();
-        norm_backward(stream, to, &dbranch, &a.mid, a.ln2.stats(), &weight, Some((dx, 1)))?;
+        let above = Residual { dx: &g.dout, low, every: 1 };
+        norm_backward(stream, to, &dbranch, &a.mid, a.ln2.stats(), &weight, Some(above))?;
 
         weights.backward(stream, &at.out_w, &g.dmid, &datt, None)?;
         let shape = self.attention(b, t);
@@ -122,8 +123,18 @@ impl Block<'_> {
         }
         weights.backward(stream, &at.qkv_w, &g.dqkv, &way.dbranch, None)?;
         let partial = scratch(norm_partial_shape(s, n * t, *c));
-        let to = NormGradient { dx: &way.dx, dy: below, sums: &g.ln1, partial: &partial };
         let [weight, _] = weights.vector(&at.ln1).halves();
-        norm_backward(stream, to, &way.dbranch, x, a.ln1.stats(), &weight, Some((dx, t / q)))
+        let (sums, partial, stats) = (&g.ln1, &partial, a.ln1.stats());
+        let above = Some(Residual { dx: &g.dmid, low, every: t / q });
+        match below {
+            Some(dx) => {
+                let to = NormGradient { dx, low: low_below, sums, partial };
+                norm_backward(stream, to, &way.dbranch, x, stats, &weight, above)
+            }
+            None => {
+                let to = NormGradient { dx: &way.dembedded, low: None, sums, partial };
+                norm_backward(stream, to, &way.dbranch, x, stats, &weight, above)
+            }
+        }
     }
 }

@@ -40,13 +40,13 @@ pub struct Grads<E> {
 
 /// What is overwritten from block to block on the way down.
 pub struct Way<E> {
-    /// Of the residual stream, `(S·N·T, C)`, and of its class tokens behind the last attention, `(S·N, C)`.
-    pub dx: Tensor<f32>,
-    pub dclass: Tensor<f32>,
+    /// [`Way::low`] of all tokens, `(S·N·T, C)`, and of class tokens, `(S·N, C)`.
+    dx_low: Option<Tensor<E>>,
+    dclass_low: Option<Tensor<E>>,
     /// What comes out of a branch before its norm, `(S·N·T, C)`.
     pub dbranch: Tensor<E>,
     pub datt: Tensor<E>,        // (S·N·T, C)
-    pub dembedded: Tensor<f32>, // (S·N·T, C)
+    pub dembedded: Tensor<f32>, // (S·N·T, C) of what enters the first block, then of what the first norm takes
     pub dqkv_b: Tensor<f32>,    // (S·N, 3C) of each view
     pub scratch: Tensor<f32>,   // of the loss and of the sums
 }
@@ -94,8 +94,8 @@ impl<E: Element> Grads<E> {
             class: plan.tensor("class", [s, c])?,
             dprojected: plan.tensor("dprojected", [b * (t - 1), c])?,
             way: Way {
-                dx: plan.tensor("dx", [b * t, c])?,
-                dclass: plan.tensor("dclass", [b, c])?,
+                dx_low: (E::TERMS > 1).then(|| plan.tensor("dx_low", [b * t, c])).transpose()?,
+                dclass_low: (E::TERMS > 1).then(|| plan.tensor("dclass_low", [b, c])).transpose()?,
                 dbranch: plan.tensor("dbranch", [b * t, c])?,
                 datt: plan.tensor("datt", [b * t, c])?,
                 dembedded: plan.tensor("dembedded", [b * t, c])?,
@@ -134,8 +134,8 @@ impl<E: Element> Grads<E> {
             class: of_images(&self.class),
             dprojected: of_views(&self.dprojected),
             way: Way {
-                dx: floats(&way.dx),
-                dclass: floats(&way.dclass),
+                dx_low: way.dx_low.as_ref().map(of_views),
+                dclass_low: way.dclass_low.as_ref().map(of_views),
                 dbranch: of_views(&way.dbranch),
                 datt: of_views(&way.datt),
                 dembedded: floats(&way.dembedded),
@@ -143,6 +143,14 @@ impl<E: Element> Grads<E> {
                 scratch: way.scratch.clone(),
             },
         }
+    }
+}
+
+impl<E> Way<E> {
+    /// What the gradient of the residual stream has beyond the digits of E, where there is more: of all tokens, or of
+    /// class tokens alone, which is all that there is behind the last attention.
+    pub fn low(&self, all: bool) -> Option<&Tensor<E>> {
+        if all { self.dx_low.as_ref() } else { self.dclass_low.as_ref() }
     }
 }
 

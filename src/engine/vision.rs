@@ -82,8 +82,8 @@ impl Vision {
         weights.backward(stream, &at.projection, &g.dfeatures, &dnormed, None)?;
         let (last, last_grads) = (&a.blocks[a.blocks.len() - 1], &g.blocks[g.blocks.len() - 1]);
         // The last block lets the class token alone go on, of two at least.
-        let (dx, dy) = (&way.dclass, Some(&last_grads.dout));
-        let to = NormGradient { dx, dy, sums: &g.post_ln, partial: &partial(b) };
+        let (dx, low) = (&last_grads.dout, way.low(false));
+        let to = NormGradient { dx, low, sums: &g.post_ln, partial: &partial(b) };
         let [weight, _] = weights.vector(&at.post_ln).halves();
         norm_backward(stream, to, &dnormed, &last.out, a.post_ln.stats(), &weight, None)?;
 
@@ -96,9 +96,9 @@ impl Vision {
         }
 
         let dembedded = &way.dembedded;
-        let to = NormGradient::<E> { dx: dembedded, dy: None, sums: &g.pre_ln, partial: &partial(b * t) };
+        let to = NormGradient { dx: dembedded, low: None, sums: &g.pre_ln, partial: &partial(b * t) };
         let [weight, _] = weights.vector(&at.pre_ln).halves();
-        norm_backward(stream, to, &way.dx, &a.embedded, a.pre_ln.stats(), &weight, None)?;
+        norm_backward(stream, to, dembedded, &a.embedded, a.pre_ln.stats(), &weight, None)?;
         let (dprojected, dembedded) = (g.dprojected.view([b, t - 1, c]), dembedded.view([b, t, c]));
         embed_backward(stream, &dprojected, &g.position, &g.class, &dembedded)
     }

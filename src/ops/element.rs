@@ -18,7 +18,9 @@ pub trait Element: Pod + Send + Sync + Output<Self> {
     const INNER_SCALE: f32;
     /// What gradients are scaled by on their way, unless told otherwise: a power of two that keeps small ones.
     const LOSS_SCALE: f32;
-    /// What the second of the [`Element::terms`] is to be multiplied by.
+    /// How many [`Element::terms`] there are.
+    const TERMS: usize;
+    /// What the second of them is to be multiplied by.
     const SECOND_TERM: f32;
 
     /// To the nearest, ties to even.
@@ -56,6 +58,7 @@ impl Element for f32 {
     const NAME: &'static str = "fp32";
     const INNER_SCALE: f32 = 1.0;
     const LOSS_SCALE: f32 = 1.0;
+    const TERMS: usize = 1;
     const SECOND_TERM: f32 = 1.0;
 
     fn round(x: f64) -> f32 {
@@ -92,6 +95,7 @@ impl Element for f16 {
     const NAME: &'static str = "fp16";
     const INNER_SCALE: f32 = 1.0 / 256.0;
     const LOSS_SCALE: f32 = 4096.0;
+    const TERMS: usize = 2;
     // Unscaled, that of a weight of order 0.01 would be where float16 has few digits.
     const SECOND_TERM: f32 = 1.0 / 4096.0;
 

@@ -61,16 +61,26 @@ pub fn norm_forward<O: Element>(
 }
 
 /// Where the gradient of a layer norm goes.
-pub struct NormGradient<'a, E> {
-    /// `(rows, C)` fp32, overwritten.
-    pub dx: &'a Tensor<f32>,
-    /// `(rows, C)`, overwritten: `dx` as the next product takes it.
-    pub dy: Option<&'a Tensor<E>>,
+pub struct NormGradient<'a, D, E> {
+    /// `(rows, C)`, overwritten.
+    pub dx: &'a Tensor<D>,
+    /// `(rows, C)`, overwritten: what `dx` has no digits for, over [`Element::SECOND_TERM`].
+    pub low: Option<&'a Tensor<E>>,
     /// `(S, 3, C)` fp32, overwritten: an image's gradients of weight and bias, and the sum of its rows of `dx`, which is
     /// the gradient of the bias that was added to the rows before.
     pub sums: &'a Tensor<f32>,
     /// Scratch, [`norm_partial_shape`].
     pub partial: &'a Tensor<f32>,
+}
+
+/// What a gradient adds that goes around the norm.
+pub struct Residual<'a, E> {
+    /// `(rows / every, C)`
+    pub dx: &'a Tensor<E>,
+    /// Likewise, as [`NormGradient::low`], which it may be where `every` is 1.
+    pub low: Option<&'a Tensor<E>>,
+    /// It is that of each `every`-th row from the first: of all, or with T of class tokens alone.
+    pub every: usize,
 }
 
 /// The scratch that [`norm_backward`] needs for S images of R rows.
@@ -80,60 +90,63 @@ pub fn norm_partial_shape(s: usize, r: usize, c: usize) -> [usize; 3] {
 
 /// The gradients of [`norm_forward`]'s input and parameters, and what `residual` brings.
 ///
-/// * `dout`, `inp`: `(rows, C)`, `dout` fp32 or as `dy` is. `stats`: as the forward pass left them. `weight`: of C, shared or
-///   each image's own.
-/// * `residual`: `(rows / every, C)` fp32 and `every`: added to each `every`-th row from the first. With 1 it may be `dx`
-///   itself; with T it is the gradient of class tokens alone.
+/// * `dout`, `inp`: `(rows, C)`. `stats`: as the forward pass left them. `weight`: of C, shared or each image's own.
+/// * `to.dx`: as `dout` is, or fp32, and then it may be `dout`.
 ///
 /// # Errors
 /// Tensors of other shapes; the launch's own.
-pub fn norm_backward<E: Element, O: Element>(
+pub fn norm_backward<D: Element, E: Element>(
     stream: &Stream,
-    NormGradient { dx, dy, sums, partial }: NormGradient<'_, E>,
-    dout: &Tensor<O>,
+    NormGradient { dx, low, sums, partial }: NormGradient<'_, D, E>,
+    dout: &Tensor<E>,
     inp: &Tensor<f32>,
     [mean, rstd]: [&Tensor<f32>; 2],
     weight: &Param,
-    residual: Option<(&Tensor<f32>, usize)>,
+    residual: Option<Residual<'_, E>>,
 ) -> Result<()> {
     let &[rows, c] = inp.shape() else { bail!("norm_backward: inp is {inp:?}, not (rows, C)") };
     let s = sums.shape()[0];
     ensure!(s > 0 && rows.is_multiple_of(s), "norm_backward: {rows} rows of {s} images");
-    ensure!(O::NAME == E::NAME || O::NAME == f32::NAME, "norm_backward: dout is {}, dy {}", O::NAME, E::NAME);
+    ensure!(D::NAME == E::NAME || D::NAME == f32::NAME, "norm_backward: dout is {}, dx {}", E::NAME, D::NAME);
+    ensure!(low.is_none() || D::NAME == E::NAME, "norm_backward: dx is {}, and has no lower digits", D::NAME);
     let w = width(c, 4);
-    dx.expect("norm_backward: dx", [rows, c])?;
-    dout.expect("norm_backward: dout", [rows, c])?;
     sums.expect("norm_backward: sums", [s, 3, c])?;
     partial.expect("norm_backward: partial", norm_partial_shape(s, rows / s, c))?;
     mean.expect("norm_backward: mean", [rows])?;
     rstd.expect("norm_backward: rstd", [rows])?;
     weight.expect("norm_backward: weight", c, w)?;
     ensure!(weight.images().is_none_or(|n| n == s), "norm_backward: weight is {weight:?}, for {s} images");
-    for (what, tensor) in [("dx", dx), ("partial", partial), ("inp", inp)] {
-        expect_aligned(&format!("norm_backward: {what}"), tensor, w)?;
+    expect_aligned("norm_backward: partial", partial, w)?;
+    expect_aligned("norm_backward: inp", inp, w)?;
+    expect_rows("dx", Some(dx), rows, c)?;
+    for (what, tensor) in [("low", low), ("dout", Some(dout))] {
+        expect_rows(what, tensor, rows, c)?;
     }
-    expect_aligned("norm_backward: dout", dout, w)?;
-    if let Some(dy) = dy {
-        dy.expect("norm_backward: dy", [rows, c])?;
-        expect_aligned("norm_backward: dy", dy, w)?;
+    let every = residual.as_ref().map_or(1, |residual| residual.every);
+    ensure!(every > 0 && rows.is_multiple_of(every), "norm_backward: every {every} of {rows} rows");
+    let [above, above_low] = residual.map_or([None, None], |Residual { dx, low, .. }| [Some(dx), low]);
+    for (what, tensor) in [("residual", above), ("residual_low", above_low)] {
+        expect_rows(what, tensor, rows / every, c)?;
     }
-    if let Some((residual, every)) = residual {
-        ensure!(every > 0 && rows.is_multiple_of(every), "norm_backward: every {every} of {rows} rows");
-        residual.expect("norm_backward: residual", [rows / every, c])?;
-        expect_aligned("norm_backward: residual", residual, w)?;
-    }
-    let out_float = i64::from(O::NAME == f32::NAME);
-    let defines = [E::DEFINES, &[("COLUMNS", c as i64), ("OUT_FLOAT", out_float)]].concat();
+    let dx_float = i64::from(D::NAME == f32::NAME);
+    let defines = [E::DEFINES, &[("COLUMNS", c as i64), ("DX_FLOAT", dx_float)]].concat();
     let kernel = stream.kernel("norm", "norm_backward", &defines)?;
     let r = rows / s;
     let launch = Launch::over([r.div_ceil(CHUNK), s, 1], norm_threads(c)?);
-    let every = int(residual.map_or(1, |(_, every)| every))?;
-    let residual = residual.map(|(residual, _)| residual);
-    let step = int(weight.step())?;
-    let args = args![dx, dy, partial, dout, inp, mean, rstd, weight, step, residual, every, int(r)?];
-    // SAFETY: the shapes are the kernel's, checked above; `residual` may be `dx`, of which a thread reads what it writes.
+    let (step, every, second, r) = (int(weight.step())?, int(every)?, E::SECOND_TERM, int(r)?);
+    let args =
+        args![dx, low, partial, dout, inp, mean, rstd, weight, step, above, above_low, every, second, r];
+    // SAFETY: the shapes are the kernel's, checked above; `dx` may be `dout`, and `low` what the residual has, of which a
+    // thread reads what it writes.
     unsafe { kernel.launch(stream, launch, args) }?;
     segment_finish(stream, &sums.view([s, 3 * c]), partial)
+}
+
+fn expect_rows<T: Element>(what: &str, tensor: Option<&Tensor<T>>, rows: usize, c: usize) -> Result<()> {
+    let Some(tensor) = tensor else { return Ok(()) };
+    let what = format!("norm_backward: {what}");
+    tensor.expect(&what, [rows, c])?;
+    expect_aligned(&what, tensor, width(c, 4))
 }
 
 /// The definition of a row, in float64: mean, rstd and output.

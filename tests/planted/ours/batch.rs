@@ -53,7 +53,9 @@ fn norm() -> Vec<Compiled> {
                 floats(images * c),
                 int(c as i32),
                 floats(all / every * c),
+                floats(all / every * c),
                 int(every as i32),
+                Arg::float(1.0),
                 int(rows as i32),
             ],
         )
