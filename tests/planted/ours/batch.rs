@@ -34,7 +34,7 @@ fn norm() -> Vec<Compiled> {
             ],
         )
     };
-    let backward = |images: usize, rows: usize, every: usize, c: usize| {
+    let backward_of = |of: fn(usize) -> Arg, second: f32, [images, rows, every, c]: [usize; 4]| {
         let all = images * rows;
         let chunks = rows.div_ceil(64);
         step(
@@ -46,19 +46,22 @@ fn norm() -> Vec<Compiled> {
                 fresh(all * c),
                 fresh(all * c),
                 fresh(images * chunks * 3 * c),
-                floats(all * c),
+                of(all * c),
                 floats(all * c),
                 floats(all),
                 floats(all),
                 floats(images * c),
                 int(c as i32),
-                floats(all / every * c),
-                floats(all / every * c),
+                of(all / every * c),
+                of(all / every * c),
                 int(every as i32),
-                Arg::float(1.0),
+                Arg::float(second),
                 int(rows as i32),
             ],
         )
+    };
+    let backward = |images: usize, rows: usize, every: usize, c: usize| {
+        backward_of(Arg::floats, 1.0, [images, rows, every, c])
     };
     vec![
         (
@@ -152,8 +155,8 @@ fn norm() -> Vec<Compiled> {
                     (
                         "memory",
                         "what is added has a row for each, not for every some",
-                        "residual + row / every * C",
-                        "residual + row * C",
+                        "u64 from = row / every * C;",
+                        "u64 from = row * C;",
                     ),
                     ("result", "it is added to all rows", "residual && row % every == 0", "residual"),
                     (
@@ -161,6 +164,34 @@ fn norm() -> Vec<Compiled> {
                         "the sums of the weights' gradient have the gradient of the bias' instead",
                         "fmaf(g[p][i], h[p][i], dw[p][i])",
                         "dw[p][i] + g[p][i]",
+                    ),
+                ],
+            },
+        ),
+        (
+            "#define ELEMENT_HALF 1\n#define COLUMNS 70\n",
+            Case {
+                stem: "norm",
+                steps: vec![backward_of(Arg::halves, 1.0 / 4096.0, [1, 5, 1, 70])],
+                out: 1,
+                bugs: &[
+                    (
+                        "result",
+                        "of what is added the lower digits are left out",
+                        "if (residual_low) load_pack",
+                        "if (!dx) load_pack",
+                    ),
+                    (
+                        "result",
+                        "the lower digits are added as if they were upper ones",
+                        "fmaf(second, rest[i], d[i])",
+                        "rest[i] + d[i]",
+                    ),
+                    (
+                        "result",
+                        "the lower digits are left where float16 has few",
+                        "rest[i] = scale * (d[i]",
+                        "rest[i] = (d[i]",
                     ),
                 ],
             },
