@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytemuck::Pod;
@@ -18,6 +18,7 @@ use super::grads::Kept;
 use super::in_place::{Adapted, InPlace};
 use super::outcome::{LOGIT_SCALE, Settings, Update};
 use super::slot::{Results, Slot};
+use super::stages::Stages;
 use super::vision::Vision;
 use super::weights::{Differentiable, Params};
 use crate::data::Rgb8;
@@ -63,7 +64,7 @@ pub struct Batch<E> {
     slots: RefCell<[Slot; 2]>,
     /// Batches so far.
     queued: Cell<usize>,
-    stage_times: Option<RefCell<Vec<(&'static str, Duration)>>>,
+    stages: Option<Stages>,
 }
 
 /// Of so many images at this step: none before the second time.
@@ -166,7 +167,7 @@ impl<E: Element> Batch<E> {
             pixels: RefCell::new(stream.alloc(0)?),
             slots: RefCell::new([slot()?, slot()?]),
             queued: Cell::new(0),
-            stage_times: None,
+            stages: None,
             vision,
             settings,
         })
@@ -264,7 +265,11 @@ impl<E: Element> Batch<E> {
     pub fn finish(&self, queued: Queued) -> Result<Vec<Raw>> {
         ensure!(queued.number + 2 >= self.queued.get(), "a batch's results were overwritten by later ones");
         let finished = self.slots.borrow()[queued.number % 2].wait(queued.s, queued.images, self.dims.k);
-        finished.with_context(|| self.stream.blame("adapting"))
+        let raws = finished.with_context(|| self.stream.blame("adapting"))?;
+        if let Some(stages) = &self.stages {
+            stages.settle(queued.number)?;
+        }
+        Ok(raws)
     }
 
     /// Both, of one batch.
@@ -290,7 +295,7 @@ impl<E: Element> Batch<E> {
     fn recorded(&self, bound: &Rc<Bound<E>>, step: usize, work: impl FnOnce() -> Result<()>) -> Result<()> {
         let (stream, key) = (&self.stream, (bound.flags.len(), step));
         let mut graphs = self.graphs.borrow_mut();
-        if trace::is_heard() || self.stage_times.is_some() || stream.is_rehearsal() {
+        if trace::is_heard() || self.stages.is_some() || stream.is_rehearsal() {
             return work();
         }
         let graph = match graphs.entry(key) {
@@ -469,29 +474,22 @@ impl<E: Element> Batch<E> {
         patches.view([patches.shape()[0] / (t - 1), t - 1, p])
     }
 
-    /// Runs a stage, as a range of its name, and adds its time to [`Batch::stage_times`] where these are kept.
-    fn time<T>(&self, stage: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
-        let _range = trace::range(stage);
-        let Some(times) = &self.stage_times else { return run() };
-        self.stream.synchronize()?;
-        let start = Instant::now();
-        let result = run()?;
-        self.stream.synchronize()?;
-        let mut times = times.borrow_mut();
-        match times.iter_mut().find(|(name, _)| *name == stage) {
-            Some((_, total)) => *total += start.elapsed(),
-            None => times.push((stage, start.elapsed())),
+    /// Queues a stage, as a range of its name, between events where its time is kept.
+    fn time<T>(&self, name: &'static str, queue: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _range = trace::range(name);
+        match &self.stages {
+            Some(stages) => stages.time(&self.stream, self.queued.get() - 1, name, queue),
+            None => queue(),
         }
-        Ok(result)
     }
 
-    /// From now on, waits around each stage and keeps its time: for benchmarks, as it costs overlap.
+    /// From now on, keeps each stage's time: for benchmarks, as then no graph is launched.
     pub fn keep_stage_times(&mut self) {
-        self.stage_times = Some(RefCell::default());
+        self.stages = Some(Stages::default());
     }
 
-    /// Total time of each stage since [`Batch::keep_stage_times`], in the order of the work.
+    /// Total time on the device of each stage since [`Batch::keep_stage_times`], in the order of the work.
     pub fn stage_times(&self) -> Vec<(&'static str, Duration)> {
-        self.stage_times.as_ref().map_or_else(Vec::new, |times| times.borrow().clone())
+        self.stages.as_ref().map_or_else(Vec::new, Stages::totals)
     }
 }

@@ -226,7 +226,7 @@ impl Memo {
         }
     }
 
-    /// From now on, waits around each stage and keeps its time: for benchmarks, as it costs overlap.
+    /// See [`Batch::keep_stage_times`].
     pub fn keep_stage_times(&mut self) {
         match &mut self.kind {
             Kind::Fp32(batch) => batch.keep_stage_times(),
@@ -234,7 +234,7 @@ impl Memo {
         }
     }
 
-    /// Total time of each stage since [`Memo::keep_stage_times`], in the order of the work.
+    /// See [`Batch::stage_times`].
     pub fn stage_times(&self) -> Vec<(&'static str, Duration)> {
         match &self.kind {
             Kind::Fp32(batch) => batch.stage_times(),

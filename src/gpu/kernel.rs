@@ -58,6 +58,8 @@ impl Launch {
 pub struct Arg {
     words: Words,
     size_bytes: usize,
+    /// Of the tensor that it is the address of.
+    tensor_bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -68,7 +70,7 @@ enum Words {
 
 impl Arg {
     /// An address of nothing.
-    pub const NULL: Arg = Arg { words: Words::One(0), size_bytes: 8 };
+    pub const NULL: Arg = Arg { words: Words::One(0), size_bytes: 8, tensor_bytes: 0 };
 
     /// A struct, laid out as the kernel has it.
     pub fn bytes<T: Pod>(value: &T) -> Arg {
@@ -80,7 +82,7 @@ impl Arg {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         let mut words = vec![0u64; bytes.len().div_ceil(8)];
         bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
-        Arg { words: Words::Many(words), size_bytes: bytes.len() }
+        Arg { words: Words::Many(words), size_bytes: bytes.len(), tensor_bytes: 0 }
     }
 
     fn address(&mut self) -> *mut c_void {
@@ -93,7 +95,11 @@ impl Arg {
 
 impl<T> From<&Tensor<T>> for Arg {
     fn from(tensor: &Tensor<T>) -> Arg {
-        Arg { words: Words::One(tensor.address()), size_bytes: 8 }
+        Arg {
+            words: Words::One(tensor.address()),
+            size_bytes: 8,
+            tensor_bytes: tensor.len() * size_of::<T>(),
+        }
     }
 }
 
@@ -111,13 +117,13 @@ impl From<i32> for Arg {
 
 impl From<u32> for Arg {
     fn from(value: u32) -> Arg {
-        Arg { words: Words::One(u64::from(value)), size_bytes: 4 }
+        Arg { words: Words::One(u64::from(value)), size_bytes: 4, tensor_bytes: 0 }
     }
 }
 
 impl From<u64> for Arg {
     fn from(value: u64) -> Arg {
-        Arg { words: Words::One(value), size_bytes: 8 }
+        Arg { words: Words::One(value), size_bytes: 8, tensor_bytes: 0 }
     }
 }
 
@@ -176,6 +182,7 @@ impl Kernel {
         }
         let Some(inner) = &self.0 else {
             stream.count_launch();
+            stream.note_work(0, args.iter().map(|arg| arg.tensor_bytes as u64).sum());
             return Ok(());
         };
         let Inner { name, function, parameter_bytes, allowed_shared_bytes } = &**inner;
@@ -272,11 +279,11 @@ impl Gpu {
     ///
     /// # Errors
     /// Those of the compiler and of the driver, once all others are loaded.
-    pub fn load(&self, keys: &[ModuleKey]) -> Result<()> {
+    pub fn load<'a>(&self, keys: impl IntoIterator<Item = &'a ModuleKey>) -> Result<()> {
         self.bind()?;
         let missing: BTreeSet<&ModuleKey> = {
             let modules = lock(&self.0.modules);
-            keys.iter().filter(|key| !modules.contains_key(key)).collect()
+            keys.into_iter().filter(|key| !modules.contains_key(key)).collect()
         };
         if missing.is_empty() {
             return Ok(());

@@ -23,7 +23,7 @@ pub use graph::Graph;
 pub use kernel::{Arg, Defines, Kernel, Launch, ModuleKey};
 pub use nvrtc::{Nvrtc, Target};
 pub use pinned::Pinned;
-pub use stream::{Event, Stream};
+pub use stream::{Event, Rehearsed, Stream};
 pub use tensor::{Shape, Tensor};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -27,8 +27,21 @@ struct Inner {
     last: Mutex<Option<&'static str>>,
     launches: AtomicUsize,
     graphs: AtomicUsize,
-    /// The sources that a rehearsal takes its kernels from.
-    rehearsal: Option<Mutex<BTreeSet<ModuleKey>>>,
+    /// What a rehearsal finds out.
+    rehearsal: Option<Mutex<Rehearsed>>,
+}
+
+/// What work needs, by a rehearsal of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rehearsed {
+    /// The sources of its kernels.
+    pub modules: BTreeSet<ModuleKey>,
+    pub launches: usize,
+    /// Multiplications and additions of matrix products and of attention, each product counted once, however many terms its
+    /// operands are in.
+    pub flops: u64,
+    /// Of the tensors that launches have among their arguments, each once a launch: the least that they can read and write.
+    pub bytes: u64,
 }
 
 impl Gpu {
@@ -41,20 +54,18 @@ impl Gpu {
     }
 
     /// Goes through `work` without doing it: on its stream memory has addresses but no place, reads give zeros, and kernels are
-    /// neither compiled nor launched. Returns the sources of these kernels, so that they can be compiled at once, by
-    /// [`Gpu::load`], before they are needed.
+    /// neither compiled nor launched. Their sources can then be compiled at once, by [`Gpu::load`], before they are needed.
     ///
     /// # Errors
     /// Those of `work`.
-    pub fn rehearse<R>(&self, work: impl FnOnce(&Stream) -> Result<R>) -> Result<Vec<ModuleKey>> {
+    pub fn rehearse<R>(&self, work: impl FnOnce(&Stream) -> Result<R>) -> Result<Rehearsed> {
         let _range = trace::range("rehearsal");
         let stream = self.new_stream(Some(Mutex::default()))?;
         work(&stream)?;
-        let noted = stream.0.rehearsal.as_ref().map(|noted| std::mem::take(&mut *lock(noted)));
-        Ok(noted.into_iter().flatten().collect())
+        Ok(stream.rehearsed())
     }
 
-    fn new_stream(&self, rehearsal: Option<Mutex<BTreeSet<ModuleKey>>>) -> Result<Stream> {
+    fn new_stream(&self, rehearsal: Option<Mutex<Rehearsed>>) -> Result<Stream> {
         let stream = self.context().new_stream().map_err(CudaError::from).context("making a stream")?;
         Ok(Stream(Arc::new(Inner {
             gpu: self.clone(),
@@ -98,12 +109,27 @@ impl Stream {
         self.0.rehearsal.is_some()
     }
 
+    /// What a rehearsal has come across up to now; nothing on other streams.
+    pub fn rehearsed(&self) -> Rehearsed {
+        let noted = self.0.rehearsal.as_ref().map(|noted| lock(noted).clone());
+        Rehearsed { launches: self.launches(), ..noted.unwrap_or_default() }
+    }
+
     /// Whether a kernel's source is noted, rather than loaded.
     pub(super) fn note(&self, stem: &'static str, defines: Defines) -> bool {
         if let Some(noted) = &self.0.rehearsal {
-            lock(noted).insert((stem, defines.to_vec()));
+            lock(noted).modules.insert((stem, defines.to_vec()));
         }
         self.is_rehearsal()
+    }
+
+    /// Notes what a launch is about to compute and touch, in a rehearsal.
+    pub fn note_work(&self, flops: u64, bytes: u64) {
+        if let Some(noted) = &self.0.rehearsal {
+            let mut noted = lock(noted);
+            noted.flops += flops;
+            noted.bytes += bytes;
+        }
     }
 
     /// Kernels launched, by graphs and in a rehearsal too.
@@ -341,7 +367,7 @@ mod tests {
         use crate::ops::linear::Linear;
         let a = stream.upload([4, 4], &[1f32; 16])?;
         let product = |stream: &Stream, out: &Tensor<f32>| Linear::nt(&a, &a, out).run(stream);
-        let modules = stream.gpu().rehearse(|stream| {
+        let rehearsed = stream.gpu().rehearse(|stream| {
             let out = stream.zeros([4, 4])?;
             product(stream, &out)?;
             product(stream, &out)?;
@@ -351,7 +377,10 @@ mod tests {
             assert_eq!(stream.launches(), 3);
             Ok(())
         })?;
-        assert_eq!(modules.iter().map(|(stem, _)| *stem).collect::<Vec<_>>(), ["linear_simt"]);
+        let stems: Vec<&str> = rehearsed.modules.iter().map(|(stem, _)| *stem).collect();
+        // Three products, each of two operands and a result of 4 by 4.
+        let Rehearsed { launches, flops, bytes, .. } = rehearsed;
+        assert_eq!((&stems[..], launches, flops, bytes), (&["linear_simt"][..], 3, 3 * 2 * 64, 3 * 3 * 64));
         assert_eq!(stream.read(&a)?, [1.0; 16]);
     });
 

@@ -35,6 +35,11 @@ impl Shape {
         1.0 / (self.hs as f32).sqrt()
     }
 
+    /// Multiplications and additions of so many products of this many queries and all tokens.
+    fn flops(&self, products: usize, queries: usize) -> u64 {
+        (2 * products * self.b * self.nh * queries * self.t * self.hs) as u64
+    }
+
     /// Rows of a CTA.
     fn tile_rows<E: Element>(&self) -> usize {
         if is_half::<E>() { self.t.next_multiple_of(16).min(64) } else { 32 }
@@ -165,6 +170,7 @@ pub fn attention_forward<E: Element>(
     let aligned = out.is_aligned(16) && qkv.is_aligned(16);
     let plan = Plan::new::<E>("attention_forward", shape, queries, out.len(), aligned)?;
     let shared_bytes = plan.tile_bytes * (1 + 2 * plan.stages);
+    stream.note_work(shape.flops(2, queries), 0);
     // SAFETY: the lengths are those of the kernel, checked above.
     unsafe { plan.launch(stream, "attention_forward", queries, shared_bytes, args![out, lse, qkv]) }
 }
@@ -214,6 +220,7 @@ pub fn attention_backward<E: Element>(
     let aligned = [dqkv, dout, out, qkv].iter().all(|tensor| tensor.is_aligned(16));
     let plan = Plan::new::<E>("attention_backward", shape, queries, dout.len(), aligned)?;
     let Plan { tile_bytes, tile_rows, stages, .. } = plan;
+    stream.note_work(shape.flops(5, queries), 0);
     let t = shape.t;
     if shape.fits_one_tile::<E>() {
         let square_bytes = tile_rows * (2 * tile_rows + 16);

@@ -227,7 +227,32 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         };
         let terms = [&self.second.a, &self.second.b].map(|second| 1 + usize::from(second.is_some()));
         ensure!(terms == [1, 1] || self.layout == Layout::Nt, "linear: second terms in {:?}", self.layout);
+        if stream.is_rehearsal() {
+            self.note(stream, &params, terms);
+        }
         backend.launch(stream, &params, Kind::new::<E, O>(self.layout, terms, act, gelu))
+    }
+
+    /// Multiplications and additions, of the first terms, and the bytes of all operands and results.
+    fn note(&self, stream: &Stream, params: &Params, terms: [usize; 2]) {
+        let &Params { m, n, k, batch, a_step, b_step, kept_step, bias_step, addend_step, .. } = params;
+        let [m, n, k, batch] = [m, n, k, batch].map(|size| size as u64);
+        let shared_or_each = |step: u64| if step == 0 { 1 } else { batch };
+        let (operand, result, float) = (size_of::<E>() as u64, size_of::<O>() as u64, 4);
+        let [a, b] = terms.map(|terms| terms as u64);
+        let mut bytes = shared_or_each(a_step) * a * m * k * operand
+            + shared_or_each(b_step) * b * n * k * operand
+            + batch * m * n * result;
+        if matches!(self.act, Act::Forward(_, Some(_)) | Act::Backward(..)) {
+            bytes += shared_or_each(kept_step) * m * n * operand;
+        }
+        if self.addend.is_some() {
+            bytes += shared_or_each(addend_step) * m * n * float;
+        }
+        if self.bias.is_some() {
+            bytes += shared_or_each(bias_step) * n * float;
+        }
+        stream.note_work(2 * m * n * k * batch, bytes);
     }
 
     fn params(&self) -> Result<Params> {

@@ -1,0 +1,291 @@
+//! `memo bench`: how long MEMO takes on a checkpoint, where the time goes, and what that is beside the least possible.
+
+mod earlier;
+mod pictures;
+mod report;
+mod samples;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::options::{AdaptOptions, Batch, ModelOptions};
+use super::{print, session};
+use crate::engine::{Item, Memo, Queued, Views, prepare, rehearse_batch};
+use crate::gpu::trace::Profiler;
+use crate::gpu::{Rehearsed, Stream};
+use crate::report::decimal;
+use earlier::Earlier;
+use pictures::{Pictures, Sizes};
+use samples::Samples;
+
+#[derive(Args)]
+pub struct Bench {
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    adapt: AdaptOptions,
+    /// Images at once
+    #[arg(long, default_value = "auto", value_name = "auto|S")]
+    batch: Batch,
+    /// Seconds to time, in whole batches, three at least, after one batch that is not counted
+    #[arg(long, default_value_t = 10.0, value_parser = seconds, conflicts_with = "images", allow_negative_numbers = true)]
+    seconds: f64,
+    /// Images to time instead, in whole batches
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000), allow_negative_numbers = true)]
+    images: Option<u32>,
+    /// The user's own images and classes, as eval takes them, instead of made ones
+    #[arg(long, value_name = "DATA", conflicts_with_all = ["pictures", "classes"])]
+    data: Option<PathBuf>,
+    /// Sizes of made images
+    #[arg(long, value_enum, default_value_t = Sizes::Cifar)]
+    pictures: Sizes,
+    /// Classes
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
+    classes: u32,
+    /// Also time each stage, between events on the device; batches are then not launched as graphs
+    #[arg(long)]
+    stages: bool,
+    /// Do not run the uncounted first batch
+    #[arg(long)]
+    no_warm_up: bool,
+    /// How many times as fast this is as an earlier run of the same settings, of which this is the --json
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
+    /// Every sample, a line each, to this file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// A JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Batches to time at least, where a time is given and no number.
+const LEAST: usize = 3;
+
+/// The best rate of large products that was seen on these devices, by a part of their names, in TFLOP/s: what MEMO's
+/// arithmetic would take at it is the floor.
+const PEAKS: [(&str, f64); 2] = [("H100", 790.0), ("H200", 790.0)];
+
+/// When batches were done.
+struct Timed {
+    /// Seconds an image, of each batch.
+    samples: Samples,
+    /// From when a batch was queued to when its results were there.
+    latency: Samples,
+    batch: usize,
+    /// Of a batch.
+    launches: usize,
+    graphs: usize,
+}
+
+/// Seconds before the first batch.
+struct Start {
+    checkpoint: f64,
+    kernels: f64,
+    /// Its labels' features and its weights on the device.
+    model: f64,
+}
+
+impl Bench {
+    pub fn run(self) -> Result<()> {
+        let earlier = self.compare.as_deref().map(Earlier::open).transpose()?;
+        let settings = self.adapt.settings()?;
+        let (pictures, labels) = match &self.data {
+            Some(data) => Pictures::of(data)?,
+            None => {
+                (Pictures::made(self.pictures), (0..self.classes).map(|i| format!("class {i}")).collect())
+            }
+        };
+        let mut object = self.asked(labels.len())?;
+        if let Some(earlier) = &earlier {
+            earlier.expect_same(&object)?;
+        }
+        let clock = Instant::now();
+        let checkpoint = session::open_checkpoint(&self.model)?;
+        let opened = clock.elapsed().as_secs_f64();
+        let stream = session::open_device(self.model.device)?;
+        let gpu = stream.gpu();
+        let (free_bytes, _) = gpu.memory_bytes()?;
+        let clock = Instant::now();
+        prepare(&stream, checkpoint.config(), labels.len(), &settings)?;
+        let kernels = clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        let at_most = self.images.map_or(usize::MAX, |images| images as usize);
+        let mut memo = session::classifier(&stream, &checkpoint, &labels, &self.adapt, self.batch, at_most)?;
+        let start = Start { checkpoint: opened, kernels, model: clock.elapsed().as_secs_f64() };
+
+        let timed = self.time(&stream, &mut memo, &pictures)?;
+        let device_bytes = free_bytes.saturating_sub(gpu.memory_bytes()?.0);
+        let needs = rehearse_batch(gpu, checkpoint.config(), timed.batch, labels.len(), &settings)?;
+        measured(&mut object, &stream, &timed, &start, &needs)?;
+        object["peak_device_bytes"] = json!(device_bytes);
+        object["stages"] = stages(&memo);
+        if let Some(earlier) = &earlier {
+            let [ratio, least, most] = earlier.speed_of(&timed.samples);
+            object["compared"] =
+                json!({ "with": earlier.describe(), "ratio": ratio, "from": least, "to": most });
+        }
+        if let Some(path) = &self.csv {
+            write_csv(path, &timed)?;
+        }
+        print(&if self.json { format!("{object}\n") } else { report::text(&object)? })
+    }
+
+    /// On a GPU one batch is queued while the one before is computed; the virtual one computes on the cores that queue.
+    fn time(&self, stream: &Stream, memo: &mut Memo, pictures: &Pictures) -> Result<Timed> {
+        let mut turn = 0;
+        let mut queue = |memo: &mut Memo| -> Result<(Queued, Vec<Item>, Instant)> {
+            let (now, turns) = (Instant::now(), turn..turn + memo.batch());
+            turn = turns.end;
+            let items: Vec<Item> = turns.map(|i| Item { image: pictures.get(i), index: i as u64 }).collect();
+            Ok((memo.queue(&items, &Views::Drawn)?, items, now))
+        };
+        let finish = |memo: &mut Memo, (queued, items, since): (Queued, Vec<Item>, Instant)| {
+            for outcome in memo.finish(queued, &items, &Views::Drawn)? {
+                ensure!(outcome?.entropy.iter().all(|h| h.is_finite()), "timing: the entropy is not finite");
+            }
+            Ok(since.elapsed().as_secs_f64())
+        };
+        if !self.no_warm_up {
+            let queued = queue(memo)?;
+            finish(memo, queued)?;
+        }
+        if self.stages {
+            memo.keep_stage_times();
+        }
+        let (batch, overlaps) = (memo.batch(), !stream.gpu().driver().is_virtual()); // fewer, where memory has run out
+        let profiler = Profiler::start(stream)?;
+        let (launched, recorded, clock) = (stream.launches(), stream.graphs(), Instant::now());
+        let is_enough = |batches: usize| match self.images {
+            Some(images) => batches >= (images as usize).div_ceil(batch),
+            None => batches >= LEAST && clock.elapsed().as_secs_f64() >= self.seconds,
+        };
+        let (mut seconds, mut latency) = (Vec::new(), Vec::new());
+        let mut under_way = if overlaps { Some(queue(memo)?) } else { None };
+        let mut done = Instant::now();
+        while !is_enough(seconds.len()) {
+            let is_last = is_enough(seconds.len() + 1);
+            let first = match under_way.take() {
+                Some(first) => first,
+                None => queue(memo)?,
+            };
+            if overlaps && !is_last {
+                under_way = Some(queue(memo)?);
+            }
+            latency.push(finish(memo, first)?);
+            ensure!(
+                memo.batch() == batch,
+                "timing: device memory ran out midway; try --batch {}",
+                memo.batch()
+            );
+            seconds.push(done.elapsed().as_secs_f64() / batch as f64);
+            done = Instant::now();
+        }
+        if let Some(more) = under_way {
+            finish(memo, more)?;
+        }
+        drop(profiler);
+        let batches = seconds.len();
+        let (launches, graphs) =
+            ((stream.launches() - launched) / batches, (stream.graphs() - recorded) / batches);
+        let samples = |times| Samples::new(times).context("timing: no time has passed");
+        Ok(Timed { samples: samples(seconds)?, latency: samples(latency)?, batch, launches, graphs })
+    }
+
+    /// What was asked for: what makes two runs comparable.
+    fn asked(&self, classes: usize) -> Result<Value> {
+        let settings = self.adapt.settings()?;
+        let pictures = match &self.data {
+            Some(data) => data.display().to_string(),
+            None => format!("{:?}", self.pictures).to_lowercase(),
+        };
+        Ok(json!({
+            "model": self.model.model.file_name().map(|name| name.to_string_lossy()),
+            "pictures": pictures,
+            "classes": classes,
+            "views": self.adapt.views,
+            "steps": self.adapt.steps,
+            "lr": settings.learning_rates.iter().map(|&lr| decimal(lr)).collect::<Vec<f64>>(),
+            "optimizer": settings.optimizer,
+            "update": settings.update,
+            "precision": settings.precision,
+        }))
+    }
+}
+
+/// What there is to say of a run beside [`Bench::asked`].
+fn measured(
+    object: &mut Value,
+    stream: &Stream,
+    timed: &Timed,
+    start: &Start,
+    needs: &Rehearsed,
+) -> Result<()> {
+    let (device, samples) = (stream.gpu().name()?, &timed.samples);
+    let of_image = |work: u64| work as f64 / timed.batch as f64;
+    let (flops, bytes) = (of_image(needs.flops), of_image(needs.bytes));
+    let peak = PEAKS.iter().find(|(part, _)| device.contains(part)).map(|&(_, tflops)| tflops);
+    let tflops = flops / samples.median() / 1e12;
+    let all = json!({
+        "device": device,
+        "batch": timed.batch,
+        "launches": timed.launches,
+        "graphs": timed.graphs,
+        "images": samples.seconds.len() * timed.batch,
+        "images_per_s": samples.rates(),
+        "median_s": samples.median(),
+        "latency_s": { "median": timed.latency.median(), "quartiles": timed.latency.quartiles() },
+        "samples_s": samples.seconds,
+        "outliers": samples.outliers(),
+        "start_s": { "checkpoint": start.checkpoint, "kernels": start.kernels, "model": start.model },
+        "work": {
+            "flops": flops, "bytes": bytes, "tflop_per_s": tflops,
+            "gb_per_s": bytes / samples.median() / 1e9, "share_of_floor": peak.map(|peak| tflops / peak),
+        },
+        "peak_host_bytes": peak_host_bytes(),
+    });
+    if let (Value::Object(object), Value::Object(all)) = (object, all) {
+        object.extend(all);
+    }
+    Ok(())
+}
+
+/// Shares of the time that stages took together.
+fn stages(memo: &Memo) -> Value {
+    let times = memo.stage_times();
+    let total: f64 = times.iter().map(|(_, time)| time.as_secs_f64()).sum();
+    let share = |(name, time): &(&str, Duration)| {
+        (name.to_string(), json!(time.as_secs_f64() / total.max(f64::MIN_POSITIVE)))
+    };
+    Value::Object(times.iter().map(share).collect())
+}
+
+fn write_csv(path: &Path, timed: &Timed) -> Result<()> {
+    let mut text = "batch,images,seconds_per_image,latency_s\n".to_string();
+    for (i, (seconds, latency)) in timed.samples.seconds.iter().zip(&timed.latency.seconds).enumerate() {
+        text += &format!("{i},{},{seconds},{latency}\n", timed.batch);
+    }
+    std::fs::write(path, text).with_context(|| format!("--csv {}", path.display()))
+}
+
+fn seconds(text: &str) -> Result<f64> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        Ok(_) => bail!("it must be from 0 to 86400"),
+        Err(error) => bail!(error),
+    }
+}
+
+/// The most memory this process has held, as the kernel counts it.
+fn peak_host_bytes() -> usize {
+    // SAFETY: rusage is plain data, and getrusage fills it.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage.ru_maxrss as usize * 1024
+    }
+}

@@ -1,0 +1,123 @@
+//! What `memo bench` prints where people read it, of the same object that `--json` prints.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::gpu::human_bytes;
+
+/// A few lines.
+///
+/// # Errors
+/// A value that is missing.
+pub fn text(object: &Value) -> Result<String> {
+    let at = |path: &str| object.pointer(path).with_context(|| format!("printing: there is no {path}"));
+    let number = |path: &str| {
+        at(path)?.as_f64().with_context(|| format!("printing: {path} is {}, no number", object[path]))
+    };
+    let count = |path: &str, what: &str| Ok::<_, anyhow::Error>(counted(number(path)? as usize, what));
+    let word = |path: &str| Ok::<_, anyhow::Error>(at(path)?.as_str().unwrap_or_default().to_string());
+    let bytes = |path: &str| Ok::<_, anyhow::Error>(human_bytes(number(path)? as usize));
+    let all = |path: &str| Ok::<_, anyhow::Error>(at(path)?.as_array().cloned().unwrap_or_default());
+    let numbers = |path: &str| -> Result<Vec<usize>> {
+        Ok(all(path)?.iter().filter_map(Value::as_u64).map(|number| number as usize).collect())
+    };
+
+    let floor = match at("/work/share_of_floor")?.as_f64() {
+        Some(share) => format!(", {:.0} % of the floor", 100.0 * share),
+        None => String::new(),
+    };
+    let outliers = match &numbers("/outliers")?[..] {
+        [] => String::new(),
+        outliers => format!("; {}: {}", counted(outliers.len(), "outlier"), list(outliers)),
+    };
+    let mut text = format!(
+        "{}, {} at once, {}, {}, {}, {}\n",
+        word("/device")?,
+        count("/batch", "image")?,
+        count("/views", "view")?,
+        count("/steps", "step")?,
+        word("/precision")?,
+        word("/update")?
+    );
+    text += &format!(
+        "start       checkpoint {:.2} s, kernels {:.2} s, labels and weights {:.2} s\n",
+        number("/start_s/checkpoint")?,
+        number("/start_s/kernels")?,
+        number("/start_s/model")?
+    );
+    text += &format!(
+        "images/s    {} (quartiles {} to {} of {} times{outliers})\n",
+        digits(number("/images_per_s/median")?),
+        digits(number("/images_per_s/quartiles/0")?),
+        digits(number("/images_per_s/quartiles/1")?),
+        all("/samples_s")?.len()
+    );
+    text += &format!(
+        "latency     {} from queueing a batch to its results\n",
+        duration(number("/latency_s/median")?)
+    );
+    text += &format!(
+        "work        {} TFLOP and {} at least an image: {} TFLOP/s{floor}, {} GB/s\n",
+        digits(number("/work/flops")? / 1e12),
+        bytes("/work/bytes")?,
+        digits(number("/work/tflop_per_s")?),
+        digits(number("/work/gb_per_s")?)
+    );
+    text += &format!("launches    {} a batch, {}\n", number("/launches")?, count("/graphs", "graph")?);
+    text += &format!(
+        "memory      host {}, device {}\n",
+        bytes("/peak_host_bytes")?,
+        bytes("/peak_device_bytes")?
+    );
+    let stages = at("/stages")?.as_object().cloned().unwrap_or_default();
+    if !stages.is_empty() {
+        let share = |(name, share): (&String, &Value)| {
+            format!("{name} {:.1} %", 100.0 * share.as_f64().unwrap_or_default())
+        };
+        text += &format!("stages      {}\n", stages.iter().map(share).collect::<Vec<_>>().join(", "));
+    }
+    if let Some(compared) = object.get("compared") {
+        let [ratio, from, to] =
+            ["ratio", "from", "to"].map(|name| compared[name].as_f64().unwrap_or_default());
+        let with = compared["with"].as_str().unwrap_or_default();
+        text += &format!("compared    {ratio:.3} times as fast ({from:.3} to {to:.3}) as {with}\n");
+    }
+    Ok(text)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Three digits or more.
+fn digits(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_string();
+    }
+    let after = (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize;
+    format!("{value:.after$}")
+}
+
+fn duration(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{} ms", digits(seconds * 1e3)) } else { format!("{} s", digits(seconds)) }
+}
+
+/// The first few of many.
+fn list(numbers: &[usize]) -> String {
+    let shown: Vec<String> = numbers.iter().take(8).map(usize::to_string).collect();
+    shown.join(", ") + if numbers.len() > 8 { ", …" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits_or_more() {
+        let texts = [1234.5, 123.45, 12.345, 1.2345, 0.012345, 0.0].map(digits);
+        assert_eq!(texts, ["1234", "123", "12.3", "1.23", "0.0123", "0"]);
+        assert_eq!([0.0123, 1.5].map(duration), ["12.3 ms", "1.50 s"]);
+        assert_eq!(list(&[1, 2]), "1, 2");
+        assert_eq!(list(&[0; 9]), "0, 0, 0, 0, 0, 0, 0, 0, …");
+    }
+}
