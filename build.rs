@@ -1,5 +1,5 @@
 //! Gathers `kernels/*.cu` into one table, `#include`s of our own headers pasted in, so that the
-//! binary carries its kernels and a cache key over a source covers all of it.
+//! binary carries its kernels and a cache key over a source covers all of it; and `benches/libtorch/*.py` as they are.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,25 +12,39 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=kernels");
 
-    let kernels = root.join("kernels");
-    let sources: BTreeSet<PathBuf> = fs::read_dir(&kernels)
-        .expect("the folder kernels/ is part of the project")
-        .map(|entry| entry.expect("a readable folder").path())
-        .filter(|path| path.extension().is_some_and(|e| e == "cu"))
-        .collect();
-    let mut table = String::from("pub const SOURCES: &[(&str, &str)] = &[\n");
-    for path in sources {
+    println!("cargo:rerun-if-changed=benches/libtorch");
+
+    let kernels = files(&root.join("kernels"), "cu").into_iter().map(|path| {
         let stem = path.file_stem().expect("a .cu file has a stem").to_string_lossy().into_owned();
-        let text = inline(&path, &mut BTreeSet::new());
-        writeln!(table, "    ({stem:?}, {text:?}),").expect("writing to a string");
-    }
-    table.push_str("];\n");
-    fs::write(out.join("kernels.rs"), table).expect("OUT_DIR is writable");
+        (stem, inline(&path, &mut BTreeSet::new()))
+    });
+    write_table(&out.join("kernels.rs"), "SOURCES", kernels);
+    let programs = files(&root.join("benches/libtorch"), "py").into_iter().map(|path| {
+        let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+        (name, fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+    });
+    write_table(&out.join("libtorch.rs"), "PROGRAMS", programs);
 
     // target/PROFILE/build/memo-HASH/out -> target/PROFILE/deps, where cargo leaves libvcuda.so:
     // the last place to look, for a binary that `cargo install` copied away from it.
     let deps = out.ancestors().nth(3).expect("OUT_DIR is deep in the target folder").join("deps");
     println!("cargo:rustc-env=MEMO_BUILD_DEPS={}", deps.display());
+}
+
+/// A folder's files of one kind, in the order of their names.
+fn files(folder: &Path, extension: &str) -> BTreeSet<PathBuf> {
+    fs::read_dir(folder)
+        .unwrap_or_else(|e| panic!("{}, which is part of the project: {e}", folder.display()))
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
+        .collect()
+}
+
+/// Rust that defines a table of names and texts.
+fn write_table(path: &Path, name: &str, rows: impl Iterator<Item = (String, String)>) {
+    let rows: String = rows.map(|(name, text)| format!("    ({name:?}, {text:?}),\n")).collect();
+    let table = format!("pub const {name}: &[(&str, &str)] = &[\n{rows}];\n");
+    fs::write(path, table).expect("OUT_DIR is writable");
 }
 
 /// The file's text with each `#include "x"` replaced by x's, once, and `#line` marks around it.

@@ -50,11 +50,22 @@ pub fn classifier(
     batch: Batch,
     images: usize,
 ) -> Result<Memo> {
-    let settings = adapt.settings()?;
-    let config = checkpoint.config();
-    let gpu = stream.gpu();
-    prepare(stream, config, labels.len(), &settings)?;
+    prepare(stream, checkpoint.config(), labels.len(), &adapt.settings()?)?;
+    let text_features = label_features(stream, checkpoint, labels, adapt)?;
+    classifier_by(stream, checkpoint, &text_features, adapt, batch, images)
+}
 
+/// Unit text features of the labels in the prompt, `(K, D)`, on a device that is prepared.
+///
+/// # Errors
+/// A label that is too long or that the model has no token for; the device's own.
+pub fn label_features(
+    stream: &Stream,
+    checkpoint: &Checkpoint,
+    labels: &[String],
+    adapt: &AdaptOptions,
+) -> Result<Vec<f32>> {
+    let config = checkpoint.config();
     let layout = config.text_layout();
     let weights = checkpoint.text_params(&layout)?;
     let text = config.text()?;
@@ -80,21 +91,36 @@ pub fn classifier(
         }
         ids.push(row);
     }
-    let text = encode_text(stream, config, &layout, &weights, &ids, &ends, settings.precision)
-        .context("encoding the labels")?;
-    drop(weights);
+    encode_text(stream, config, &layout, &weights, &ids, &ends, adapt.precision)
+        .context("encoding the labels")
+}
 
+/// A classifier over labels of these features, on a device that is prepared.
+///
+/// # Errors
+/// Anything about the model or the device.
+pub fn classifier_by(
+    stream: &Stream,
+    checkpoint: &Checkpoint,
+    text_features: &[f32],
+    adapt: &AdaptOptions,
+    batch: Batch,
+    images: usize,
+) -> Result<Memo> {
+    let (settings, config) = (adapt.settings()?, checkpoint.config());
     let layout = config.vision_layout();
     let weights = checkpoint.vision_params(&layout)?;
     let vision = Vision { config: config.clone(), layout };
     let batch = match batch {
         Batch::Images(batch) => batch.min(images.max(1)),
         Batch::Auto => {
-            let needs = Needs::new(&vision, &weights, labels.len(), &settings)?;
-            needs.images_in(room(gpu)?, MOST_IMAGES.min(images)).max(1)
+            let classes = text_features.len() / config.embed_dim;
+            let needs = Needs::new(&vision, &weights, classes, &settings)?;
+            needs.images_in(room(stream.gpu())?, MOST_IMAGES.min(images)).max(1)
         }
     };
-    Memo::new(stream, vision, &weights, &text, batch, settings).context("putting the model on the device")
+    Memo::new(stream, vision, &weights, text_features, batch, settings)
+        .context("putting the model on the device")
 }
 
 /// Images at once that are worth it: by then the largest GPU is full.

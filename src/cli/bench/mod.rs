@@ -1,8 +1,11 @@
 //! `memo bench`: how long MEMO takes on a checkpoint, where the time goes, and what that is beside the least possible.
 
+mod against;
 mod earlier;
+mod job;
 mod pictures;
 mod report;
+mod rival;
 mod samples;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +22,9 @@ use crate::gpu::trace::Profiler;
 use crate::gpu::{Rehearsed, Stream};
 use crate::report::decimal;
 use earlier::Earlier;
+use job::Job;
 use pictures::{Pictures, Sizes};
+use rival::Variant;
 use samples::Samples;
 
 #[derive(Args)]
@@ -55,6 +60,10 @@ pub struct Bench {
     /// How many times as fast this is as an earlier run of the same settings, of which this is the --json
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
+    /// Other programs at the same job, in turn with this one: libtorch[:VARIANT[:PRECISION]], of notebook, tuned, vmap and implicit,
+    /// in float32, tf32 or bf16
+    #[arg(long, value_name = "LIBRARY", value_delimiter = ',', conflicts_with_all = ["stages", "compare", "csv"])]
+    against: Vec<Variant>,
     /// Every sample, a line each, to this file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -62,6 +71,9 @@ pub struct Bench {
     #[arg(long)]
     json: bool,
 }
+
+/// Images whose steps are held against other programs'.
+const CHECKED: usize = 2;
 
 /// Batches to time at least, where a time is given and no number.
 const LEAST: usize = 3;
@@ -94,6 +106,9 @@ impl Bench {
     pub fn run(self) -> Result<()> {
         let earlier = self.compare.as_deref().map(Earlier::open).transpose()?;
         let settings = self.adapt.settings()?;
+        if !self.against.is_empty() {
+            against::expect_comparable(&settings)?;
+        }
         let (pictures, labels) = match &self.data {
             Some(data) => Pictures::of(data)?,
             None => {
@@ -114,10 +129,33 @@ impl Bench {
         prepare(&stream, checkpoint.config(), labels.len(), &settings)?;
         let kernels = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
+        let text_features = session::label_features(&stream, &checkpoint, &labels, &self.adapt)?;
         let at_most = self.images.map_or(usize::MAX, |images| images as usize);
-        let mut memo = session::classifier(&stream, &checkpoint, &labels, &self.adapt, self.batch, at_most)?;
+        let (adapt, batch) = (&self.adapt, self.batch);
+        let mut memo = session::classifier_by(&stream, &checkpoint, &text_features, adapt, batch, at_most)?;
         let start = Start { checkpoint: opened, kernels, model: clock.elapsed().as_secs_f64() };
 
+        if !self.against.is_empty() {
+            let config = checkpoint.config();
+            let job = Job {
+                model: &self.model.model,
+                device: match gpu.driver().is_virtual() {
+                    true => "cpu".to_string(),
+                    false => format!("cuda:{}", gpu.ordinal()),
+                },
+                settings: &settings,
+                batch: memo.batch(),
+                image_size: config.image_size,
+                text_features: &text_features,
+                embed_dim: config.embed_dim,
+                pictures: &pictures,
+                images: CHECKED,
+            };
+            let all = against::run(&stream, &mut memo, &job, &self.against, self.seconds)?;
+            object["device"] = gpu.name()?.into();
+            object["against"] = all.into();
+            return print(&if self.json { format!("{object}\n") } else { report::against(&object)? });
+        }
         let timed = self.time(&stream, &mut memo, &pictures)?;
         let device_bytes = free_bytes.saturating_sub(gpu.memory_bytes()?.0);
         let needs = rehearse_batch(gpu, checkpoint.config(), timed.batch, labels.len(), &settings)?;

@@ -85,6 +85,69 @@ pub fn text(object: &Value) -> Result<String> {
     Ok(text)
 }
 
+/// A row for each program that was at the same job.
+///
+/// # Errors
+/// A value that is missing.
+pub fn against(object: &Value) -> Result<String> {
+    let all = object["against"].as_array().context("printing: no program was compared")?;
+    let mut text = format!(
+        "{}, {} views of {} classes\n{:<14} {:>9} {:>22} {:>24} {:>12} {:>13} {:>14}\n",
+        object["device"].as_str().unwrap_or_default(),
+        object["views"],
+        object["classes"],
+        "",
+        "images/s",
+        "quartiles",
+        "memo is faster by",
+        "peak memory",
+        "step's error",
+        "weights moved"
+    );
+    let mut abouts = Vec::new();
+    for row in all {
+        let number = |path: &str| {
+            let value = row.pointer(path).and_then(Value::as_f64);
+            value.with_context(|| format!("printing: there is no {path} in {row}"))
+        };
+        let part = |path: &str| row.pointer(path).and_then(Value::as_f64);
+        let name = row["name"].as_str().unwrap_or_default();
+        let ratio = match name {
+            "memo" => String::new(),
+            _ => format!(
+                "{:.3} ({:.3} to {:.3})",
+                number("/memo_is_faster/ratio")?,
+                number("/memo_is_faster/from")?,
+                number("/memo_is_faster/to")?
+            ),
+        };
+        text += &format!(
+            "{name:<14} {:>9} {:>22} {ratio:>24} {:>12} {:>11.3} % {:>14}\n",
+            digits(number("/images_per_s/median")?),
+            format!(
+                "{} to {}",
+                digits(number("/images_per_s/quartiles/0")?),
+                digits(number("/images_per_s/quartiles/1")?)
+            ),
+            human_bytes(number("/peak_bytes")? as usize),
+            100.0 * number("/step_error")?,
+            part("/weights_moved").map_or(String::new(), |moved| format!("{:.2} %", 100.0 * moved))
+        );
+        let about = &row["about"];
+        if about.is_object() {
+            let word = |name: &str| about[name].as_str().unwrap_or("?").to_string();
+            abouts.push(format!(
+                "{name}: {} in torch {}, transformers {}, on {}\n",
+                word("dtype"),
+                word("torch"),
+                word("transformers"),
+                word("device")
+            ));
+        }
+    }
+    Ok(text + &abouts.concat())
+}
+
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,0 +1,159 @@
+//! This program and others at the same job, in turn.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::job::Job;
+use super::peak_host_bytes;
+use super::rival::{Checked, Rival, Variant, find_python, write_programs};
+use super::samples::Samples;
+use crate::engine::{Item, Memo, Settings, Views};
+use crate::gpu::Stream;
+use crate::ops::Optimizer;
+use crate::policy::Policy;
+
+/// Rounds at least.
+const LEAST: usize = 3;
+
+/// One of those that are timed.
+struct Runner {
+    rival: Option<Rival>, // or this program
+    /// See [`Checked::error`].
+    error: f64,
+    moved: Option<f64>,
+    seconds: Vec<f64>,
+    peak_bytes: u64,
+}
+
+/// That what is compared is the same job.
+///
+/// # Errors
+/// What the other programs do not do, by the flag that asks for it.
+pub fn expect_comparable(settings: &Settings) -> Result<()> {
+    let plain = Optimizer::Sgd { momentum: 0.0, weight_decay: 0.0 };
+    ensure!(settings.learning_rates.len() == 1, "--against: one learning rate (--lr) is compared at a time");
+    ensure!(
+        settings.optimizer == plain,
+        "--against: the other programs make steps of plain sgd (--optimizer, --momentum, --weight-decay)"
+    );
+    ensure!(
+        settings.policy == Policy::notebook(),
+        "--against: the other programs draw their views as the notebook does (--policy)"
+    );
+    Ok(())
+}
+
+/// Checks what step each of them makes, then lets each have as many images as this program takes at once, one after the other,
+/// until `seconds` are over. One object for each, this program first.
+///
+/// # Errors
+/// No Python for them; their own; this program's.
+pub fn run(
+    stream: &Stream,
+    memo: &mut Memo,
+    job: &Job,
+    variants: &[Variant],
+    seconds: f64,
+) -> Result<Vec<Value>> {
+    let python = find_python()?;
+    let folder = tempfile::tempdir().context("making a folder for other programs")?;
+    let reference = Variant::reference();
+    let precisions: BTreeSet<&str> =
+        variants.iter().chain([&reference]).map(|variant| variant.precision.as_str()).collect();
+    write_programs(folder.path())?;
+    job.write(stream, folder.path(), &precisions.into_iter().collect::<Vec<_>>())?;
+    let start = |variant: &Variant| {
+        eprintln!("checking {}", variant.describe());
+        Rival::start(&python, folder.path(), variant)
+    };
+    let truth = start(&reference)?.check()?;
+    let mut runners = vec![Runner::new(None, &check(memo, job)?, &truth)?];
+    for variant in variants {
+        let mut rival = start(variant)?;
+        let checked = rival.check()?;
+        rival.ask(&json!({ "warm_up": true }))?;
+        runners.push(Runner::new(Some(rival), &checked, &truth)?);
+    }
+    let clock = Instant::now();
+    for round in 1.. {
+        for runner in &mut runners {
+            runner.go(stream, memo, job)?;
+        }
+        eprintln!("round {round}: {:.0} s", clock.elapsed().as_secs_f64());
+        if round >= LEAST && clock.elapsed().as_secs_f64() >= seconds {
+            break;
+        }
+    }
+    let all: Vec<Samples> = runners.iter().map(Runner::samples).collect::<Result<_>>()?;
+    Ok(runners.iter().zip(&all).map(|(runner, own)| runner.object(own, &all[0])).collect())
+}
+
+/// This program on the job's images, which warms it up too.
+fn check(memo: &mut Memo, job: &Job) -> Result<Checked> {
+    let images = 0..job.images;
+    let items: Vec<Item> = images.map(|i| Item { image: job.pictures.get(i), index: i as u64 }).collect();
+    let (mut zero_shot, mut after) = (Vec::new(), Vec::new());
+    let wide = |logits: &[f32]| logits.iter().map(|&logit| f64::from(logit)).collect::<Vec<f64>>();
+    for outcome in memo.adapt(&items, &Views::Drawn)? {
+        let outcome = outcome?;
+        zero_shot.push(wide(&outcome.zero_shot.logits));
+        after.push(wide(&outcome.memo[0].logits));
+    }
+    Ok(Checked { zero_shot, memo: after, moved: None })
+}
+
+impl Runner {
+    fn new(rival: Option<Rival>, checked: &Checked, truth: &Checked) -> Result<Runner> {
+        let error = checked.error(truth)?;
+        Ok(Runner { rival, error, moved: checked.moved, seconds: Vec::new(), peak_bytes: 0 })
+    }
+
+    /// Times the next images.
+    fn go(&mut self, stream: &Stream, memo: &mut Memo, job: &Job) -> Result<()> {
+        let (seconds, peak_bytes) = match &mut self.rival {
+            Some(rival) => rival.run(job.batch)?,
+            None => {
+                let turn = self.seconds.len();
+                let items: Vec<Item> = (turn..turn + job.batch)
+                    .map(|i| Item { image: job.pictures.get(i % job.images), index: i as u64 })
+                    .collect();
+                let start = Instant::now();
+                for outcome in memo.adapt(&items, &Views::Drawn)? {
+                    outcome?;
+                }
+                let (free, total) = stream.gpu().memory_bytes()?;
+                let is_virtual = stream.gpu().driver().is_virtual();
+                let peak = if is_virtual { peak_host_bytes() } else { total - free };
+                (vec![start.elapsed().as_secs_f64() / job.batch as f64; job.batch], peak as u64)
+            }
+        };
+        self.seconds.extend(seconds);
+        self.peak_bytes = self.peak_bytes.max(peak_bytes);
+        Ok(())
+    }
+
+    fn samples(&self) -> Result<Samples> {
+        Samples::new(self.seconds.clone()).context("timing: no time has passed")
+    }
+
+    fn object(&self, own: &Samples, ours: &Samples) -> Value {
+        let [ratio, from, to] = ours.speed_over(own);
+        let (name, about) = match &self.rival {
+            Some(rival) => (rival.variant().describe(), rival.ready.clone()),
+            None => ("memo".to_string(), Value::Null),
+        };
+        json!({
+            "name": name,
+            "about": about,
+            "images_per_s": own.rates(),
+            "memo_is_faster": { "ratio": ratio, "from": from, "to": to },
+            "peak_bytes": self.peak_bytes,
+            "step_error": self.error,
+            "weights_moved": self.moved,
+            "samples_s": own.seconds,
+        })
+    }
+}
