@@ -1,5 +1,6 @@
 //! The built program from outside: what it prints, what it writes, how it refuses.
 
+mod bench;
 mod eval;
 mod predict;
 mod refused;
