@@ -7,7 +7,7 @@ outputs. Forward hooks keep both for every layer, autograd is asked for nothing 
 prediction; vectors (norms, biases, embeddings) take their step an image each. So the weights are the same for all images, forward
 and backward. Images are predicted before and after in one pass, as two halves of a batch.
 
-The precision is the views'; the prediction is in float32 whatever it is, as memo's is in all of its digits. There is one step,
+The precision is that of the views and of the corrections; the prediction itself is in float32, as exact as memo's. There is one step,
 and no weight that moves: `moved` is the share of parameters whose step is not zero.
 """
 import torch
@@ -25,6 +25,7 @@ class Implicit(Variant):
         if job.steps != 1:
             raise ValueError(f"steps {job.steps}: the implicit step is one")
         job.set_precision()
+        self.precision = torch.get_float32_matmul_precision()
         self.at_once = job.batch
         self.tower = Tower(load_clip(job.model, dtype=torch.float32)).eval().to(job.device).requires_grad_(False)
         self.parameters = sum(w.numel() for w in self.tower.parameters())
@@ -72,6 +73,7 @@ class Implicit(Variant):
             return (dy,)
         x, dy = (t.reshape(len(t), -1, t.shape[-1]) for t in (x, dy))  # (S, R, .)
         if isinstance(layer, nn.Linear):
+            x = x.to(dy.dtype)  # as autocast had it in the product
             return x, dy, None if layer.bias is None else dy.sum(1, dtype=torch.float32)
         scaled = layer_norm(x.float(), layer.normalized_shape, eps=layer.eps)
         return (scaled * dy).sum(1), dy.sum(1, dtype=torch.float32)  # of the gain, of the bias
@@ -85,7 +87,9 @@ class Implicit(Variant):
             rows.add_(step[0], alpha=rate)
         elif isinstance(layer, nn.Linear):
             views, dy, bias = step
+            torch.set_float32_matmul_precision(self.precision)
             rows.add_((x.to(views.dtype) @ views.mT) @ dy, alpha=rate)
+            torch.set_float32_matmul_precision("highest")
             if bias is not None:
                 rows.add_(bias[:, None], alpha=rate)
         else:
@@ -96,11 +100,10 @@ class Implicit(Variant):
 
     def adapt_eagerly(self, originals, views):
         self.steps, entropy = self.gradients(views)
-        products = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         with torch.no_grad():
             zero_shot, memo = class_logits(self.tower(originals.repeat(2, 1, 1, 1)), self.text).chunk(2)
-        torch.set_float32_matmul_precision(products)
+        torch.set_float32_matmul_precision(self.precision)
         self.steps = None
         return zero_shot, memo, entropy
 

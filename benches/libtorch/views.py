@@ -109,12 +109,14 @@ def make_views(images, n, size):  # (S, 3, h, w) in 0..1 -> (S, n, 3, size, size
 def make_originals(images, size):  # (S, 3, h, w) in 0..1 -> (S, 3, size, size)
     """CLIP's preprocess: the short side to `size` and the centre, bicubic."""
     h, w = images.shape[-2:]
-    matrices = []
-    for side in (h, w):
+
+    def matrix(side):
         long = int(size * side / min(h, w))
         start = torch.full((1,), round((long - size) / 2) * side / long, device=images.device)
-        matrices.append(weights(side, size, start, torch.full_like(start, size * side / long), cubic))
-    return normalised((matrices[0] @ images @ matrices[1].mT).clamp(0, 1))
+        return weights(side, size, start, torch.full_like(start, size * side / long), cubic)
+
+    across = (images @ matrix(w).mT).clamp(0, 1)  # bicubic weights overshoot; Pillow clamps after each pass
+    return normalised((matrix(h) @ across).clamp(0, 1))
 
 
 def make(images, n, size):  # (S, h, w, 3) uint8
