@@ -1,9 +1,10 @@
 # make build       memo, the virtual CUDA driver beside it, and NVRTC where the machine has none
 # make demo        build, then MEMO on a small trained model and shifted images
 # make test        formatting, lints, every test, the demo
+# make libtorch    a Python with PyTorch, for memo bench --against libtorch (4.6 GB)
 # make gpu-bundle  one folder to carry to a machine with a GPU, see benches/gpu/run.sh
 
-.PHONY: build nvrtc demo test gpu-bundle clean
+.PHONY: build nvrtc demo test libtorch gpu-bundle clean
 
 build:
 	cargo build --release
@@ -24,9 +25,13 @@ test: build
 	cargo test --release --workspace
 	target/release/memo demo
 
+libtorch:
+	python3 -m venv .libtorch
+	.libtorch/bin/python -m pip install --quiet --disable-pip-version-check --requirement benches/libtorch/requirements.txt
+
 gpu-bundle: build
 	benches/gpu/bundle.sh gpu-bundle
 
 clean:
 	cargo clean
-	rm -rf gpu-bundle demo-out
+	rm -rf gpu-bundle demo-out .libtorch

@@ -149,8 +149,8 @@ class Variant:
     def __init__(self, job):
         self.job, self.turn = job, 0
 
-    def make(self, images):
-        """Originals (S, 3, H, H) and views (S, steps * N, 3, H, H) of pictures (h, w, 3)."""
+    def make(self, pictures):
+        """Originals (S, 3, H, H) and views (S, steps * N, 3, H, H) of S pictures (h, w, 3)."""
         raise NotImplementedError
 
     def adapt(self, originals, views):
@@ -171,8 +171,9 @@ class Variant:
         return {"zero_shot": zero_shot, "memo": memo, "entropy": entropy, "moved": self.moved()}
 
     def next_images(self, count):
-        """Seconds that `count` images took together."""
-        pictures = [self.job.pictures[(self.turn + i) % len(self.job.pictures)] for i in range(count)]
+        """Seconds that `count` images took together. A graph is of one size: there a short batch is filled up."""
+        slots = self.at_once if self.job.on_gpu else count
+        pictures = [self.job.pictures[(self.turn + i) % len(self.job.pictures)] for i in range(slots)]
         self.turn += count
         start = time.perf_counter()
         for outcome in self.adapt(*self.make(pictures)):
@@ -180,8 +181,9 @@ class Variant:
         return time.perf_counter() - start
 
     def warm_up(self):
+        """Two batches; on a GPU all images, since each size is compiled and captured by itself."""
         start, turn = time.perf_counter(), self.turn
-        for _ in range(2):
+        for _ in range(0, max(2 * self.at_once, len(self.job.pictures) if self.job.on_gpu else 0), self.at_once):
             self.next_images(self.at_once)
         self.turn = turn
         return {"warm_up_s": time.perf_counter() - start}

@@ -36,11 +36,8 @@ class Implicit(Variant):
             if isinstance(layer, (nn.Linear, nn.LayerNorm, Embed)):
                 layer.register_forward_hook(self.hook)
         self.inputs, self.outputs, self.steps = {}, {}, None
-        self.make_on_device = job.captured(job.faster(device_views.make))
+        self.make = device_views.maker(job)
         self.adapt = job.captured(self.adapt_eagerly)
-
-    def make(self, pictures):
-        return device_views.make_all(pictures, self.job, self.make_on_device)
 
     def hook(self, layer, inputs, y):
         return self.keep(layer, inputs[0], y) if self.steps is None else self.correct(layer, inputs[0], y)

@@ -23,11 +23,8 @@ class Tuned(Variant):
         self.parameters = sum(w.numel() for w in self.weights)
         self.text = job.text.to(job.device)
         self.tower = job.faster(tower)
-        self.make_on_device = job.captured(job.faster(device_views.make))
+        self.make = device_views.maker(job)
         self.adapt = job.captured(self.adapt_eagerly)
-
-    def make(self, pictures):
-        return device_views.make_all(pictures, self.job, self.make_on_device)
 
     def logits(self, pixels):
         with self.job.autocast():

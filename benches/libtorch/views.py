@@ -124,9 +124,14 @@ def make(images, n, size):  # (S, h, w, 3) uint8
     return make_originals(images, size), make_views(images, n, size)
 
 
-def make_all(pictures, job, make=make):
-    """Originals and views on the job's device; pictures of several sizes one by one."""
-    if len({picture.shape for picture in pictures}) == 1:
-        return make(torch.stack(pictures).to(job.device), job.drawn, job.size)
-    made = [make(picture[None].to(job.device), job.drawn, job.size) for picture in pictures]
-    return tuple(torch.cat(parts) for parts in zip(*made))
+def maker(job):
+    """A function of pictures (h, w, 3) that makes their originals and views on the job's device."""
+    make_alike = job.captured(job.faster(lambda images: make(images, job.drawn, job.size)))
+
+    def make_any(pictures):
+        if len({picture.shape for picture in pictures}) == 1:
+            return make_alike(torch.stack(pictures).to(job.device))
+        made = [[t.clone() for t in make_alike(picture[None].to(job.device))] for picture in pictures]
+        return tuple(torch.cat(parts) for parts in zip(*made))
+
+    return make_any

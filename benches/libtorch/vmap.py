@@ -22,11 +22,8 @@ class Vmap(Variant):
         self.weights = dict(self.tower.named_parameters())
         self.parameters = sum(w.numel() for w in self.weights.values())
         self.text = job.text.to(job.device)
-        self.make_on_device = job.captured(job.faster(device_views.make))
+        self.make = device_views.maker(job)
         self.adapt = job.captured(job.faster(self.adapt_eagerly))
-
-    def make(self, pictures):
-        return device_views.make_all(pictures, self.job, self.make_on_device)
 
     def logits(self, weights, pixels):  # (B, 3, H, H)
         with self.job.autocast():

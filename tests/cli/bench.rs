@@ -53,6 +53,26 @@ fn every_sample_is_told_and_an_earlier_run_is_compared() {
 }
 
 #[test]
+fn gpus_are_modelled_by_what_launches_do() {
+    let model = model();
+    let always = ["bench", "--model", text(&model), "--device", "virtual", "--views", "2", "--batch", "3"];
+    let printed = stdout(&[&always[..], &["--images=3", "--no-warm-up", "--roofline", "--json"]].concat());
+    let object: Value = serde_json::from_str(&printed).expect("JSON");
+    let gpus = object["roofline"].as_array().expect("GPUs");
+    assert_eq!(
+        gpus.iter().map(|gpu| gpu["gpu"].as_str()).collect::<Vec<_>>(),
+        ["H100", "H200", "A100", "RTX4090"].map(Some)
+    );
+    for gpu in gpus {
+        let number = |name: &str| gpu[name].as_f64().expect("a number");
+        // A launch takes 2 us at least.
+        let least_ms = object["launches"].as_f64().expect("launches") * 2e-3;
+        assert!(number("ms_per_batch") > least_ms && number("share_outside_products") < 1.0, "{gpu}");
+        assert!((number("images_per_s") * number("ms_per_batch") - 3e3).abs() < 1e-6);
+    }
+}
+
+#[test]
 fn own_images_bring_their_classes() {
     let (model, folder) = (model(), tempfile::tempdir().expect("a folder"));
     for class in ["a", "photo", "of"] {

@@ -6,6 +6,7 @@ mod job;
 mod pictures;
 mod report;
 mod rival;
+mod roofline;
 mod samples;
 
 use std::path::{Path, PathBuf};
@@ -54,6 +55,10 @@ pub struct Bench {
     /// Also time each stage, between events on the device; batches are then not launched as graphs
     #[arg(long)]
     stages: bool,
+    /// Also count what a batch's launches do, on the virtual device, and say what GPUs would take for it at least: a model, not a
+    /// measurement, and longer than the batch itself
+    #[arg(long, conflicts_with = "against")]
+    roofline: bool,
     /// Do not run the uncounted first batch
     #[arg(long)]
     no_warm_up: bool,
@@ -166,6 +171,10 @@ impl Bench {
             let [ratio, least, most] = earlier.speed_of(&timed.samples);
             object["compared"] =
                 json!({ "with": earlier.describe(), "ratio": ratio, "from": least, "to": most });
+        }
+        if self.roofline {
+            drop(memo); // its memory is needed
+            object["roofline"] = roofline::model(&one_batch(timed.batch))?.into();
         }
         if let Some(path) = &self.csv {
             write_csv(path, &timed)?;
@@ -300,6 +309,28 @@ fn stages(memo: &Memo) -> Value {
         (name.to_string(), json!(time.as_secs_f64() / total.max(f64::MIN_POSITIVE)))
     };
     Value::Object(times.iter().map(share).collect())
+}
+
+/// The arguments that this process was given, but for those of its output and of what is timed: instead, one batch.
+fn one_batch(images: usize) -> Vec<String> {
+    let mut args = Vec::new();
+    let mut given = std::env::args().skip(1);
+    while let Some(arg) = given.next() {
+        let (flag, has_value) = arg.split_once('=').map_or((arg.as_str(), false), |(flag, _)| (flag, true));
+        match flag {
+            "--roofline" | "--json" | "--no-warm-up" | "--stages" => {}
+            "--images" | "--seconds" | "--batch" | "--compare" | "--csv" | "--device" => {
+                if !has_value {
+                    given.next();
+                }
+            }
+            _ => args.push(arg),
+        }
+    }
+    let images = images.to_string();
+    let more = ["--images", &images, "--batch", &images, "--device", "virtual", "--no-warm-up", "--json"];
+    args.extend(more.map(String::from));
+    args
 }
 
 fn write_csv(path: &Path, timed: &Timed) -> Result<()> {

@@ -76,6 +76,15 @@ pub fn text(object: &Value) -> Result<String> {
         };
         text += &format!("stages      {}\n", stages.iter().map(share).collect::<Vec<_>>().join(", "));
     }
+    for gpu in object.get("roofline").and_then(Value::as_array).into_iter().flatten() {
+        let part = |name: &str| gpu[name].as_f64().unwrap_or_default();
+        text += &format!(
+            "model       {:<8} {} images/s at most, {:.1} % of the time outside of products\n",
+            gpu["gpu"].as_str().unwrap_or_default(),
+            digits(part("images_per_s")),
+            100.0 * part("share_outside_products")
+        );
+    }
     if let Some(compared) = object.get("compared") {
         let [ratio, from, to] =
             ["ratio", "from", "to"].map(|name| compared[name].as_f64().unwrap_or_default());

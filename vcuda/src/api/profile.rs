@@ -123,7 +123,13 @@ pub fn record(kernel: &Kernel, launch: &Launch, counters: &Counters) {
     write_occupancy(&mut line, &occupancy, kernel.registers_estimate);
     line += ",\"roofline\":";
     write_roofline(&mut line, &gpu, &roofline, counters);
-    line += "}\n";
+    line += ",\"roofline_us\":{";
+    for (i, gpu) in gpu::ALL.iter().enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        let time_us = Roofline::new(gpu, &totals, counters, ctas).time_us;
+        let _ = write!(line, "{comma}\"{}\":{time_us:.4}", gpu.name);
+    }
+    line += "}}\n";
     write(file, &line);
 }
 

@@ -100,9 +100,12 @@ pub const RTX4090: Gpu = Gpu {
     tensor: TensorPeaks { fp16: 165.2, tf32: 82.6, fp64: 1.29, int8: 660.6 },
 };
 
+/// All of them.
+pub const ALL: [Gpu; 4] = [H100, H200, A100, RTX4090];
+
 impl Gpu {
     /// By name, as `VCUDA_GPU` has it.
     pub fn named(name: &str) -> Option<Gpu> {
-        [H100, H200, A100, RTX4090].into_iter().find(|gpu| gpu.name.eq_ignore_ascii_case(name))
+        ALL.into_iter().find(|gpu| gpu.name.eq_ignore_ascii_case(name))
     }
 }
