@@ -53,6 +53,20 @@ fn every_sample_is_told_and_an_earlier_run_is_compared() {
 }
 
 #[test]
+fn products_are_timed_one_by_one() {
+    let model = model();
+    let always = ["bench", "--model", text(&model), "--device", "virtual", "--views", "2", "--shapes"];
+    for (more, products) in [(&["--precision", "fp16"][..], 17), (&["--update", "in-place"], 13)] {
+        let printed = stdout(&[&always[..], &["--batch", "2", "--json"], more].concat());
+        let object: Value = serde_json::from_str(&printed).expect("JSON");
+        let shapes = object["shapes"].as_array().expect("products");
+        assert_eq!(shapes.len(), products);
+        assert!(shapes.iter().all(|row| row["tflop_per_s"]["median"].as_f64() > Some(0.0)), "{printed}");
+    }
+    refused(memo(&always), 2, &["--shapes", "--batch"]);
+}
+
+#[test]
 fn gpus_are_modelled_by_what_launches_do() {
     let model = model();
     let always = ["bench", "--model", text(&model), "--device", "virtual", "--views", "2", "--batch", "3"];

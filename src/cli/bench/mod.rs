@@ -8,6 +8,7 @@ mod report;
 mod rival;
 mod roofline;
 mod samples;
+mod shapes;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::options::{AdaptOptions, Batch, ModelOptions};
-use super::{print, session};
-use crate::engine::{Item, Memo, Queued, Views, prepare, rehearse_batch};
+use super::{Usage, print, session};
+use crate::engine::{Dims, Item, Memo, Queued, Views, prepare, rehearse_batch};
 use crate::gpu::trace::Profiler;
 use crate::gpu::{Rehearsed, Stream};
 use crate::report::decimal;
@@ -65,6 +66,9 @@ pub struct Bench {
     /// How many times as fast this is as an earlier run of the same settings, of which this is the --json
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
+    /// Instead, each matrix product of a batch by itself; needs --batch, and nothing of the checkpoint but its sizes
+    #[arg(long, conflicts_with_all = ["against", "roofline", "stages", "compare", "csv"])]
+    shapes: bool,
     /// Other programs at the same job, in turn with this one: libtorch[:VARIANT[:PRECISION]], of notebook, tuned, vmap and implicit,
     /// in float32, tf32 or bf16
     #[arg(long, value_name = "LIBRARY", value_delimiter = ',', conflicts_with_all = ["stages", "compare", "csv"])]
@@ -130,6 +134,16 @@ impl Bench {
         let stream = session::open_device(self.model.device)?;
         let gpu = stream.gpu();
         let (free_bytes, _) = gpu.memory_bytes()?;
+        if self.shapes {
+            let Batch::Images(images) = self.batch else {
+                return Err(Usage("--shapes: how many images at once? Say --batch S".to_string()).into());
+            };
+            let dims = Dims::new(checkpoint.config(), images, settings.views, labels.len());
+            object["device"] = gpu.name()?.into();
+            object["batch"] = images.into();
+            object["shapes"] = shapes::time(&stream, &dims, &settings)?.into();
+            return print(&if self.json { format!("{object}\n") } else { report::shapes(&object)? });
+        }
         let clock = Instant::now();
         prepare(&stream, checkpoint.config(), labels.len(), &settings)?;
         let kernels = clock.elapsed().as_secs_f64();

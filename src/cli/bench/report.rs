@@ -157,6 +157,42 @@ pub fn against(object: &Value) -> Result<String> {
     Ok(text + &abouts.concat())
 }
 
+/// A row for each product.
+///
+/// # Errors
+/// A value that is missing.
+pub fn shapes(object: &Value) -> Result<String> {
+    let all = object["shapes"].as_array().context("printing: no product was timed")?;
+    let mut text = format!(
+        "{}, {} images at once, {} views\n{:<16} {:>24} {:>6} {:>12} {:>9}   quartiles\n",
+        object["device"].as_str().unwrap_or_default(),
+        object["batch"],
+        object["views"],
+        "",
+        "M x N x K",
+        "each",
+        "time",
+        "TFLOP/s"
+    );
+    for row in all {
+        let number = |path: &str| {
+            let value = row.pointer(path).and_then(Value::as_f64);
+            value.with_context(|| format!("printing: there is no {path} in {row}"))
+        };
+        text += &format!(
+            "{:<16} {:>24} {:>6} {:>12} {:>9}   {} to {}\n",
+            row["name"].as_str().unwrap_or_default(),
+            format!("{} x {} x {}", row["m"], row["n"], row["k"]),
+            number("/batch")?,
+            duration(number("/median_us")? * 1e-6),
+            digits(number("/tflop_per_s/median")?),
+            digits(number("/tflop_per_s/quartiles/0")?),
+            digits(number("/tflop_per_s/quartiles/1")?)
+        );
+    }
+    Ok(text)
+}
+
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
@@ -171,7 +207,11 @@ fn digits(value: f64) -> String {
 }
 
 fn duration(seconds: f64) -> String {
-    if seconds < 1.0 { format!("{} ms", digits(seconds * 1e3)) } else { format!("{} s", digits(seconds)) }
+    match seconds {
+        ..1e-3 => format!("{} µs", digits(seconds * 1e6)),
+        ..1.0 => format!("{} ms", digits(seconds * 1e3)),
+        _ => format!("{} s", digits(seconds)),
+    }
 }
 
 /// The first few of many.
@@ -188,7 +228,7 @@ mod tests {
     fn numbers_have_three_digits_or_more() {
         let texts = [1234.5, 123.45, 12.345, 1.2345, 0.012345, 0.0].map(digits);
         assert_eq!(texts, ["1234", "123", "12.3", "1.23", "0.0123", "0"]);
-        assert_eq!([0.0123, 1.5].map(duration), ["12.3 ms", "1.50 s"]);
+        assert_eq!([1.5e-5, 0.0123, 1.5].map(duration), ["15.0 µs", "12.3 ms", "1.50 s"]);
         assert_eq!(list(&[1, 2]), "1, 2");
         assert_eq!(list(&[0; 9]), "0, 0, 0, 0, 0, 0, 0, 0, …");
     }
