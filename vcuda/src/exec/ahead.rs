@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use super::host::{LINE, prefetch};
+use super::host::{LINE, prefetch_far};
 
 /// Boxes that are known, at most. A power of two.
 const MOST: usize = 16;
@@ -16,6 +16,20 @@ pub struct Stretch {
     pub stride: u64,
     pub bytes: usize,
     pub rows: usize,
+}
+
+impl Stretch {
+    /// Asks for the next row, if there is one more; how many lines it has.
+    #[inline(always)]
+    pub fn ask(&mut self) -> usize {
+        if self.rows == 0 {
+            return 0;
+        }
+        prefetch_far(self.start as *const u8, self.bytes);
+        self.start = self.start.wrapping_add(self.stride);
+        self.rows -= 1;
+        self.bytes.div_ceil(LINE)
+    }
 }
 
 /// Of a host thread's CTAs in one launch. What was expected first is asked for first, and forgotten if there is no room.
@@ -43,11 +57,10 @@ impl Ahead {
         let mut asked = 0;
         while gone < come && asked < lines {
             let place = &self.stretches[gone % MOST];
-            let Stretch { start, stride, bytes, rows } = place.get();
-            prefetch(start as *const u8, bytes);
-            asked += bytes.div_ceil(LINE);
-            place.set(Stretch { start: start.wrapping_add(stride), rows: rows - 1, ..place.get() });
-            gone += usize::from(rows == 1);
+            let mut stretch = place.get();
+            asked += stretch.ask();
+            place.set(stretch);
+            gone += usize::from(stretch.rows == 0);
         }
         self.gone.set(gone);
     }

@@ -39,7 +39,7 @@ impl Host {
 /// Bytes of a line of the caches.
 pub const LINE: usize = 64;
 
-/// Asks for what will soon be wanted; it need not be there.
+/// Asks for what will be wanted next; it need not be there.
 #[inline(always)]
 pub fn prefetch(from: *const u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -47,6 +47,20 @@ pub fn prefetch(from: *const u8, bytes: usize) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch may go anywhere.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(at).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, bytes);
+}
+
+/// The same of what is wanted a little later: not into the nearest cache, which has room for a few lines only that lie a
+/// power of two apart.
+#[inline(always)]
+pub fn prefetch_far(from: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..bytes).step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(at).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (from, bytes);

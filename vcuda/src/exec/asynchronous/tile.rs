@@ -21,6 +21,8 @@ type Chunk = [u16; CHUNK / 2];
 const WIDE: usize = 128;
 /// A ring of stages is filled two at a time where two products are computed as one.
 const BOXES_AHEAD: u64 = 2;
+/// Rows of a box that are asked for before they are copied: as many as hide how long the host takes to bring one.
+const ROWS_AHEAD: usize = 20;
 
 /// A row of a box: where it begins in the tensor, if it is inside along all but dimension 0.
 struct Row {
@@ -199,17 +201,23 @@ impl Tile {
         sum
     }
 
-    /// The box after the next one may soon be wanted, if they lie by equal steps: its first plane, as a rule the only one.
-    pub fn expect(&self, warp: &Warp) {
+    /// The rows of the first plane, as a rule the only one, as far as they are inside the tensor along dimension 0; none if the
+    /// first is not inside along the others.
+    fn stretch(&self) -> Stretch {
         let (inside, skip) = self.inside();
         let stride = self.map.strides[0] * u64::from(self.map.steps[1]);
         let mut rows = self.rows();
-        let Some(Row { global: Some(start), .. }) = rows.next() else { return };
-        let start = start.wrapping_add(skip);
-        let step = warp.cta.ranges.step(warp.pc, warp.index, start).wrapping_mul(BOXES_AHEAD);
-        let stretch =
-            Stretch { start: start.wrapping_add(step), stride, bytes: inside.len(), rows: rows.rows + 1 };
-        warp.cta.ranges.ahead.expect(stretch);
+        let Some(Row { global: Some(start), .. }) = rows.next() else { return Stretch::default() };
+        Stretch { start: start.wrapping_add(skip), stride, bytes: inside.len(), rows: rows.rows + 1 }
+    }
+
+    /// The box after the next one may soon be wanted, if they lie by equal steps.
+    pub fn expect(&self, warp: &Warp) {
+        let stretch = self.stretch();
+        if stretch.rows > 0 {
+            let step = warp.cta.ranges.step(warp.pc, warp.index, stretch.start).wrapping_mul(BOXES_AHEAD);
+            warp.cta.ranges.ahead.expect(Stretch { start: stretch.start.wrapping_add(step), ..stretch });
+        }
     }
 
     /// Tells the checks of the part of the box that is inside the tensor; `None` after a finding.
@@ -262,7 +270,12 @@ impl Tile {
             true => vec![outside; row_bytes / CHUNK],
             false => Vec::new(),
         };
+        let mut soon = self.stretch();
+        for _ in 0..ROWS_AHEAD {
+            soon.ask();
+        }
         for row in parts {
+            soon.ask();
             let (at, from) = row?;
             // SAFETY: the caller's; what is inside of a row is checked for as many bytes, which are part of the row.
             unsafe {
