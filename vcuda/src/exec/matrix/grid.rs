@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use super::fragment::Factor;
 use super::gemm::{PER_PANEL, Panels, Simd};
 use super::mma::multiply;
-use super::panel::{Chunk, Packer};
+use super::panel::{Packer, chunks_of};
 use super::run::Grid;
 use super::scratch::Scratch;
 use super::simd::{Job, run_on};
@@ -72,8 +72,7 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
             for (i, &slot) in grid.a.iter().enumerate() {
                 let (at, block, step) = (i % (2 * KR), i / (2 * KR) % blocks, i / (2 * KR) / blocks);
                 let place = (block, at % 2, (step * KR + at / 2) * part);
-                let chunks = &*register(slot).cast::<[Chunk; 8]>();
-                Packer::<T, S>::rows(chunks, false, place, depth, &mut scratch.a);
+                Packer::<T, S>::rows(chunks_of(register(slot)), 0, false, place, depth, &mut scratch.a);
             }
             scratch.d.clear();
             for slots in grid.d.chunks_exact(4) {
@@ -90,7 +89,7 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
                 for (step, slots) in grid.b.chunks_exact(tiles * KR).enumerate() {
                     for tile in 0..PER_PANEL.min(tiles - first) {
                         for at in 0..KR {
-                            let chunks = &*register(slots[(first + tile) * KR + at]).cast::<[Chunk; 8]>();
+                            let chunks = chunks_of(register(slots[(first + tile) * KR + at]));
                             let k = (step * KR + at) * part;
                             Packer::<T, S>::columns(chunks, false, (tile, k), depth, b);
                         }

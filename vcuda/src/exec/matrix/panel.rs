@@ -8,28 +8,42 @@ use super::gemm::{BLOCK, Simd, TILE, stride};
 
 /// A chunk.
 pub type Chunk = [u32; 4];
+/// Where eight are. They are read once, straight into the host's registers.
+pub type Chunks = [*const Chunk; 8];
+
+/// Those of a register.
+#[inline(always)]
+pub fn chunks_of(register: *const u32) -> Chunks {
+    let mut out = [register.cast::<Chunk>(); 8];
+    for i in 1..8 {
+        out[i] = out[0].wrapping_add(i);
+    }
+    out
+}
 
 /// Writes the panels of elements of one type.
 pub struct Packer<T, S>(PhantomData<(T, S)>);
 
 impl<T: Factor, S: Simd> Packer<T, S> {
-    /// Eight rows of A, the upper or lower `half` of a block, of the elements from `k` on, into a panel of this depth.
+    /// Eight rows of A, the upper or lower `half` of a block, of the elements from `k` on, into a panel of this depth; these
+    /// bits are turned over in them.
     ///
     /// # Safety
     /// As [`Simd`]; there is room for them.
     #[inline(always)]
     pub unsafe fn rows(
-        chunks: &[Chunk; 8],
+        chunks: Chunks,
+        signs: u32,
         by_k: bool,
         (block, half, k): (usize, usize, usize),
         depth: usize,
         out: &mut [f32],
     ) {
-        let [a, b, c, d, e, f, g, h] = *chunks;
+        let [a, b, c, d, e, f, g, h] = chunks;
         let at = (block * depth + k) * BLOCK + half * (BLOCK / 2);
         // SAFETY: the caller's.
         unsafe {
-            let mut rows = Self::widened(&if by_k { *chunks } else { [a, c, e, g, b, d, f, h] });
+            let mut rows = Self::widened(if by_k { chunks } else { [a, c, e, g, b, d, f, h] }, signs);
             let count = if by_k { 8 } else { 4 * T::PER_LANE };
             if !by_k {
                 rows = S::transpose(rows);
@@ -50,7 +64,7 @@ impl<T: Factor, S: Simd> Packer<T, S> {
     /// As there.
     #[inline(always)]
     pub unsafe fn columns(
-        chunks: &[Chunk; 8],
+        chunks: Chunks,
         by_k: bool,
         (tile, k): (usize, usize),
         depth: usize,
@@ -58,7 +72,7 @@ impl<T: Factor, S: Simd> Packer<T, S> {
     ) {
         // SAFETY: the caller's.
         unsafe {
-            let mut columns = Self::widened(chunks);
+            let mut columns = Self::widened(chunks, 0);
             if by_k {
                 columns = S::transpose(columns);
             }
@@ -72,12 +86,16 @@ impl<T: Factor, S: Simd> Packer<T, S> {
     }
 
     #[inline(always)]
-    unsafe fn widened(chunks: &[Chunk; 8]) -> [S::Eight; 8] {
+    unsafe fn widened(chunks: Chunks, signs: u32) -> [S::Eight; 8] {
         // SAFETY: the caller's.
         unsafe {
-            let mut wide = [T::widen::<S>(chunks[0]); 8];
-            for i in 1..8 {
-                wide[i] = T::widen::<S>(chunks[i]);
+            let mut wide = [S::eight([0.0; 8]); 8];
+            for i in 0..8 {
+                let mut chunk = *chunks[i];
+                for word in &mut chunk {
+                    *word ^= signs;
+                }
+                wide[i] = T::widen::<S>(chunk);
             }
             wide
         }

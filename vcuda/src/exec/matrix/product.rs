@@ -12,7 +12,7 @@ use super::fragment::{
 };
 use super::gemm::{PER_PANEL, Panels, Simd, TILE};
 use super::mma::{accumulators, set_accumulators};
-use super::panel::{Chunk, Packer};
+use super::panel::{Chunk, Chunks, Packer, chunks_of};
 use super::scratch::Scratch;
 use super::simd::{Job, run_on};
 use super::sums::Adder;
@@ -29,7 +29,7 @@ use crate::exec::warp::Warp;
 impl Warp<'_> {
     /// Eight chunks of shared memory, so far after these places; `None` after a fault.
     #[inline(always)]
-    fn gather(&mut self, places: &Places, after: u32) -> Option<[Chunk; 8]> {
+    fn gather(&mut self, places: &Places, after: u32) -> Option<Chunks> {
         let size = self.cta.shared_bytes as u64;
         let last = u64::from(places.last) + u64::from(after);
         if last + u64::from(CHUNK) > size {
@@ -37,13 +37,10 @@ impl Warp<'_> {
             self.fail_lane(0, FaultKind::IllegalAddress, what);
             return None;
         }
-        let mut out = [[0; 4]; 8];
-        // SAFETY: inside the CTA's shared memory, and at multiples of 16 bytes of it.
-        unsafe {
-            let shared = self.cta.shared.add(after as usize);
-            for i in 0..8 {
-                out[i] = *shared.add(places.at[i] as usize).cast::<Chunk>();
-            }
+        let mut out = [std::ptr::null(); 8];
+        for i in 0..8 {
+            // Inside the CTA's shared memory, and at multiples of 16 bytes of it.
+            out[i] = self.cta.shared.wrapping_add(after as usize + places.at[i] as usize).cast();
         }
         Some(out)
     }
@@ -180,9 +177,14 @@ impl Warp<'_> {
 }
 
 #[inline(always)]
-fn registers(chunks: &[Chunk; 8]) -> Fragment {
+fn registers(chunks: &Chunks) -> Fragment {
+    let mut out = [[0; 4]; 8];
+    for i in 0..8 {
+        // SAFETY: they were checked.
+        out[i] = unsafe { *chunks[i] };
+    }
     // SAFETY: the same 32 words.
-    unsafe { std::mem::transmute::<[Chunk; 8], Fragment>(*chunks) }
+    unsafe { std::mem::transmute::<[Chunk; 8], Fragment>(out) }
 }
 
 /// Products that are one, as a host computes them: those on one D after those on another.
@@ -215,25 +217,27 @@ impl<T: Factor> Job for All<'_, '_, T> {
                 let what = &product.what;
                 (warp.pc, warp.index) = (what.pc, places[sibling].warp);
                 let sign = if what.is_negative() { T::SIGNS } else { 0 };
+                // In each warp's rows chunks are where they are in the first one's, as a rule.
+                let descriptor = Descriptor::decode(what.a.unwrap_or_default());
+                let is_linear = what.flags & A_TRANSPOSED == 0 && descriptor.is_linear();
+                let mut first = [what.chunks_of_a(descriptor, 0, 0); 4];
+                for i in 1..4 {
+                    first[i] = what.chunks_of_a(descriptor, 0, i as u32);
+                }
                 for i in 0..4 * WARPS as u32 {
                     let (quarter, i) = (i / 4, i % 4);
-                    let (mut chunks, by_k) = match what.a {
-                        Some(bits) => {
-                            let places = what.chunks_of_a(Descriptor::decode(bits), quarter, i);
-                            (warp.gather(&places, 0)?, what.flags & A_TRANSPOSED != 0)
-                        }
-                        None => {
-                            (chunks_of(&product.fragments.as_ref()?[quarter as usize][i as usize]), false)
-                        }
+                    let (chunks, by_k) = if what.a.is_none() {
+                        let fragment = &product.fragments.as_ref()?[quarter as usize][i as usize];
+                        (chunks_of(fragment.as_ptr()), false)
+                    } else if is_linear {
+                        (warp.gather(&first[i as usize], 2 * quarter * descriptor.stride)?, false)
+                    } else {
+                        let places = what.chunks_of_a(descriptor, quarter, i);
+                        (warp.gather(&places, 0)?, what.flags & A_TRANSPOSED != 0)
                     };
-                    for chunk in &mut chunks {
-                        for word in chunk {
-                            *word ^= sign;
-                        }
-                    }
                     let block = sibling * WARPS + quarter as usize;
                     let place = (block, i as usize % 2, (2 * step + i as usize / 2) * part);
-                    Packer::<T, S>::rows(&chunks, by_k, place, depth, &mut scratch.a);
+                    Packer::<T, S>::rows(chunks, sign, by_k, place, depth, &mut scratch.a);
                 }
             }
             warp.index = own;
@@ -263,13 +267,8 @@ impl<T: Factor> Job for All<'_, '_, T> {
                                 after = 0;
                             }
                             let chunks = warp.gather(&places, after)?;
-                            Packer::<T, S>::columns(
-                                &chunks,
-                                by_k,
-                                (tile, (2 * step + half) * part),
-                                depth,
-                                b,
-                            );
+                            let place = (tile, (2 * step + half) * part);
+                            Packer::<T, S>::columns(chunks, by_k, place, depth, b);
                         }
                     }
                 }
@@ -278,10 +277,4 @@ impl<T: Factor> Job for All<'_, '_, T> {
         }
         Some(())
     }
-}
-
-#[inline(always)]
-fn chunks_of(fragment: &Fragment) -> [Chunk; 8] {
-    // SAFETY: as above.
-    unsafe { std::mem::transmute::<Fragment, [Chunk; 8]>(*fragment) }
 }

@@ -71,6 +71,7 @@ impl Instruction {
 }
 
 /// Where eight chunks are, and the last of them.
+#[derive(Clone, Copy)]
 pub struct Places {
     pub at: [u32; 8],
     pub last: u32,
