@@ -42,7 +42,7 @@ impl Cluster {
     #[inline]
     pub fn new(launch: &Launch, number: u32, shared: *mut u8, stride_bytes: usize) -> Cluster {
         let ctas = launch.cluster.iter().product();
-        let engine = RefCell::new(Engine::new(0, false));
+        let engine = RefCell::default();
         Cluster { number, ctas, shared, stride_bytes, exited: Cell::new(0), engine }
     }
 
@@ -50,7 +50,7 @@ impl Cluster {
     #[inline]
     pub fn begin(&self, seed: u64, is_late: bool) {
         self.exited.set(0);
-        self.engine.replace(Engine::new(seed, is_late));
+        self.engine.borrow_mut().begin(seed, is_late);
     }
 
     /// Where a host pointer is in the cluster's shared memory.

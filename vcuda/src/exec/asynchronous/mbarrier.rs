@@ -104,11 +104,11 @@ impl Body for Wait {
             }
             left &= !alike;
             let Some(barrier) = warp.barrier(lane, at[lane]) else { return Flow::Fault };
-            // Only for the checks, which are seldom asked for.
-            for lane in lanes_of(if warp.cta.memory.is_watched() { alike } else { 0 }) {
-                if warp.touch(lane, barrier.host, size_of::<u64>(), Kind::StrongRead).is_none() {
-                    return Flow::Fault;
-                }
+            let (host, bytes) = (barrier.host as usize, size_of::<u64>());
+            if warp.cta.memory.is_watched()
+                && warp.touch_watched(alike, host, bytes, Kind::StrongRead).is_none()
+            {
+                return Flow::Fault;
             }
             let state = warp.cta.cluster.engine.borrow().state(barrier);
             let holds = state.and_then(|state| match op.imm {

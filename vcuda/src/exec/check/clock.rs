@@ -169,6 +169,26 @@ impl Clocks {
         self.foreign[..next].iter().rev().find(own).and_then(|all| all.of(record.thread())) >= Some(stamp)
     }
 
+    /// Whether it is ordered before what each of a warp's lanes does now.
+    #[inline(always)]
+    pub fn have_seen(&self, first_thread: usize, mask: u32, record: Record) -> bool {
+        self.is_ordered(record) || self.have_all_seen(first_thread, mask, record)
+    }
+
+    #[inline(never)]
+    fn have_all_seen(&self, first_thread: usize, mask: u32, record: Record) -> bool {
+        let mut last: Option<&Seen> = None;
+        lanes_of(mask).map(|lane| first_thread + lane).all(|thread| {
+            // Lanes that have seen the same need not be asked again, but for an access that is the first one's own.
+            let seen = &self.seen[thread - self.first_thread];
+            let is_alike = last.is_some_and(|last| Rc::ptr_eq(last, seen));
+            if record.thread() != thread {
+                last = Some(seen);
+            }
+            is_alike || self.has_seen(thread, record)
+        })
+    }
+
     /// Of the lanes of a warp that made an access together, those whose access nothing orders before what the thread does now.
     #[inline(always)]
     pub fn unseen(&self, thread: usize, record: Record, lanes: u32) -> u32 {

@@ -142,7 +142,7 @@ impl Present {
         let class = Class::of(kind);
         let (lanes, bytes) = match () {
             () if span.contiguous => (1, LANES * span.bytes),
-            () if span.uniform => (1, span.bytes),
+            () if span.uniform => (span.mask & span.mask.wrapping_neg(), span.bytes),
             () => (span.mask, span.bytes),
         };
         for lane in lanes_of(lanes) {

@@ -117,16 +117,20 @@ impl Race {
         same: impl Fn(usize, usize) -> bool,
     ) -> Option<Conflict> {
         let span = access.span;
-        // One lane reads for all where they are equally far from the last writes.
-        let is_one = span.uniform && access.kind == Kind::Read && {
+        // One lane reads for all where they have all seen the last writes.
+        let is_several = span.mask & span.mask.wrapping_sub(1) != 0;
+        let is_one = span.uniform && is_several && matches!(access.kind, Kind::Read | Kind::StrongRead) && {
             self.granules(cells, span, 0).all(|cell| {
                 // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
                 let (write, since) = unsafe { (*cells.writes.add(cell), *cells.since.add(cell)) };
-                self.clocks.is_ordered(write) && (since.is_reads() || self.is_over(since, cells.is_shared))
+                let is_at_peace = access.kind == Kind::StrongRead || since.is_reads();
+                (is_at_peace || self.is_over(since, cells.is_shared))
+                    && self.clocks.have_seen(access.first_thread, span.mask, write)
             })
         };
         if is_one {
-            return self.access_lane(cells, access, 0, ALL, &same);
+            let first = span.mask.trailing_zeros() as usize & 31;
+            return self.access_lane(cells, access, first, span.mask, &same);
         }
         let followers = span.followers();
         let mut left = span.mask;
@@ -229,7 +233,10 @@ impl Race {
         let granules = self.granules(&cells, span, lane);
         // SAFETY: the addresses have been checked, and each granule of theirs has a cell.
         let mut writes = granules.map(|cell| unsafe { *cells.writes.add(cell) });
-        let write = writes.find(|&write| is_wanted(&self.clocks, write))?;
+        let mut last = Record::NONE;
+        // Neighbours, as a rule, were written together.
+        let mut is_new = |write: Record| std::mem::replace(&mut last, write) != write;
+        let write = writes.find(|&write| is_new(write) && is_wanted(&self.clocks, write))?;
         Some(self.describe(lane, at, write, "write"))
     }
 

@@ -47,7 +47,7 @@ pub struct Span {
     pub mask: u32,
     /// One after the other, all 32.
     pub contiguous: bool,
-    /// All the same, all 32.
+    /// All the same, whatever the mask.
     pub uniform: bool,
 }
 
@@ -85,12 +85,17 @@ impl Span {
             apart |= at[lane].wrapping_sub(at[0]) ^ (lane * bytes);
             differ |= at[lane] ^ at[0];
         }
-        Span { at, bytes, mask, contiguous: apart == 0 && mask == ALL, uniform: differ == 0 && mask == ALL }
+        Span { at, bytes, mask, contiguous: apart == 0 && mask == ALL, uniform: differ == 0 }
     }
 
-    /// Of one lane, at an address that all of them have here.
+    /// Of lanes that go to one place.
+    pub fn at_one(at: usize, bytes: usize, mask: u32) -> Span {
+        Span { at: [at; LANES], bytes, mask, contiguous: false, uniform: true }
+    }
+
+    /// Of one lane.
     pub fn one(at: usize, bytes: usize, lane: usize) -> Span {
-        Span { at: [at; LANES], bytes, mask: 1 << lane, contiguous: false, uniform: false }
+        Span::at_one(at, bytes, 1 << lane)
     }
 }
 

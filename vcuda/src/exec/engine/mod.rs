@@ -50,12 +50,15 @@ struct Lane {
     groups: [Groups; 32],
 }
 
+#[derive(Default)]
 pub struct Engine {
     /// For the adversary: work lands as late as it may.
     is_late: bool,
     /// Initialised barriers: host address, and the word that is there.
     barriers: Vec<(usize, u64)>,
     changes: u64,
+    /// How often a phase of one has ended.
+    phases: u64,
     warps: Vec<Lane>,
     issued: u64,
     loads: Vec<Pending>,
@@ -65,21 +68,17 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Begins with nothing, in the room that it has.
     #[inline]
-    pub fn new(seed: u64, is_late: bool) -> Engine {
-        let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let (barriers, warps, loads, stores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Engine {
-            is_late,
-            barriers,
-            changes: 0,
-            warps,
-            issued: 0,
-            loads,
-            stores,
-            random,
-            proxy: Proxy::default(),
-        }
+    pub fn begin(&mut self, seed: u64, is_late: bool) {
+        self.is_late = is_late;
+        self.barriers.clear();
+        (self.changes, self.phases, self.issued) = (0, 0, 0);
+        self.warps.clear();
+        self.loads.clear();
+        self.stores.clear();
+        self.random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        self.proxy.begin();
     }
 
     /// How often a barrier has changed.
@@ -147,6 +146,7 @@ impl Engine {
         let phase = state.phase;
         change(&mut state).map_err(|what| format!("{what} (mbarrier at shared {:#x})", barrier.address))?;
         if state.phase != phase {
+            self.phases += 1;
             self.proxy.order();
         }
         if let Some(index) = self.find(barrier) {
@@ -278,18 +278,19 @@ impl Engine {
         Ok(reads)
     }
 
-    /// Lands one piece of the work that mbarriers announce; false if there is none.
-    pub fn land_one(&mut self, memory: &Memory) -> Result<bool, Blame> {
+    /// Lands one piece of the work that mbarriers announce, if there is any: whether that ends a phase of one.
+    pub fn land_one(&mut self, memory: &Memory) -> Result<Option<bool>, Blame> {
         if self.loads.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
+        let phases = self.phases;
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let pick = (self.random >> 16) as usize % self.loads.len();
         let pending = self.loads.swap_remove(pick);
         self.land(memory, pending)?;
-        Ok(true)
+        Ok(Some(self.phases != phases))
     }
 
     /// The last thread of a CTA exits: its stores are done, and nothing else may be under way.

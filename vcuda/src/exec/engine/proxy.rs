@@ -62,6 +62,14 @@ fn find(lines: &[u32], words: Range<usize>) -> Option<u32> {
 }
 
 impl Proxy {
+    /// Begins with nothing, in the room that it has.
+    pub fn begin(&mut self) {
+        self.marks.clear();
+        self.expected.clear();
+        self.held.clear();
+        self.epoch = 0;
+    }
+
     /// A barrier has let threads go on.
     pub fn order(&mut self) {
         self.epoch += 1;

@@ -201,10 +201,14 @@ impl<'a> Schedule<'a> {
         self.lost_rounds = if vain && !loops { self.lost_rounds + 1 } else { 0 };
         if !ran || self.vain_rounds >= PATIENCE || self.lingers() {
             let cta = self.warps[0].cta;
-            let has_landed = self.cluster.engine.borrow_mut().land_one(cta.memory);
-            let has_landed = has_landed.map_err(|blame| cta.fault(blame))?;
-            if has_landed || group::land_one(&self.warps) {
+            let landed = self.cluster.engine.borrow_mut().land_one(cta.memory);
+            let landed = landed.map_err(|blame| cta.fault(blame))?;
+            if landed.is_some() || group::land_one(&self.warps) {
                 (self.vain_rounds, self.lost_rounds, self.has_landed) = (0, 0, true);
+                if landed == Some(false) && !loops {
+                    // All wait for phases, none of which has ended.
+                    self.vain_rounds = PATIENCE - 1;
+                }
             } else if !ran || self.lost_rounds >= DEADLOCK {
                 return Err(self.deadlock());
             }

@@ -4,7 +4,7 @@
 use std::mem::transmute;
 
 use super::fragment::{Fragment, transpose};
-use crate::exec::check::Kind;
+use crate::exec::check::{Kind, Span};
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::{ALL, LANES};
 use crate::exec::space::{GENERIC, SHARED_WINDOW};
@@ -40,7 +40,7 @@ impl Warp<'_> {
         Some(out)
     }
 
-    /// The same, row by row.
+    /// The same, where the checks are told, or an address is wrong.
     #[cold]
     #[inline(never)]
     fn matrix_rows_checked<const N: usize>(
@@ -49,13 +49,14 @@ impl Warp<'_> {
         stores: bool,
     ) -> Option<[*mut [u32; 4]; LANES]> {
         let kind = if stores { Kind::Write } else { Kind::Read };
-        let mut out = [std::ptr::null_mut(); LANES];
+        let mut rows = [std::ptr::null_mut(); LANES];
         for lane in 0..8 * N {
-            let row = self.shared_pointer(lane, at[lane], ROW_BYTES, ROW_BYTES)?;
-            self.access(lane, row, ROW_BYTES as usize, kind)?;
-            out[lane] = row.cast();
+            rows[lane] = self.shared_pointer(lane, at[lane], ROW_BYTES, ROW_BYTES)?;
         }
-        Some(out)
+        let first = rows[0];
+        rows[8 * N..].fill(first);
+        self.access_shared(&Span::new(rows, ROW_BYTES, ALL >> (LANES - 8 * N)), kind)?;
+        Some(rows.map(<*mut u8>::cast))
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::cell::RefCell;
 
-use super::words::Finding;
 use crate::exec::access::{Together, addresses, pointers, together};
 use crate::exec::check::{Access, KINDS, Kind, Place, Span, Trouble, Watch};
 use crate::exec::fault::FaultKind;
@@ -115,32 +114,49 @@ impl Warp<'_> {
         self.touch(lane, at, bytes, kind)
     }
 
+    /// The same of lanes that go where they will in shared memory.
+    pub fn access_shared(&mut self, span: &Span, kind: Kind) -> Option<()> {
+        if self.cta.kernel.is_asynchronous
+            && let Some((lane, objection)) = self.meet_copies(span, kind)
+        {
+            return self.unless(lane, Some(objection));
+        }
+        if !self.cta.memory.is_watched() {
+            return Some(());
+        }
+        self.touch_span(span, kind)
+    }
+
     /// The same of what an asynchronous copy or an mbarrier accesses, which looks itself at the copies under way.
     #[inline(always)]
     pub fn touch(&mut self, lane: usize, at: *const u8, bytes: usize, kind: Kind) -> Option<()> {
         if !self.cta.memory.is_watched() || bytes == 0 {
             return Some(());
         }
-        self.touch_watched(lane, at as usize, bytes, kind)
+        self.touch_watched(1 << lane, at as usize, bytes, kind)
     }
 
+    /// The same of lanes that access one place, where the memory is watched.
     #[inline(never)]
-    fn touch_watched(&mut self, lane: usize, at: usize, bytes: usize, kind: Kind) -> Option<()> {
+    pub fn touch_watched(&mut self, lanes: u32, at: usize, bytes: usize, kind: Kind) -> Option<()> {
+        self.touch_span(&Span::at_one(at, bytes, lanes), kind)
+    }
+
+    /// An access that is not `ld`'s or `st`'s, in one memory.
+    fn touch_span(&mut self, span: &Span, kind: Kind) -> Option<()> {
         if kind.writes() {
             self.probe_change();
         }
-        let finding = self.examine_alone(&Span::one(at, bytes, lane), kind, self.first_thread());
-        let Some(Finding { lane, kind, what }) = finding else { return Some(()) };
-        self.fail_lane(lane, kind, what);
-        None
-    }
-
-    /// An access that is not `ld`'s or `st`'s, by threads from this one on: what is wrong with it.
-    pub(super) fn examine_alone(&self, span: &Span, kind: Kind, first_thread: usize) -> Option<Finding> {
-        let (pc, place) = (self.pc, self.place(span.at[0]));
+        let (pc, place, first_thread) = (self.pc, self.place(span.at[0]), self.first_thread());
         let line = self.cta.kernel.ops.get(pc).map_or(0, |op| op.line);
         let access = Access { span, place, kind, first_thread, pc, line };
-        examine(self, &access, 0).map(|trouble| self.words(&access, &trouble))
+        match examine(self, &access, 0) {
+            None => Some(()),
+            Some(trouble) => {
+                self.fail_for(&access, &trouble);
+                None
+            }
+        }
     }
 
     /// The number of lane 0 among the threads that take turns.

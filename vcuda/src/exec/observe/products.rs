@@ -39,10 +39,7 @@ impl Warp<'_> {
             let objection = cluster.engine.borrow_mut().proxy.begin_product(offset, bytes, line);
             self.unless(0, objection)?;
         }
-        self.find_chunk(host as usize, bytes, |watch, span, lane| {
-            watch.unseen_write(reading, by, span, lane)
-        })?;
-        self.read_chunk(host as usize, bytes)
+        self.read_chunk(host as usize, bytes, |watch, span, lane| watch.unseen_write(reading, by, span, lane))
     }
 
     /// It has read them.
@@ -52,8 +49,7 @@ impl Warp<'_> {
             let cluster = self.cta.cluster;
             cluster.engine.borrow_mut().proxy.release(cluster.offset(host), bytes);
         }
-        self.find_chunk(host as usize, bytes, |watch, span, lane| watch.written_since(reading, span, lane))?;
-        self.read_chunk(host as usize, bytes)
+        self.read_chunk(host as usize, bytes, |watch, span, lane| watch.written_since(reading, span, lane))
     }
 
     /// When the products that are complete now were, if the race check is on.
@@ -73,33 +69,31 @@ impl Warp<'_> {
         is_inside.then(|| self.cta.shared.wrapping_add(at as usize).cast_const())
     }
 
-    /// What the race check has against bytes being read, as `find` asks it given the span and its lane.
-    fn find_chunk(
+    /// Bytes are read: what the race check has against that, as `find` asks it given the span and its lane, and what all
+    /// checks have.
+    #[inline(always)]
+    fn read_chunk(
         &mut self,
         at: usize,
         bytes: usize,
-        find: impl Fn(&mut Watch, &Span, usize) -> Option<Trouble>,
+        find: impl FnOnce(&mut Watch, &Span, usize) -> Option<Trouble>,
     ) -> Option<()> {
-        let (lane, pc) = (self.warpgroup(), self.pc);
-        let span = Span::one(at, bytes, lane);
-        let trouble = find(&mut self.cta.watch.borrow_mut(), &span, lane);
-        let (line, first_thread) = (self.cta.kernel.ops[pc].line, self.first_warpgroup());
-        let access = Access { span: &span, place: Place::Shared, kind: Kind::Read, first_thread, pc, line };
-        self.found(trouble.map(|trouble| self.words(&access, &trouble)))
-    }
-
-    fn read_chunk(&mut self, at: usize, bytes: usize) -> Option<()> {
-        if !self.cta.memory.is_watched() {
+        let cta = self.cta;
+        if !cta.memory.is_watched() {
             return Some(());
         }
-        let span = Span::one(at, bytes, self.warpgroup());
-        let finding = self.examine_alone(&span, Kind::Read, self.first_warpgroup());
-        self.found(finding)
-    }
-
-    fn found(&mut self, finding: Option<Finding>) -> Option<()> {
-        let Some(Finding { kind, what, .. }) = finding else { return Some(()) };
-        self.fail_lane(0, kind, what);
-        None
+        let (lane, pc) = (self.warpgroup(), self.pc);
+        let span = &Span::one(at, bytes, lane);
+        let (line, first_thread) = (cta.kernel.ops[pc].line, self.first_warpgroup());
+        let access = Access { span, place: Place::Shared, kind: Kind::Read, first_thread, pc, line };
+        let watch = &mut *cta.watch.borrow_mut();
+        match find(watch, span, lane).or_else(|| watch.access(cta.memory, &access, |_, _| false)) {
+            None => Some(()),
+            Some(trouble) => {
+                let Finding { kind, what, .. } = self.words(&access, &trouble);
+                self.fail_lane(0, kind, what);
+                None
+            }
+        }
     }
 }
