@@ -2,6 +2,7 @@
 //! by equal steps.
 
 use std::cell::Cell;
+use std::mem::take;
 
 use super::ahead::Ahead;
 use super::asynchronous::maps::Maps;
@@ -15,8 +16,24 @@ const MOST_VISITS: usize = 4096;
 /// Start and end of an allocation.
 type Range = (u64, u64);
 
-/// Of a host thread's CTAs in one launch.
+/// What a host thread keeps from one launch to the next.
+#[derive(Default)]
+struct Kept {
+    /// The memory that it is of.
+    memory: usize,
+    last: Vec<Cell<Range>>,
+    visited: Vec<Cell<u64>>,
+    losses: usize,
+}
+
+thread_local! {
+    static KEPT: Cell<Kept> =
+        const { Cell::new(Kept { memory: 0, last: Vec::new(), visited: Vec::new(), losses: 0 }) };
+}
+
+/// Of a host thread's CTAs in one launch. What an operation of another launch has found is as good: a live allocation.
 pub struct Ranges {
+    memory: usize,
     /// By the operation's number, modulo the length, which is a power of two.
     last: Vec<Cell<Range>>,
     /// The last address of each operation that asks for its steps, all operations for one warp after the other, likewise.
@@ -36,11 +53,22 @@ impl Ranges {
     pub fn new(operations: usize, warps: usize, memory: &Memory) -> Ranges {
         let operations = operations.next_power_of_two().min(MOST);
         let visits = (operations * warps.next_power_of_two()).min(MOST_VISITS);
+        let mut kept = KEPT.take();
+        if kept.memory != memory.number() {
+            kept = Kept { memory: memory.number(), losses: memory.losses(), ..Kept::default() };
+        }
+        if kept.last.len() < operations {
+            kept.last.resize(operations, Cell::default());
+        }
+        if kept.visited.len() < visits {
+            kept.visited.resize(visits, Cell::default());
+        }
         Ranges {
-            last: vec![Cell::default(); operations],
-            visited: vec![Cell::default(); visits],
+            memory: kept.memory,
+            last: kept.last,
+            visited: kept.visited,
             latest: Cell::default(),
-            losses: memory.losses().into(),
+            losses: kept.losses.into(),
             ahead: Ahead::default(),
             maps: Maps::default(),
         }
@@ -83,5 +111,12 @@ impl Ranges {
         if losses != self.losses.replace(losses) {
             self.last.iter().chain([&self.latest]).for_each(|range| range.set((0, 0)));
         }
+    }
+}
+
+impl Drop for Ranges {
+    fn drop(&mut self) {
+        let (last, visited) = (take(&mut self.last), take(&mut self.visited));
+        KEPT.set(Kept { memory: self.memory, last, visited, losses: self.losses.get() });
     }
 }

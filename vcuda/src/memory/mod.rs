@@ -7,7 +7,7 @@ mod tests;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use crate::exec::Checks;
 use crate::shadow::{CELL_BYTES, Region, Shadow};
@@ -32,6 +32,8 @@ pub const MOST_DEVICES: usize = 16;
 
 /// A device's memory.
 pub struct Memory {
+    /// No other memory of the process has it, nor had it.
+    number: usize,
     space: Arc<Space>,
     device: usize,
     capacity_bytes: usize,
@@ -51,6 +53,11 @@ impl Drop for Running<'_> {
             std::mem::take(&mut state.freed).into_iter().for_each(|freed| state.give_back(freed));
         }
     }
+}
+
+fn next_number() -> usize {
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    LAST.fetch_add(1, Relaxed) + 1
 }
 
 impl Memory {
@@ -76,7 +83,7 @@ impl Memory {
         // A device without addresses has no memory: every allocation fails, and says so.
         let capacity_bytes = if space.reserved_bytes > 0 { capacity_bytes } else { 0 };
         let (space, shadow, peers) = (Arc::new(space), Arc::new(shadow), AtomicU32::new(1));
-        Memory { space, device: 0, capacity_bytes, peers, shadow }
+        Memory { number: next_number(), space, device: 0, capacity_bytes, peers, shadow }
     }
 
     /// The memory of another device, of as many bytes, among the same addresses.
@@ -84,7 +91,8 @@ impl Memory {
         assert!(device < MOST_DEVICES);
         let (space, shadow) = (self.space.clone(), self.shadow.clone());
         let peers = AtomicU32::new(1 << device);
-        Memory { space, device, capacity_bytes: self.capacity_bytes, peers, shadow }
+        let (number, capacity_bytes) = (next_number(), self.capacity_bytes);
+        Memory { number, space, device, capacity_bytes, peers, shadow }
     }
 
     /// Whether kernels of this device may access another one's memory from now on.
@@ -239,6 +247,11 @@ impl Memory {
     /// Tells the checks that the host has copied `bytes` from one place to another.
     pub fn mark_copied(&self, from: u64, to: u64, bytes: usize) {
         self.shadow.copy(from as usize - self.base(), to as usize - self.base(), bytes);
+    }
+
+    /// Which of the process's memories it is, 1 and up.
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// The address that the shadows begin with.

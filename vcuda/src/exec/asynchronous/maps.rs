@@ -10,9 +10,9 @@ const MOST: usize = 8;
 /// As they are in memory.
 pub type Bytes = [u8; MAP_BYTES];
 
-/// Of a host thread's CTAs in one launch.
+/// Of a host thread's CTAs in one launch; empty until there is one, as most launches have none.
 #[derive(Default)]
-pub struct Maps([RefCell<Option<(Bytes, TensorMap)>>; MOST]);
+pub struct Maps(RefCell<Vec<Option<(Bytes, TensorMap)>>>);
 
 impl Maps {
     /// What the bytes at this address say.
@@ -20,7 +20,11 @@ impl Maps {
     /// # Errors
     /// That no copy can use it.
     pub fn decode(&self, address: u64, bytes: &Bytes) -> Result<TensorMap, String> {
-        let mut known = self.0[address as usize / MAP_BYTES % MOST].borrow_mut();
+        let mut known = self.0.borrow_mut();
+        if known.is_empty() {
+            known.resize(MOST, None);
+        }
+        let known = &mut known[address as usize / MAP_BYTES % MOST];
         if let Some((of, map)) = &*known
             && of == bytes
         {

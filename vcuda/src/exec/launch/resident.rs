@@ -23,8 +23,8 @@ pub fn run(common: &Common, counters: &RefCell<Counters>) -> Result<(), (usize, 
         common,
         counters,
         site: &site,
-        rooms: vec![Room::new(common, counters, &site, 0)],
-        free: vec![0],
+        rooms: Vec::new(),
+        free: Vec::new(),
         busy: Vec::new(),
         last: 0,
         order,
@@ -38,7 +38,9 @@ pub fn run(common: &Common, counters: &RefCell<Counters>) -> Result<(), (usize, 
     residents.watch_laps(false);
     common.at_work.fetch_sub(1, Relaxed);
     common.groups.fetch_sub(residents.busy.len(), Relaxed);
-    residents.rooms[residents.last].watch.borrow_mut().end(common.memory);
+    if let Some(room) = residents.rooms.get(residents.last) {
+        room.watch.borrow_mut().end(common.memory);
+    }
     result
 }
 
@@ -98,7 +100,8 @@ impl Residents<'_> {
     fn admit(&mut self) -> bool {
         let common = self.common;
         let is_first = self.busy.is_empty();
-        if common.groups.fetch_add(1, Relaxed) >= common.most_groups && !is_first {
+        let there = common.groups.fetch_add(1, Relaxed);
+        if !is_first && there >= common.most_groups() {
             common.groups.fetch_sub(1, Relaxed);
             return false;
         }
@@ -197,7 +200,7 @@ impl Residents<'_> {
         }
         let left = common.queue.left() * common.ctas_in_turn();
         if left > 0 {
-            let most = common.most_groups * common.ctas_in_turn();
+            let most = common.most_groups() * common.ctas_in_turn();
             message += &format!("\n  {left} CTAs have not begun: there is room for {most} at once");
         }
         (self.rooms[self.busy[0]].number, Fault { kind: FaultKind::Deadlock, message })

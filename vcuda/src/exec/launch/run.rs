@@ -17,7 +17,7 @@ use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::kernel::Kernel;
 use crate::exec::options::{Launch, Options, UNSAID};
 use crate::exec::output::Output;
-use crate::exec::profile::{Counters, occupancy};
+use crate::exec::profile::Counters;
 use crate::exec::random::Permutation;
 use crate::exec::space::POISON;
 use crate::memory::Memory;
@@ -109,7 +109,6 @@ fn run_groups(
     let mut common = Common {
         grid,
         queue: Queue::new(groups, order),
-        most_groups: occupancy::clusters(options.gpu, kernel, launch).max(1),
         groups: AtomicUsize::new(0),
         at_work: AtomicUsize::new(0),
         failed: AtomicBool::new(false),
