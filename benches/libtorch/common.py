@@ -8,6 +8,7 @@ A variant is started with a folder, `python VARIANT.py JOB_FOLDER`, in which are
 It writes a JSON object a line: {"ready": ...} by itself, and then an answer to each line that it reads:
     {"check": true}      outcomes for all images on the given views: zero_shot, memo (I, K), entropy (I,), and moved: the share
                          of the vision tower's parameters whose stored value is another after the first image's step
+                         (null where none is stored)
     {"warm_up": true}    warm_up_s: it has compiled, captured and run what it needs to
     {"run": k}           seconds of each of the next k images, from the picture to logits on the host, with views of its own
                          making; and peak_bytes of the device's memory, or of the process on the CPU

@@ -5,7 +5,7 @@
 //!
 //! ../common.py says what is in the folder, and what to type. Views are not made here but read from there, so that a
 //! run's seconds are those of zero-shot, copy, step and prediction. It is float32; tch has no autocast or tf32 to ask
-//! for, and no figure for a GPU's memory: `peak_bytes` is null there.
+//! for, and no figure for a GPU's memory: `peak_bytes` is 0 there.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -212,8 +212,8 @@ impl<'a> Bench<'a> {
         let seconds = self.run(count)?;
         let status = std::fs::read_to_string("/proc/self/status")?;
         let peak = status.split("VmHWM:").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-        let peak = peak.filter(|_| self.device == Device::Cpu).map(|kilobytes| 1024 * kilobytes);
-        Ok(json!({"seconds": seconds, "peak_bytes": peak}))
+        let peak = peak.filter(|_| self.device == Device::Cpu).unwrap_or(0);
+        Ok(json!({"seconds": seconds, "peak_bytes": 1024 * peak}))
     }
 }
 
