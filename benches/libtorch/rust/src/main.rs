@@ -41,7 +41,12 @@ struct Vision {
 
 impl Default for Vision {
     fn default() -> Vision {
-        Vision { num_hidden_layers: 12, num_attention_heads: 12, hidden_act: "quick_gelu".into(), layer_norm_eps: 1e-5 }
+        Vision {
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            hidden_act: "quick_gelu".into(),
+            layer_norm_eps: 1e-5,
+        }
     }
 }
 
@@ -89,7 +94,9 @@ impl<'a> Tower<'a> {
     fn attention(&self, x: &Tensor, name: &str) -> Tensor {
         let [b, t, _] = x.size()[..] else { unreachable!() };
         let heads = |part: &str| {
-            self.linear(x, &format!("{name}.{part}")).view([b, t, self.config.num_attention_heads, -1]).transpose(1, 2)
+            self.linear(x, &format!("{name}.{part}"))
+                .view([b, t, self.config.num_attention_heads, -1])
+                .transpose(1, 2)
         };
         let (q, k, v) = (heads("q_proj"), heads("k_proj"), heads("v_proj"));
         let y = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, false, None, false);
@@ -103,11 +110,14 @@ impl<'a> Tower<'a> {
         let side = kernel.size()[3];
         let patches = pixels.conv2d(kernel, None::<Tensor>, side, 0, 1, 1).flatten(2, 3).transpose(1, 2);
         let token = self.get("vision_model.embeddings.class_embedding").expand([b, 1, -1], false);
-        let x = Tensor::cat(&[token, patches], 1) + self.get("vision_model.embeddings.position_embedding.weight");
+        let x =
+            Tensor::cat(&[token, patches], 1) + self.get("vision_model.embeddings.position_embedding.weight");
         let mut x = self.norm(&x, "vision_model.pre_layrnorm");
         for layer in 0..self.config.num_hidden_layers {
             let name = format!("vision_model.encoder.layers.{layer}");
-            x = &x + self.attention(&self.norm(&x, &format!("{name}.layer_norm1")), &format!("{name}.self_attn"));
+            x = &x
+                + self
+                    .attention(&self.norm(&x, &format!("{name}.layer_norm1")), &format!("{name}.self_attn"));
             let h = self.linear(&self.norm(&x, &format!("{name}.layer_norm2")), &format!("{name}.mlp.fc1"));
             x = &x + self.linear(&self.activation(&h), &format!("{name}.mlp.fc2"));
         }
@@ -154,7 +164,7 @@ impl<'a> Bench<'a> {
                 for w in tower.weights.values_mut() {
                     let mut gradient = w.grad();
                     let _ = w.g_sub_(&(&gradient * self.job.lr));
-                    gradient.zero_();
+                    let _ = gradient.zero_();
                 }
             });
             entropies.push(entropy);
@@ -165,17 +175,24 @@ impl<'a> Bench<'a> {
     /// Zero-shot logits, logits after the step, and the entropy.
     fn adapt(&self, image: i64) -> Result<(Vec<f64>, Vec<f64>, f64)> {
         let (original, views) = (self.given("originals", image).unsqueeze(0), self.given("views", image));
-        let logits = |tower: &Tower| Vec::<f64>::try_from(no_grad(|| tower.logits(&original, &self.text)).squeeze_dim(0));
+        let logits = |tower: &Tower| {
+            Vec::<f64>::try_from(no_grad(|| tower.logits(&original, &self.text)).squeeze_dim(0))
+        };
         let zero_shot = logits(&self.tower)?;
         let (adapted, entropy) = self.step(&views);
         Ok((zero_shot, logits(&adapted)?, entropy))
     }
 
     fn check(&self) -> Result<Value> {
-        let outcomes = (0..self.tensors["originals"].size()[0]).map(|i| self.adapt(i)).collect::<Result<Vec<_>>>()?;
+        let outcomes =
+            (0..self.tensors["originals"].size()[0]).map(|i| self.adapt(i)).collect::<Result<Vec<_>>>()?;
         let (adapted, _) = self.step(&self.given("views", 0));
-        let moved: i64 =
-            self.tower.weights.iter().map(|(name, w)| w.ne_tensor(&adapted.weights[name]).sum(None).int64_value(&[])).sum();
+        let moved: i64 = self
+            .tower
+            .weights
+            .iter()
+            .map(|(name, w)| w.ne_tensor(&adapted.weights[name]).sum(None).int64_value(&[]))
+            .sum();
         Ok(json!({
             "zero_shot": outcomes.iter().map(|o| &o.0).collect::<Vec<_>>(), "memo": outcomes.iter().map(|o| &o.1).collect::<Vec<_>>(),
             "entropy": outcomes.iter().map(|o| o.2).collect::<Vec<_>>(), "moved": moved as f64 / self.parameters() as f64}))
@@ -211,7 +228,10 @@ impl<'a> Bench<'a> {
         std::fs::write("/proc/self/clear_refs", "5")?; // the peak starts anew
         let seconds = self.run(count)?;
         let status = std::fs::read_to_string("/proc/self/status")?;
-        let peak = status.split("VmHWM:").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        let peak = status
+            .split("VmHWM:")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
         let peak = peak.filter(|_| self.device == Device::Cpu).unwrap_or(0);
         Ok(json!({"seconds": seconds, "peak_bytes": 1024 * peak}))
     }
@@ -237,13 +257,23 @@ fn start<'a>(folder: &Path, job: &'a Job, config: &'a Vision) -> Result<Bench<'a
         Some(("cuda", index)) => Device::Cuda(index.parse()?),
         _ => bail!("device {}: expected cpu or cuda:N", job.device),
     };
-    ensure!(device == Device::Cpu || tch::Cuda::is_available(), "device {}: libtorch finds no GPU", job.device);
+    ensure!(
+        device == Device::Cpu || tch::Cuda::is_available(),
+        "device {}: libtorch finds no GPU",
+        job.device
+    );
     tch::set_num_threads(job.threads);
     let file = if job.model.is_dir() { job.model.join("model.safetensors") } else { job.model.clone() };
     let tower = Tower::load(&file, config, device)?;
-    let tensors: BTreeMap<_, _> = Tensor::read_safetensors(folder.join("tensors.safetensors"))?.into_iter().collect();
+    let tensors: BTreeMap<_, _> =
+        Tensor::read_safetensors(folder.join("tensors.safetensors"))?.into_iter().collect();
     let drawn = tensors["views"].size()[1];
-    ensure!(drawn == job.steps * job.views, "views: {drawn} an image, not {} steps of {}", job.steps, job.views);
+    ensure!(
+        drawn == job.steps * job.views,
+        "views: {drawn} an image, not {} steps of {}",
+        job.steps,
+        job.views
+    );
     let text = tensors["text"].to_device(device);
     Ok(Bench { job, tower, device, tensors, text, turn: 0 })
 }
@@ -251,8 +281,10 @@ fn start<'a>(folder: &Path, job: &'a Job, config: &'a Vision) -> Result<Bench<'a
 fn serve(what: &mut String) -> Result<()> {
     let folder = PathBuf::from(std::env::args_os().nth(1).context("usage: memo-tch JOB_FOLDER")?);
     let job: Job = serde_json::from_slice(&std::fs::read(folder.join("job.json"))?)?;
-    let beside = if job.model.is_dir() { &job.model } else { job.model.parent().context("model: no folder")? };
-    let config: Config = serde_json::from_slice(&std::fs::read(beside.join("config.json")).context("model: no config.json")?)?;
+    let beside =
+        if job.model.is_dir() { &job.model } else { job.model.parent().context("model: no folder")? };
+    let config: Config =
+        serde_json::from_slice(&std::fs::read(beside.join("config.json")).context("model: no config.json")?)?;
     let mut bench = start(&folder, &job, &config.vision_config)?;
     let cpu = std::fs::read_to_string("/proc/cpuinfo")?;
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
@@ -269,8 +301,16 @@ fn serve(what: &mut String) -> Result<()> {
 
 fn main() {
     let mut what = "start".to_string();
-    if let Err(error) = serve(&mut what) {
-        say(&json!({"error": format!("{what}: {error:#}")}));
-        std::process::exit(1);
-    }
+    // Tensor operations of tch panic where libtorch throws.
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(&mut what)));
+    let why = match done {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(panic) => panic
+            .downcast_ref::<String>()
+            .map_or("a panic", |text| text.lines().next().unwrap_or(""))
+            .to_string(),
+    };
+    say(&json!({"error": format!("{what}: {why}")}));
+    std::process::exit(1);
 }
