@@ -211,7 +211,7 @@ fn where_memory_runs_out_fewer_images_at_once_go_on() {
     assert_eq!([4, 2].map(|from| halves(&said, from)), [1, 0], "{said}");
     assert_eq!(read("little larger"), read("whole larger"));
 
-    let none = place.eval("none", &["--batch", "2"], Some(beside + one / 10 * 9));
+    let none = place.eval("none", &["--batch", "2"], Some(beside + one / 20 * 19));
     let said = String::from_utf8_lossy(&none.stderr);
     assert_eq!((none.status.code(), halves(&said, 2)), (Some(1), 1), "{said}");
     for words in ["one image of 32 views", "--views", "allocating", "free"] {
