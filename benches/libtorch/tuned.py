@@ -9,56 +9,26 @@ convolution left for which channels-last would matter. The step is SGD's own for
 import torch
 
 import views as device_views
-from common import Variant, class_logits, load_clip, marginal_entropy, serve, share_moved
+from common import class_logits, load_clip, serve
+from in_place import InPlace
 from tower import Tower
 
 
-class Tuned(Variant):
+class Tuned(InPlace):
     def __init__(self, job):
         super().__init__(job)
         job.set_precision()
         tower = Tower(load_clip(job.model, dtype=torch.float32)).eval().to(job.device)
-        self.weights = list(tower.parameters())
-        self.loaded = [w.detach().clone() for w in self.weights]
-        self.parameters = sum(w.numel() for w in self.weights)
+        self.take(tower)
         self.text = job.text.to(job.device)
         self.tower = job.faster(tower)
         self.make = device_views.maker(job)
-        self.adapt = job.captured(self.adapt_eagerly)
+        self.adapt = job.captured(self.adapt)
 
     def logits(self, pixels):
         with self.job.autocast():
             features = self.tower(pixels)
         return class_logits(features.float(), self.text)
-
-    def step(self, views):
-        """The weights adapted to the views, and the entropy before."""
-        entropies = []
-        for pixels in views.split(self.job.views):
-            entropies.append(marginal_entropy(self.logits(pixels)))
-            gradients = torch.autograd.grad(entropies[-1], self.weights)
-            with torch.no_grad():
-                torch._foreach_add_(self.weights, gradients, alpha=-self.job.lr)
-        return entropies[0].detach()[None]
-
-    @torch.no_grad()
-    def restore(self):
-        torch._foreach_copy_(self.weights, self.loaded)
-
-    def adapt_eagerly(self, originals, views):
-        with torch.no_grad():
-            zero_shot = self.logits(originals)
-        entropy = self.step(views[0])
-        with torch.no_grad():
-            memo = self.logits(originals)
-        self.restore()
-        return zero_shot, memo, entropy
-
-    def moved(self):
-        self.step(self.job.given_views[0].to(self.job.device))
-        moved = share_moved(self.loaded, self.weights)
-        self.restore()
-        return moved
 
 
 if __name__ == "__main__":
