@@ -47,17 +47,12 @@ pub fn expect_comparable(settings: &Settings) -> Result<()> {
 }
 
 /// Checks what step each of them makes, then lets each have as many images as this program takes at once, one after the other,
-/// until `seconds` are over. One object for each, this program first.
+/// until `seconds` are over: `effect`, the most that the true step changes a logit, and `against`, one object for each, this program
+/// first.
 ///
 /// # Errors
 /// No Python for them; their own; this program's.
-pub fn run(
-    stream: &Stream,
-    memo: &mut Memo,
-    job: &Job,
-    variants: &[Variant],
-    seconds: f64,
-) -> Result<Vec<Value>> {
+pub fn run(stream: &Stream, memo: &mut Memo, job: &Job, variants: &[Variant], seconds: f64) -> Result<Value> {
     let python = find_python()?;
     let folder = tempfile::tempdir().context("making a folder for other programs")?;
     let reference = Variant::reference();
@@ -88,7 +83,9 @@ pub fn run(
         }
     }
     let all: Vec<Samples> = runners.iter().map(Runner::samples).collect::<Result<_>>()?;
-    Ok(runners.iter().zip(&all).map(|(runner, own)| runner.object(own, &all[0])).collect())
+    let rows: Vec<Value> =
+        runners.iter().zip(&all).map(|(runner, own)| runner.object(own, &all[0])).collect();
+    Ok(json!({ "batch": job.batch, "effect": truth.most(), "against": rows }))
 }
 
 /// This program on the job's images, which warms it up too.

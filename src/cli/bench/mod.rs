@@ -10,6 +10,8 @@ mod roofline;
 mod samples;
 mod shapes;
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -67,11 +69,11 @@ pub struct Bench {
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
     /// Instead, each matrix product of a batch by itself; needs --batch, and nothing of the checkpoint but its sizes
-    #[arg(long, conflicts_with_all = ["against", "roofline", "stages", "compare", "csv"])]
+    #[arg(long, conflicts_with_all = ["against", "roofline", "stages", "compare", "csv", "seconds", "images", "no_warm_up", "data", "pictures"])]
     shapes: bool,
     /// Other programs at the same job, in turn with this one: libtorch[:VARIANT[:PRECISION]], of notebook, tuned, vmap and implicit,
     /// in float32, tf32 or bf16
-    #[arg(long, value_name = "LIBRARY", value_delimiter = ',', conflicts_with_all = ["stages", "compare", "csv"])]
+    #[arg(long, value_name = "LIBRARY", value_delimiter = ',', conflicts_with_all = ["stages", "compare", "csv", "images", "no_warm_up"])]
     against: Vec<Variant>,
     /// Every sample, a line each, to this file
     #[arg(long, value_name = "FILE")]
@@ -118,6 +120,15 @@ impl Bench {
         if !self.against.is_empty() {
             against::expect_comparable(&settings)?;
         }
+        let shapes_of = match (self.shapes, self.batch) {
+            (false, _) => None,
+            (true, Batch::Images(images)) => Some(images),
+            (true, Batch::Auto) => {
+                return Err(Usage("--shapes: how many images at once? Say --batch S".to_string()).into());
+            }
+        };
+        // Before the work, so that none is lost for want of a place.
+        let csv = self.csv.as_deref().map(create).transpose()?;
         let (pictures, labels) = match &self.data {
             Some(data) => Pictures::of(data)?,
             None => {
@@ -134,19 +145,16 @@ impl Bench {
         let stream = session::open_device(self.model.device)?;
         let gpu = stream.gpu();
         let (free_bytes, _) = gpu.memory_bytes()?;
-        if self.shapes {
-            let Batch::Images(images) = self.batch else {
-                return Err(Usage("--shapes: how many images at once? Say --batch S".to_string()).into());
-            };
+        let clock = Instant::now();
+        prepare(&stream, checkpoint.config(), labels.len(), &settings)?;
+        let kernels = clock.elapsed().as_secs_f64();
+        if let Some(images) = shapes_of {
             let dims = Dims::new(checkpoint.config(), images, settings.views, labels.len());
             object["device"] = gpu.name()?.into();
             object["batch"] = images.into();
             object["shapes"] = shapes::time(&stream, &dims, &settings)?.into();
             return print(&if self.json { format!("{object}\n") } else { report::shapes(&object)? });
         }
-        let clock = Instant::now();
-        prepare(&stream, checkpoint.config(), labels.len(), &settings)?;
-        let kernels = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
         let text_features = session::label_features(&stream, &checkpoint, &labels, &self.adapt)?;
         let at_most = self.images.map_or(usize::MAX, |images| images as usize);
@@ -170,9 +178,8 @@ impl Bench {
                 pictures: &pictures,
                 images: CHECKED,
             };
-            let all = against::run(&stream, &mut memo, &job, &self.against, self.seconds)?;
             object["device"] = gpu.name()?.into();
-            object["against"] = all.into();
+            extend(&mut object, against::run(&stream, &mut memo, &job, &self.against, self.seconds)?);
             return print(&if self.json { format!("{object}\n") } else { report::against(&object)? });
         }
         let timed = self.time(&stream, &mut memo, &pictures)?;
@@ -190,10 +197,13 @@ impl Bench {
             drop(memo); // its memory is needed
             object["roofline"] = roofline::model(&one_batch(timed.batch))?.into();
         }
-        if let Some(path) = &self.csv {
-            write_csv(path, &timed)?;
+        print(&if self.json { format!("{object}\n") } else { report::text(&object)? })?;
+        match (csv, &self.csv) {
+            (Some(mut file), Some(path)) => {
+                file.write_all(csv_of(&timed).as_bytes()).with_context(|| format!("--csv {}", path.display()))
+            }
+            _ => Ok(()),
         }
-        print(&if self.json { format!("{object}\n") } else { report::text(&object)? })
     }
 
     /// On a GPU one batch is queued while the one before is computed; the virtual one computes on the cores that queue.
@@ -309,10 +319,14 @@ fn measured(
         },
         "peak_host_bytes": peak_host_bytes(),
     });
-    if let (Value::Object(object), Value::Object(all)) = (object, all) {
-        object.extend(all);
-    }
+    extend(object, all);
     Ok(())
+}
+
+fn extend(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
+    }
 }
 
 /// Shares of the time that stages took together.
@@ -347,12 +361,17 @@ fn one_batch(images: usize) -> Vec<String> {
     args
 }
 
-fn write_csv(path: &Path, timed: &Timed) -> Result<()> {
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("--csv {}", path.display()))
+}
+
+/// A line for each batch.
+fn csv_of(timed: &Timed) -> String {
     let mut text = "batch,images,seconds_per_image,latency_s\n".to_string();
     for (i, (seconds, latency)) in timed.samples.seconds.iter().zip(&timed.latency.seconds).enumerate() {
         text += &format!("{i},{},{seconds},{latency}\n", timed.batch);
     }
-    std::fs::write(path, text).with_context(|| format!("--csv {}", path.display()))
+    text
 }
 
 fn seconds(text: &str) -> Result<f64> {

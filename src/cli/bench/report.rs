@@ -5,90 +5,118 @@ use serde_json::Value;
 
 use crate::gpu::human_bytes;
 
+/// Values by their paths, such as `/work/flops`.
+#[derive(Clone, Copy)]
+struct Fields<'a>(&'a Value);
+
+impl<'a> Fields<'a> {
+    fn at(self, path: &str) -> Result<&'a Value> {
+        self.0.pointer(path).with_context(|| format!("printing: there is no {path}"))
+    }
+
+    fn number(self, path: &str) -> Result<f64> {
+        let value = self.at(path)?;
+        value.as_f64().with_context(|| format!("printing: {path} is {value}, no number"))
+    }
+
+    fn digits(self, path: &str) -> Result<String> {
+        Ok(digits(self.number(path)?))
+    }
+
+    fn bytes(self, path: &str) -> Result<String> {
+        Ok(human_bytes(self.number(path)? as usize))
+    }
+
+    fn counted(self, path: &str, what: &str) -> Result<String> {
+        Ok(counted(self.number(path)? as usize, what))
+    }
+
+    fn word(self, path: &str) -> Result<&'a str> {
+        Ok(self.at(path)?.as_str().unwrap_or_default())
+    }
+
+    fn all(self, path: &str) -> Result<&'a [Value]> {
+        Ok(self.at(path)?.as_array().map_or(&[], Vec::as_slice))
+    }
+
+    /// The quartiles of a rate.
+    fn span(self, path: &str) -> Result<String> {
+        let [low, high] = [0, 1].map(|i| self.digits(&format!("{path}/quartiles/{i}")));
+        Ok(format!("{} to {}", low?, high?))
+    }
+}
+
 /// A few lines.
 ///
 /// # Errors
 /// A value that is missing.
 pub fn text(object: &Value) -> Result<String> {
-    let at = |path: &str| object.pointer(path).with_context(|| format!("printing: there is no {path}"));
-    let number = |path: &str| {
-        at(path)?.as_f64().with_context(|| format!("printing: {path} is {}, no number", object[path]))
-    };
-    let count = |path: &str, what: &str| Ok::<_, anyhow::Error>(counted(number(path)? as usize, what));
-    let word = |path: &str| Ok::<_, anyhow::Error>(at(path)?.as_str().unwrap_or_default().to_string());
-    let bytes = |path: &str| Ok::<_, anyhow::Error>(human_bytes(number(path)? as usize));
-    let all = |path: &str| Ok::<_, anyhow::Error>(at(path)?.as_array().cloned().unwrap_or_default());
-    let numbers = |path: &str| -> Result<Vec<usize>> {
-        Ok(all(path)?.iter().filter_map(Value::as_u64).map(|number| number as usize).collect())
-    };
-
-    let floor = match at("/work/share_of_floor")?.as_f64() {
+    let of = Fields(object);
+    let floor = match of.at("/work/share_of_floor")?.as_f64() {
         Some(share) => format!(", {:.0} % of the floor", 100.0 * share),
         None => String::new(),
     };
-    let outliers = match &numbers("/outliers")?[..] {
+    let outliers: Vec<u64> = of.all("/outliers")?.iter().filter_map(Value::as_u64).collect();
+    let outliers = match &outliers[..] {
         [] => String::new(),
         outliers => format!("; {}: {}", counted(outliers.len(), "outlier"), list(outliers)),
     };
     let mut text = format!(
         "{}, {} at once, {}, {}, {}, {}\n",
-        word("/device")?,
-        count("/batch", "image")?,
-        count("/views", "view")?,
-        count("/steps", "step")?,
-        word("/precision")?,
-        word("/update")?
+        of.word("/device")?,
+        of.counted("/batch", "image")?,
+        of.counted("/views", "view")?,
+        of.counted("/steps", "step")?,
+        of.word("/precision")?,
+        of.word("/update")?
     );
     text += &format!(
         "start       checkpoint {:.2} s, kernels {:.2} s, labels and weights {:.2} s\n",
-        number("/start_s/checkpoint")?,
-        number("/start_s/kernels")?,
-        number("/start_s/model")?
+        of.number("/start_s/checkpoint")?,
+        of.number("/start_s/kernels")?,
+        of.number("/start_s/model")?
     );
     text += &format!(
-        "images/s    {} (quartiles {} to {} of {} times{outliers})\n",
-        digits(number("/images_per_s/median")?),
-        digits(number("/images_per_s/quartiles/0")?),
-        digits(number("/images_per_s/quartiles/1")?),
-        all("/samples_s")?.len()
+        "images/s    {} (quartiles {} of {}{outliers})\n",
+        of.digits("/images_per_s/median")?,
+        of.span("/images_per_s")?,
+        counted(of.all("/samples_s")?.len(), "time")
     );
     text += &format!(
         "latency     {} from queueing a batch to its results\n",
-        duration(number("/latency_s/median")?)
+        duration(of.number("/latency_s/median")?)
     );
     text += &format!(
         "work        {} TFLOP and {} at least an image: {} TFLOP/s{floor}, {} GB/s\n",
-        digits(number("/work/flops")? / 1e12),
-        bytes("/work/bytes")?,
-        digits(number("/work/tflop_per_s")?),
-        digits(number("/work/gb_per_s")?)
+        digits(of.number("/work/flops")? / 1e12),
+        of.bytes("/work/bytes")?,
+        of.digits("/work/tflop_per_s")?,
+        of.digits("/work/gb_per_s")?
     );
-    text += &format!("launches    {} a batch, {}\n", number("/launches")?, count("/graphs", "graph")?);
+    text +=
+        &format!("launches    {} a batch, {}\n", of.number("/launches")?, of.counted("/graphs", "graph")?);
     text += &format!(
         "memory      host {}, device {}\n",
-        bytes("/peak_host_bytes")?,
-        bytes("/peak_device_bytes")?
+        of.bytes("/peak_host_bytes")?,
+        of.bytes("/peak_device_bytes")?
     );
-    let stages = at("/stages")?.as_object().cloned().unwrap_or_default();
-    if !stages.is_empty() {
+    if let Some(stages) = of.at("/stages")?.as_object().filter(|stages| !stages.is_empty()) {
         let share = |(name, share): (&String, &Value)| {
             format!("{name} {:.1} %", 100.0 * share.as_f64().unwrap_or_default())
         };
         text += &format!("stages      {}\n", stages.iter().map(share).collect::<Vec<_>>().join(", "));
     }
-    for gpu in object.get("roofline").and_then(Value::as_array).into_iter().flatten() {
-        let part = |name: &str| gpu[name].as_f64().unwrap_or_default();
+    for gpu in object.get("roofline").and_then(Value::as_array).into_iter().flatten().map(Fields) {
         text += &format!(
             "model       {:<8} {} images/s at most, {:.1} % of the time outside of products\n",
-            gpu["gpu"].as_str().unwrap_or_default(),
-            digits(part("images_per_s")),
-            100.0 * part("share_outside_products")
+            gpu.word("/gpu")?,
+            gpu.digits("/images_per_s")?,
+            100.0 * gpu.number("/share_outside_products")?
         );
     }
-    if let Some(compared) = object.get("compared") {
-        let [ratio, from, to] =
-            ["ratio", "from", "to"].map(|name| compared[name].as_f64().unwrap_or_default());
-        let with = compared["with"].as_str().unwrap_or_default();
+    if let Some(compared) = object.get("compared").map(Fields) {
+        let [ratio, from, to] = ["/ratio", "/from", "/to"].map(|path| compared.number(path));
+        let (ratio, from, to, with) = (ratio?, from?, to?, compared.word("/with")?);
         text += &format!("compared    {ratio:.3} times as fast ({from:.3} to {to:.3}) as {with}\n");
     }
     Ok(text)
@@ -99,12 +127,15 @@ pub fn text(object: &Value) -> Result<String> {
 /// # Errors
 /// A value that is missing.
 pub fn against(object: &Value) -> Result<String> {
-    let all = object["against"].as_array().context("printing: no program was compared")?;
+    let of = Fields(object);
     let mut text = format!(
-        "{}, {} views of {} classes\n{:<14} {:>9} {:>22} {:>24} {:>12} {:>13} {:>14}\n",
-        object["device"].as_str().unwrap_or_default(),
-        object["views"],
-        object["classes"],
+        "{}, {} at once, {}, {} classes; the true step changes logits by {} at most\n\
+         {:<14} {:>9} {:>22} {:>24} {:>12} {:>13} {:>14}\n",
+        of.word("/device")?,
+        of.counted("/batch", "image")?,
+        of.counted("/views", "view")?,
+        of.number("/classes")?,
+        of.digits("/effect")?,
         "",
         "images/s",
         "quartiles",
@@ -113,48 +144,32 @@ pub fn against(object: &Value) -> Result<String> {
         "step's error",
         "weights moved"
     );
-    let mut abouts = Vec::new();
-    for row in all {
-        let number = |path: &str| {
-            let value = row.pointer(path).and_then(Value::as_f64);
-            value.with_context(|| format!("printing: there is no {path} in {row}"))
-        };
-        let part = |path: &str| row.pointer(path).and_then(Value::as_f64);
-        let name = row["name"].as_str().unwrap_or_default();
-        let ratio = match name {
-            "memo" => String::new(),
-            _ => format!(
-                "{:.3} ({:.3} to {:.3})",
-                number("/memo_is_faster/ratio")?,
-                number("/memo_is_faster/from")?,
-                number("/memo_is_faster/to")?
-            ),
-        };
+    let mut abouts = String::new();
+    for row in of.all("/against")?.iter().map(Fields) {
+        let name = row.word("/name")?;
+        let [ratio, from, to] =
+            ["ratio", "from", "to"].map(|part| row.number(&format!("/memo_is_faster/{part}")));
+        let (ratio, from, to) = (ratio?, from?, to?);
+        let about = row.at("/about")?;
+        let ratio =
+            if about.is_null() { String::new() } else { format!("{ratio:.3} ({from:.3} to {to:.3})") };
+        let moved = row.at("/weights_moved")?.as_f64();
         text += &format!(
-            "{name:<14} {:>9} {:>22} {ratio:>24} {:>12} {:>11.3} % {:>14}\n",
-            digits(number("/images_per_s/median")?),
-            format!(
-                "{} to {}",
-                digits(number("/images_per_s/quartiles/0")?),
-                digits(number("/images_per_s/quartiles/1")?)
-            ),
-            human_bytes(number("/peak_bytes")? as usize),
-            100.0 * number("/step_error")?,
-            part("/weights_moved").map_or(String::new(), |moved| format!("{:.2} %", 100.0 * moved))
+            "{name:<14} {:>9} {:>22} {ratio:>24} {:>12} {:>11} % {:>14}\n",
+            row.digits("/images_per_s/median")?,
+            row.span("/images_per_s")?,
+            row.bytes("/peak_bytes")?,
+            digits(100.0 * row.number("/step_error")?),
+            moved.map_or(String::new(), |moved| format!("{:.2} %", 100.0 * moved))
         );
-        let about = &row["about"];
         if about.is_object() {
-            let word = |name: &str| about[name].as_str().unwrap_or("?").to_string();
-            abouts.push(format!(
-                "{name}: {} in torch {}, transformers {}, on {}\n",
-                word("dtype"),
-                word("torch"),
-                word("transformers"),
-                word("device")
-            ));
+            let word = |part: &str| about[part].as_str().unwrap_or("?");
+            let [dtype, torch, transformers, device] = ["dtype", "torch", "transformers", "device"].map(word);
+            abouts +=
+                &format!("{name}: {dtype} in torch {torch}, transformers {transformers}, on {device}\n");
         }
     }
-    Ok(text + &abouts.concat())
+    Ok(text + &abouts)
 }
 
 /// A row for each product.
@@ -162,32 +177,27 @@ pub fn against(object: &Value) -> Result<String> {
 /// # Errors
 /// A value that is missing.
 pub fn shapes(object: &Value) -> Result<String> {
-    let all = object["shapes"].as_array().context("printing: no product was timed")?;
+    let of = Fields(object);
     let mut text = format!(
-        "{}, {} images at once, {} views\n{:<16} {:>24} {:>6} {:>12} {:>9}   quartiles\n",
-        object["device"].as_str().unwrap_or_default(),
-        object["batch"],
-        object["views"],
+        "{}, {} at once, {}\n{:<16} {:>24} {:>6} {:>12} {:>9}   quartiles\n",
+        of.word("/device")?,
+        of.counted("/batch", "image")?,
+        of.counted("/views", "view")?,
         "",
         "M x N x K",
         "each",
         "time",
         "TFLOP/s"
     );
-    for row in all {
-        let number = |path: &str| {
-            let value = row.pointer(path).and_then(Value::as_f64);
-            value.with_context(|| format!("printing: there is no {path} in {row}"))
-        };
+    for row in of.all("/shapes")?.iter().map(Fields) {
         text += &format!(
-            "{:<16} {:>24} {:>6} {:>12} {:>9}   {} to {}\n",
-            row["name"].as_str().unwrap_or_default(),
-            format!("{} x {} x {}", row["m"], row["n"], row["k"]),
-            number("/batch")?,
-            duration(number("/median_us")? * 1e-6),
-            digits(number("/tflop_per_s/median")?),
-            digits(number("/tflop_per_s/quartiles/0")?),
-            digits(number("/tflop_per_s/quartiles/1")?)
+            "{:<16} {:>24} {:>6} {:>12} {:>9}   {}\n",
+            row.word("/name")?,
+            format!("{} x {} x {}", row.number("/m")?, row.number("/n")?, row.number("/k")?),
+            row.number("/batch")?,
+            duration(row.number("/median_us")? * 1e-6),
+            row.digits("/tflop_per_s/median")?,
+            row.span("/tflop_per_s")?
         );
     }
     Ok(text)
@@ -215,8 +225,8 @@ fn duration(seconds: f64) -> String {
 }
 
 /// The first few of many.
-fn list(numbers: &[usize]) -> String {
-    let shown: Vec<String> = numbers.iter().take(8).map(usize::to_string).collect();
+fn list(numbers: &[u64]) -> String {
+    let shown: Vec<String> = numbers.iter().take(8).map(u64::to_string).collect();
     shown.join(", ") + if numbers.len() > 8 { ", …" } else { "" }
 }
 

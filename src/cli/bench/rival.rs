@@ -211,16 +211,28 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// How a step changed each logit.
+    fn effect(&self) -> impl Iterator<Item = f64> {
+        let pairs = self.memo.iter().flatten().zip(self.zero_shot.iter().flatten());
+        pairs.map(|(after, before)| after - before)
+    }
+
+    /// The most that it changed one.
+    pub fn most(&self) -> f64 {
+        self.effect().map(f64::abs).fold(0.0, f64::max)
+    }
+
     /// How far the change of the logits is from the true one, as a part of it: `‖e − e'‖ / ‖e'‖` over all images.
+    ///
+    /// # Errors
+    /// Other images or classes; a true change of nothing.
     pub fn error(&self, truth: &Checked) -> Result<f64> {
-        let effect = |of: &Checked| -> Vec<f64> {
-            of.memo.iter().flatten().zip(of.zero_shot.iter().flatten()).map(|(a, b)| a - b).collect()
-        };
-        let (effect, truth) = (effect(self), effect(truth));
-        ensure!(effect.len() == truth.len(), "comparing {} logits with {}", effect.len(), truth.len());
+        let [own, true_ones] = [self, truth].map(|checked| checked.effect().count());
+        ensure!(own == true_ones, "comparing {own} logits with {true_ones}");
         let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
-        let off = norm(&mut effect.iter().zip(&truth).map(|(a, b)| a - b));
-        Ok(off / norm(&mut truth.iter().copied()))
+        let whole = norm(&mut truth.effect());
+        ensure!(whole > 0.0, "--against: the true step changes no logit, so no error is a part of that");
+        Ok(norm(&mut self.effect().zip(truth.effect()).map(|(own, truth)| own - truth)) / whole)
     }
 }
 
@@ -259,5 +271,7 @@ mod tests {
         let truth = of([4.0, 5.0]);
         assert_eq!(of([4.0, 5.0]).error(&truth).ok(), Some(0.0));
         assert_eq!(of([4.0, 10.0]).error(&truth).ok(), Some(1.0));
+        assert_eq!(truth.most(), 4.0);
+        assert!(truth.error(&of([1.0, 1.0])).is_err(), "of nothing");
     }
 }
