@@ -22,7 +22,7 @@ use super::stages::Stages;
 use super::vision::Vision;
 use super::weights::{Differentiable, Params};
 use crate::data::Rgb8;
-use crate::gpu::{self, Graph, Plan, Stream, Tensor, trace};
+use crate::gpu::{self, Graph, Kind, Plan, Stream, Tensor, trace};
 use crate::ops::Element;
 use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::draw_views;
@@ -264,6 +264,7 @@ impl<E: Element> Batch<E> {
     /// Those of its work.
     pub fn finish(&self, queued: Queued) -> Result<Vec<Raw>> {
         ensure!(queued.number + 2 >= self.queued.get(), "a batch's results were overwritten by later ones");
+        let _range = trace::range("wait");
         let finished = self.slots.borrow()[queued.number % 2].wait(queued.s, queued.images, self.dims.k);
         let raws = finished.with_context(|| self.stream.blame("adapting"))?;
         if let Some(stages) = &self.stages {
@@ -477,10 +478,10 @@ impl<E: Element> Batch<E> {
     /// Queues a stage, as a range of its name, between events where its time is kept.
     fn time<T>(&self, name: &'static str, queue: impl FnOnce() -> Result<T>) -> Result<T> {
         let _range = trace::range(name);
-        match &self.stages {
+        self.stream.span(name, Kind::Stage, || match &self.stages {
             Some(stages) => stages.time(&self.stream, self.queued.get() - 1, name, queue),
             None => queue(),
-        }
+        })
     }
 
     /// From now on, keeps each stage's time: for benchmarks, as then no graph is launched.

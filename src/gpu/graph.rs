@@ -5,6 +5,7 @@ use cudarc::driver::sys::{CUgraph, CUgraphExec, CUgraphInstantiate_flags, CUstre
 use cudarc::driver::{DriverError, result};
 
 use super::error::CudaError;
+use super::timeline::Kind;
 use super::{Gpu, Stream};
 
 /// A recorded series. It reads and writes the tensors that it was recorded with, which it keeps alive.
@@ -44,7 +45,9 @@ impl<K> Graph<K> {
             .context("recording a graph")?;
         let recording = Recording(raw);
         let before = stream.launches();
+        let spans = stream.take_spans(); // events of a recording have no time
         let queued = work(stream);
+        stream.give_back_spans(spans);
         let recorded = recording.end();
         let launches = stream.launches() - before;
         stream.uncount_launches(launches); // none has run
@@ -62,9 +65,11 @@ impl<K> Graph<K> {
     /// # Errors
     /// The driver's.
     pub fn launch(&self, stream: &Stream) -> Result<()> {
-        // SAFETY: both are live, and so is the memory, which `keeps` owns.
-        let launched = unsafe { result::graph::launch(self.exec, stream.raw()?) };
-        launched.map_err(CudaError::from).context("launching a graph")?;
+        stream.span("graph", Kind::Graph, || {
+            // SAFETY: both are live, and so is the memory, which `keeps` owns.
+            let launched = unsafe { result::graph::launch(self.exec, stream.raw()?) };
+            launched.map_err(CudaError::from).context("launching a graph")
+        })?;
         stream.count_graph(self.launches);
         Ok(())
     }

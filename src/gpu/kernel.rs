@@ -14,6 +14,7 @@ use cudarc::driver::{DriverError, result};
 
 use super::error::CudaError;
 use super::nvrtc::{self, Nvrtc};
+use super::timeline::Kind;
 use super::{Gpu, SOURCES, Stream, Tensor, lock, trace};
 
 /// What a kernel's source is compiled with: `#define NAME VALUE` each.
@@ -228,12 +229,15 @@ impl Kernel {
             // A device older than Hopper does not know clusters.
             numAttrs: (cluster != [1; 3]).into(),
         };
-        // SAFETY: one pointer per parameter, each to as many live bytes as it has, copied before the call returns; the
-        // rest is the caller's promise.
-        let launched: Result<(), DriverError> = unsafe {
-            sys::cuLaunchKernelEx(&config, *function, pointers.as_mut_ptr(), std::ptr::null_mut()).result()
-        };
-        launched.map_err(CudaError::from).with_context(describe)?;
+        stream.span(name, Kind::Kernel, || {
+            // SAFETY: one pointer per parameter, each to as many live bytes as it has, copied before the call returns; the
+            // rest is the caller's promise.
+            let launched: Result<(), DriverError> = unsafe {
+                sys::cuLaunchKernelEx(&config, *function, pointers.as_mut_ptr(), std::ptr::null_mut())
+                    .result()
+            };
+            launched.map_err(CudaError::from).with_context(describe)
+        })?;
         stream.launched(name);
         Ok(())
     }

@@ -12,6 +12,7 @@ mod nvtx;
 mod pinned;
 mod stream;
 mod tensor;
+mod timeline;
 pub mod trace;
 
 pub use arena::{Entry, Plan, measure};
@@ -25,6 +26,7 @@ pub use nvrtc::{Nvrtc, Target};
 pub use pinned::Pinned;
 pub use stream::{Event, Rehearsed, Stream};
 pub use tensor::{Shape, Tensor};
+pub use timeline::{DeviceSpan, HostSpan, Kind, Timeline};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

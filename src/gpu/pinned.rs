@@ -5,6 +5,7 @@ use bytemuck::Pod;
 use cudarc::driver::result;
 
 use super::error::CudaError;
+use super::timeline::Kind;
 use super::{Gpu, Stream, Tensor, human_bytes};
 
 /// An array in such memory. Zeros at first.
@@ -76,10 +77,12 @@ impl Stream {
             return Ok(());
         }
         let data = &src.as_slice()[..dst.len()];
-        // SAFETY: dst is a live allocation of as many elements; that data outlives the copy is the caller's promise.
-        unsafe { result::memcpy_htod_async(dst.address(), data, self.raw()?) }
-            .map_err(CudaError::from)
-            .context("copying to the device")
+        self.span("copy to the device", Kind::Copy, || {
+            // SAFETY: dst is a live allocation of as many elements; that data outlives the copy is the caller's promise.
+            unsafe { result::memcpy_htod_async(dst.address(), data, self.raw()?) }
+                .map_err(CudaError::from)
+                .context("copying to the device")
+        })
     }
 
     /// Queues a copy of all of `src` to the elements of `dst` from number `at` on.
@@ -97,10 +100,12 @@ impl Stream {
         }
         // SAFETY: inside dst's memory, checked above, which nobody looks at: the caller's promise.
         let to = unsafe { std::slice::from_raw_parts_mut(dst.first.add(at), src.len()) };
-        // SAFETY: src is a live allocation of as many elements; that `to` outlives the copy is the caller's promise.
-        unsafe { result::memcpy_dtoh_async(to, src.address(), self.raw()?) }
-            .map_err(CudaError::from)
-            .with_context(|| self.blame("copying from the device"))
+        self.span("copy from the device", Kind::Copy, || {
+            // SAFETY: src is a live allocation of as many elements; that `to` outlives the copy is the caller's promise.
+            unsafe { result::memcpy_dtoh_async(to, src.address(), self.raw()?) }
+                .map_err(CudaError::from)
+                .with_context(|| self.blame("copying from the device"))
+        })
     }
 }
 

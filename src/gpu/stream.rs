@@ -11,6 +11,7 @@ use cudarc::driver::{CudaStream, result};
 
 use super::error::CudaError;
 use super::tensor::{Shape, Tensor};
+use super::timeline::{Kind, Queued};
 use super::{Defines, Gpu, ModuleKey, Plan, arena, lock, trace};
 
 /// A queue of one device's work. Cheap to clone.
@@ -27,6 +28,8 @@ struct Inner {
     last: Mutex<Option<&'static str>>,
     launches: AtomicUsize,
     graphs: AtomicUsize,
+    /// What is queued, between events, where a timeline is kept.
+    spans: Mutex<Option<Vec<Queued>>>,
     /// What a rehearsal finds out.
     rehearsal: Option<Mutex<Rehearsed>>,
 }
@@ -73,6 +76,7 @@ impl Gpu {
             last: Mutex::default(),
             launches: AtomicUsize::new(0),
             graphs: AtomicUsize::new(0),
+            spans: Mutex::default(),
             rehearsal,
         })))
     }
@@ -193,13 +197,15 @@ impl Stream {
         if src.is_empty() || self.is_rehearsal() {
             return Ok(());
         }
-        // SAFETY: both are live allocations of src's length; freeing device memory waits for the work queued before.
-        unsafe {
-            let bytes = src.len() * size_of::<T>();
-            result::memcpy_dtod_async(dst.address(), src.address(), bytes, self.raw()?)
-        }
-        .map_err(CudaError::from)
-        .context("copying on the device")
+        self.span("copy on the device", Kind::Copy, || {
+            // SAFETY: both are live allocations of src's length; freeing device memory waits for the work queued before.
+            unsafe {
+                let bytes = src.len() * size_of::<T>();
+                result::memcpy_dtod_async(dst.address(), src.address(), bytes, self.raw()?)
+            }
+            .map_err(CudaError::from)
+            .context("copying on the device")
+        })
     }
 
     /// Every byte of `dst` becomes `value`.
@@ -207,13 +213,15 @@ impl Stream {
         if dst.is_empty() || self.is_rehearsal() {
             return Ok(());
         }
-        // SAFETY: dst is a live allocation of that many bytes.
-        unsafe {
-            let bytes = dst.len() * size_of::<T>();
-            result::memset_d8_async(dst.address(), value, bytes, self.raw()?)
-        }
-        .map_err(CudaError::from)
-        .context("filling device memory")
+        self.span("fill", Kind::Copy, || {
+            // SAFETY: dst is a live allocation of that many bytes.
+            unsafe {
+                let bytes = dst.len() * size_of::<T>();
+                result::memset_d8_async(dst.address(), value, bytes, self.raw()?)
+            }
+            .map_err(CudaError::from)
+            .context("filling device memory")
+        })
     }
 
     /// Waits for all queued work and reports its errors.
@@ -232,6 +240,39 @@ impl Stream {
         unsafe { result::stream::wait_event(self.raw()?, event.event, CU_EVENT_WAIT_DEFAULT) }
             .map_err(CudaError::from)
             .context("making a stream wait for an event")
+    }
+
+    /// From now on, spans are kept.
+    pub(super) fn keep_spans(&self) {
+        *lock(&self.0.spans) = Some(Vec::new());
+    }
+
+    /// Those that were kept; from now on none is, until they are given back.
+    pub(super) fn take_spans(&self) -> Option<Vec<Queued>> {
+        lock(&self.0.spans).take()
+    }
+
+    /// What [`Stream::take_spans`] took.
+    pub(super) fn give_back_spans(&self, spans: Option<Vec<Queued>>) {
+        *lock(&self.0.spans) = spans;
+    }
+
+    /// Queues work of this name: between two events where a timeline is kept.
+    ///
+    /// # Errors
+    /// Those of `queue`; the driver's.
+    pub fn span<T>(&self, name: &'static str, kind: Kind, queue: impl FnOnce() -> Result<T>) -> Result<T> {
+        if lock(&self.0.spans).is_none() {
+            return queue();
+        }
+        let [start, end] = [Event::new(self.gpu())?, Event::new(self.gpu())?];
+        start.record(self)?;
+        let queued = queue()?;
+        end.record(self)?;
+        if let Some(spans) = &mut *lock(&self.0.spans) {
+            spans.push(Queued { name, kind, start, end });
+        }
+        Ok(queued)
     }
 
     /// The driver's handle, its context bound to this thread.

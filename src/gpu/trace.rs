@@ -3,12 +3,13 @@
 use std::ffi::CString;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use anyhow::Result;
 use cudarc::driver::sys;
 
-use super::Stream;
 use super::nvtx::Domain;
+use super::{Stream, timeline};
 
 /// What a thread does from here until the value is dropped: ranges nest.
 ///
@@ -16,15 +17,19 @@ use super::nvtx::Domain;
 #[must_use = "a range ends when it is dropped"]
 pub struct Range {
     domain: Option<&'static Domain>,
+    /// Where a timeline is kept: its name, and since when it lasts.
+    kept: Option<(String, Instant)>,
     _thread: PhantomData<*const ()>,
 }
 
-/// Begins a range of the domain `memo`, for a profiler that reads NVTX; without one it costs some nanoseconds.
+/// Begins a range of the domain `memo`, for a profiler that reads NVTX, and for a [`Timeline`](super::Timeline); without
+/// either it costs some nanoseconds.
 ///
 /// A name with a NUL in it makes no range.
 #[inline]
 pub fn range(name: &str) -> Range {
-    Range { domain: domain().filter(|domain| push(domain, name)), _thread: PhantomData }
+    let kept = timeline::now().map(|now| (name.to_string(), now));
+    Range { domain: domain().filter(|domain| push(domain, name)), kept, _thread: PhantomData }
 }
 
 /// Whether anybody reads ranges.
@@ -48,6 +53,9 @@ impl Drop for Range {
     fn drop(&mut self) {
         if let Some(domain) = self.domain {
             domain.pop();
+        }
+        if let Some((name, start)) = self.kept.take() {
+            timeline::keep(name, start);
         }
     }
 }

@@ -53,6 +53,55 @@ fn every_sample_is_told_and_an_earlier_run_is_compared() {
 }
 
 #[test]
+fn a_trace_shows_what_ran_when() {
+    let (model, folder) = (model(), tempfile::tempdir().expect("a folder"));
+    let file = folder.path().join("trace.json");
+    let printed = stdout(&args(text(&model), &["--images", "2", "--json", "--trace", text(&file)]));
+    let object: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(object["trace"], text(&file));
+    let trace: Value = serde_json::from_str(&fs::read_to_string(&file).expect("a file")).expect("JSON");
+    let events = trace["traceEvents"].as_array().expect("events");
+    let of = |category: &'static str| events.iter().filter(move |event| event["cat"] == category);
+    let span = |event: &Value| {
+        let [start, length] = ["ts", "dur"].map(|key| event[key].as_f64().expect("a time"));
+        assert!(start >= 0.0 && length >= 0.0, "{event}");
+        (start, start + length)
+    };
+    let named = |category, name: &str| {
+        of(category).filter(|event| event["name"] == name).map(span).collect::<Vec<_>>()
+    };
+
+    // Three batches as they run, of which the second is the first to be a graph; the uncounted and the timed one came before.
+    let (batches, graphs) = (named("range", "batch"), named("graph", "graph"));
+    assert_eq!((batches.len(), named("range", "wait").len(), graphs.len()), (4, 4, 3));
+    // Then one launch by launch: each is in a stage, and together they are those of a batch.
+    let last = batches[3].0;
+    let is_last = |&(start, _): &(f64, f64)| start >= last;
+    let stages: Vec<_> = of("stage").map(span).filter(is_last).collect();
+    let kernels: Vec<_> = of("kernel").map(span).filter(is_last).collect();
+    assert_eq!(stages.len(), 5);
+    assert_eq!(Some(kernels.len() as u64), object["launches"].as_u64());
+    // Times are of single precision, in milliseconds.
+    let slack_us = 1.0;
+    for (start, end) in kernels {
+        let holds = |&&(from, to): &&(f64, f64)| from <= start + slack_us && end <= to + slack_us;
+        assert_eq!(stages.iter().filter(holds).count(), 1, "{start} to {end} in {stages:?}");
+    }
+    assert!(graphs.iter().all(|&(_, end)| end <= last + slack_us));
+    assert!(
+        named("copy", "copy to the device").len() >= 8 && named("copy", "copy from the device").len() >= 8
+    );
+
+    let nowhere = folder.path().join("none/trace.json");
+    refused(
+        memo(&args(text(&model), &["--images", "2", "--trace", text(&nowhere)])),
+        1,
+        &["--trace", "none"],
+    );
+    refused(memo(&args(text(&model), &["--trace", text(&file), "--stages"])), 2, &["--trace", "--stages"]);
+}
+
+#[test]
 fn products_are_timed_one_by_one() {
     let model = model();
     let always = ["bench", "--model", text(&model), "--device", "virtual", "--views", "2", "--shapes"];

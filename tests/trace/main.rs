@@ -82,10 +82,15 @@ impl Record {
         Record { paths }
     }
 
-    /// Names of the ranges right inside one of this path, in order.
+    /// Names of the ranges right inside one of this path, in order, but for the host's waits, whose place is the device's matter.
     fn inside(&self, path: &str) -> Vec<&str> {
         let children = self.paths.iter().filter_map(|p| p.strip_prefix(path)?.strip_prefix('/'));
-        children.filter(|name| !name.contains('/')).collect()
+        children.filter(|name| !name.contains('/') && *name != "wait").collect()
+    }
+
+    /// How often the host has waited for results.
+    fn waits(&self) -> usize {
+        self.paths.iter().filter(|path| path.rsplit('/').next() == Some("wait")).count()
     }
 
     /// What began outside of any other range, without the kernels that prepare the run.
@@ -134,6 +139,7 @@ fn stages_and_kernels_are_ranges() {
     succeeded(&output);
     assert_eq!(record.outermost(), ["batch", "steady state"], "the first batch is not the steady state's");
     assert_eq!(record.inside("steady state"), ["batch"; 2]);
+    assert_eq!(record.waits(), 3);
     let stages: Vec<&str> = STAGES.iter().map(|(stage, _)| *stage).collect();
     assert_eq!(record.inside("batch"), stages);
     assert_eq!(record.inside("steady state/batch"), [&stages[..], &stages].concat());

@@ -1,6 +1,7 @@
 //! `memo bench`: how long MEMO takes on a checkpoint, where the time goes, and what that is beside the least possible.
 
 mod against;
+mod batches;
 mod earlier;
 mod job;
 mod pictures;
@@ -9,22 +10,24 @@ mod rival;
 mod roofline;
 mod samples;
 mod shapes;
+mod trace;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::options::{AdaptOptions, Batch, ModelOptions};
 use super::{Usage, print, session};
-use crate::engine::{Dims, Item, Memo, Queued, Views, prepare, rehearse_batch};
+use crate::engine::{Dims, Memo, prepare, rehearse_batch};
 use crate::gpu::trace::Profiler;
 use crate::gpu::{Rehearsed, Stream};
 use crate::report::decimal;
+use batches::Batches;
 use earlier::Earlier;
 use job::Job;
 use pictures::{Pictures, Sizes};
@@ -78,6 +81,10 @@ pub struct Bench {
     /// Every sample, a line each, to this file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Afterwards, a few batches as they run and one launch by launch, to this file, for ui.perfetto.dev: the host's threads, and
+    /// copies, graphs, stages and kernels between events on the device
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["against", "shapes", "stages"])]
+    trace: Option<PathBuf>,
     /// A JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -128,7 +135,8 @@ impl Bench {
             }
         };
         // Before the work, so that none is lost for want of a place.
-        let csv = self.csv.as_deref().map(create).transpose()?;
+        let csv = self.csv.as_deref().map(|path| create("--csv", path)).transpose()?;
+        let trace = self.trace.as_deref().map(|path| create("--trace", path)).transpose()?;
         let (pictures, labels) = match &self.data {
             Some(data) => Pictures::of(data)?,
             None => {
@@ -182,12 +190,22 @@ impl Bench {
             extend(&mut object, against::run(&stream, &mut memo, &job, &self.against, self.seconds)?);
             return print(&if self.json { format!("{object}\n") } else { report::against(&object)? });
         }
-        let timed = self.time(&stream, &mut memo, &pictures)?;
+        let mut batches = Batches::new(&stream, &mut memo, &pictures);
+        let timed = self.time(&stream, &mut batches)?;
         let device_bytes = free_bytes.saturating_sub(gpu.memory_bytes()?.0);
         let needs = rehearse_batch(gpu, checkpoint.config(), timed.batch, labels.len(), &settings)?;
         measured(&mut object, &stream, &timed, &start, &needs)?;
         object["peak_device_bytes"] = json!(device_bytes);
-        object["stages"] = stages(&memo);
+        object["stages"] = stages(batches.memo);
+        if let (Some(file), Some(path)) = (trace, &self.trace) {
+            let traced = trace::record(&stream, &mut batches)?;
+            let mut out = BufWriter::new(file);
+            serde_json::to_writer(&mut out, &traced)
+                .map_err(Into::into)
+                .and_then(|()| out.flush())
+                .with_context(|| format!("--trace {}", path.display()))?;
+            object["trace"] = json!(path);
+        }
         if let Some(earlier) = &earlier {
             let [ratio, least, most] = earlier.speed_of(&timed.samples);
             object["compared"] =
@@ -206,65 +224,27 @@ impl Bench {
         }
     }
 
-    /// On a GPU one batch is queued while the one before is computed; the virtual one computes on the cores that queue.
-    fn time(&self, stream: &Stream, memo: &mut Memo, pictures: &Pictures) -> Result<Timed> {
-        let mut turn = 0;
-        let mut queue = |memo: &mut Memo| -> Result<(Queued, Vec<Item>, Instant)> {
-            let (now, turns) = (Instant::now(), turn..turn + memo.batch());
-            turn = turns.end;
-            let items: Vec<Item> = turns.map(|i| Item { image: pictures.get(i), index: i as u64 }).collect();
-            Ok((memo.queue(&items, &Views::Drawn)?, items, now))
-        };
-        let finish = |memo: &mut Memo, (queued, items, since): (Queued, Vec<Item>, Instant)| {
-            for outcome in memo.finish(queued, &items, &Views::Drawn)? {
-                ensure!(outcome?.entropy.iter().all(|h| h.is_finite()), "timing: the entropy is not finite");
-            }
-            Ok(since.elapsed().as_secs_f64())
-        };
+    fn time(&self, stream: &Stream, batches: &mut Batches) -> Result<Timed> {
         if !self.no_warm_up {
-            let queued = queue(memo)?;
-            finish(memo, queued)?;
+            batches.run(|done| done >= 1)?;
         }
         if self.stages {
-            memo.keep_stage_times();
+            batches.memo.keep_stage_times();
         }
-        let (batch, overlaps) = (memo.batch(), !stream.gpu().driver().is_virtual()); // fewer, where memory has run out
+        let batch = batches.memo.batch(); // fewer, where memory has run out
         let profiler = Profiler::start(stream)?;
         let (launched, recorded, clock) = (stream.launches(), stream.graphs(), Instant::now());
-        let is_enough = |batches: usize| match self.images {
-            Some(images) => batches >= (images as usize).div_ceil(batch),
-            None => batches >= LEAST && clock.elapsed().as_secs_f64() >= self.seconds,
-        };
-        let (mut seconds, mut latency) = (Vec::new(), Vec::new());
-        let mut under_way = if overlaps { Some(queue(memo)?) } else { None };
-        let mut done = Instant::now();
-        while !is_enough(seconds.len()) {
-            let is_last = is_enough(seconds.len() + 1);
-            let first = match under_way.take() {
-                Some(first) => first,
-                None => queue(memo)?,
-            };
-            if overlaps && !is_last {
-                under_way = Some(queue(memo)?);
-            }
-            latency.push(finish(memo, first)?);
-            ensure!(
-                memo.batch() == batch,
-                "timing: device memory ran out midway; try --batch {}",
-                memo.batch()
-            );
-            seconds.push(done.elapsed().as_secs_f64() / batch as f64);
-            done = Instant::now();
-        }
-        if let Some(more) = under_way {
-            finish(memo, more)?;
-        }
+        let (seconds, latency) = batches.run(|done| match self.images {
+            Some(images) => done >= (images as usize).div_ceil(batch),
+            None => done >= LEAST && clock.elapsed().as_secs_f64() >= self.seconds,
+        })?;
         drop(profiler);
-        let batches = seconds.len();
+        let count = seconds.len();
         let (launches, graphs) =
-            ((stream.launches() - launched) / batches, (stream.graphs() - recorded) / batches);
+            ((stream.launches() - launched) / count, (stream.graphs() - recorded) / count);
         let samples = |times| Samples::new(times).context("timing: no time has passed");
-        Ok(Timed { samples: samples(seconds)?, latency: samples(latency)?, batch, launches, graphs })
+        let of_image = seconds.into_iter().map(|time| time / batch as f64).collect();
+        Ok(Timed { samples: samples(of_image)?, latency: samples(latency)?, batch, launches, graphs })
     }
 
     /// What was asked for: what makes two runs comparable.
@@ -347,7 +327,7 @@ fn one_batch(images: usize) -> Vec<String> {
         let (flag, has_value) = arg.split_once('=').map_or((arg.as_str(), false), |(flag, _)| (flag, true));
         match flag {
             "--roofline" | "--json" | "--no-warm-up" | "--stages" => {}
-            "--images" | "--seconds" | "--batch" | "--compare" | "--csv" | "--device" => {
+            "--images" | "--seconds" | "--batch" | "--compare" | "--csv" | "--trace" | "--device" => {
                 if !has_value {
                     given.next();
                 }
@@ -361,8 +341,8 @@ fn one_batch(images: usize) -> Vec<String> {
     args
 }
 
-fn create(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("--csv {}", path.display()))
+fn create(flag: &str, path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("{flag} {}", path.display()))
 }
 
 /// A line for each batch.

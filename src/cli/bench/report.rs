@@ -114,6 +114,9 @@ pub fn text(object: &Value) -> Result<String> {
             100.0 * gpu.number("/share_outside_products")?
         );
     }
+    if let Some(trace) = object.get("trace").and_then(Value::as_str) {
+        text += &format!("trace       {trace}, for ui.perfetto.dev\n");
+    }
     if let Some(compared) = object.get("compared").map(Fields) {
         let [ratio, from, to] = ["/ratio", "/from", "/to"].map(|path| compared.number(path));
         let (ratio, from, to, with) = (ratio?, from?, to?, compared.word("/with")?);

@@ -20,6 +20,7 @@ use super::profile::Counters;
 use super::ranges::Ranges;
 use super::registers::LANES;
 use super::space::SHARED_WINDOW;
+use super::underway::Underway;
 use crate::memory::Memory;
 
 const RANK_SHIFT: u32 = 24;
@@ -36,14 +37,15 @@ pub struct Cluster {
     /// Ranks, as bits, of the CTAs that have exited.
     pub exited: Cell<u32>,
     pub engine: RefCell<Engine>,
+    pub underway: Underway,
 }
 
 impl Cluster {
     #[inline]
     pub fn new(launch: &Launch, number: u32, shared: *mut u8, stride_bytes: usize) -> Cluster {
         let ctas = launch.cluster.iter().product();
-        let engine = RefCell::default();
-        Cluster { number, ctas, shared, stride_bytes, exited: Cell::new(0), engine }
+        let (engine, underway) = (RefCell::default(), Underway::default());
+        Cluster { number, ctas, shared, stride_bytes, exited: Cell::new(0), engine, underway }
     }
 
     /// Its CTAs begin.
@@ -51,6 +53,7 @@ impl Cluster {
     pub fn begin(&self, seed: u64, is_late: bool) {
         self.exited.set(0);
         self.engine.borrow_mut().begin(seed, is_late);
+        self.underway.clear();
     }
 
     /// Where a host pointer is in the cluster's shared memory.

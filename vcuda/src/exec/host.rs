@@ -52,15 +52,15 @@ pub fn prefetch(from: *const u8, bytes: usize) {
     let _ = (from, bytes);
 }
 
-/// The same of what is wanted a little later: not into the nearest cache, which has room for a few lines only that lie a
-/// power of two apart.
+/// The same of what is wanted once: it leaves the nearest cache for nowhere, which lines that lie a power of two apart fill
+/// soon.
 #[inline(always)]
-pub fn prefetch_far(from: *const u8, bytes: usize) {
+pub fn prefetch_once(from: *const u8, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..bytes).step_by(LINE) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_NTA, _mm_prefetch};
         // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(at).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_NTA>(from.wrapping_add(at).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (from, bytes);

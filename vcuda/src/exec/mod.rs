@@ -10,7 +10,6 @@
 //! barriers in [`control`]. What they do is told to the [`check`]s by [`observe`].
 
 mod access;
-mod ahead;
 mod allocate;
 mod apart;
 mod arithmetic;
@@ -50,6 +49,7 @@ mod registers;
 mod space;
 mod stack;
 mod table;
+mod underway;
 mod warp;
 
 pub use asynchronous::reduce::Kind;

@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::mem::take;
 
-use super::ahead::Ahead;
 use super::asynchronous::maps::Maps;
 use crate::memory::Memory;
 
@@ -42,8 +41,6 @@ pub struct Ranges {
     latest: Cell<Range>,
     /// How often access to memory had been lost when these were live.
     losses: Cell<usize>,
-    /// What they may want next.
-    pub ahead: Ahead,
     /// Tensor maps that they have used.
     pub maps: Maps,
 }
@@ -69,7 +66,6 @@ impl Ranges {
             visited: kept.visited,
             latest: Cell::default(),
             losses: kept.losses.into(),
-            ahead: Ahead::default(),
             maps: Maps::default(),
         }
     }

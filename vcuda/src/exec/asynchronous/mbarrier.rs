@@ -118,6 +118,7 @@ impl Body for Wait {
             match holds {
                 Ok(true) => {
                     over |= alike;
+                    warp.cta.cluster.underway.arrive(host);
                     warp.observe(barrier.host, alike);
                 }
                 Ok(false) => warp.missed = Some(Missed { barrier, pc: warp.pc }),

@@ -7,9 +7,11 @@ use crate::exec::check;
 use crate::exec::engine::work::{Source, Work};
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, Op};
+use crate::exec::options::Checks;
 use crate::exec::profile::Action;
 use crate::exec::registers::{LANES, lanes_of};
 use crate::exec::space::GENERIC;
+use crate::exec::underway::Moving;
 use crate::exec::warp::Warp;
 use crate::tensor_map::{MAP_ALIGN, MAP_BYTES, TensorMap};
 
@@ -53,11 +55,21 @@ impl Body for TensorLoad {
                 return Flow::Fault;
             }
             let pointers = targets.pointers;
-            tile.expect(warp);
-            let done = warp.cta.cluster.engine.borrow_mut().load(warp.cta.memory, work, move |_, memory| {
-                // SAFETY: the pointers were checked for the box when the copy was issued.
-                unsafe { tile.load(&pointers, memory) }
-            });
+            let (cluster, memory) = (warp.cta.cluster, warp.cta.memory);
+            let is_unchecked = warp.cta.options.checks == Checks::default();
+            let done = match is_unchecked.then(|| tile.whole(memory)).flatten() {
+                Some(rows) => {
+                    let barriers = work.completes.iter().map(|(barrier, _)| barrier.host as usize).collect();
+                    // SAFETY: the pointers were checked for the box, and so were the rows; memory that is freed stays
+                    // readable until no kernel runs.
+                    unsafe { cluster.underway.begin(Moving::new(pointers, tile.swizzle(), rows, barriers)) };
+                    cluster.engine.borrow_mut().load(memory, work, |_, _| Ok(()))
+                }
+                None => cluster.engine.borrow_mut().load(memory, work, move |_, memory| {
+                    // SAFETY: the pointers were checked for the box when the copy was issued.
+                    unsafe { tile.load(&pointers, memory) }
+                }),
+            };
             if let Err(blame) = done {
                 return warp.fail_with(blame);
             }

@@ -5,24 +5,14 @@
 //! 8, with 32 bytes bit 4 with bit 7.
 
 use super::reduce::{Reduce, apply};
-use crate::exec::ahead::Stretch;
 use crate::exec::arithmetic::half::OOB_NAN;
 use crate::exec::check;
 use crate::exec::options::Checks;
 use crate::exec::profile::Action;
+use crate::exec::underway::{CHUNK, Chunk, ROWS_AHEAD, Stretch, Swizzle};
 use crate::exec::warp::Warp;
 use crate::memory::Memory;
 use crate::tensor_map::TensorMap;
-
-const CHUNK: usize = 16;
-/// What a swizzle leaves together, as elements of the smallest type that may be NaN.
-type Chunk = [u16; CHUNK / 2];
-/// Bytes of a row as products have them, as a rule.
-const WIDE: usize = 128;
-/// A ring of stages is filled two at a time where two products are computed as one.
-const BOXES_AHEAD: u64 = 2;
-/// Rows of a box that are asked for before they are copied: as many as hide how long the host takes to bring one.
-const ROWS_AHEAD: usize = 20;
 
 /// A row of a box: where it begins in the tensor, if it is inside along all but dimension 0.
 struct Row {
@@ -150,35 +140,13 @@ impl Tile {
         ((start * size) as usize..(end * size) as usize, ((first + start).max(0) * size) as u64)
     }
 
-    /// What the place of a byte of the box's shared memory is turned by, as all of its row is: swizzled rows do not cross 128
-    /// bytes.
-    #[inline(always)]
-    fn turn(&self, at: usize) -> usize {
-        let mask = (1 << self.map.swizzle) - 1;
-        ((self.offset + at) >> 7 & mask) << 4
+    pub fn swizzle(&self) -> Swizzle {
+        Swizzle { offset: self.offset, bits: self.map.swizzle }
     }
 
     /// Where byte `at` of the box's shared memory is, after the swizzle.
     fn swizzled(&self, at: usize) -> usize {
-        ((self.offset + at) ^ self.turn(at)) - self.offset
-    }
-
-    /// Puts a row of so many bytes into the box's shared memory at each of some places, given the chunk at each byte of it.
-    ///
-    /// # Safety
-    /// It is there.
-    #[inline(always)]
-    unsafe fn put(&self, to: &[*mut u8], row: usize, bytes: usize, chunk: impl Fn(usize) -> Chunk) {
-        let turn = self.turn(row);
-        for &to in to {
-            // SAFETY: the caller's; a row begins at a multiple of what it is turned in, and is one of chunks.
-            let put =
-                |at: usize| unsafe { to.add(row + (at ^ turn)).cast::<Chunk>().write_unaligned(chunk(at)) };
-            match bytes {
-                WIDE => (0..WIDE).step_by(CHUNK).for_each(put),
-                _ => (0..bytes).step_by(CHUNK).for_each(put),
-            }
-        }
+        ((self.offset + at) ^ self.swizzle().turn(at)) - self.offset
     }
 
     /// Where the part of each row that is inside the tensor is.
@@ -211,13 +179,19 @@ impl Tile {
         Stretch { start: start.wrapping_add(skip), stride, bytes: inside.len(), rows: rows.rows + 1 }
     }
 
-    /// The box after the next one may soon be wanted, if they lie by equal steps.
-    pub fn expect(&self, warp: &Warp) {
-        let stretch = self.stretch();
-        if stretch.rows > 0 {
-            let step = warp.cta.ranges.step(warp.pc, warp.index, stretch.start).wrapping_mul(BOXES_AHEAD);
-            warp.cta.ranges.ahead.expect(Stretch { start: stretch.start.wrapping_add(step), ..stretch });
+    /// Where the rows of the box are, if its copy can be no more than that of whole rows that are all there.
+    pub fn whole(&self, memory: &Memory) -> Option<Stretch> {
+        let map = &self.map;
+        let (rows, counts) = (self.stretch(), map.counts());
+        let last = i64::from(self.at[1]) + i64::from(map.steps[1]) * (i64::from(counts[1]) - 1);
+        let is_inside = rows.rows == counts[1] as usize && last < map.dims[1] as i64;
+        let is_one = counts[2..].iter().all(|&count| count == 1);
+        if !is_inside || !is_one || rows.bytes != map.row_bytes() || map.ty.is_tf32 {
+            return None;
         }
+        let bytes = rows.stride.checked_mul(rows.rows as u64 - 1)?.checked_add(rows.bytes as u64)?;
+        let end = memory.range_of(rows.start)?.1;
+        (bytes <= end - rows.start).then_some(rows)
     }
 
     /// Tells the checks of the part of the box that is inside the tensor; `None` after a finding.
@@ -263,7 +237,7 @@ impl Tile {
         let ty = self.map.ty;
         let row_bytes = self.map.extents[0] as usize * ty.kind.bytes();
         let outside: Chunk = [if self.map.fills_nan { OOB_NAN as u16 } else { 0 }; CHUNK / 2];
-        let parts = self.parts(memory);
+        let (parts, swizzle) = (self.parts(memory), self.swizzle());
         let inside = self.inside().0;
         // Of a row of which a part is outside, that part is the same in all of them.
         let mut made = match inside.len() < row_bytes || ty.is_tf32 {
@@ -280,11 +254,11 @@ impl Tile {
             // SAFETY: the caller's; what is inside of a row is checked for as many bytes, which are part of the row.
             unsafe {
                 let Some(from) = from.map(|from| from.cast_const()) else {
-                    self.put(to, at, row_bytes, |_| outside);
+                    swizzle.put(to, at, row_bytes, |_| outside);
                     continue;
                 };
                 if made.is_empty() {
-                    self.put(to, at, row_bytes, |at| from.add(at).cast::<Chunk>().read_unaligned());
+                    swizzle.put(to, at, row_bytes, |at| from.add(at).cast::<Chunk>().read_unaligned());
                     continue;
                 }
                 let part = made.as_mut_ptr().cast::<u8>().add(inside.start);
@@ -293,7 +267,7 @@ impl Tile {
                     let part = std::slice::from_raw_parts_mut(part, inside.len());
                     part.chunks_exact_mut(4).for_each(round_to_tf32);
                 }
-                self.put(to, at, row_bytes, |at| made[at / CHUNK]);
+                swizzle.put(to, at, row_bytes, |at| made[at / CHUNK]);
             }
         }
         Ok(())
@@ -309,7 +283,7 @@ impl Tile {
         let mut bytes = vec![0; row_bytes];
         for row in self.parts(memory) {
             let (at, Some(to)) = row? else { continue };
-            let turn = self.turn(at);
+            let turn = self.swizzle().turn(at);
             for (i, chunk) in bytes.chunks_exact_mut(CHUNK).enumerate() {
                 let at = at + ((i * CHUNK) ^ turn);
                 // SAFETY: the caller's.

@@ -8,9 +8,9 @@
 //! A's panel is a block of 16 rows after the other, in this order, element by element of k. B has panels of a few *tiles*
 //! of eight columns, made one after the other in the host's nearest cache: column by column, even ones before odd ones.
 
-use crate::exec::ahead::Ahead;
 use crate::exec::host::{Host, prefetch};
 use crate::exec::registers::LANES;
+use crate::exec::underway::Underway;
 
 /// Columns of a tile.
 pub const TILE: usize = 8;
@@ -20,8 +20,8 @@ pub const BLOCK: usize = 16;
 pub const PER_PANEL: usize = 4;
 /// What every depth is a multiple of.
 const STEPS: usize = 4;
-/// Lines of memory that are asked for with each few sums.
-const AT_ONCE: usize = 8;
+/// Rows of a box that are moved with each few sums.
+const ROWS_AT_ONCE: usize = 2;
 /// Columns of which one register holds sums.
 const FOUR: usize = TILE / 2;
 
@@ -73,7 +73,7 @@ pub struct Panels<'a> {
     pub d: &'a [[*mut f32; 4]],
     /// D begins with what is there, not zeros.
     pub accumulates: bool,
-    pub ahead: &'a Ahead,
+    pub underway: &'a Underway,
 }
 
 impl Panels<'_> {
@@ -92,7 +92,7 @@ impl Panels<'_> {
                 let many = S::BLOCKS.min(self.blocks - block);
                 for column in (0..tiles * TILE).step_by(S::COLUMNS) {
                     let place = (block, first + column / TILE, column % TILE);
-                    self.ahead.ask(AT_ONCE);
+                    self.underway.go_on(ROWS_AT_ONCE);
                     // The next sums come while these are computed.
                     let next = column + S::COLUMNS;
                     if next < tiles * TILE {

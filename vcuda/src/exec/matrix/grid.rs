@@ -11,9 +11,9 @@ use super::panel::{Packer, chunks_of};
 use super::run::Grid;
 use super::scratch::Scratch;
 use super::simd::{Job, run_on};
-use crate::exec::ahead::Ahead;
 use crate::exec::op::{Body, Flow, Op};
 use crate::exec::registers::LANES;
+use crate::exec::underway::Underway;
 use crate::exec::warp::Warp;
 
 /// The run at `imm`, of `KR` registers of B each.
@@ -31,10 +31,10 @@ impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
             match &run.grids[..] {
                 grids @ [_, ..] if warp.cta.options.sums.is_none() => {
                     let scratch = &mut *warp.cta.scratch.borrow_mut();
-                    let ahead = &warp.cta.ranges.ahead;
+                    let underway = &warp.cta.cluster.underway;
                     for grid in grids {
                         let regs = warp.regs;
-                        let product = Product::<T, KR> { grid, regs, ahead, scratch, of: PhantomData };
+                        let product = Product::<T, KR> { grid, regs, underway, scratch, of: PhantomData };
                         run_on(kernel.host, product);
                     }
                 }
@@ -49,7 +49,7 @@ impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
 struct Product<'a, T, const KR: usize> {
     grid: &'a Grid,
     regs: *mut u32,
-    ahead: &'a Ahead,
+    underway: &'a Underway,
     scratch: &'a mut Scratch,
     of: PhantomData<T>,
 }
@@ -59,7 +59,7 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Product { grid, regs, ahead, scratch, .. } = self;
+        let Product { grid, regs, underway, scratch, .. } = self;
         let Grid { blocks, tiles, .. } = *grid;
         // Of a register, and of all.
         let part = 4 * T::PER_LANE;
@@ -84,7 +84,7 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
                 ]);
             }
             let Scratch { a, b, d, .. } = scratch;
-            let panels = Panels { blocks, depth, tiles, a, d, accumulates: true, ahead };
+            let panels = Panels { blocks, depth, tiles, a, d, accumulates: true, underway };
             for first in (0..tiles).step_by(PER_PANEL) {
                 for (step, slots) in grid.b.chunks_exact(tiles * KR).enumerate() {
                     for tile in 0..PER_PANEL.min(tiles - first) {

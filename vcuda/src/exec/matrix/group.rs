@@ -81,18 +81,13 @@ impl Warp<'_> {
         if group.complete < count {
             let is_checked = cta.options.checks.asynchrony || cta.memory.is_watched();
             let is_late = cta.options.checks.asynchrony && group.landed < count;
-            let own = group.issued[quarter];
-            // The others may be about to issue more, which is then computed together: they get a turn.
-            let wanted = if is_new && !is_checked { own } else { count };
-            if is_late || group.issued.iter().any(|&issued| issued < wanted) {
+            // The others may be about to issue more, which is then computed together, or copies that arrive meanwhile: they get
+            // a turn.
+            let is_early = is_new && !is_checked;
+            if is_late || is_early || group.all_issued() < count {
                 return Some(false);
             }
-            // So may other warpgroups that have come as far, with more rows of the same.
-            let (complete, issued) = (group.complete, group.all_issued());
-            let is_behind = |other: &Warpgroup| other.complete == complete && other.all_issued() < issued;
-            if is_new && !is_checked && groups.iter().any(is_behind) {
-                return Some(false);
-            }
+            let issued = group.all_issued();
             let pc = self.pc;
             let mut scratch = cta.scratch.borrow_mut();
             let goal = if is_checked { count } else { issued };

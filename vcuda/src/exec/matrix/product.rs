@@ -252,7 +252,8 @@ impl<T: Factor> Job for All<'_, '_, T> {
                 }
             }
             let Scratch { a, b, d, .. } = scratch;
-            let panels = Panels { blocks, depth, tiles, a, d, accumulates, ahead: &warp.cta.ranges.ahead };
+            let underway = &warp.cta.cluster.underway;
+            let panels = Panels { blocks, depth, tiles, a, d, accumulates, underway };
             for first in (0..tiles).step_by(PER_PANEL) {
                 for (step, product) in products[..steps].iter().enumerate() {
                     let what = &product.what;
