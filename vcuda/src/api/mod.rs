@@ -10,6 +10,7 @@ mod calls;
 mod error;
 mod objects;
 mod profile;
+mod ranges;
 mod settings;
 mod streams;
 mod version;

@@ -81,8 +81,8 @@ pub fn is_on() -> bool {
     profile().is_some()
 }
 
-/// Writes a launch's record.
-pub fn record(kernel: &Kernel, launch: &Launch, counters: &Counters) {
+/// Writes a launch's record, with the path of the ranges that it was made in.
+pub fn record(kernel: &Kernel, launch: &Launch, range: &str, counters: &Counters) {
     let Some(profile) = profile() else { return };
     let mut profile = lock(profile);
     let launch = &resolve(kernel, launch).unwrap_or(*launch); // it has run
@@ -109,8 +109,9 @@ pub fn record(kernel: &Kernel, launch: &Launch, counters: &Counters) {
     let mut line = String::new();
     let _ = write!(
         line,
-        "{{\"launch\":{number},\"kernel\":{},\"grid\":{:?},\"cluster\":{:?},\"block\":{:?},\"static_shared_bytes\":{},\"dynamic_shared_bytes\":{}",
+        "{{\"launch\":{number},\"kernel\":{},\"range\":{},\"grid\":{:?},\"cluster\":{:?},\"block\":{:?},\"static_shared_bytes\":{},\"dynamic_shared_bytes\":{}",
         quoted(&kernel.name),
+        quoted(range),
         launch.grid,
         launch.cluster,
         launch.block,

@@ -11,6 +11,7 @@ use crate::api::objects::module::{FunctionHandle, function};
 use crate::api::streams::launch::validate;
 use crate::api::streams::submit::submit;
 use crate::api::streams::work::{AttributeValue, KernelLaunch, Work};
+use crate::api::{profile, ranges};
 use crate::exec::{Launch, UNSAID};
 
 /// `CUlaunchConfig`.
@@ -161,6 +162,7 @@ pub fn gather(
         launch,
         params: buffer,
         cooperative: false,
+        range: if profile::is_on() { ranges::path() } else { String::new() },
         hints: BTreeMap::new(),
         pointers: Vec::new(),
     })

@@ -47,20 +47,22 @@ impl KernelLaunch {
         } else {
             run_counted(kernel, &self.launch, &self.params, memory, options)
         };
-        counted.map(|counters| profile::record(kernel, &self.launch, &counters)).map_err(|fault| {
-            say!("{}: {fault}", fault.kind.check());
-            let status = match fault.kind {
-                FaultKind::IllegalAddress => Status::IllegalAddress,
-                FaultKind::MisalignedAddress => Status::MisalignedAddress,
-                FaultKind::IllegalInstruction => Status::IllegalInstruction,
-                FaultKind::Assert => Status::Assert,
-                FaultKind::Deadlock => Status::LaunchTimeout,
-                FaultKind::Uninitialised | FaultKind::Race | FaultKind::Sync | FaultKind::Asynchrony => {
-                    Status::LaunchFailed
-                }
-            };
-            context.fail(status);
-            status
-        })
+        counted.map(|counters| profile::record(kernel, &self.launch, &self.range, &counters)).map_err(
+            |fault| {
+                say!("{}: {fault}", fault.kind.check());
+                let status = match fault.kind {
+                    FaultKind::IllegalAddress => Status::IllegalAddress,
+                    FaultKind::MisalignedAddress => Status::MisalignedAddress,
+                    FaultKind::IllegalInstruction => Status::IllegalInstruction,
+                    FaultKind::Assert => Status::Assert,
+                    FaultKind::Deadlock => Status::LaunchTimeout,
+                    FaultKind::Uninitialised | FaultKind::Race | FaultKind::Sync | FaultKind::Asynchrony => {
+                        Status::LaunchFailed
+                    }
+                };
+                context.fail(status);
+                status
+            },
+        )
     }
 }

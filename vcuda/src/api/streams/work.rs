@@ -89,6 +89,8 @@ pub struct KernelLaunch {
     pub params: Vec<u8>,
     /// All CTAs run together, and may wait for each other.
     pub cooperative: bool,
+    /// The path of NVTX's ranges that the thread was in.
+    pub range: String,
     /// Attributes of a graph's node that change nothing here, with their values.
     pub hints: BTreeMap<u32, AttributeValue>,
     /// Pointers to the parameters, where `cuGraphKernelNodeGetParams` handed them out.
