@@ -2,9 +2,10 @@
 # make demo        build, then MEMO on a small trained model and shifted images
 # make test        formatting, lints, every test, the demo
 # make libtorch    a Python with PyTorch, for memo bench --against libtorch (4.6 GB)
+# make evidence    what every kernel is and does, as a table in benches/results (an hour or more)
 # make gpu-bundle  one folder to carry to a machine with a GPU, see benches/gpu/run.sh
 
-.PHONY: build nvrtc demo test libtorch gpu-bundle clean
+.PHONY: build nvrtc nvdisasm demo test libtorch evidence gpu-bundle clean
 
 build:
 	cargo build --release
@@ -16,10 +17,16 @@ nvrtc:
 	  || python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
 	       --no-deps --target .nvrtc 'nvidia-cuda-nvrtc==13.0.*'
 
+# NVIDIA's disassembler, 6 MB, for the tests and the evidence: a machine's own may not know the newest GPUs.
+nvdisasm:
+	@test -n "$$MEMO_NVDISASM" || test -d .nvdisasm \
+	  || python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+	       --no-deps --target .nvdisasm 'nvidia-cuda-nvdisasm==13.5.*'
+
 demo: build
 	target/release/memo demo
 
-test: build
+test: build nvdisasm
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- --deny warnings
 	cargo test --release --workspace
@@ -29,9 +36,12 @@ libtorch:
 	python3 -m venv .libtorch
 	.libtorch/bin/python -m pip install --quiet --disable-pip-version-check --requirement benches/libtorch/requirements.txt
 
+evidence: build nvdisasm
+	cargo bench --bench evidence -- --out "benches/results/$$(date +%F)-evidence"
+
 gpu-bundle: build
 	benches/gpu/bundle.sh gpu-bundle
 
 clean:
 	cargo clean
-	rm -rf gpu-bundle demo-out .libtorch
+	rm -rf gpu-bundle demo-out .libtorch .nvdisasm

@@ -74,6 +74,10 @@ draw_views(const ImageDesc* __restrict__ descs, ViewParams* __restrict__ params,
     uint2 key = make_uint2((u32)seed, (u32)(seed >> 32));
     uint4 counter = make_uint4((u32)image.index, (u32)(image.index >> 32), first_view + i % N, 0);
 
+    // First of all, while nothing else is to be kept in registers: its divisions are calls.
+    CropRange range = {scale_low, scale_high, ratio_low, ratio_high, log_ratio_low, log_ratio_high};
+    draw_crop(view, counter, key, image.w, image.h, range);
+
     uint4 word = philox4x32_10(counter, key);
     view.hflip = uniform(word.x) < hflip;
     view.vflip = uniform(word.y) < vflip;
@@ -87,7 +91,5 @@ draw_views(const ImageDesc* __restrict__ descs, ViewParams* __restrict__ params,
     view.saturation = uniform(word.z, fmaxf(0.f, 1.f - saturation), 1.f + saturation);
     view.hue = uniform(word.w, -hue, hue);
 
-    CropRange range = {scale_low, scale_high, ratio_low, ratio_high, log_ratio_low, log_ratio_high};
-    draw_crop(view, counter, key, image.w, image.h, range);
     params[i] = view;
 }

@@ -11,7 +11,7 @@ cd "$root"
 cargo test --release --workspace --all-targets --no-run --message-format=json 2>/dev/null |
   python3 -c '
 import json, sys
-hosts = "checks driver forms fuzz hopper patterns planted profile profile_matrix ptx registers speed".split()
+hosts = "assembled checks driver evidence forms fuzz hopper patterns planted profile profile_matrix ptx registers speed".split()
 for line in sys.stdin:
     message = json.loads(line)
     if message.get("reason") != "compiler-artifact" or not message.get("executable"):

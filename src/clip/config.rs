@@ -69,6 +69,13 @@ impl ClipConfig {
         ClipConfig { vision, text: None, image_size: 224, patch_size: 32, embed_dim: 512 }
     }
 
+    /// The vision tower of OpenAI's largest model, of 224 pixels.
+    pub fn vit_l_14() -> ClipConfig {
+        let ClipConfig { vision, .. } = ClipConfig::vit_b_32();
+        let vision = TowerConfig { width: 1024, layers: 24, heads: 16, mlp: 4096, ..vision };
+        ClipConfig { vision, text: None, image_size: 224, patch_size: 14, embed_dim: 768 }
+    }
+
     /// `T`: the patches and the class token.
     pub fn tokens(&self) -> usize {
         let across = self.image_size / self.patch_size;

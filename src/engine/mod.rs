@@ -35,7 +35,7 @@ pub use grads::{Grads, Kept};
 pub use memo::{Memo, Queued};
 pub use needs::Needs;
 pub use outcome::{LOGIT_SCALE, Outcome, Precision, Prediction, Settings, Update};
-pub use rehearsal::{prepare, rehearse_batch};
+pub use rehearsal::{modules, prepare, rehearse_batch};
 pub use text::encode_text;
 pub use vision::Vision;
 pub use weights::Params;

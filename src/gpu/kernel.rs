@@ -24,7 +24,7 @@ pub type Defines<'a> = &'a [(&'static str, i64)];
 pub type ModuleKey = (&'static str, Vec<(&'static str, i64)>);
 
 /// Grid, cluster and block of a launch, and its dynamic shared memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch {
     pub grid: [usize; 3],
     pub cluster: [usize; 3],
@@ -144,9 +144,15 @@ macro_rules! args {
 #[derive(Clone, Copy)]
 pub(super) struct Module(CUmodule);
 
-/// A kernel that can be launched; in a rehearsal, its place. Cheap to clone.
+/// A kernel that can be launched; in a rehearsal, its name. Cheap to clone.
 #[derive(Clone)]
-pub struct Kernel(Option<Arc<Inner>>);
+pub struct Kernel(State);
+
+#[derive(Clone)]
+enum State {
+    Loaded(Arc<Inner>),
+    Noted(Arc<ModuleKey>, &'static str),
+}
 
 struct Inner {
     name: &'static str,
@@ -181,10 +187,18 @@ impl Kernel {
         if grid.contains(&0) {
             return Ok(());
         }
-        let Some(inner) = &self.0 else {
-            stream.count_launch();
-            stream.note_work(0, args.iter().map(|arg| arg.tensor_bytes as u64).sum());
-            return Ok(());
+        let inner = match &self.0 {
+            State::Loaded(inner) => inner,
+            State::Noted(module, kernel) => {
+                stream.count_launch();
+                stream.note_launch(
+                    module,
+                    kernel,
+                    launch,
+                    args.iter().map(|arg| arg.tensor_bytes as u64).sum(),
+                );
+                return Ok(());
+            }
         };
         let Inner { name, function, parameter_bytes, allowed_shared_bytes } = &**inner;
         let _range = trace::range(name);
@@ -246,8 +260,8 @@ impl Kernel {
 impl Stream {
     /// Kernel `name` of `kernels/{stem}.cu`, compiled with `defines`: see [`Gpu::kernel`].
     pub fn kernel(&self, stem: &'static str, name: &'static str, defines: Defines) -> Result<Kernel> {
-        match self.note(stem, defines) {
-            true => Ok(Kernel(None)),
+        match self.is_rehearsal() {
+            true => Ok(Kernel(State::Noted(Arc::new(self.note(stem, defines)), name))),
             false => self.gpu().kernel(stem, name, defines),
         }
     }
@@ -269,7 +283,7 @@ impl Gpu {
         let function = unsafe { result::module::get_function(module.0, CString::new(name)?) }
             .map_err(CudaError::from)
             .with_context(|| format!("finding kernel {name} in kernels/{stem}.cu"))?;
-        let kernel = Kernel(Some(Arc::new(Inner {
+        let kernel = Kernel(State::Loaded(Arc::new(Inner {
             name,
             function,
             parameter_bytes: parameter_bytes(function),
@@ -330,7 +344,10 @@ impl Gpu {
 }
 
 /// The text of `kernels/{stem}.cu` behind its defines.
-fn specialised(stem: &str, defines: Defines) -> Result<String> {
+///
+/// # Errors
+/// There is none of this stem.
+pub fn specialised(stem: &str, defines: Defines) -> Result<String> {
     let found = SOURCES.iter().find(|(name, _)| *name == stem);
     let (_, text) = found.ok_or_else(|| anyhow!("kernels/{stem}.cu: not part of this build"))?;
     let defines: String = defines.iter().map(|(name, value)| format!("#define {name} {value}\n")).collect();

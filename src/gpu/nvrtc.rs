@@ -175,6 +175,32 @@ impl Nvrtc {
     /// # Errors
     /// The compiler's log.
     pub fn compile(&self, name: &str, source: &str, target: Target) -> Result<Vec<u8>> {
+        Ok(self.compile_with(name, source, target, &[])?.0)
+    }
+
+    /// The cubin of one source, the same that [`Nvrtc::compile`] makes for a GPU, and what `ptxas -v` says of its kernels: the
+    /// assembler is part of NVRTC.
+    ///
+    /// # Errors
+    /// The compiler's log.
+    pub fn compile_verbosely(
+        &self,
+        name: &str,
+        source: &str,
+        architecture: &str,
+    ) -> Result<(Vec<u8>, String)> {
+        let target = Target { virtual_driver: false, architecture };
+        self.compile_with(name, source, target, &["--ptxas-options=-v"])
+    }
+
+    /// What is compiled, and the log.
+    fn compile_with(
+        &self,
+        name: &str,
+        source: &str,
+        target: Target,
+        more: &[&str],
+    ) -> Result<(Vec<u8>, String)> {
         type Create = unsafe extern "C" fn(
             *mut Program,
             *const c_char,
@@ -188,8 +214,8 @@ impl Nvrtc {
 
         let text = CString::new(source)?;
         let file = CString::new(format!("{name}.cu"))?;
-        let options: Vec<CString> =
-            target.options(source).into_iter().map(CString::new).collect::<Result<_, _>>()?;
+        let options = target.options(source).into_iter().chain(more.iter().map(|option| option.to_string()));
+        let options: Vec<CString> = options.map(CString::new).collect::<Result<_, _>>()?;
         let pointers: Vec<*const c_char> = options.iter().map(|o| o.as_ptr()).collect();
         let mut program: Program = null_mut();
         // SAFETY: the signatures are nvrtc.h's, unchanged since CUDA 11; every pointer outlives its
@@ -202,13 +228,12 @@ impl Nvrtc {
             let status = create(&mut program, text.as_ptr(), file.as_ptr(), 0, null, null);
             self.check(status, "nvrtcCreateProgram")?;
             let status = compile(program, pointers.len() as c_int, pointers.as_ptr());
+            let log = self.fetch(program, "ProgramLog").unwrap_or_default();
+            let log = String::from_utf8_lossy(&log).into_owned();
+            let what = if target.virtual_driver { "PTX" } else { "CUBIN" };
             let result = match self.check(status, "compiling") {
-                Ok(()) if target.virtual_driver => self.fetch(program, "PTX"),
-                Ok(()) => self.fetch(program, "CUBIN"),
-                Err(error) => {
-                    let log = self.fetch(program, "ProgramLog").unwrap_or_default();
-                    Err(anyhow!("kernels/{name}.cu: {error}\n{}", String::from_utf8_lossy(&log)))
-                }
+                Ok(()) => self.fetch(program, what).map(|compiled| (compiled, log)),
+                Err(error) => Err(anyhow!("kernels/{name}.cu: {error}\n{log}")),
             };
             destroy(&mut program);
             result

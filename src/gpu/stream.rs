@@ -1,6 +1,5 @@
 //! Streams, which do what is queued on them in order, and events, which mark places in them.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,9 +9,10 @@ use cudarc::driver::sys::{CUevent, CUevent_flags, CUstream};
 use cudarc::driver::{CudaStream, result};
 
 use super::error::CudaError;
+use super::rehearsal::Notes;
 use super::tensor::{Shape, Tensor};
 use super::timeline::{Kind, Queued};
-use super::{Defines, Gpu, ModuleKey, Plan, arena, lock, trace};
+use super::{Gpu, Plan, arena, lock};
 
 /// A queue of one device's work. Cheap to clone.
 ///
@@ -30,21 +30,8 @@ struct Inner {
     graphs: AtomicUsize,
     /// What is queued, between events, where a timeline is kept.
     spans: Mutex<Option<Vec<Queued>>>,
-    /// What a rehearsal finds out.
-    rehearsal: Option<Mutex<Rehearsed>>,
-}
-
-/// What work needs, by a rehearsal of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rehearsed {
-    /// The sources of its kernels.
-    pub modules: BTreeSet<ModuleKey>,
-    pub launches: usize,
-    /// Multiplications and additions of matrix products and of attention, each product counted once, however many terms its
-    /// operands are in.
-    pub flops: u64,
-    /// Of the tensors that launches have among their arguments, each once a launch: the least that they can read and write.
-    pub bytes: u64,
+    /// Of a rehearsal.
+    notes: Option<Notes>,
 }
 
 impl Gpu {
@@ -56,19 +43,7 @@ impl Gpu {
         self.new_stream(None)
     }
 
-    /// Goes through `work` without doing it: on its stream memory has addresses but no place, reads give zeros, and kernels are
-    /// neither compiled nor launched. Their sources can then be compiled at once, by [`Gpu::load`], before they are needed.
-    ///
-    /// # Errors
-    /// Those of `work`.
-    pub fn rehearse<R>(&self, work: impl FnOnce(&Stream) -> Result<R>) -> Result<Rehearsed> {
-        let _range = trace::range("rehearsal");
-        let stream = self.new_stream(Some(Mutex::default()))?;
-        work(&stream)?;
-        Ok(stream.rehearsed())
-    }
-
-    fn new_stream(&self, rehearsal: Option<Mutex<Rehearsed>>) -> Result<Stream> {
+    pub(super) fn new_stream(&self, notes: Option<Notes>) -> Result<Stream> {
         let stream = self.context().new_stream().map_err(CudaError::from).context("making a stream")?;
         Ok(Stream(Arc::new(Inner {
             gpu: self.clone(),
@@ -77,7 +52,7 @@ impl Gpu {
             launches: AtomicUsize::new(0),
             graphs: AtomicUsize::new(0),
             spans: Mutex::default(),
-            rehearsal,
+            notes,
         })))
     }
 }
@@ -108,32 +83,8 @@ impl Stream {
         }
     }
 
-    /// Whether nothing is done: see [`Gpu::rehearse`].
-    pub fn is_rehearsal(&self) -> bool {
-        self.0.rehearsal.is_some()
-    }
-
-    /// What a rehearsal has come across up to now; nothing on other streams.
-    pub fn rehearsed(&self) -> Rehearsed {
-        let noted = self.0.rehearsal.as_ref().map(|noted| lock(noted).clone());
-        Rehearsed { launches: self.launches(), ..noted.unwrap_or_default() }
-    }
-
-    /// Whether a kernel's source is noted, rather than loaded.
-    pub(super) fn note(&self, stem: &'static str, defines: Defines) -> bool {
-        if let Some(noted) = &self.0.rehearsal {
-            lock(noted).modules.insert((stem, defines.to_vec()));
-        }
-        self.is_rehearsal()
-    }
-
-    /// Notes what a launch is about to compute and touch, in a rehearsal.
-    pub fn note_work(&self, flops: u64, bytes: u64) {
-        if let Some(noted) = &self.0.rehearsal {
-            let mut noted = lock(noted);
-            noted.flops += flops;
-            noted.bytes += bytes;
-        }
+    pub(super) fn notes(&self) -> Option<&Notes> {
+        self.0.notes.as_ref()
     }
 
     /// Kernels launched, by graphs and in a rehearsal too.
@@ -402,27 +353,6 @@ mod tests {
             ready.synchronize()?;
             assert!(ready.elapsed_us(&start)? >= 0.0);
         }
-    });
-
-    device_test!(a_rehearsal_notes_kernels_and_does_nothing, |stream| {
-        use crate::ops::linear::Linear;
-        let a = stream.upload([4, 4], &[1f32; 16])?;
-        let product = |stream: &Stream, out: &Tensor<f32>| Linear::nt(&a, &a, out).run(stream);
-        let rehearsed = stream.gpu().rehearse(|stream| {
-            let out = stream.zeros([4, 4])?;
-            product(stream, &out)?;
-            product(stream, &out)?;
-            stream.alloc::<f32>(1 << 45)?; // more than there is
-            assert_eq!(stream.read(&out)?, [0.0; 16]);
-            product(stream, &a)?;
-            assert_eq!(stream.launches(), 3);
-            Ok(())
-        })?;
-        let stems: Vec<&str> = rehearsed.modules.iter().map(|(stem, _)| *stem).collect();
-        // Three products, each of two operands and a result of 4 by 4.
-        let Rehearsed { launches, flops, bytes, .. } = rehearsed;
-        assert_eq!((&stems[..], launches, flops, bytes), (&["linear_simt"][..], 3, 3 * 2 * 64, 3 * 3 * 64));
-        assert_eq!(stream.read(&a)?, [1.0; 16]);
     });
 
     device_test!(lengths_that_differ_are_refused, |stream| {

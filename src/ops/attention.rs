@@ -220,23 +220,26 @@ pub fn attention_backward<E: Element>(
     let aligned = [dqkv, dout, out, qkv].iter().all(|tensor| tensor.is_aligned(16));
     let plan = Plan::new::<E>("attention_backward", shape, queries, dout.len(), aligned)?;
     let Plan { tile_bytes, tile_rows, stages, .. } = plan;
-    stream.note_work(shape.flops(5, queries), 0);
     let t = shape.t;
     if shape.fits_one_tile::<E>() {
         let square_bytes = tile_rows * (2 * tile_rows + 16);
         let squares = if square_bytes > tile_bytes { 2 } else { 1 };
         let tensors = args![dqkv, dbias, dout, qkv, lse];
         let shared_bytes = 4 * tile_bytes + squares * square_bytes;
+        stream.note_work(shape.flops(5, queries), 0);
         // SAFETY: the lengths are those of the kernel, checked above.
         return unsafe { plan.launch(stream, "attention_backward", t, shared_bytes, tensors) };
     }
     let (delta, partial) = (scratch.slice(0..shape.rows()), scratch.slice(shape.rows()..scratch_len));
+    // Two of the five products are needed once; that the second kernel makes them again is its own affair.
     let shared_bytes = tile_bytes * (2 + 2 * stages);
+    stream.note_work(shape.flops(3, queries), 0);
     let tensors = args![dqkv, &delta, &partial, dout, out, qkv, lse];
     // SAFETY: the lengths are those of the kernel, checked above.
     unsafe { plan.launch(stream, "attention_backward_q", t, shared_bytes, tensors) }?;
     let tensors = args![dqkv, dbias, &delta, &partial, dout, qkv, lse];
     let shared_bytes = shared_bytes + stages * tile_rows * 2 * size_of::<f32>();
+    stream.note_work(shape.flops(2, queries), 0);
     // SAFETY: as above.
     unsafe { plan.launch(stream, "attention_backward_kv", t, shared_bytes, tensors) }
 }

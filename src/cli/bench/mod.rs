@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::options::{AdaptOptions, Batch, ModelOptions};
 use super::{Usage, print, session};
-use crate::engine::{Dims, Memo, prepare, rehearse_batch};
+use crate::engine::{Dims, Item, Memo, prepare, rehearse_batch};
 use crate::gpu::trace::Profiler;
 use crate::gpu::{Rehearsed, Stream};
 use crate::report::decimal;
@@ -193,7 +193,10 @@ impl Bench {
         let mut batches = Batches::new(&stream, &mut memo, &pictures);
         let timed = self.time(&stream, &mut batches)?;
         let device_bytes = free_bytes.saturating_sub(gpu.memory_bytes()?.0);
-        let needs = rehearse_batch(gpu, checkpoint.config(), timed.batch, labels.len(), &settings)?;
+        let items: Vec<Item> =
+            (0..timed.batch).map(|i| Item { image: pictures.get(i), index: i as u64 }).collect();
+        let (architecture, config) = (gpu.architecture(), checkpoint.config());
+        let needs = rehearse_batch(gpu, architecture, config, &items, labels.len(), &settings)?;
         measured(&mut object, &stream, &timed, &start, &needs)?;
         object["peak_device_bytes"] = json!(device_bytes);
         object["stages"] = stages(batches.memo);
@@ -278,7 +281,7 @@ fn measured(
 ) -> Result<()> {
     let (device, samples) = (stream.gpu().name()?, &timed.samples);
     let of_image = |work: u64| work as f64 / timed.batch as f64;
-    let (flops, bytes) = (of_image(needs.flops), of_image(needs.bytes));
+    let (flops, bytes) = (of_image(needs.flops()), of_image(needs.bytes()));
     let peak = PEAKS.iter().find(|(part, _)| device.contains(part)).map(|&(_, tflops)| tflops);
     let tflops = flops / samples.median() / 1e12;
     let all = json!({

@@ -104,7 +104,7 @@ impl Backend {
 
     /// Queues the product.
     pub(super) fn launch(self, stream: &Stream, params: &Params, kind: Kind) -> Result<()> {
-        let architecture = stream.gpu().architecture();
+        let architecture = stream.architecture();
         let (stem, defines) = self.module(kind, params.n, architecture);
         let kernel = stream.kernel(stem, stem, &defines)?;
         if self == Backend::Wgmma {

@@ -22,7 +22,7 @@ use half::f16;
 
 pub use backend::Backend;
 pub use matrix::Matrix;
-pub use prove::{prove, serving};
+pub use prove::{prove, rehearse_proofs, serving};
 pub use reference::{activation_reference, product_reference};
 
 use super::{Element, Param, int};
@@ -212,7 +212,7 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
     /// A shape that does not fit the others, sizes past 32 bits; the launch's own.
     pub fn run(self, stream: &Stream) -> Result<()> {
         let params = self.params()?;
-        let architecture = stream.gpu().architecture();
+        let architecture = stream.architecture();
         let backend = self.backend.unwrap_or_else(|| backend::choose::<E>(architecture, params.aligned));
         ensure!(
             backend == Backend::Simt || size_of::<E>() == size_of::<f16>(),
@@ -236,7 +236,8 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
     /// Multiplications and additions, of the first terms, and the bytes of all operands and results.
     fn note(&self, stream: &Stream, params: &Params, terms: [usize; 2]) {
         let &Params { m, n, k, batch, a_step, b_step, kept_step, bias_step, addend_step, .. } = params;
-        let [m, n, k, batch] = [m, n, k, batch].map(|size| size as u64);
+        let sizes = [batch, m, n, k].map(|size| size as usize);
+        let [batch, m, n, k] = sizes.map(|size| size as u64);
         let shared_or_each = |step: u64| if step == 0 { 1 } else { batch };
         let (operand, result, float) = (size_of::<E>() as u64, size_of::<O>() as u64, 4);
         let [a, b] = terms.map(|terms| terms as u64);
@@ -252,7 +253,7 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         if self.bias.is_some() {
             bytes += shared_or_each(bias_step) * n * float;
         }
-        stream.note_work(2 * m * n * k * batch, bytes);
+        stream.note_product(sizes, bytes);
     }
 
     fn params(&self) -> Result<Params> {

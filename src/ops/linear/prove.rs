@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use half::f16;
 
 use super::backend::{self, Backend};
@@ -73,14 +73,40 @@ static PROVED: Mutex<BTreeSet<(usize, bool, usize)>> = Mutex::new(BTreeSet::new(
 /// The plain kernel's own; out of device memory; a backend after which the device answers no more.
 pub fn prove(stream: &Stream, tower: &TowerConfig) -> Result<bool> {
     let mut proved = PROVED.lock().unwrap_or_else(PoisonError::into_inner);
-    let (activation, proofs) = (tower.activation, proofs(tower.mlp));
-    let proof = (stream.gpu().ordinal(), activation == Activation::Gelu, tower.mlp.min(N));
+    let proof = (stream.gpu().ordinal(), tower.activation == Activation::Gelu, tower.mlp.min(N));
     if proved.contains(&proof) {
         return Ok(false);
     }
-    let operands = Operands::new(stream, activation)?;
+    let refused = refuse_wrong(stream, tower)?;
+    if !stream.is_rehearsal() {
+        proved.insert(proof);
+    }
+    let architecture = stream.architecture();
+    let serves = serving(architecture).kernel();
+    for (backend, found) in &refused {
+        eprintln!(
+            "note: {} does not work on this device (sm_{architecture}): {found}; {serves} serves in its place",
+            backend.kernel()
+        );
+    }
+    Ok(!refused.is_empty())
+}
+
+/// Notes in a rehearsal what the proofs need, also where they have been done already.
+///
+/// # Errors
+/// Sizes that no kernel takes.
+pub fn rehearse_proofs(stream: &Stream, tower: &TowerConfig) -> Result<()> {
+    ensure!(stream.is_rehearsal(), "proofs: to be rehearsed on a stream that computes");
+    refuse_wrong(stream, tower).map(|_| ())
+}
+
+/// Refuses the backends that are wrong; which they are, and how.
+fn refuse_wrong(stream: &Stream, tower: &TowerConfig) -> Result<Vec<(Backend, String)>> {
+    let proofs = proofs(tower.mlp);
+    let operands = Operands::new(stream, tower.activation)?;
     let truth = operands.truth(stream)?;
-    let architecture = stream.gpu().architecture();
+    let architecture = stream.architecture();
     let mut refused = Vec::new();
     for backend in Backend::FASTER.into_iter().filter(|backend| backend.runs_on(architecture)) {
         let proofs = if backend == serving(architecture) { &proofs[..] } else { &proofs[..4] };
@@ -90,17 +116,7 @@ pub fn prove(stream: &Stream, tower: &TowerConfig) -> Result<bool> {
             refused.push((backend, found));
         }
     }
-    if !stream.is_rehearsal() {
-        proved.insert(proof);
-    }
-    let serves = serving(architecture).kernel();
-    for (backend, found) in &refused {
-        eprintln!(
-            "note: {} does not work on this device (sm_{architecture}): {found}; {serves} serves in its place",
-            backend.kernel()
-        );
-    }
-    Ok(!refused.is_empty())
+    Ok(refused)
 }
 
 /// The backend of products in float16 on such a device, the fastest that has not failed its proof.

@@ -91,9 +91,13 @@ pub(super) fn launch(stream: &Stream, kernel: &Kernel, params: &Params, kind: Ki
         return Ok(()); // of nothing there is no tensor map
     }
     int(tiles)?; // as the kernel counts them
+    let ctas = below * beside;
+    let clusters = tiles.min(stream.gpu().multiprocessors()? / ctas).max(1);
+    let launch = Launch { cluster: [ctas, 1, 1], ..Launch::new(clusters * ctas, THREADS) }
+        .shared(tile.shared_bytes(kind.terms));
     if stream.is_rehearsal() {
         // What lies nowhere has no tensor map. SAFETY: nothing is launched.
-        return unsafe { kernel.launch(stream, Launch::new(1, THREADS), &[]) };
+        return unsafe { kernel.launch(stream, launch, &[]) };
     }
 
     // Along the columns of a matrix boxes are as wide as the swizzle allows; along its rows, as the tile is long.
@@ -114,10 +118,6 @@ pub(super) fn launch(stream: &Stream, kernel: &Kernel, params: &Params, kind: Ki
         maps.push(of_b(*address)?);
     }
 
-    let ctas = below * beside;
-    let clusters = tiles.min(stream.gpu().multiprocessors()? / ctas).max(1);
-    let launch = Launch { cluster: [ctas, 1, 1], ..Launch::new(clusters * ctas, THREADS) }
-        .shared(tile.shared_bytes(kind.terms));
     // SAFETY: shapes, pitches and steps are those of live tensors, which `Linear::params` has checked against each other;
     // the maps have no more than the matrices of A and B, and the kernel writes no row or column past `params`.
     unsafe { kernel.launch(stream, launch, &[Arg::all(&maps), Arg::bytes(params)]) }

@@ -62,6 +62,8 @@ fn occupancy_as_nvidias_calculator_has_it() {
         (gpu::RTX4090, 1024, 32, 0, 1, 32, "threads"),
         (gpu::RTX4090, 32, 16, 0, 24, 24, "CTA slots"),
         (gpu::RTX4090, 128, 32, 24 << 10, 4, 16, "shared memory"),
+        (gpu::B200, 384, 168, 200 << 10, 1, 12, "registers"),
+        (gpu::RTX5090, 128, 168, 48 << 10, 2, 8, "shared memory"),
     ];
     for (gpu, threads, registers, shared_bytes, ctas, warps, limit) in cases {
         let occupancy = Occupancy::new(&gpu, Needs { threads, registers, shared_bytes }, 1);

@@ -1,11 +1,13 @@
 //! The GPUs that a launch can be modelled on. Sources, all NVIDIA's unless said otherwise:
 //!
 //! * multiprocessors, clocks, memory bandwidth, peak rates without sparsity: the H100, H200 and A100 datasheets and
-//!   architecture whitepapers (SXM boards; A100 of 80 GB), the Ada whitepaper for the RTX 4090;
+//!   architecture whitepapers (SXM boards; A100 of 80 GB), the Ada and RTX Blackwell whitepapers for the RTX 4090 and 5090, the
+//!   HGX B200's datasheet for the B200, whose multiprocessors and clock are those that its users see;
 //! * lanes a clock of each pipe, and the limits of a multiprocessor: CUDA C++ Programming Guide, "Arithmetic
 //!   Instructions" and "Technical Specifications per Compute Capability";
-//! * L2: the A100 whitepaper's 5120 bytes a clock. NVIDIA publishes none for the others: Hopper is taken
-//!   to have the A100's, the RTX 4090 2048 bytes, near what microbenchmarks of others see.
+//! * L2: the A100 whitepaper's 5120 bytes a clock. NVIDIA publishes none for the others: Hopper and the
+//!   B200 are taken to have the A100's, the RTX 4090 and 5090 2048 bytes, near what microbenchmarks of others see of the
+//!   first.
 
 /// What the model needs to know of a GPU.
 #[derive(Clone, Copy, Debug)]
@@ -100,8 +102,28 @@ pub const RTX4090: Gpu = Gpu {
     tensor: TensorPeaks { fp16: 165.2, tf32: 82.6, fp64: 1.29, int8: 660.6 },
 };
 
+/// Its peaks are those of `tcgen05`: kernels of `mma.sync` come less near to them.
+pub const B200: Gpu = Gpu {
+    name: "B200",
+    sms: 148,
+    clock_ghz: 1.965,
+    dram_gb_per_s: 8000.0,
+    tensor: TensorPeaks { fp16: 2250.0, tf32: 1125.0, fp64: 37.0, int8: 4500.0 },
+    ..H100
+};
+
+pub const RTX5090: Gpu = Gpu {
+    name: "RTX5090",
+    sms: 170,
+    clock_ghz: 2.407,
+    dram_gb_per_s: 1792.0,
+    lanes: Lanes { integer: 128.0, ..RTX4090.lanes },
+    tensor: TensorPeaks { fp16: 209.5, tf32: 104.8, fp64: 1.64, int8: 838.0 },
+    ..RTX4090
+};
+
 /// All of them.
-pub const ALL: [Gpu; 4] = [H100, H200, A100, RTX4090];
+pub const ALL: [Gpu; 6] = [H100, H200, A100, RTX4090, B200, RTX5090];
 
 impl Gpu {
     /// By name, as `VCUDA_GPU` has it.
