@@ -11,11 +11,12 @@ build:
 	cargo build --release
 	@$(MAKE) --no-print-directory nvrtc
 
-# NVIDIA's run-time compiler, unless the machine has one already.
+# NVIDIA's run-time compiler of the newest version that fits the driver at hand, unless one that fits is here. --upgrade: else pip
+# leaves another version's folder as it is, and says that it has installed.
 nvrtc:
-	@target/release/memo doctor --json 2>/dev/null | grep -q '"nvrtc":{"ok":true' \
+	@wheel=$$(target/release/memo doctor --wheel) && { [ -z "$$wheel" ] \
 	  || python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-	       --no-deps --target .nvrtc 'nvidia-cuda-nvrtc==13.0.*'
+	       --no-deps --upgrade --target .nvrtc "$$wheel"; }
 
 # NVIDIA's disassembler, 6 MB, for the tests and the evidence: a machine's own may not know the newest GPUs.
 nvdisasm:
@@ -30,6 +31,7 @@ test: build nvdisasm
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- --deny warnings
 	cargo test --release --workspace
+	tests/nvrtc_wheels.sh
 	target/release/memo demo
 
 libtorch:

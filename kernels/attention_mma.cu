@@ -1,4 +1,4 @@
-// Attention of every head over its tokens on tensor cores (sm_80 and up), forward and backward: float16 operands, float32
+// Attention of every head over its tokens on tensor cores (sm_75 and up), forward and backward: float16 operands, float32
 // sums, softmax and statistics. The formulas are attention.cu's; P and dS are float16 where they are multiplied.
 //
 //   qkv, dqkv (B, T, 3C) fp16: q | k | v, heads side by side inside each, C = NH · HS; out, dout (B, any number >= queries, C) fp16;
@@ -22,7 +22,7 @@
 
 #include "attention_mma.cuh"
 
-#if __CUDA_ARCH__ >= 800
+#if __CUDA_ARCH__ >= 750
 
 // A CTA's head, and this warp's rows in the block.
 struct Place {

@@ -21,7 +21,7 @@
 #define VECTOR (HEAD % 8 == 0)
 #endif
 
-#if __CUDA_ARCH__ >= 800
+#if __CUDA_ARCH__ >= 750
 
 constexpr int DEPTH = (HEAD + 15) / 16 * 16;                       // channels, of which those past HEAD are zero
 constexpr int BLOCK = TOKENS < 64 ? (TOKENS + 15) / 16 * 16 : 64;  // tokens of a tile

@@ -1,4 +1,4 @@
-// Matrix products of float16 on tensor cores, for sm_80 and up: mma.sync m16n8k16 with float32 sums, operands by cp.async
+// Matrix products of float16 on tensor cores, for sm_75 and up: mma.sync m16n8k16 with float32 sums, operands by cp.async
 // through a ring of stages. linear.cuh says what they compute.
 //
 // Sums run over k in steps of 16, each added by the tensor core: bits depend on K alone, not on the tile. With two terms the

@@ -1,5 +1,5 @@
-// A warp's products on tensor cores, sm_80 and up: mma.sync, ldmatrix, cp.async, one instruction a function. Addresses of
-// shared memory are 32 bits.
+// A warp's products on tensor cores, sm_75 and up: mma.sync, ldmatrix, cp.async, one instruction a function. Addresses of
+// shared memory are 32 bits. sm_75 multiplies half as deep at a time, and its copies have come when the next instruction begins.
 
 #pragma once
 
@@ -8,10 +8,18 @@
 // d (16, 8) += a (16, 16) · b (16, 8), float16 operands. A lane has of d rows lane / 4 and that + 8, columns lane % 4 · 2 and the
 // next: {d0, d1} and {d2, d3}.
 __device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+#if __CUDA_ARCH__ < 800
+#pragma unroll
+    for (int k = 0; k < 2; ++k)
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                     : "r"(a[2 * k]), "r"(a[2 * k + 1]), "r"(k ? b1 : b0));
+#else
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
 }
 
 // Four 8 x 8 matrices of 16 bits, of whose rows each lane has given one; AT bytes further on.
@@ -30,6 +38,28 @@ __device__ __forceinline__ void load_matrices_transposed(u32 (&r)[4], u32 from) 
                  : "memory");
 }
 
+#if __CUDA_ARCH__ < 800
+// 16 bytes to shared memory, of which so many exist: the others are zero, and not read.
+__device__ __forceinline__ void copy_16_bytes(u32 to, const void* from, int exist) {
+    u32 x[4] = {};
+    if (exist == 16) {
+        uint4 all = *(const uint4*)from;
+        x[0] = all.x, x[1] = all.y, x[2] = all.z, x[3] = all.w;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+            if (i * 2 < exist) x[i / 2] |= (u32)((const unsigned short*)from)[i] << i % 2 * 16;
+    }
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]) : "memory");
+}
+__device__ __forceinline__ void copy_16_bytes(u32 to, const void* from) { copy_16_bytes(to, from, 16); }
+__device__ __forceinline__ void copy_4_bytes(u32 to, const void* from, bool exist) {
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(exist ? *(const u32*)from : 0) : "memory");
+}
+__device__ __forceinline__ void copies_commit() {}
+template <int GROUPS>
+__device__ __forceinline__ void copies_wait() {}
+#else
 // 16 bytes to shared memory, of which so many exist: the others are zero, and not read.
 __device__ __forceinline__ void copy_16_bytes(u32 to, const void* from, int exist) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exist) : "memory");
@@ -46,6 +76,7 @@ template <int GROUPS>
 __device__ __forceinline__ void copies_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
 }
+#endif
 
 // 16 bytes of shared memory to global memory, at once: of a float4 on its way the compiler may store one float after another.
 __device__ __forceinline__ void copy_16_bytes_out(void* to, u32 from) {
@@ -57,7 +88,13 @@ __device__ __forceinline__ void copy_16_bytes_out(void* to, u32 from) {
 // Two float16, `low` first in memory.
 __device__ __forceinline__ u32 pack_halves(float low, float high) {
     u32 pair;
+#if __CUDA_ARCH__ < 800
+    asm("{\n.reg .b16 low, high;\ncvt.rn.f16.f32 low, %2;\ncvt.rn.f16.f32 high, %1;\nmov.b32 %0, {low, high};\n}"
+        : "=r"(pair)
+        : "f"(high), "f"(low));
+#else
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+#endif
     return pair;
 }
 

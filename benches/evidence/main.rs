@@ -119,7 +119,7 @@ fn counted(gpu: &Gpu, kept: &Kept, case: &Case, architecture: &str) -> Result<Co
 }
 
 fn compiler() -> Result<String> {
-    Ok(Nvrtc::find()?.fingerprint()?.to_string())
+    Ok(Nvrtc::any()?.fingerprint()?.to_string())
 }
 
 /// Every kernel that the batches of all cases need, and those that may be needed besides, on this architecture.

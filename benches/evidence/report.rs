@@ -232,7 +232,7 @@ fn summary(tables: &[(&Architecture, Kernels)], rates: &str, notable: &str, scal
     let mut text = format!(
         "# What the kernels are, and what they do\n\nMade by `make evidence` with NVRTC {}. No GPU was asked: what a kernel is comes from the compiler that a GPU's code comes from; what a launch does \
          was counted on the virtual device; times are a model, the least that such a GPU could take, **not a measurement**.\n\n",
-        Nvrtc::find()?.release()?
+        Nvrtc::any()?.release()?
     );
     text += "## Spills, and tensor instructions\n\n";
     text += "| | kernels | most registers | spilling | with a stack | HGMMA in | UTMALDG in | HMMA in | LDGSTS in |\n|---|---:|---:|---|---|---|---|---|---|\n";

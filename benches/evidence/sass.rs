@@ -36,7 +36,7 @@ impl Assembled {
 /// # Errors
 /// The compiler's log; NVIDIA's disassembler is not there, or cannot read the cubin.
 pub fn assemble(stem: &str, source: &str, architecture: &str) -> Result<Vec<Assembled>> {
-    let (cubin, log) = Nvrtc::find()?.compile_verbosely(stem, source, architecture)?;
+    let (cubin, log) = Nvrtc::any()?.compile_verbosely(stem, source, architecture)?;
     let mut kernels = said_of_kernels(&log)?;
     ensure!(!kernels.is_empty(), "kernels/{stem}.cu: the assembler says nothing of any kernel: {log}");
     let mut texts = instructions(&disassemble(&cubin)?);

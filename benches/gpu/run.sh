@@ -1,88 +1,147 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA GPU, without Rust or network: run.sh [LOG_FOLDER]
 #
-#   doctor; every test that opens a device, on the real one; the same step on vcuda and on the GPU side by side;
-#   compute-sanitizer over the small tests where it is installed; the benches. A short table last.
-#   DEVICE=virtual tries the bundle itself where there is no GPU.
+# What tells most comes first: doctor; the backends' proofs of themselves; results against float64; the same step on vcuda and here;
+# memo bench; each product against cuBLAS and the step against libtorch, where torch is; then every test that opens a device,
+# and compute-sanitizer where it is installed. A table last, and after each part in LOG_FOLDER/table.txt.
+#
+# It ends within SECONDS_IN_ALL (540), each part within its own limit; what there was no time for, or was cut off, a second run with
+# the same folder does: first what has not been tried yet, then what has failed.
+# DEVICE=virtual tries the bundle itself, in little, where there is no GPU.
 set -uo pipefail
 device=${DEVICE:-gpu}
 here=$(cd "$(dirname "$0")" && pwd)
 logs=${1:-$here/logs}
+whole=${SECONDS_IN_ALL:-540}
 mkdir -p "$logs"
-tar -C "$here" -xzf "$here/programs.tar.gz"
+logs=$(cd "$logs" && pwd)
+[ -x "$here/memo" ] || tar -C "$here" -xzf "$here/programs.tar.gz"
 export MEMO_FIXTURES=$here/fixtures MEMO_PROGRAM=$here/memo MEMO_ASSETS=$here/assets MEMO_CACHE=$here/cache
+export MEMO_TEST_DEVICE=$device
 export LD_LIBRARY_PATH=$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+model=$here/benches/vit-b32-fp16
+memo=$here/memo
 
-# PyTorch's environment has NVRTC: ask the interpreter where, if PATH alone does not tell.
+# PyTorch's environment has NVRTC, which memo looks for where PATH's python is; its interpreter may know more places.
 if [ -z "${MEMO_NVRTC:-}" ]; then
-  nvrtc=$(python3 - <<'PY' 2>/dev/null
+  places=$(python3 - <<'PY' 2>/dev/null
 import glob, os, site, sys
 roots = site.getsitepackages() + [site.getusersitepackages()] + sys.path
-found = [f for r in roots for f in glob.glob(os.path.join(r, "nvidia", "*", "lib", "libnvrtc.so.*"))]
-print(os.path.dirname(sorted(found)[-1]) if found else "")
+print(":".join(sorted({os.path.dirname(f) for r in roots for f in glob.glob(os.path.join(r, "nvidia", "*", "lib", "libnvrtc.so.*"))})))
 PY
   )
-  [ -n "$nvrtc" ] && export MEMO_NVRTC=$nvrtc
+  [ -n "$places" ] && ! "$memo" doctor --device "$device" --json 2>/dev/null | grep -q '"nvrtc":{"ok":true' && export MEMO_NVRTC=$places
 fi
 
-rows=()
-failures=0
-# step NAME SECONDS COMMAND…: runs it, keeps its output in a log, remembers how it ended.
-step() {
-  local name=$1 limit=$2 start=$SECONDS code
+table() {
+  date -u
+  nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null
+  cat $(ls -tr "$logs"/*.row 2>/dev/null) /dev/null
+}
+
+# part NAME SECONDS COMMAND…: runs it if it is its turn, keeps its output in a log, and how it ended in a row of the table.
+part() {
+  local name=$1 limit=$2 start=$SECONDS code word left=$((whole - SECONDS))
   shift 2
-  timeout "$limit" "$@" >"$logs/$name.log" 2>&1
+  case $turn in
+    untried) [ -e "$logs/$name.row" ] && return ;;
+    # What this run has tried is not tried again.
+    failed) [ -e "$logs/$name.row" ] && [ "$logs/$name.row" -ot "$logs/started" ] && ! grep -q " ok \| skipped " "$logs/$name.row" || return ;;
+  esac
+  if [ "$left" -lt 5 ]; then
+    waiting+=("$name")
+    return
+  fi
+  timeout --kill-after=5 $((limit < left ? limit : left)) "$@" >"$logs/$name.log" 2>&1
   code=$?
-  [ $code -eq 0 ] || failures=$((failures + 1))
-  rows+=("$(printf '%-34s %-6s %5d s   %s' "$name" "$([ $code -eq 0 ] && echo ok || echo "rc $code")" \
-    $((SECONDS - start)) "$(grep -E 'test result|images/s|worst|ERROR SUMMARY|equal' "$logs/$name.log" | tail -1)")")
+  if [ $code -ge 124 ] && [ "$limit" -gt "$left" ] && [ $((SECONDS - start)) -ge "$left" ]; then
+    waiting+=("$name") # for want of time, not by its own fault
+    return
+  fi
+  case $code in 0) word=ok ;; 77) word=skipped ;; 124 | 137) word="over $limit s" ;; *) word="failed, $code" ;; esac
+  printf '%-30s %-12s %4d s  %s\n' "$name" "$word" $((SECONDS - start)) \
+    "$(grep -hE 'test result|images/s|worst|ERROR SUMMARY|equal|skipped:|^error' "$logs/$name.log" | tail -1 | cut -c1-150)" >"$logs/$name.row"
+  cat "$logs/$name.row"
+  table >"$logs/table.txt"
+}
+
+# bench NAME SECONDS FLAG…: memo bench on a checkpoint of ViT-B/32's size, of random weights, which the first one makes.
+bench() {
+  local name=$1 limit=$2
+  shift 2
+  part "bench-$name" "$limit" "$here/benches/memo-vit_b32" --device "$device" --stages "$@"
+}
+
+shapes_and_cublas() {
+  "$memo" bench --model "$model" --device "$device" --batch 9 --shapes --json >"$logs/shapes.json" && python3 "$here/cublas.py" "$logs/shapes.json"
+}
+
+libtorch() {
+  "${MEMO_PYTHON:-python3}" -c 'import torch, torchvision, transformers' 2>/dev/null || { echo "skipped: no torch, torchvision and transformers here"; return 77; }
+  "$memo" bench --model "$model" --device "$device" --seconds 4 \
+    --against libtorch:notebook,libtorch:tuned,libtorch:tuned:tf32,libtorch:tuned:bf16,libtorch:implicit,libtorch:implicit:bf16
+}
+
+# The instruction cases are kept, each in a file of its own, and run from there by the GPU's own driver.
+isa() {
+  export VCUDA_ISA_OUT=$here/isa
+  "$here/tests/vcuda-isa" || return
+  unset VCUDA_ISA_OUT
+  [ "$device" = gpu ] && export VCUDA_ISA_DRIVER=libcuda.so.1
+  VCUDA_ISA_FILES=$here/isa "$here/tests/vcuda-isa" --nocapture files::a_folder_of_cases
+}
+
+sanitize() {
+  local sanitizer
+  sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1)
+  [ -n "$sanitizer" ] && [ "$device" = gpu ] || { echo "skipped: no compute-sanitizer, or no GPU"; return 77; }
+  "$sanitizer" --tool "$1" --error-exitcode 9 "$here/tests/memo-lib" --test-threads=1 ops::
+}
+export -f shapes_and_cublas libtorch isa sanitize
+export memo model device here logs
+
+parts() {
+  local lib=$here/tests/memo-lib test tool
+  part doctor 60 "$memo" doctor --device "$device"
+  part proofs 60 "$lib" --test-threads=1 ops::linear::prove
+  part truth 60 "$here/tests/memo-truth" --test-threads=1
+  part side-by-side-virtual 60 "$here/benches/memo-side_by_side" --device virtual --write "$logs/virtual.safetensors"
+  part side-by-side 60 "$here/benches/memo-side_by_side" --device "$device" --compare "$logs/virtual.safetensors"
+  if [ "$device" = gpu ]; then
+    bench fp16-implicit 60 --views 50 --seconds 5
+    bench fp16-in-place 40 --views 50 --update in-place --seconds 5
+    bench fp32 60 --views 50 --precision fp32 --seconds 5
+    for s in 1 2 4 9 18; do bench "S-$s" 30 --views 50 --batch $s --seconds 3; done
+    part shapes 60 bash -c shapes_and_cublas
+    part libtorch 120 bash -c libtorch
+  else
+    bench fp16-implicit 60 --views 8 --images 1 --no-warm-up --classes 10
+    bench fp16-in-place 60 --views 8 --images 1 --no-warm-up --classes 10 --batch 1 --update in-place
+    bench fp32 90 --views 8 --images 1 --no-warm-up --classes 10 --batch 1 --precision fp32
+  fi
+  part operators 120 "$lib" --test-threads=1 ops::
+  for test in hopper vit_b32 batch robust cli; do
+    [ -x "$here/tests/memo-$test" ] && part "$test" 90 "$here/tests/memo-$test" --test-threads=1
+  done
+  for test in "$here"/tests/memo-*; do
+    case $(basename "$test") in memo-lib | memo-truth | memo-hopper | memo-vit_b32 | memo-batch | memo-robust | memo-cli) continue ;; esac
+    part "$(basename "$test" | cut -c6-)" 60 "$test" --test-threads=1
+  done
+  part lib 60 "$lib" --test-threads=1 --skip ops::
+  part isa 120 bash -c isa
+  part demo 60 "$memo" demo --device "$device" --out "$logs"
+  for tool in memcheck racecheck initcheck synccheck; do part "sanitizer-$tool" 120 bash -c "sanitize $tool"; done
 }
 
 nvidia-smi >"$logs/nvidia-smi.log" 2>&1 || true
-step doctor 120 "$here/memo" doctor --device "$device"
+waiting=()
+touch "$logs/started"
+sleep 1 # rows of this run are newer, also where times have whole seconds
+turn=untried && parts
+turn=failed && parts
 
-export MEMO_TEST_DEVICE=$device
-for test in "$here"/tests/memo-*; do
-  step "$(basename "$test")" 240 "$test" --test-threads=1
-done
-# The instruction cases are kept, each in a file of its own, and run from there by the GPU's own driver.
-step vcuda-isa 240 env VCUDA_ISA_OUT="$here/isa" "$here/tests/vcuda-isa"
-[ "$device" = gpu ] && export VCUDA_ISA_DRIVER=libcuda.so.1
-step isa-on-the-$device 300 env VCUDA_ISA_FILES="$here/isa" "$here/tests/vcuda-isa" --nocapture files::a_folder_of_cases
-unset VCUDA_ISA_DRIVER
-rm -rf "$here/isa"
-
-step side-by-side-virtual 240 "$here/benches/memo-side_by_side" --device virtual --write "$logs/virtual.safetensors"
-step side-by-side-$device 120 "$here/benches/memo-side_by_side" --device "$device" --compare "$logs/virtual.safetensors"
-rm -f "$logs/virtual.safetensors"
-
-sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -1)
-if [ -n "$sanitizer" ] && [ "$device" = gpu ]; then
-  export MEMO_TEST_DEVICE=gpu
-  for tool in memcheck racecheck initcheck synccheck; do
-    step "sanitizer-$tool" 240 "$sanitizer" --tool "$tool" --error-exitcode 9 \
-      "$here/tests/memo-lib" --test-threads=1 ops::
-  done
-fi
-
-step demo 120 "$here/memo" demo --device "$device" --out "$logs"
-# Whole batches, as many as a GPU needs to be timed.
-images=2
-[ "$device" = gpu ] && images=180
-bench() {
-  local name=$1
-  shift
-  step "bench-vit-b32-$name" 300 "$here/benches/memo-vit_b32" --device "$device" --images $images --classes 100 "$@"
-}
-bench 8-views --views 8
-bench 50-views --views 50 --stages
-bench 50-views-in-place --views 50 --update in-place
-bench 50-views-fp32 --views 50 --precision fp32
-
-{
-  date -u
-  nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null
-  printf '%s\n' "${rows[@]}"
-  echo "$failures of ${#rows[@]} steps failed"
-} | tee "$logs/table.txt"
-[ "$failures" -eq 0 ]
+echo
+table | tee "$logs/table.txt"
+failures=$(grep -LE ' ok | skipped ' "$logs"/*.row 2>/dev/null | wc -l)
+echo "$failures of $(ls "$logs"/*.row | wc -l) parts failed; ${#waiting[@]} have had no time yet${waiting:+: ${waiting[*]}; run it again with the same folder}" | tee -a "$logs/table.txt"
+[ "$failures" -eq 0 ] && [ ${#waiting[@]} -eq 0 ]

@@ -9,7 +9,9 @@ use super::plan::PlanOptions;
 use super::print;
 use crate::clip::ClipConfig;
 use crate::engine::{Precision, Settings, Update, prepare};
-use crate::gpu::{Cache, Gpu, Nvrtc, find_virtual_driver, gpu_count, human_bytes};
+use crate::gpu::{
+    Cache, CudaVersion, Form, Gpu, Nvrtc, find_virtual_driver, how_to_get, human_bytes, installed,
+};
 use crate::ops::Optimizer;
 use crate::policy::Policy;
 
@@ -24,6 +26,9 @@ pub struct Doctor {
     /// A JSON object instead of text
     #[arg(long)]
     json: bool,
+    /// Print instead what pip calls the NVRTC that fits the driver; nothing where one that fits is here
+    #[arg(long, conflicts_with_all = ["json", "plan"])]
+    wheel: bool,
     /// Explain instead the device memory that adapting --model takes, tensor by tensor
     #[arg(long, requires = "model")]
     plan: bool,
@@ -36,10 +41,17 @@ impl Doctor {
         if self.plan {
             return print(&self.options.run(self.device, self.json)?);
         }
+        if self.wheel {
+            let compiler = self.compiler();
+            return match compiler.nvrtc.is_ok() && compiler.fits {
+                true => Ok(()),
+                false => print(&format!("{}\n", compiler.fitting.wheel())),
+            };
+        }
         let checks = [
             ("nvidia_driver", nvidia_driver()),
             ("virtual_driver", virtual_driver()),
-            ("nvrtc", nvrtc()),
+            ("nvrtc", self.nvrtc()),
             ("cache", cache()),
             ("device", self.device()),
             ("kernels", self.kernels()),
@@ -73,13 +85,41 @@ impl Doctor {
         }
     }
 
+    /// The compiler for the device that is asked for; where that does not open, for any.
+    fn compiler(&self) -> Compiler {
+        let Ok(gpu) = Gpu::open(self.device.device) else {
+            return Compiler { nvrtc: Nvrtc::any(), fits: true, fitting: CudaVersion::TESTED };
+        };
+        let compiler = gpu.compiler();
+        // vcuda has no other form.
+        let fits = compiler.as_ref().is_ok_and(|(nvrtc, forms)| match gpu.driver().is_virtual() {
+            true => nvrtc.version().major <= gpu.driver_version().major,
+            false => forms.contains(&Form::Cubin),
+        });
+        Compiler { nvrtc: compiler.map(|(nvrtc, _)| nvrtc), fits, fitting: gpu.fitting() }
+    }
+
+    fn nvrtc(&self) -> Result<String> {
+        let Compiler { nvrtc, fits, fitting } = self.compiler();
+        let nvrtc = nvrtc?;
+        let misfit = match fits {
+            true => String::new(),
+            false => format!(
+                "; it does not fit the driver, which compiles its PTX, slower at first; one that does: {}",
+                how_to_get(fitting)
+            ),
+        };
+        Ok(format!("{}, {}{misfit}", nvrtc.release()?, nvrtc.file()?.display()))
+    }
+
     fn device(&self) -> Result<String> {
         let gpu = Gpu::open(self.device.device)?;
         let (free, total) = gpu.memory_bytes()?;
         Ok(format!(
-            "{}, sm_{}, {} multiprocessors, {} of {} free",
+            "{}, sm_{}, driver of CUDA {}, {} multiprocessors, {} of {} free",
             gpu.name()?,
             gpu.architecture(),
+            gpu.driver_version(),
             gpu.multiprocessors()?,
             human_bytes(free),
             human_bytes(total)
@@ -105,20 +145,27 @@ impl Doctor {
     }
 }
 
+/// NVRTC as far as it is there, whether the driver loads its cubins, and the version that fits.
+struct Compiler {
+    nvrtc: Result<&'static Nvrtc>,
+    fits: bool,
+    fitting: CudaVersion,
+}
+
 fn nvidia_driver() -> Result<String> {
-    match gpu_count()? {
-        0 => bail!("installed, but sees no GPU"),
-        count => Ok(format!("libcuda.so.1, {count} GPU{}", if count == 1 { "" } else { "s" })),
+    let driver = installed()?;
+    match driver.gpus {
+        0 => bail!("libcuda.so.1, CUDA {}, shows no GPU", driver.version),
+        gpus => Ok(format!(
+            "libcuda.so.1, CUDA {}, {gpus} GPU{}",
+            driver.version,
+            if gpus == 1 { "" } else { "s" }
+        )),
     }
 }
 
 fn virtual_driver() -> Result<String> {
     Ok(find_virtual_driver()?.display().to_string())
-}
-
-fn nvrtc() -> Result<String> {
-    let nvrtc = Nvrtc::find()?;
-    Ok(format!("{}, {}", nvrtc.release()?, nvrtc.path().display()))
 }
 
 fn cache() -> Result<String> {

@@ -11,7 +11,7 @@ use super::{Usage, fleet, print, session};
 use crate::clip::Checkpoint;
 use crate::data::{Dataset, labels};
 use crate::engine::Precision;
-use crate::gpu::{Gpu, Nvrtc, Stream};
+use crate::gpu::{Gpu, Stream};
 use crate::metrics::Totals;
 use crate::ops::linear::serving;
 use crate::records::{Record, RecordWriter};
@@ -100,7 +100,6 @@ impl Eval {
         gpu: &Gpu,
     ) -> Result<Value> {
         let (adapt, settings) = (&self.adapt, self.adapt.settings()?);
-        let compiler = Nvrtc::find()?.version();
         let lr: Vec<f64> = adapt.lr.iter().map(|&lr| report::decimal(lr)).collect();
         Ok(json!({
             "model": checkpoint.fingerprint()?,
@@ -117,7 +116,7 @@ impl Eval {
             "update": settings.update,
             "loss_scale": settings.loss_scale,
             "device": gpu.target(),
-            "compiler": format!("NVRTC {}.{}", compiler.0, compiler.1),
+            "compiler": gpu.code_by()?,
             "products": (adapt.precision == Precision::Fp16).then(|| serving(gpu.architecture()).kernel()),
         }))
     }

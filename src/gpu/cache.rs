@@ -96,13 +96,14 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::Form;
 
     const SOURCE: &str = "extern \"C\" __global__ void f(int* p) { *p = VALUE; }";
 
     fn compile(folder: &Path, source: &str, architecture: &str) -> Vec<u8> {
         let cache = Cache { folder: Some(folder.to_path_buf()) };
-        let target = Target { virtual_driver: true, architecture };
-        cache.compiled(Nvrtc::find().unwrap(), "f", source, target).unwrap()
+        let target = Target { form: Form::Ptx, architecture };
+        cache.compiled(Nvrtc::any().unwrap(), "f", source, target).unwrap()
     }
 
     fn entries(folder: &Path) -> Vec<PathBuf> {
@@ -121,7 +122,7 @@ mod tests {
         compile(folder.path(), &one, "80");
         compile(folder.path(), &format!("// nvrtc: --fmad=false\n{one}"), "90a");
         assert_eq!(entries(folder.path()).len(), 4);
-        let target = Target { virtual_driver: true, architecture: "90a" };
+        let target = Target { form: Form::Ptx, architecture: "90a" };
         assert_ne!(entry_name("one", "f", &one, target), entry_name("another", "f", &one, target));
     }
 

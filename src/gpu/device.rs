@@ -1,15 +1,16 @@
 //! A device: its context, what it can do, its memory, and the kernels that are loaded on it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use cudarc::driver::CudaContext;
-use cudarc::driver::sys::CUdevice_attribute as Attribute;
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 
 use super::error::CudaError;
 use super::kernel::{Kernel, Module, ModuleKey};
-use super::{Cache, DeviceChoice, Driver, driver};
+use super::{Cache, CudaVersion, DeviceChoice, Driver, Form, Nvrtc, driver};
 
 /// A device with its loaded kernels. Cheap to clone; a process may have several.
 #[derive(Clone)]
@@ -18,7 +19,11 @@ pub struct Gpu(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     context: Arc<CudaContext>,
     driver: Driver,
+    /// The newest CUDA that the driver serves.
+    version: CudaVersion,
     architecture: String,
+    /// Whether a GPU's driver has made kernels from PTX, whose code is then its own.
+    pub(super) own_code: AtomicBool,
     pub(super) cache: Cache,
     pub(super) kernels: Mutex<HashMap<(ModuleKey, &'static str), Kernel>>,
     pub(super) modules: Mutex<HashMap<ModuleKey, Module>>,
@@ -59,11 +64,16 @@ impl Gpu {
         let open = || -> Result<Gpu> {
             let context = CudaContext::new(ordinal).map_err(CudaError::from)?;
             let (major, minor) = context.compute_capability().map_err(CudaError::from)?;
+            let mut version = 0;
+            // SAFETY: a live local.
+            unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(CudaError::from)?;
             // Hopper's own instructions (wgmma, TMA) are only in the architecture-specific target.
             let suffix = if (major, minor) == (9, 0) { "a" } else { "" };
             Ok(Gpu(Arc::new(Inner {
                 context,
                 driver,
+                version: CudaVersion::from_number(version),
+                own_code: AtomicBool::new(false),
                 architecture: format!("{major}{minor}{suffix}"),
                 cache: Cache::from_environment(),
                 kernels: Mutex::default(),
@@ -76,6 +86,40 @@ impl Gpu {
     /// The driver that answers.
     pub fn driver(&self) -> Driver {
         self.0.driver
+    }
+
+    /// The newest CUDA that the driver serves.
+    pub fn driver_version(&self) -> CudaVersion {
+        self.0.version
+    }
+
+    /// The version whose NVRTC fits it best, for advice: where the driver is virtual and newer, what most tests are run with.
+    pub fn fitting(&self) -> CudaVersion {
+        let version = self.0.version;
+        if self.driver().is_virtual() { version.min(CudaVersion::TESTED) } else { version }
+    }
+
+    /// The compiler of its kernels, and the forms that its driver may load from there, the best first.
+    ///
+    /// # Errors
+    /// No NVRTC: with the command that gets the one that fits. One that knows no device as old as this.
+    pub fn compiler(&self) -> Result<(&'static Nvrtc, &'static [Form])> {
+        let nvrtc = Nvrtc::find(self.0.version, self.fitting())?;
+        let is_known = nvrtc.architecture_for(self.architecture())? == self.architecture();
+        let loads_cubins = !self.driver().is_virtual() && nvrtc.version().major <= self.0.version.major;
+        Ok((nvrtc, if loads_cubins && is_known { &[Form::Cubin, Form::Ptx] } else { &[Form::Ptx] }))
+    }
+
+    /// What has written the device's code, which results may depend on: such as `NVRTC 13.0`, and the driver where that did the last part.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::compiler`].
+    pub fn code_by(&self) -> Result<String> {
+        let driver = match self.0.own_code.load(Ordering::Relaxed) {
+            true => format!(", by the driver of CUDA {}", self.0.version),
+            false => String::new(),
+        };
+        Ok(format!("NVRTC {}{driver}", self.compiler()?.0.version()))
     }
 
     /// The device's own name.

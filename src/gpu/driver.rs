@@ -8,6 +8,8 @@ use std::sync::{Mutex, OnceLock};
 use anyhow::{Context, Result, bail, ensure};
 use libloading::Library;
 
+use super::CudaVersion;
+
 /// What `--device` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -71,18 +73,23 @@ pub(super) fn select(choice: DeviceChoice) -> Result<(Driver, Option<usize>)> {
         DeviceChoice::Virtual => (Driver::Virtual, Some(0)),
         DeviceChoice::AllVirtual => (Driver::Virtual, None),
         DeviceChoice::Auto if settled.is_some() => (settled.unwrap_or(Driver::Virtual), Some(0)),
-        DeviceChoice::Auto if gpu_count().is_ok_and(|count| count > 0) => (Driver::Real, Some(0)),
+        DeviceChoice::Auto if installed().is_ok_and(|driver| driver.gpus > 0) => (Driver::Real, Some(0)),
         DeviceChoice::Auto => (Driver::Virtual, Some(0)),
         DeviceChoice::AllGpus => {
-            let count = gpu_count().context("opening all GPUs")?;
-            ensure!(count > 0, "opening all GPUs: the driver sees none; --device virtual runs on the CPU");
+            let count = installed().context("opening all GPUs")?.gpus;
+            ensure!(
+                count > 0,
+                "opening all GPUs: the driver shows none{}; --device virtual runs on the CPU",
+                hidden()
+            );
             (Driver::Real, None)
         }
         DeviceChoice::Gpu(ordinal) => {
-            let count = gpu_count().with_context(|| format!("opening GPU {ordinal}"))?;
+            let count = installed().with_context(|| format!("opening GPU {ordinal}"))?.gpus;
             ensure!(
                 ordinal < count,
-                "opening GPU {ordinal}: this machine has {count}; choose a lower number or --device virtual"
+                "opening GPU {ordinal}: the driver shows {count}{}; choose a lower number or --device virtual",
+                hidden()
             );
             (Driver::Real, Some(ordinal))
         }
@@ -102,36 +109,77 @@ pub(super) fn select(choice: DeviceChoice) -> Result<(Driver, Option<usize>)> {
     Ok((wanted, ordinal))
 }
 
-/// GPUs that the machine's own driver sees.
+/// The machine's own driver.
+#[derive(Clone, Copy, Debug)]
+pub struct Installed {
+    /// The newest CUDA that it serves.
+    pub version: CudaVersion,
+    /// GPUs, or MIG slices of one, that it shows to this process.
+    pub gpus: usize,
+}
+
+/// Asks the machine's own driver.
 ///
 /// # Errors
-/// No driver installed, or it does not start.
-pub fn gpu_count() -> Result<usize> {
-    static COUNT: OnceLock<Result<usize, String>> = OnceLock::new();
-    let count = COUNT.get_or_init(|| {
-        // SAFETY: the driver's own name and SONAME, whose initialisers any CUDA program runs; both
-        // functions have had these signatures in every CUDA version.
-        unsafe {
-            let library = Library::new("libcuda.so.1").map_err(|_| {
-                "no NVIDIA driver (libcuda.so.1) on this machine; --device virtual runs on the CPU"
-                    .to_string()
-            })?;
-            let missing = |e: libloading::Error| format!("libcuda.so.1 is not a CUDA driver: {e}");
-            let init = library.get::<unsafe extern "C" fn(u32) -> i32>(b"cuInit\0").map_err(missing)?;
-            let count = library
-                .get::<unsafe extern "C" fn(*mut i32) -> i32>(b"cuDeviceGetCount\0")
-                .map_err(missing)?;
-            let mut devices = 0;
-            match (init(0), count(&mut devices)) {
-                (0, 0) => {}
-                (100, _) => devices = 0, // CUDA_ERROR_NO_DEVICE
-                (code, _) => return Err(format!("the NVIDIA driver does not start: CUDA error {code}")),
+/// No driver installed, or it does not start: with what to do.
+pub fn installed() -> Result<Installed> {
+    static INSTALLED: OnceLock<Result<Installed, String>> = OnceLock::new();
+    INSTALLED.get_or_init(ask_installed).clone().map_err(anyhow::Error::msg)
+}
+
+fn ask_installed() -> Result<Installed, String> {
+    // SAFETY: the driver's own name and SONAME, whose initialisers any CUDA program runs; these functions have had these
+    // signatures in every CUDA version.
+    unsafe {
+        let library = Library::new("libcuda.so.1").map_err(|_| {
+            "no NVIDIA driver (libcuda.so.1) on this machine; --device virtual runs on the CPU".to_string()
+        })?;
+        let missing = |e: libloading::Error| format!("libcuda.so.1 is not a CUDA driver: {e}");
+        let init = library.get::<unsafe extern "C" fn(u32) -> i32>(b"cuInit\0").map_err(missing)?;
+        let number = |name: &[u8]| -> Result<(i32, i32), String> {
+            let function = library.get::<unsafe extern "C" fn(*mut i32) -> i32>(name).map_err(missing)?;
+            let mut number = 0;
+            Ok((function(&mut number), number))
+        };
+        let (started, (asked, version)) = (init(0), number(b"cuDriverGetVersion\0")?);
+        let version = CudaVersion::from_number(version);
+        let gpus = match (started, number(b"cuDeviceGetCount\0")?) {
+            (0, (0, count)) if asked == 0 => count as usize,
+            (NO_DEVICE, _) => 0,
+            (code, (other, _)) => {
+                return Err(does_not_start(if code != 0 { code } else { other.max(asked) }, version));
             }
-            std::mem::forget(library); // cudarc opens it again; the driver dislikes being unloaded
-            Ok(devices as usize)
+        };
+        std::mem::forget(library); // cudarc opens it again; the driver dislikes being unloaded
+        Ok(Installed { version, gpus })
+    }
+}
+
+/// `CUDA_ERROR_NO_DEVICE`.
+const NO_DEVICE: i32 = 100;
+
+/// What keeps a driver from starting, by its code.
+fn does_not_start(code: i32, version: CudaVersion) -> String {
+    let (name, what) = match code {
+        46 => ("DEVICE_UNAVAILABLE", "another process has the GPU for itself: wait, or choose another one"),
+        802 => ("SYSTEM_NOT_READY", "its fabric manager does not run: start nvidia-fabricmanager"),
+        803 => ("SYSTEM_DRIVER_MISMATCH", "it is newer or older than the kernel's part of it: reboot"),
+        804 => ("COMPAT_NOT_SUPPORTED_ON_DEVICE", "take its compatibility package out of LD_LIBRARY_PATH"),
+        999 => {
+            ("UNKNOWN", "its kernel part may be missing, or may have lost the GPU: see nvidia-smi and dmesg")
         }
-    });
-    count.clone().map_err(anyhow::Error::msg)
+        _ => ("", "see nvidia-smi"),
+    };
+    let name = if name.is_empty() { code.to_string() } else { format!("{code}, CUDA_ERROR_{name}") };
+    format!("the NVIDIA driver (CUDA {version}) does not start: error {name}; {what}")
+}
+
+/// How a process comes to see no GPU, or too few.
+fn hidden() -> String {
+    match std::env::var("CUDA_VISIBLE_DEVICES") {
+        Ok(shown) => format!(" (CUDA_VISIBLE_DEVICES={shown:?} hides all others)"),
+        Err(_) => String::new(),
+    }
 }
 
 /// Opens vcuda by path; its SONAME `libcuda.so` makes it the answer to cudarc's own `dlopen`.

@@ -16,14 +16,32 @@ impl fmt::Display for CudaError {
         if let Ok(text) = DriverError(self.0).error_string() {
             write!(f, ": {}", text.to_string_lossy())?;
         }
-        match self.is_fault() {
-            true => f.write_str(" (by any kernel queued so far, not just by what is named here)"),
-            false => Ok(()),
+        match self.0 {
+            _ if self.is_fault() => f.write_str(" (by any kernel queued so far, not just by what is named here)"),
+            CUresult::CUDA_ERROR_UNKNOWN | CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE => {
+                f.write_str(" (the GPU may have dropped out, or another process may have it for itself: see nvidia-smi and dmesg)")
+            }
+            _ => Ok(()),
         }
     }
 }
 
 impl CudaError {
+    /// Whether it is of compiled kernels that this driver cannot load, so that in another form it may.
+    pub(super) fn is_of_image(self) -> bool {
+        use CUresult::*;
+        matches!(
+            self.0,
+            CUDA_ERROR_INVALID_IMAGE
+                | CUDA_ERROR_NO_BINARY_FOR_GPU
+                | CUDA_ERROR_INVALID_PTX
+                | CUDA_ERROR_JIT_COMPILER_NOT_FOUND
+                | CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+                | CUDA_ERROR_JIT_COMPILATION_DISABLED
+                | CUDA_ERROR_INVALID_SOURCE
+        )
+    }
+
     /// Whether it is a kernel's, while it ran.
     fn is_fault(self) -> bool {
         use CUresult::*;

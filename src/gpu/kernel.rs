@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_void};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytemuck::Pod;
 use cudarc::driver::sys::{
     self, CUfunction, CUfunction_attribute_enum as FunctionAttribute, CUlaunchAttribute,
@@ -13,9 +14,9 @@ use cudarc::driver::sys::{
 use cudarc::driver::{DriverError, result};
 
 use super::error::CudaError;
-use super::nvrtc::{self, Nvrtc};
+use super::nvrtc::{Form, Nvrtc, Target, how_to_get};
 use super::timeline::Kind;
-use super::{Gpu, SOURCES, Stream, Tensor, lock, trace};
+use super::{CudaVersion, Gpu, SOURCES, Stream, Tensor, lock, trace, version};
 
 /// What a kernel's source is compiled with: `#define NAME VALUE` each.
 pub type Defines<'a> = &'a [(&'static str, i64)];
@@ -278,19 +279,18 @@ impl Gpu {
             return Ok(kernel.clone());
         }
         self.load(std::slice::from_ref(&key.0))?;
-        let module = lock(&self.0.modules)[&key.0];
-        // SAFETY: the module is loaded and never unloaded.
-        let function = unsafe { result::module::get_function(module.0, CString::new(name)?) }
-            .map_err(CudaError::from)
-            .with_context(|| format!("finding kernel {name} in kernels/{stem}.cu"))?;
-        let kernel = Kernel(State::Loaded(Arc::new(Inner {
-            name,
-            function,
-            parameter_bytes: parameter_bytes(function),
-            allowed_shared_bytes: Mutex::new(DEFAULT_SHARED_BYTES),
-        })));
+        let kernel = resolved(lock(&self.0.modules)[&key.0], stem, name, self.driver_version())?;
         // Of several that were made at once the first one stays: a function's allowance is known in one place.
         Ok(lock(&self.0.kernels).entry(key).or_insert(kernel).clone())
+    }
+
+    /// Kernel `name` of a source that is not of `kernels/`: loaded anew each time, and kept as long as the process is there.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::kernel`].
+    pub fn kernel_of(&self, stem: &str, source: &str, name: &'static str) -> Result<Kernel> {
+        self.bind()?;
+        resolved(self.module(stem, source)?, stem, name, self.driver_version())
     }
 
     /// Compiles and loads these sources now, in parallel, so that none is compiled later in the middle of work.
@@ -306,18 +306,10 @@ impl Gpu {
         if missing.is_empty() {
             return Ok(());
         }
-        let nvrtc = Nvrtc::find()?;
-        let target =
-            nvrtc::Target { virtual_driver: self.driver().is_virtual(), architecture: self.architecture() };
         let load = |(stem, defines): &ModuleKey| -> Result<Module> {
-            let mut image = self.0.cache.compiled(nvrtc, stem, &specialised(stem, defines)?, target)?;
-            image.push(0); // PTX is read as a C string; a cubin ends where its own header says
+            let source = specialised(stem, defines)?;
             self.bind()?;
-            // SAFETY: a whole image from NVRTC, NUL-terminated.
-            unsafe { result::module::load_data(image.as_ptr().cast()) }
-                .map(Module)
-                .map_err(CudaError::from)
-                .with_context(|| format!("loading the compiled kernels/{stem}.cu"))
+            self.module(stem, &source)
         };
         let loaded: Vec<Result<Module>> = std::thread::scope(|scope| {
             let running: Vec<_> = missing.iter().map(|key| scope.spawn(|| load(key))).collect();
@@ -337,10 +329,105 @@ impl Gpu {
         kept.into_iter().collect()
     }
 
+    fn module(&self, stem: &str, source: &str) -> Result<Module> {
+        let (nvrtc, forms) = self.compiler()?;
+        self.module_in(forms, nvrtc, stem, source)
+    }
+
+    /// One source as a module, in the first of these forms that the driver loads.
+    fn module_in(&self, forms: &[Form], nvrtc: &Nvrtc, stem: &str, source: &str) -> Result<Module> {
+        let architecture = nvrtc.architecture_for(self.architecture())?;
+        let mut refused: Vec<String> = Vec::new();
+        for &form in forms {
+            let target = Target { form, architecture: &architecture };
+            let mut image = self.0.cache.compiled(nvrtc, stem, source, target)?;
+            if form == Form::Ptx {
+                image = version::lowered(&image, self.driver_version());
+            }
+            image.push(0); // PTX is read as a C string; a cubin ends where its own header says
+            match load_image(&image) {
+                Ok(module) => {
+                    if form == Form::Ptx && !self.driver().is_virtual() {
+                        self.note_own_code(nvrtc, refused.first());
+                    }
+                    return Ok(Module(module));
+                }
+                // Another form would not help; after a fault nothing would.
+                Err((error, _)) if !error.is_of_image() => {
+                    return Err(error).with_context(|| format!("loading the compiled kernels/{stem}.cu"));
+                }
+                Err((error, log)) => {
+                    refused.push(format!("{} for sm_{architecture}: {error}{log}", target.extension()))
+                }
+            }
+        }
+        bail!(
+            "loading the compiled kernels/{stem}.cu: the driver, of CUDA {}, takes nothing of NVRTC {} ({}); the one that fits: {}",
+            self.driver_version(),
+            nvrtc.version(),
+            refused.join("; "),
+            how_to_get(self.fitting())
+        )
+    }
+
+    /// Says once that the driver makes the code, and why.
+    fn note_own_code(&self, nvrtc: &Nvrtc, refused: Option<&String>) {
+        if self.0.own_code.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (compiler, version, device) = (nvrtc.version(), self.driver_version(), self.architecture());
+        let why = match refused {
+            Some(refused) => format!("it does not load NVRTC {compiler}'s {refused}"),
+            None if compiler.major > version.major => format!("NVRTC {compiler}'s own is too new for it"),
+            None => format!("NVRTC {compiler} does not know sm_{device}"),
+        };
+        eprintln!(
+            "note: the driver, of CUDA {version}, compiles the kernels itself, since {why}; one that fits: {}",
+            how_to_get(self.fitting())
+        );
+    }
+
     /// Sources that are loaded.
     pub fn loaded(&self) -> usize {
         lock(&self.0.modules).len()
     }
+}
+
+/// A loaded module's kernel.
+fn resolved(module: Module, stem: &str, name: &'static str, driver: CudaVersion) -> Result<Kernel> {
+    // SAFETY: the module is loaded and never unloaded.
+    let function = unsafe { result::module::get_function(module.0, CString::new(name)?) }
+        .map_err(CudaError::from)
+        .with_context(|| format!("finding kernel {name} in kernels/{stem}.cu"))?;
+    Ok(Kernel(State::Loaded(Arc::new(Inner {
+        name,
+        function,
+        parameter_bytes: parameter_bytes(function, driver),
+        allowed_shared_bytes: Mutex::new(DEFAULT_SHARED_BYTES),
+    }))))
+}
+
+/// Loads a cubin, or PTX with a NUL behind it; or what the driver says, and the first line of what its compiler does.
+fn load_image(image: &[u8]) -> Result<CUmodule, (CudaError, String)> {
+    let (mut module, mut log) = (std::ptr::null_mut(), [0u8; 1024]);
+    let mut options =
+        [sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER, sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+    let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), log.len() as *mut c_void];
+    // SAFETY: a whole image, a live local, and as many values as options: a buffer and its length, in a pointer's place.
+    let loaded = unsafe {
+        sys::cuModuleLoadDataEx(
+            &mut module,
+            image.as_ptr().cast(),
+            2,
+            options.as_mut_ptr(),
+            values.as_mut_ptr(),
+        )
+    };
+    loaded.result().map(|()| module).map_err(|error| {
+        let text = String::from_utf8_lossy(&log);
+        let line = text.split(['\0', '\n']).next().unwrap_or_default().trim();
+        (CudaError::from(error), if line.is_empty() { String::new() } else { format!(" ({line})") })
+    })
 }
 
 /// The text of `kernels/{stem}.cu` behind its defines.
@@ -355,15 +442,42 @@ pub fn specialised(stem: &str, defines: Defines) -> Result<String> {
 }
 
 /// Each parameter's size, in order; `None` where the driver is older than the question.
-fn parameter_bytes(function: CUfunction) -> Option<Vec<usize>> {
-    // SAFETY: the function is loaded; both outputs are ours. The symbol is looked up first, since an older driver lacks it.
-    unsafe {
-        sys::culib().get::<unsafe extern "C" fn()>(b"cuFuncGetParamInfo\0").ok()?;
-        let mut sizes = Vec::new();
-        let (mut offset, mut size) = (0, 0);
-        while sys::cuFuncGetParamInfo(function, sizes.len(), &mut offset, &mut size).result().is_ok() {
-            sizes.push(size);
-        }
-        Some(sizes)
+fn parameter_bytes(function: CUfunction, driver: CudaVersion) -> Option<Vec<usize>> {
+    if driver < (CudaVersion { major: 12, minor: 4 }) {
+        return None;
     }
+    let (mut sizes, mut offset, mut size) = (Vec::new(), 0, 0);
+    // SAFETY: the function is loaded; both outputs are ours.
+    while unsafe { sys::cuFuncGetParamInfo(function, sizes.len(), &mut offset, &mut size) }.result().is_ok() {
+        sizes.push(size);
+    }
+    Some(sizes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device_test;
+
+    device_test!(what_does_not_load_as_machine_code_does_as_ptx, |stream| {
+        let gpu = stream.gpu();
+        if !gpu.driver().is_virtual() {
+            return Ok(()); // it loads both
+        }
+        let (nvrtc, _) = gpu.compiler()?;
+        let source = "extern \"C\" __global__ void f(int* p) { *p = 1; }";
+        let module = gpu.module_in(&[Form::Cubin, Form::Ptx], nvrtc, "f", source)?;
+        resolved(module, "f", "f", gpu.driver_version())?;
+        let refused = gpu.module_in(&[Form::Cubin], nvrtc, "f", source).err().expect("vcuda runs PTX alone");
+        let said = format!("{refused:#}");
+        for words in
+            ["kernels/f.cu", "cubin for sm_90a: CUDA_ERROR_NO_BINARY_FOR_GPU", &gpu.fitting().wheel()]
+        {
+            assert!(said.contains(words), "{said}");
+        }
+        // The driver's compiler says what is wrong.
+        let wrong = load_image(b".version 8.0\n.target sm_80\n.address_size 64\nnonsense\n\0");
+        let (error, log) = wrong.err().expect("no PTX");
+        assert!(error.is_of_image() && log.contains("nonsense"), "{error}{log}");
+    });
 }

@@ -15,20 +15,22 @@ mod stream;
 mod tensor;
 mod timeline;
 pub mod trace;
+mod version;
 
 pub use arena::{Entry, Plan, measure};
 pub use cache::Cache;
 pub use device::Gpu;
-pub use driver::{DeviceChoice, Driver, find_virtual_driver, gpu_count};
+pub use driver::{DeviceChoice, Driver, Installed, find_virtual_driver, installed};
 pub use error::{CudaError, is_out_of_memory};
 pub use graph::Graph;
 pub use kernel::{Arg, Defines, Kernel, Launch, ModuleKey, specialised};
-pub use nvrtc::{Nvrtc, Target};
+pub use nvrtc::{Form, Nvrtc, Target, compute_capability, how_to_get};
 pub use pinned::Pinned;
 pub use rehearsal::{Launched, Rehearsed};
 pub use stream::{Event, Stream};
 pub use tensor::{Shape, Tensor};
 pub use timeline::{DeviceSpan, HostSpan, Kind, Timeline};
+pub use version::CudaVersion;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::Result;
 use cases::{ARCHITECTURES, Case};
 use memo::check::test_stream;
-use memo::gpu::{ModuleKey, Nvrtc, Target, specialised};
+use memo::gpu::{Form, ModuleKey, Nvrtc, Target, specialised};
 use sass::{Assembled, assemble, disassemble};
 
 /// Which instructions the kernels of a source have: products by `wgmma` of what tensor copies bring, products by `mma.sync` of
@@ -145,9 +145,9 @@ fn planted_faults_are_found() {
 
 #[test]
 fn what_is_looked_at_is_what_a_gpu_is_given() {
-    let nvrtc = Nvrtc::find().unwrap_or_else(|error| panic!("{error:#}"));
+    let nvrtc = Nvrtc::any().unwrap_or_else(|error| panic!("{error:#}"));
     let source = specialised("convert", &[]).expect("a source");
-    let target = Target { virtual_driver: false, architecture: "90a" };
+    let target = Target { form: Form::Cubin, architecture: "90a" };
     let plain = nvrtc.compile("convert", &source, target).expect("a cubin");
     let (verbose, _) = nvrtc.compile_verbosely("convert", &source, "90a").expect("a cubin");
     // But for a note of the compiler's options they are the same.

@@ -209,3 +209,40 @@ fn records_say_what_has_overflowed() {
     fs::write(&out, &scaled[..cut]).unwrap();
     assert_eq!(eval(&out, &[&scale[..], &["--resume"]].concat()), scaled);
 }
+
+#[test]
+fn a_gpu_that_drops_out_loses_nothing() {
+    if std::env::var("MEMO_TEST_DEVICE").as_deref() == Ok("gpu") {
+        return;
+    }
+    let place = Place::new();
+    let data = place.dataset();
+    let run = |out: &Path, more: &[&str]| {
+        let args =
+            ["eval", "--model", text(&place.model), "--data", text(&data), "--views", "2", "--batch", "1"];
+        memo(&[&args[..], &["--out", text(out)], more].concat())
+    };
+    let (whole, cut) = (place.file("whole.jsonl"), place.file("cut.jsonl"));
+    let succeed = |mut command: Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    succeed(run(&whole, &[]));
+    let want = fs::read_to_string(&whole).unwrap();
+
+    // Where the first of the lines are written, and not all.
+    let mut lines = 0;
+    let mut kernels = 400;
+    while lines < 2 {
+        fs::remove_file(&cut).ok();
+        let mut lost = run(&cut, &[]);
+        lost.env("VCUDA_LOST_AFTER", kernels.to_string());
+        refused(lost, 1, &["CUDA_ERROR_UNKNOWN", "dropped out"]);
+        lines = fs::read_to_string(&cut).unwrap_or_default().lines().count();
+        kernels += 100;
+    }
+    let kept = fs::read_to_string(&cut).unwrap();
+    assert!(kept.len() < want.len() && want.starts_with(&kept), "{kept}");
+    succeed(run(&cut, &["--resume"]));
+    assert_eq!(fs::read_to_string(&cut).unwrap(), want);
+}

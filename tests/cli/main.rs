@@ -1,6 +1,7 @@
 //! The built program from outside: what it prints, what it writes, how it refuses.
 
 mod bench;
+mod compilers;
 mod eval;
 mod predict;
 mod refused;

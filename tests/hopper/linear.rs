@@ -22,6 +22,9 @@ const SIZES: [[usize; 3]; 5] = [[128, 256, 64], [1, 8, 8], [136, 264, 72], [200,
 
 #[test]
 fn every_tile_and_layout_is_right_whole_and_ragged() {
+    if !crate::driven::runs("90a") {
+        return;
+    }
     for tile in TILES {
         for layout in 0..3 {
             let kind = Kind { layout, act: 0, gelu: false, out_float: layout == 2, terms: ONE_TERM, tile };
@@ -36,6 +39,9 @@ fn every_tile_and_layout_is_right_whole_and_ragged() {
 
 #[test]
 fn every_epilogue_is_right() {
+    if !crate::driven::runs("90a") {
+        return;
+    }
     for (act, gelu, out_float, approx) in [
         (0, false, false, false),
         (0, false, true, false),
@@ -60,6 +66,9 @@ fn every_epilogue_is_right() {
 
 #[test]
 fn batches_have_their_own_operands_or_share_them() {
+    if !crate::driven::runs("90a") {
+        return;
+    }
     for (own, layout) in
         [([true; 3], 0), ([true, false, true], 1), ([false, true, false], 2), ([true, true, false], 1)]
     {
@@ -80,6 +89,9 @@ fn batches_have_their_own_operands_or_share_them() {
 
 #[test]
 fn operands_in_two_terms_are_as_exact_as_float32() {
+    if !crate::driven::runs("90a") {
+        return;
+    }
     for terms in [[2, 1], [1, 2], [2, 2]] {
         for (act, tile) in [
             (0, Tile { cluster: BESIDE, ..tile(128, 128, 3) }),
@@ -101,6 +113,9 @@ fn operands_in_two_terms_are_as_exact_as_float32() {
 /// Rows of few, columns and depths of a vision transformer's products; ViT-B/32 and L/14, and its patches.
 #[test]
 fn the_products_of_real_models_are_right() {
+    if !crate::driven::runs("90a") {
+        return;
+    }
     const SHAPES: [[usize; 2]; 9] = [
         [2304, 768],
         [768, 768],
@@ -128,6 +143,9 @@ fn the_products_of_real_models_are_right() {
 
 #[test]
 fn a_row_has_the_same_bits_wherever_it_is_and_in_every_tile() {
+    if !crate::driven::runs("90a") {
+        return;
+    }
     const ROWS: usize = 300;
     let mut first: Option<Vec<u8>> = None;
     for tile in TILES {

@@ -1,8 +1,11 @@
 //! Tensor-core kernels as the product will have them, on the virtual device with all checks on: a product by TMA and
 //! wgmma in every layout, and attention by mma.sync, against float64 at whole and ragged sizes; with sums in float32 and
-//! as a GPU's tensor cores have them, and with approximate functions as exact as may be and as far off.
+//! as a GPU's tensor cores have them, and with approximate functions as exact as may be and as far off. With `MEMO_TEST_DEVICE`
+//! the same through that device's driver, as it adds and approximates.
 
 mod attention;
+#[path = "../common/driven.rs"]
+mod driven;
 mod gemm;
 mod linear;
 mod product;
@@ -10,15 +13,22 @@ mod product;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use half::f16;
-use memo::gpu::{Nvrtc, Target};
+use memo::gpu::{Form, Nvrtc, Target};
 use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Checks, Launch, Module, Options, TensorCore};
 use vcuda::memory::Memory;
+use vcuda::tensor_map::TensorMap;
+
+use driven::Driven;
+
+/// `CU_TENSOR_MAP_DATA_TYPE_FLOAT16` and `CU_TENSOR_MAP_SWIZZLE_128B`.
+const FLOAT16: u32 = 6;
+const SWIZZLE_128: u32 = 3;
 
 /// A loaded source, and the memory of its device.
-struct Device {
-    memory: Memory,
-    module: Module,
+enum Device {
+    Vcuda { memory: Memory, module: Module },
+    Driven(Driven),
 }
 
 impl Device {
@@ -31,17 +41,24 @@ impl Device {
     ) -> Device {
         let defines: String =
             defines.iter().map(|(name, value)| format!("#define {name} {value}\n")).collect();
-        let target = Target { virtual_driver: true, architecture };
-        let ptx = Nvrtc::find().and_then(|nvrtc| nvrtc.compile(name, &format!("{defines}{source}"), target));
+        let source = format!("{defines}{source}");
+        if driven::is_asked_for() {
+            return Device::Driven(Driven::new(name, source));
+        }
+        let target = Target { form: Form::Ptx, architecture };
+        let ptx = Nvrtc::any().and_then(|nvrtc| nvrtc.compile(name, &source, target));
         let text = String::from_utf8(ptx.unwrap_or_else(|error| panic!("{error:#}"))).expect("PTX is text");
         let memory = Memory::new(1 << 28);
         let tree = vcuda::ptx::parse(&text).unwrap_or_else(|error| panic!("{error}"));
         let checks = Checks { approx, ..Checks::ALL };
         let module = Module::load(&tree, &memory, checks).unwrap_or_else(|error| panic!("{error}"));
-        Device { memory, module }
+        Device::Vcuda { memory, module }
     }
 
     fn upload(&self, bytes: &[u8]) -> u64 {
+        if let Device::Driven(driven) = self {
+            return driven.upload(bytes);
+        }
         let address = self.alloc(bytes.len());
         // SAFETY: an allocation of as many bytes, known to nobody else.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
@@ -49,36 +66,97 @@ impl Device {
     }
 
     fn alloc(&self, bytes: usize) -> u64 {
-        self.memory.alloc(bytes).expect("device memory")
+        match self {
+            Device::Vcuda { memory, .. } => memory.alloc(bytes).expect("device memory"),
+            Device::Driven(driven) => driven.alloc(bytes),
+        }
+    }
+
+    fn free(&self, address: u64) {
+        assert!(match self {
+            Device::Vcuda { memory, .. } => memory.free(address),
+            Device::Driven(driven) => driven.free(address),
+        });
     }
 
     /// A result, whose digest is printed for `tests/nvrtc_versions.sh`.
     fn read(&self, what: &str, address: u64, bytes: usize) -> Vec<u8> {
-        let mut out = vec![0; bytes];
-        // SAFETY: an allocation of as many bytes; no launch is under way.
-        unsafe { std::ptr::copy_nonoverlapping(address as *const u8, out.as_mut_ptr(), bytes) };
+        let out = match self {
+            Device::Vcuda { .. } => {
+                let mut out = vec![0; bytes];
+                // SAFETY: an allocation of as many bytes; no launch is under way.
+                unsafe { std::ptr::copy_nonoverlapping(address as *const u8, out.as_mut_ptr(), bytes) };
+                out
+            }
+            Device::Driven(driven) => driven.read(address),
+        };
         let mut hasher = DefaultHasher::new();
         out.hash(&mut hasher);
         println!("bits {what}: {:016x}", hasher.finish());
         out
     }
 
+    /// A tensor map of float16, swizzled by 128 bytes.
+    fn map(&self, address: u64, dims: &[u64], strides: &[u64], boxes: &[u32]) -> Vec<u8> {
+        if let Device::Driven(_) = self {
+            return Driven::map(address, dims, strides, boxes);
+        }
+        let every = vec![1; dims.len()];
+        let map = TensorMap::tiled(FLOAT16, address, dims, strides, boxes, &every, SWIZZLE_128, 0);
+        map.unwrap_or_else(|error| panic!("{error}")).encode().to_vec()
+    }
+
     fn launch(
         &self,
-        kernel: &str,
+        kernel: &'static str,
         launch: Launch,
         args: &[Vec<u8>],
         (seed, sums): (u64, Option<TensorCore>),
     ) {
-        let kernel = self.module.kernel(kernel).expect("a kernel of this name");
+        let (memory, module) = match self {
+            Device::Vcuda { memory, module } => (memory, module),
+            Device::Driven(driven) => {
+                let Launch { grid, cluster, block, dynamic_shared_bytes } = launch;
+                let [grid, cluster, block] = [grid, cluster, block].map(|sizes| sizes.map(|n| n as usize));
+                let shared_bytes = dynamic_shared_bytes as usize;
+                return driven.launch(kernel, memo::gpu::Launch { grid, cluster, block, shared_bytes }, args);
+            }
+        };
+        let kernel = module.kernel(kernel).expect("a kernel of this name");
         let mut params = vec![0; kernel.param_bytes];
         assert_eq!(args.len(), kernel.params.len());
         for (arg, param) in args.iter().zip(&kernel.params) {
             params[param.offset..][..param.size].copy_from_slice(arg);
         }
         let options = Options { threads: 2, checks: Checks::ALL, seed, gpu: &H100, sums };
-        exec::run(kernel, &launch, &params, &self.memory, &options).unwrap_or_else(|fault| panic!("{fault}"));
+        exec::run(kernel, &launch, &params, memory, &options).unwrap_or_else(|fault| panic!("{fault}"));
     }
+}
+
+/// What runs in vcuda itself elsewhere goes through its driver here, whose checks are the child's.
+#[test]
+fn the_same_kernels_go_through_the_driver() {
+    if driven::is_asked_for() {
+        return;
+    }
+    let program = std::env::current_exe().expect("a program has a path");
+    let tests = [
+        "attention::attention_and_its_gradient_are_right",
+        "linear::batches_have_their_own_operands_or_share_them",
+    ];
+    let output = std::process::Command::new(program)
+        .args(["--exact", "--nocapture"])
+        .args(tests)
+        .env("MEMO_TEST_DEVICE", "virtual")
+        .output()
+        .expect("this program runs again");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("2 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(said.contains("bits "), "{said}");
 }
 
 /// Numbers between -1 and 1, exact in float16.

@@ -3,7 +3,6 @@
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 use vcuda::exec::{Launch, TensorCore};
-use vcuda::tensor_map::TensorMap;
 
 use crate::{Device, bytes, random};
 
@@ -15,9 +14,6 @@ const PARTS: [&str; 5] = [
     include_str!("../../kernels/ptx.cuh"),
     include_str!("../../kernels/linear_wgmma.cu"),
 ];
-/// `CU_TENSOR_MAP_DATA_TYPE_FLOAT16` and `CU_TENSOR_MAP_SWIZZLE_128B`.
-const FLOAT16: u32 = 6;
-const SWIZZLE_128: u32 = 3;
 const NAN: f16 = f16::NAN;
 
 /// Of `kernels/linear.cuh`.
@@ -152,21 +148,11 @@ impl Matrices {
         self.values[batch * self.step + row * self.pitch + column].into()
     }
 
-    fn map(&self, address: u64, box_rows: usize) -> Vec<u8> {
+    fn map(&self, device: &Device, address: u64, box_rows: usize) -> Vec<u8> {
         let count = self.values.len() / (self.rows * self.pitch);
         let dims = [self.columns as u64, self.rows as u64, count as u64];
         let strides = [2 * self.pitch as u64, 2 * (self.pitch * self.rows) as u64];
-        let map = TensorMap::tiled(
-            FLOAT16,
-            address,
-            &dims,
-            &strides,
-            &[64, box_rows as u32, 1],
-            &[1; 3],
-            SWIZZLE_128,
-            0,
-        );
-        map.unwrap_or_else(|error| panic!("{error}")).encode().to_vec()
+        device.map(address, &dims, &strides, &[64, box_rows as u32, 1])
     }
 }
 
@@ -268,7 +254,7 @@ pub fn check(
     let rows = [tile.bm / beside, tile.bn / below];
     let map = |term: usize, i: usize| {
         let at_once = if transposed[i] { 64 } else { rows[i] };
-        operands[2 * term + i].map(at[2 * term + i], at_once)
+        operands[2 * term + i].map(device, at[2 * term + i], at_once)
     };
     let maps = (0..2).flat_map(|i| (0..terms[i]).flat_map(move |term| map(term, i))).collect();
     let (cluster, rows) = ((below * beside) as u32, terms[0] * tile.bm + terms[1] * tile.bn);
@@ -373,6 +359,6 @@ pub fn check(
     if act != 1 || !has_kept {
         assert_eq!(kept_read, self::bytes(&kept), "{what}: kept");
     }
-    at.iter().for_each(|&address| assert!(device.memory.free(address)));
+    at.into_iter().for_each(|address| device.free(address));
     [out_read, kept_read]
 }

@@ -1,6 +1,6 @@
 //! Compiling a pattern's source, and launching it with checks or without.
 
-use memo::gpu::{Nvrtc, Target};
+use memo::gpu::{Form, Nvrtc, Target};
 use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Checks, Fault, Launch, Module, Options, TensorCore};
 use vcuda::memory::Memory;
@@ -35,8 +35,8 @@ impl Compiled {
         let text = format!(
             "#define BUG {bug}\n{defines}#line 1 \"hopper.cuh\"\n{HEADER}#line 1 \"{name}.cu\"\n{source}"
         );
-        let target = Target { virtual_driver: true, architecture: "90a" };
-        let ptx = Nvrtc::find().and_then(|nvrtc| nvrtc.compile(name, &text, target));
+        let target = Target { form: Form::Ptx, architecture: "90a" };
+        let ptx = Nvrtc::any().and_then(|nvrtc| nvrtc.compile(name, &text, target));
         let text = String::from_utf8(ptx.unwrap_or_else(|error| panic!("{error:#}"))).expect("PTX is text");
         Compiled(vcuda::ptx::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}")))
     }

@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use half::f16;
-use memo::gpu::{Nvrtc, Target};
+use memo::gpu::{Form, Nvrtc, Target};
 use vcuda::exec::profile::gpu::H100;
 use vcuda::exec::{self, Checks, Fault, Launch, Module, Options, TensorCore};
 use vcuda::memory::Memory;
 use vcuda::tensor_map::TensorMap;
+
+use crate::driven::Driven;
 
 /// A kernel's argument. Buffers are allocated for the run.
 #[derive(Clone)]
@@ -41,11 +43,41 @@ pub struct Matrices {
 const FLOAT16: u32 = 6;
 const SWIZZLE_128: u32 = 3;
 
+/// Where buffers are.
+enum Place<'a> {
+    Vcuda(&'a Memory),
+    Driven(&'a Driven),
+}
+
+impl Place<'_> {
+    fn alloc(&self, bytes: usize) -> u64 {
+        match self {
+            Place::Vcuda(memory) => memory.alloc(bytes).expect("device memory"),
+            Place::Driven(driven) => driven.alloc(bytes),
+        }
+    }
+
+    fn upload(&self, bytes: &[u8]) -> u64 {
+        let memory = match self {
+            Place::Vcuda(memory) => memory,
+            Place::Driven(driven) => return driven.upload(bytes),
+        };
+        let address = memory.alloc(bytes.len()).expect("device memory");
+        // SAFETY: an allocation of as many bytes, known to nobody else.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
+        memory.mark_written(address, bytes.len());
+        address
+    }
+}
+
 impl Matrices {
-    fn map(&self, address: u64) -> Vec<u8> {
+    fn map(&self, place: &Place, address: u64) -> Vec<u8> {
         let [count, rows, columns] = [self.count, self.rows, self.columns].map(|size| size as u64);
         let (dims, strides) = ([columns, rows, count], [2 * columns, 2 * columns * rows]);
         let boxes = [64, self.box_rows, 1];
+        if let Place::Driven(_) = place {
+            return Driven::map(address, &dims, &strides, &boxes);
+        }
         TensorMap::tiled(FLOAT16, address, &dims, &strides, &boxes, &[1; 3], SWIZZLE_128, 0)
             .unwrap_or_else(|error| panic!("{error}"))
             .encode()
@@ -85,24 +117,21 @@ impl Arg {
     }
 
     /// What the kernel gets, its buffers allocated.
-    fn bytes(&self, memory: &Memory, buffers: &mut Vec<(u64, usize)>, first: bool) -> Vec<u8> {
+    fn bytes(&self, place: &Place, buffers: &mut Vec<(u64, usize)>, first: bool) -> Vec<u8> {
         let owns = matches!(self, Arg::Bytes(_) | Arg::Fresh(_) | Arg::Table(_) | Arg::Map(_));
         assert!(first || !owns, "buffers belong to the first launch");
         match self {
             Arg::Value(bytes) => bytes.clone(),
-            Arg::Struct(parts) => parts.iter().flat_map(|part| part.bytes(memory, buffers, first)).collect(),
+            Arg::Struct(parts) => parts.iter().flat_map(|part| part.bytes(place, buffers, first)).collect(),
             Arg::Shared(i) => buffers[*i].0.to_le_bytes().to_vec(),
             Arg::Bytes(bytes) => {
-                let address = memory.alloc(bytes.len()).expect("device memory");
-                // SAFETY: an allocation of as many bytes, known to nobody else.
-                unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
-                memory.mark_written(address, bytes.len());
+                let address = place.upload(bytes);
                 buffers.push((address, bytes.len()));
                 address.to_le_bytes().to_vec()
             }
             Arg::Table(parts) => {
-                let bytes = parts.iter().flat_map(|part| part.bytes(memory, buffers, first)).collect();
-                Arg::Bytes(bytes).bytes(memory, buffers, first)
+                let bytes = parts.iter().flat_map(|part| part.bytes(place, buffers, first)).collect();
+                Arg::Bytes(bytes).bytes(place, buffers, first)
             }
             Arg::Map(matrices) => {
                 let Matrices { count, rows, columns, .. } = *matrices;
@@ -111,12 +140,12 @@ impl Arg {
                     unreachable!("halves are bytes")
                 };
                 values.drain(..2 * buffers.len());
-                Arg::Bytes(values).bytes(memory, buffers, first);
+                Arg::Bytes(values).bytes(place, buffers, first);
                 let (address, _) = *buffers.last().expect("the matrices");
-                matrices.map(address)
+                matrices.map(place, address)
             }
             Arg::Fresh(len) => {
-                let address = memory.alloc(*len).expect("device memory");
+                let address = place.alloc(*len);
                 buffers.push((address, *len));
                 address.to_le_bytes().to_vec()
             }
@@ -143,6 +172,28 @@ pub struct Run {
     pub steps: Vec<Step>,
     /// The buffer, of the first launch's, that is the result.
     pub out: usize,
+}
+
+impl Run {
+    /// The result's bytes from the device under test, through its driver.
+    pub fn drive(&self) -> Vec<u8> {
+        let driven = Driven::new(&self.name, self.source.clone());
+        let mut buffers = Vec::new();
+        for (i, step) in self.steps.iter().enumerate() {
+            let bytes = |arg: &Arg| arg.bytes(&Place::Driven(&driven), &mut buffers, i == 0);
+            let args: Vec<Vec<u8>> = step.args.iter().map(bytes).collect();
+            let launch = memo::gpu::Launch {
+                grid: step.grid.map(|n| n as usize),
+                cluster: [step.cluster as usize, 1, 1],
+                block: [step.block as usize, 1, 1],
+                shared_bytes: step.shared_bytes as usize,
+            };
+            driven.launch(step.kernel, launch, &args);
+        }
+        let out = driven.read(buffers[self.out].0);
+        buffers.iter().for_each(|&(address, _)| assert!(driven.free(address)));
+        out
+    }
 }
 
 /// What is on during a run.
@@ -200,8 +251,8 @@ impl Device {
     }
 
     fn load(&self, run: &Run, with: Adversary) -> Module {
-        let target = Target { virtual_driver: true, architecture: "90a" };
-        let ptx = Nvrtc::find().and_then(|nvrtc| nvrtc.compile(&run.name, &run.source, target));
+        let target = Target { form: Form::Ptx, architecture: "90a" };
+        let ptx = Nvrtc::any().and_then(|nvrtc| nvrtc.compile(&run.name, &run.source, target));
         let text = String::from_utf8(ptx.unwrap_or_else(|error| panic!("{error:#}"))).expect("PTX is text");
         let tree = vcuda::ptx::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", run.name));
         Module::load(&tree, self.memory(with.checks), with.checks)
@@ -239,7 +290,7 @@ impl Device {
         let kernel = module.kernel(step.kernel).expect("a kernel of this name");
         let mut params = vec![0; kernel.param_bytes];
         for (i, arg) in step.args.iter().enumerate() {
-            let bytes = arg.bytes(memory, buffers, first);
+            let bytes = arg.bytes(&Place::Vcuda(memory), buffers, first);
             if let Some(param) = kernel.params.get(i) {
                 params[param.offset..][..bytes.len()].copy_from_slice(&bytes);
             }

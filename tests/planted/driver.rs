@@ -6,7 +6,7 @@ use std::ffi::{CString, c_void};
 use std::process::Command;
 
 use cudarc::driver::sys::{self, CUevent, CUgraph, CUresult, CUstream};
-use memo::gpu::{DeviceChoice, Gpu, Nvrtc, Target};
+use memo::gpu::{DeviceChoice, Form, Gpu, Nvrtc, Target};
 
 use crate::clusters::{odd_grid, unsaid_cluster};
 
@@ -84,8 +84,8 @@ pub const BYTES: usize = 4 * N;
 
 impl Client {
     fn new() -> Client {
-        let target = Target { virtual_driver: true, architecture: "90a" };
-        let ptx = Nvrtc::find().and_then(|nvrtc| nvrtc.compile("driver", include_str!("driver.cu"), target));
+        let target = Target { form: Form::Ptx, architecture: "90a" };
+        let ptx = Nvrtc::any().and_then(|nvrtc| nvrtc.compile("driver", include_str!("driver.cu"), target));
         let text = CString::new(ptx.unwrap_or_else(|error| panic!("{error:#}"))).expect("PTX without NUL");
         let (mut module, mut stream) = (std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: a C string, and live locals.

@@ -8,6 +8,8 @@
 
 mod clusters;
 mod device;
+#[path = "../common/driven.rs"]
+mod driven;
 mod driver;
 mod ours;
 mod small;
@@ -65,10 +67,52 @@ fn digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// The right kernels on the device under test, through its driver; what they must give comes from vcuda, where their result is defined
+/// to the bit, else from themselves: no launch differs from another.
+#[test]
+fn every_right_kernel_runs_on_the_device_under_test() {
+    if !driven::is_asked_for() || !driven::runs("90a") {
+        return;
+    }
+    let planted: Vec<Planted> = small::all(&Device::new()).into_iter().chain(ours::all()).collect();
+    let mut wrong = Vec::new();
+    for Planted { name, twin, want, .. } in &planted {
+        let first = twin.drive();
+        if want.as_ref().is_some_and(|want| *want != first) {
+            wrong.push(format!("{name}: other bits than are defined"));
+        }
+        if twin.drive() != first {
+            wrong.push(format!("{name}: other bits the second time"));
+        }
+    }
+    println!("{} right kernels", planted.len());
+    assert!(wrong.is_empty() && !planted.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The same here, where vcuda's driver is the device's.
+#[test]
+fn every_right_kernel_runs_through_the_driver() {
+    if driver::is_program() || driven::is_asked_for() {
+        return;
+    }
+    let output = std::process::Command::new(std::env::current_exe().expect("a program has a path"))
+        .args(["--exact", "every_right_kernel_runs_on_the_device_under_test", "--nocapture"])
+        .env("MEMO_TEST_DEVICE", "virtual")
+        .output()
+        .expect("this program runs again");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let is_done = output.status.success() && said.contains(" right kernels\n");
+    assert!(is_done, "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn every_planted_bug_is_caught_and_every_twin_passes() {
     if driver::is_program() {
         return driver::run();
+    }
+    // Of a GPU's driver and a GPU nothing of this can be told.
+    if std::env::var("MEMO_TEST_DEVICE").as_deref() == Ok("gpu") {
+        return;
     }
     let device = Device::new();
     let planted: Vec<Planted> = small::all(&device).into_iter().chain(ours::all()).collect();

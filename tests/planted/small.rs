@@ -30,10 +30,10 @@ fn planted(name: &str, text: &str, device: &Device) -> Option<Planted> {
         let value = launch.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         value.map(|value| value.parse::<u32>().expect("a number"))
     };
-    let (major, minor) = Nvrtc::find().expect("NVRTC").version();
+    let version = Nvrtc::any().expect("NVRTC").version();
     let least = number("nvrtc").unwrap_or(0);
-    if ((100 * major + minor) as u32) < least {
-        println!("{name}: not run, NVRTC {major}.{minor} does not write its PTX");
+    if 100 * version.major + version.minor < least {
+        println!("{name}: not run, NVRTC {version} does not write its PTX");
         return None;
     }
     let (inp, out) = (number("inp").expect("a length"), number("out").expect("a length") as usize * 4);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use memo::gpu::{Nvrtc, SOURCES, Target};
+use memo::gpu::{Form, Nvrtc, SOURCES, Target};
 use vcuda::exec::{Checks, Module};
 use vcuda::memory::Memory;
 
@@ -25,8 +25,8 @@ fn estimates<'a>(stem: &'a str, architecture: &'a str, out: &mut Estimates<'a>) 
     let other = OTHERS.iter().find(|(name, ..)| *name == stem);
     let own = SOURCES.iter().find(|(name, _)| *name == stem).map(|(_, source)| source.to_string());
     let source = other.map(|(_, source, before)| format!("{before}{source}")).or(own).expect("a source");
-    let target = Target { virtual_driver: true, architecture };
-    let ptx = Nvrtc::find().and_then(|nvrtc| nvrtc.compile(stem, &source, target));
+    let target = Target { form: Form::Ptx, architecture };
+    let ptx = Nvrtc::any().and_then(|nvrtc| nvrtc.compile(stem, &source, target));
     let text = String::from_utf8(ptx.unwrap_or_else(|error| panic!("{error:#}"))).expect("PTX is text");
     let tree = vcuda::ptx::parse(&text).unwrap_or_else(|error| panic!("{stem}: {error}"));
     let memory = Memory::new(1 << 24);

@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use anyhow::Result;
 
 use super::{Layout, Params, wgmma};
-use crate::gpu::{Arg, Defines, Launch, ModuleKey, Stream};
+use crate::gpu::{Arg, Defines, Launch, ModuleKey, Stream, compute_capability};
 use crate::ops::Element;
 use half::f16;
 
 /// A kernel of products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// Multiply-adds in float32: float32 operands, GPUs before sm_80, and the others' proof.
+    /// Multiply-adds in float32: float32 operands, and the others' proof.
     Simt,
-    /// `mma.sync` on float16, sm_80 and up.
+    /// `mma.sync` on float16, sm_75 and up.
     Mma,
     /// `wgmma` on float16, Hopper alone; rows of A and B at multiples of 16 bytes.
     Wgmma,
@@ -82,7 +82,7 @@ impl Backend {
     pub(super) fn runs_on(self, architecture: &str) -> bool {
         match self {
             Backend::Simt => true,
-            Backend::Mma => generation(architecture) >= 80,
+            Backend::Mma => compute_capability(architecture) >= 75,
             Backend::Wgmma => architecture == "90a",
         }
     }
@@ -118,11 +118,6 @@ impl Backend {
         // other; a launch keeps to them.
         unsafe { kernel.launch(stream, launch, &[Arg::bytes(params)]) }
     }
-}
-
-/// Such as 90 of `90a`.
-fn generation(architecture: &str) -> u32 {
-    architecture.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0)
 }
 
 /// Backends that have failed their proof in this process, a bit each: on one device is on all, so that an image's bits do not
@@ -170,7 +165,9 @@ fn tile(backend: Backend, terms: [usize; 2], n: i32, architecture: &str) -> Tile
     if backend == Backend::Simt {
         return Tile { m: 64, n, k: 0, stages: 0 };
     }
-    let (stages, bytes) = match generation(architecture) {
+    let (stages, bytes) = match compute_capability(architecture) {
+        // 64 KB of shared memory a multiprocessor, and no copies that go on meanwhile.
+        ..80 => (2, 48 << 10),
         // 100 KB of shared memory a multiprocessor: 48 a CTA, so that one finishes its sums while another multiplies.
         86..=89 | 120.. => (3, 48 << 10),
         // 164 KB and more: 64 a CTA, and room for more loads on their way, which a memory farther away needs.
@@ -212,13 +209,22 @@ mod tests {
         let [mma, wgmma] = [Backend::Mma, Backend::Wgmma].map(|backend| 1 << backend as u8);
         assert_eq!(best(true, "80", 7, 0), Backend::Mma);
         assert_eq!(best(true, "120", 0, 0), Backend::Mma);
-        assert_eq!(best(true, "75", 7, 0), Backend::Simt);
+        assert_eq!(best(true, "75", 7, 0), Backend::Mma);
+        assert_eq!(best(true, "70", 7, 0), Backend::Simt);
         assert_eq!(best(true, "80", 7, mma), Backend::Simt);
         assert_eq!(best(false, "90a", 7, 0), Backend::Simt);
         assert_eq!(best(true, "90a", 3, 0), Backend::Wgmma);
         assert_eq!(best(true, "90a", 6, 0), Backend::Mma);
         assert_eq!(best(true, "90a", 7, wgmma), Backend::Mma);
         assert_eq!(best(true, "90a", 7, wgmma | mma), Backend::Simt);
+    }
+
+    #[test]
+    fn a_tile_fits_the_smallest_multiprocessor() {
+        for terms in [[1, 1], [2, 1], [1, 2], [2, 2]] {
+            let tile = tile(Backend::Mma, terms, 768, "75");
+            assert!(tile.stages > 1 && tile.shared_bytes(terms) <= 64 << 10, "{tile:?}");
+        }
     }
 
     #[test]

@@ -67,7 +67,9 @@ fn open() -> Option<Mutex<Profile>> {
     let gpu = match std::env::var("VCUDA_GPU") {
         Err(_) => gpu::H100,
         Ok(name) => Gpu::named(&name).unwrap_or_else(|| {
-            say!("VCUDA_GPU={name}: expected H100, H200, A100, RTX4090, B200 or RTX5090; it is H100 here");
+            say!(
+                "VCUDA_GPU={name}: expected H100, H200, A100, RTX4090, B200, RTX5090 or T4; it is H100 here"
+            );
             gpu::H100
         }),
     };

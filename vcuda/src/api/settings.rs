@@ -16,6 +16,8 @@ pub struct Settings {
     pub devices: usize,
     /// Memory of each device.
     pub memory_bytes: usize,
+    /// Kernels after which the devices are gone.
+    pub lost_after: Option<usize>,
     /// Whether to report what contexts leave allocated.
     pub leaks: bool,
     /// Whether streams' work waits for somebody to need it, and is done in an order drawn from the seed then.
@@ -41,12 +43,16 @@ fn number(name: &str, least: usize, most: usize) -> Option<usize> {
 
 fn read() -> Settings {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let capability = match std::env::var("VCUDA_ARCH").as_deref() {
-        Ok("sm_80") => (8, 0),
-        Ok("sm_90a" | "sm_90") | Err(_) => (9, 0),
+    let (capability, gpu) = match std::env::var("VCUDA_ARCH").as_deref() {
+        Ok("sm_75") => ((7, 5), &gpu::T4),
+        Ok("sm_80") => ((8, 0), &gpu::A100),
+        Ok("sm_89") => ((8, 9), &gpu::RTX4090),
+        // Its multiprocessors have room for as much.
+        Ok("sm_120") => ((12, 0), &gpu::RTX4090),
+        Ok("sm_90a" | "sm_90") | Err(_) => ((9, 0), &gpu::H100),
         Ok(other) => {
-            say!("VCUDA_ARCH={other}: expected sm_80 or sm_90a; it is ignored");
-            (9, 0)
+            say!("VCUDA_ARCH={other}: expected sm_75, sm_80, sm_89, sm_90a or sm_120; it is ignored");
+            ((9, 0), &gpu::H100)
         }
     };
     let mut checks = Checks::default();
@@ -83,7 +89,7 @@ fn read() -> Settings {
             threads: number("VCUDA_THREADS", 1, usize::MAX).unwrap_or(cores),
             checks,
             seed,
-            gpu: if capability.0 >= 9 { &gpu::H100 } else { &gpu::A100 },
+            gpu,
             sums,
         },
         capability,
@@ -91,6 +97,7 @@ fn read() -> Settings {
         devices,
         memory_bytes: number("VCUDA_MEMORY_BYTES", 1, usize::MAX)
             .unwrap_or_else(|| available_bytes() / devices),
+        lost_after: number("VCUDA_LOST_AFTER", 0, usize::MAX),
         leaks,
         defers: leaks || seed != 0,
     }
@@ -99,7 +106,11 @@ fn read() -> Settings {
 /// The driver's version, if it is one that knows such a device.
 fn driver_version(capability: (i32, i32)) -> i32 {
     let Ok(text) = std::env::var("VCUDA_DRIVER_VERSION") else { return version::NEWEST };
-    let oldest = if capability.0 >= 9 { 11_080 } else { 11_000 };
+    let oldest = match capability {
+        (12, _) => 12_080,
+        (8, 9) | (9, _) => 11_080,
+        _ => 11_000,
+    };
     version::parse(&text).filter(|version| (oldest..=version::NEWEST).contains(version)).unwrap_or_else(|| {
         let [from, to] = [oldest, version::NEWEST].map(version::name);
         say!("VCUDA_DRIVER_VERSION={text}: expected a version like 12.4 or 12040, from {from} to {to}; it is ignored");

@@ -41,6 +41,10 @@ fn an_older_driver_knows_less() {
             // That came with 12.5.
             assert_eq!(find(c"cuKernelGetLibrary", 12_040), (KNOWN, false, absent));
             assert_eq!(find(c"cuInit", 12_050).0, CUresult::CUDA_ERROR_INVALID_VALUE);
+            let (none, mut ms) = (std::ptr::null_mut(), 0.0);
+            // SAFETY: a live local, and no events.
+            let elapsed = unsafe { sys::cuEventElapsedTime_v2(&mut ms, none, none) };
+            assert_eq!(elapsed, CUresult::CUDA_ERROR_NOT_FOUND);
             // ELF headers of CUDA 12's and 13's cubins.
             for (abi, status) in [
                 ([0x33, 7], CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU),
@@ -55,6 +59,7 @@ fn an_older_driver_knows_less() {
         };
         let text = String::from_utf8_lossy(&child.stderr);
         assert!(text.contains("PTX of version 8.5; a driver of 12.4 knows 8.4"), "{text}");
+        assert!(text.contains("cuEventElapsedTime_v2 came with CUDA 12.8"), "{text}");
     }
 }
 

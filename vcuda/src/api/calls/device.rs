@@ -119,7 +119,6 @@ fn device_name() -> String {
 
 /// `CUdevice_attribute` by number; those of features that are not here are 0.
 fn attribute_value(attribute: i32, ordinal: i32) -> Option<i32> {
-    let hopper = settings().capability.0 >= 9;
     let limits = gpu().limits;
     Some(match attribute {
         1..=3 => MAX_THREADS as i32,
@@ -139,13 +138,12 @@ fn attribute_value(attribute: i32, ordinal: i32) -> Option<i32> {
         34 | 35 => 0,
         36 => 2_619_000, // memory clock, kHz
         37 => 5120,      // memory bus, bits
-        38 => {
-            if hopper {
-                50 << 20
-            } else {
-                40 << 20
-            }
-        }
+        38 => match settings().capability {
+            (7, _) => 4 << 20,
+            (8, 0) => 40 << 20,
+            (9, _) => 50 << 20,
+            _ => 72 << 20,
+        }, // L2
         39 => 32 * limits.warps as i32,
         75 => settings().capability.0,
         76 => settings().capability.1,

@@ -33,6 +33,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::error::{Outcome, Status};
 use super::objects::context::fault;
+use super::settings::settings;
+use super::version;
 
 /// The body of an exported function: a panic ends here, and a context that has failed stays so.
 fn guarded(body: impl FnOnce() -> Outcome) -> i32 {
@@ -89,6 +91,16 @@ fn list<'a, T>(from: *const T, count: usize) -> Result<&'a [T], Status> {
     }
 }
 
+/// Whether the driver that is played has the function: a program that calls a later one does not run there, and is told so once.
+fn is_known(name: &str) -> bool {
+    let (since, driver) = (version::since(name), settings().driver_version);
+    if since > driver {
+        let [since, driver] = [since, driver].map(version::name);
+        say!("{name} came with CUDA {since}; a driver of {driver} has no function of this name");
+    }
+    since <= driver
+}
+
 /// Exports functions of the driver API: `export! { cuInit(flags: u32) { … } }`.
 macro_rules! export {
     ($($body:tt)*) => { $crate::api::calls::export_with! { guarded $($body)* } };
@@ -110,7 +122,11 @@ macro_rules! export_with {
         /// Pointers are null or as the CUDA driver API asks for.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($arg: $ty),*) -> i32 {
-            $crate::api::calls::$guard(|| $body)
+            static IS_KNOWN: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+            match IS_KNOWN.get_or_init(|| $crate::api::calls::is_known(stringify!($name))) {
+                true => $crate::api::calls::$guard(|| $body),
+                false => $crate::api::error::Status::NotFound as i32,
+            }
         }
     )*};
 }

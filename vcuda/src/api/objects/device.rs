@@ -1,4 +1,4 @@
-//! The process's devices, and their limits: an H100's, or an A100's.
+//! The process's devices, and their limits: an H100's, or another GPU's of its capability.
 
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
@@ -62,7 +62,9 @@ pub const SHARED_BYTES: u32 = 48 * 1024;
 
 /// Shared memory of a CTA with an opt-in.
 pub fn shared_opt_in_bytes() -> u32 {
-    if settings().capability.0 >= 9 { 227 * 1024 } else { 163 * 1024 }
+    // Before sm_80 the system keeps none of it for itself.
+    let kept = if settings().capability.0 >= 8 { 1024 } else { 0 };
+    gpu().limits.shared_bytes - kept
 }
 
 /// The GPU whose multiprocessors the device claims to have.

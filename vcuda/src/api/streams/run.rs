@@ -1,5 +1,7 @@
 //! Work is done, and a kernel's fault sticks to its context.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::event;
 use super::work::{KernelLaunch, Work};
 use crate::api::error::{Outcome, Status};
@@ -34,10 +36,20 @@ impl Work {
     }
 }
 
+/// Whether the device has dropped out, as a GPU does that falls off its bus: after as many kernels as the settings say.
+fn is_lost() -> bool {
+    static KERNELS: AtomicUsize = AtomicUsize::new(0);
+    settings().lost_after.is_some_and(|most| KERNELS.fetch_add(1, Ordering::Relaxed) >= most)
+}
+
 impl KernelLaunch {
     fn run(&self, when: Option<&When>) -> Outcome {
         let kernel = function(self.function)?.kernel();
         let context = context::require()?;
+        if is_lost() {
+            context.fail(Status::Unknown);
+            return Err(Status::Unknown);
+        }
         let (memory, options) = (&context.device.memory, &settings().options);
         let when = when.filter(|when| options.checks.race && when.has_company);
         let _piece = when.map(|when| memory.shadow.pieces.begin(when, format!("kernel {}", kernel.name)));

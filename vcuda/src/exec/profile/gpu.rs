@@ -2,12 +2,12 @@
 //!
 //! * multiprocessors, clocks, memory bandwidth, peak rates without sparsity: the H100, H200 and A100 datasheets and
 //!   architecture whitepapers (SXM boards; A100 of 80 GB), the Ada and RTX Blackwell whitepapers for the RTX 4090 and 5090, the
-//!   HGX B200's datasheet for the B200, whose multiprocessors and clock are those that its users see;
+//!   HGX B200's datasheet for the B200, whose multiprocessors and clock are those that its users see, the T4's datasheet;
 //! * lanes a clock of each pipe, and the limits of a multiprocessor: CUDA C++ Programming Guide, "Arithmetic
 //!   Instructions" and "Technical Specifications per Compute Capability";
 //! * L2: the A100 whitepaper's 5120 bytes a clock. NVIDIA publishes none for the others: Hopper and the
 //!   B200 are taken to have the A100's, the RTX 4090 and 5090 2048 bytes, near what microbenchmarks of others see of the
-//!   first.
+//!   first; the T4 1270 GB/s, as measured in "Dissecting the NVidia Turing T4 GPU via Microbenchmarking" (arXiv 1903.07486).
 
 /// What the model needs to know of a GPU.
 #[derive(Clone, Copy, Debug)]
@@ -122,8 +122,20 @@ pub const RTX5090: Gpu = Gpu {
     ..RTX4090
 };
 
+pub const T4: Gpu = Gpu {
+    name: "T4",
+    sms: 40,
+    clock_ghz: 1.59,
+    dram_gb_per_s: 320.0,
+    l2_bytes_per_clock: 800.0,
+    limits: Limits { warps: 32, ctas: 16, registers: 65_536, shared_bytes: 64 << 10 },
+    lanes: Lanes { fp32: 64.0, fp64: 2.0, fp16: 64.0, memory: 16.0, ..HOPPER_LANES },
+    // Of float32 and float64 it has plain units alone.
+    tensor: TensorPeaks { fp16: 65.0, tf32: 8.1, fp64: 0.25, int8: 130.0 },
+};
+
 /// All of them.
-pub const ALL: [Gpu; 6] = [H100, H200, A100, RTX4090, B200, RTX5090];
+pub const ALL: [Gpu; 7] = [H100, H200, A100, RTX4090, B200, RTX5090, T4];
 
 impl Gpu {
     /// By name, as `VCUDA_GPU` has it.

@@ -15,11 +15,25 @@ use anyhow::{Context, Result, anyhow, ensure};
 use libloading::Library;
 use sha2::{Digest, Sha256};
 
+use super::CudaVersion;
+
+mod find;
+
+pub use find::how_to_get;
+
+/// What compiled kernels are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Machine code, which a driver of the compiler's major version loads, be it older than the compiler.
+    Cubin,
+    /// Text for the driver's own compiler, and for vcuda.
+    Ptx,
+}
+
 /// What to compile for.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// PTX for vcuda; otherwise a cubin, which a driver older than this NVRTC takes too.
-    pub virtual_driver: bool,
+    pub form: Form,
     /// Such as `90a`.
     pub architecture: &'a str,
 }
@@ -27,7 +41,7 @@ pub struct Target<'a> {
 impl Target<'_> {
     /// The compiler's options for a source: ours, then the source's own `// nvrtc:` line.
     pub fn options(&self, source: &str) -> Vec<String> {
-        let kind = if self.virtual_driver { "compute" } else { "sm" };
+        let kind = if self.form == Form::Ptx { "compute" } else { "sm" };
         let mut options = vec![
             format!("--gpu-architecture={kind}_{}", self.architecture),
             "--std=c++17".to_string(),
@@ -40,14 +54,15 @@ impl Target<'_> {
 
     /// The file extension of what [`Nvrtc::compile`] returns.
     pub fn extension(&self) -> &'static str {
-        if self.virtual_driver { "ptx" } else { "cubin" }
+        if self.form == Form::Ptx { "ptx" } else { "cubin" }
     }
 }
 
 /// An open NVRTC.
 pub struct Nvrtc {
     path: PathBuf,
-    version: (i32, i32),
+    version: CudaVersion,
+    architectures: Vec<u32>,
     fingerprint: OnceLock<String>,
     library: Library,
 }
@@ -56,35 +71,31 @@ type Program = *mut c_void;
 type Status = c_int;
 
 impl Nvrtc {
-    /// The first NVRTC found; the same one for the whole process.
+    pub fn version(&self) -> CudaVersion {
+        self.version
+    }
+
+    /// Compute capabilities that it compiles for, such as 75.
+    pub fn architectures(&self) -> &[u32] {
+        &self.architectures
+    }
+
+    /// The best that it compiles for a device of this architecture, such as `90a`: that one, or of an older kind whose PTX the
+    /// device's driver makes its own code of.
     ///
     /// # Errors
-    /// None found: with the one command that gets it.
-    pub fn find() -> Result<&'static Nvrtc> {
-        static FOUND: OnceLock<Result<Nvrtc, String>> = OnceLock::new();
-        let found = FOUND.get_or_init(|| {
-            if let Some(path) = std::env::var_os("MEMO_NVRTC") {
-                let path = library_in(Path::new(&path)).unwrap_or(PathBuf::from(path));
-                return Nvrtc::open(&path).map_err(|e| format!("MEMO_NVRTC={}: {e:#}", path.display()));
-            }
-            candidates().iter().find_map(|path| Nvrtc::open(path).ok()).ok_or_else(|| {
-                "finding NVRTC, the CUDA run-time compiler: not in MEMO_NVRTC, the loader's path, CUDA_HOME, \
-                 /usr/local/cuda, a Python environment or .nvrtc/; get it with \
-                 `make nvrtc`, or `pip install 'nvidia-cuda-nvrtc==13.0.*'` in the active environment"
-                    .to_string()
-            })
-        });
-        found.as_ref().map_err(|message| anyhow!("{message}"))
-    }
-
-    /// The library's file, or its bare name when the loader's path had it.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Major and minor.
-    pub fn version(&self) -> (i32, i32) {
-        self.version
+    /// A device that is older than all that it knows.
+    pub fn architecture_for(&self, device: &str) -> Result<String> {
+        let number = compute_capability(device);
+        let known = self.architectures.iter().copied().filter(|&known| known <= number).max();
+        let known = known.with_context(|| {
+            let oldest = self.architectures.iter().min().unwrap_or(&0);
+            format!(
+                "NVRTC {} compiles for sm_{oldest} and newer devices; this one is sm_{device}",
+                self.version
+            )
+        })?;
+        Ok(if known == number { device.to_string() } else { known.to_string() })
     }
 
     /// The full version, such as `13.0.88`. Only what NVRTC writes above its PTX says it, so this compiles something.
@@ -92,7 +103,7 @@ impl Nvrtc {
     /// # Errors
     /// A compiler that does not work, or does not say.
     pub fn release(&self) -> Result<String> {
-        let target = Target { virtual_driver: true, architecture: "80" };
+        let target = Target { form: Form::Ptx, architecture: "80" };
         let ptx = self.compile("release", "extern \"C\" __global__ void nothing() {}", target)?;
         let text = String::from_utf8_lossy(&ptx);
         let said = text.lines().find_map(|line| line.strip_prefix("// Cuda compilation tools, release "));
@@ -130,7 +141,10 @@ impl Nvrtc {
     }
 
     /// The file that was opened, also where the loader's path had it.
-    fn file(&self) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// The loader does not know.
+    pub fn file(&self) -> Result<PathBuf> {
         // SAFETY: dladdr fills the struct where it finds an object around the function, which stays loaded as long as `self`.
         unsafe {
             let function = self.library.get::<unsafe extern "C" fn()>(b"nvrtcVersion\0")?;
@@ -146,31 +160,41 @@ impl Nvrtc {
     }
 
     fn open(path: &Path) -> Result<Nvrtc> {
-        // The builtins are found by NVRTC only when they are loaded already, by full path.
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            let builtins = files_starting_with(folder, "libnvrtc-builtins.so");
-            if let Some(builtins) = builtins.first() {
-                // SAFETY: a data library of NVIDIA's; it has no initialisers. It stays loaded.
-                std::mem::forget(unsafe { Library::new(builtins) }?);
-            }
-        }
         // SAFETY: NVIDIA's compiler library, loaded as any CUDA program does.
         let library = unsafe { Library::new(path) }?;
-        let mut nvrtc =
-            Nvrtc { path: path.to_path_buf(), version: (0, 0), fingerprint: OnceLock::new(), library };
-        let (mut major, mut minor) = (0, 0);
-        // SAFETY: nvrtcVersion writes two ints.
-        let status = unsafe {
-            nvrtc.library.get::<unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status>(b"nvrtcVersion\0")?(
-                &mut major, &mut minor,
-            )
+        let mut nvrtc = Nvrtc {
+            path: path.to_path_buf(),
+            version: CudaVersion::from_number(0),
+            architectures: Vec::new(),
+            fingerprint: OnceLock::new(),
+            library,
         };
-        nvrtc.check(status, "nvrtcVersion")?;
-        nvrtc.version = (major, minor);
+        let (mut major, mut minor, mut count) = (0, 0, 0);
+        // SAFETY: nvrtcVersion writes two ints, the others one, and as many ints as that says.
+        unsafe {
+            type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status;
+            type Ints = unsafe extern "C" fn(*mut c_int) -> Status;
+            let version = nvrtc.library.get::<Version>(b"nvrtcVersion\0")?;
+            nvrtc.check(version(&mut major, &mut minor), "nvrtcVersion")?;
+            let counts = nvrtc.library.get::<Ints>(b"nvrtcGetNumSupportedArchs\0")?;
+            nvrtc.check(counts(&mut count), "nvrtcGetNumSupportedArchs")?;
+            let mut architectures = vec![0; count as usize];
+            let list = nvrtc.library.get::<Ints>(b"nvrtcGetSupportedArchs\0")?;
+            nvrtc.check(list(architectures.as_mut_ptr()), "nvrtcGetSupportedArchs")?;
+            nvrtc.architectures = architectures.into_iter().map(|number| number as u32).collect();
+        }
+        nvrtc.version = CudaVersion { major: major as u32, minor: minor as u32 };
+        // NVRTC looks for its builtins beside itself where its file says so, which that of 13.0 does not; what is loaded already,
+        // it finds. Its file's folder may hold other versions' too.
+        let builtins = format!("libnvrtc-builtins.so.{}", nvrtc.version);
+        let beside = nvrtc.file()?.canonicalize()?.with_file_name(&builtins);
+        // SAFETY: a data library of NVIDIA's; it has no initialisers. It stays loaded.
+        let loaded = unsafe { Library::new(&beside).or_else(|_| Library::new(&builtins)) };
+        std::mem::forget(loaded.with_context(|| format!("{}: without its {builtins}", path.display()))?);
         Ok(nvrtc)
     }
 
-    /// Compiles one source to PTX (virtual driver) or a cubin (GPU).
+    /// Compiles one source.
     ///
     /// # Errors
     /// The compiler's log.
@@ -189,7 +213,7 @@ impl Nvrtc {
         source: &str,
         architecture: &str,
     ) -> Result<(Vec<u8>, String)> {
-        let target = Target { virtual_driver: false, architecture };
+        let target = Target { form: Form::Cubin, architecture };
         self.compile_with(name, source, target, &["--ptxas-options=-v"])
     }
 
@@ -230,7 +254,7 @@ impl Nvrtc {
             let status = compile(program, pointers.len() as c_int, pointers.as_ptr());
             let log = self.fetch(program, "ProgramLog").unwrap_or_default();
             let log = String::from_utf8_lossy(&log).into_owned();
-            let what = if target.virtual_driver { "PTX" } else { "CUBIN" };
+            let what = if target.form == Form::Ptx { "PTX" } else { "CUBIN" };
             let result = match self.check(status, "compiling") {
                 Ok(()) => self.fetch(program, what).map(|compiled| (compiled, log)),
                 Err(error) => Err(anyhow!("kernels/{name}.cu: {error}\n{log}")),
@@ -277,63 +301,7 @@ impl Nvrtc {
     }
 }
 
-/// Where NVRTC may be, in the order of preference.
-fn candidates() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for major in ["13", "12"] {
-        found.push(PathBuf::from(format!("libnvrtc.so.{major}"))); // the loader's path
-    }
-    found.push(PathBuf::from("libnvrtc.so"));
-
-    let toolkits = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(std::env::var_os).map(PathBuf::from);
-    let installed = files_starting_with(Path::new("/usr/local"), "cuda");
-    for toolkit in toolkits.chain(installed) {
-        for folder in ["lib64", "lib", "targets/x86_64-linux/lib"] {
-            found.extend(library_in(&toolkit.join(folder)));
-        }
-    }
-
-    let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(std::env::var_os).map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let interpreters = std::env::split_paths(&path)
-        .filter(|folder| folder.join("python3").exists())
-        .filter_map(|folder| folder.parent().map(Path::to_path_buf));
-    for prefix in environments.chain(interpreters) {
-        for python in files_starting_with(&prefix.join("lib"), "python3") {
-            for packages in ["site-packages", "dist-packages"] {
-                found.extend(wheel_libraries(&python.join(packages)));
-            }
-        }
-    }
-
-    // The project's own folder: found from the program's place and from the current folder.
-    let program = std::env::current_exe().unwrap_or_default();
-    let current = std::env::current_dir().unwrap_or_default();
-    for folder in program.ancestors().skip(1).chain(current.ancestors()) {
-        found.extend(wheel_libraries(&folder.join(".nvrtc")));
-    }
-    found.extend(wheel_libraries(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".nvrtc")));
-    found
-}
-
-/// NVRTC in a folder of installed wheels: `nvidia/*/lib`.
-fn wheel_libraries(packages: &Path) -> Vec<PathBuf> {
-    let folders = files_starting_with(&packages.join("nvidia"), "");
-    folders.iter().rev().filter_map(|folder| library_in(&folder.join("lib"))).collect()
-}
-
-/// The newest `libnvrtc.so.N` of a folder.
-fn library_in(folder: &Path) -> Option<PathBuf> {
-    files_starting_with(folder, "libnvrtc.so").pop()
-}
-
-/// The entries of a folder whose name begins so, sorted; none if there is no such folder.
-fn files_starting_with(folder: &Path, prefix: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
-        .map(|entry| entry.path())
-        .collect();
-    paths.sort();
-    paths
+/// `90` of `90a`.
+pub fn compute_capability(architecture: &str) -> u32 {
+    architecture.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0)
 }
