@@ -477,7 +477,7 @@ mod tests {
         }
         // The driver's compiler says what is wrong.
         let wrong = load_image(b".version 8.0\n.target sm_80\n.address_size 64\nnonsense\n\0");
-        let (error, log) = wrong.err().expect("no PTX");
+        let (error, log) = wrong.expect_err("no PTX");
         assert!(error.is_of_image() && log.contains("nonsense"), "{error}{log}");
     });
 }

@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::mem::transmute;
 use std::ptr::{null, null_mut};
 
 use super::profile;
@@ -158,34 +157,16 @@ pub unsafe extern "C" fn InitializeInjectionNvtx2(
     if callbacks.size < size_of::<Callbacks>() {
         return 0;
     }
-    // SAFETY: each function is of its slot's type: nvtxRangePushA and so on.
-    let functions: [(c_uint, usize, *const c_void); 7] = unsafe {
-        [
-            (CORE, RANGE_PUSH_EX, transmute::<unsafe extern "C" fn(*const Event) -> c_int, _>(range_push_ex)),
-            (CORE, RANGE_PUSH, transmute::<unsafe extern "C" fn(*const c_char) -> c_int, _>(range_push)),
-            (CORE, RANGE_POP, transmute::<unsafe extern "C" fn() -> c_int, _>(range_pop)),
-            (
-                CORE2,
-                DOMAIN_RANGE_PUSH_EX,
-                transmute::<unsafe extern "C" fn(*mut c_void, *const Event) -> c_int, _>(
-                    domain_range_push_ex,
-                ),
-            ),
-            (
-                CORE2,
-                DOMAIN_RANGE_POP,
-                transmute::<unsafe extern "C" fn(*mut c_void) -> c_int, _>(domain_range_pop),
-            ),
-            (
-                CORE2,
-                DOMAIN_REGISTER_STRING,
-                transmute::<unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void, _>(
-                    domain_register_string,
-                ),
-            ),
-            (CORE2, DOMAIN_CREATE, transmute::<unsafe extern "C" fn(*const c_char) -> *mut c_void, _>(kept)),
-        ]
-    };
+    // Each is of its slot's type: nvtxRangePushA and so on.
+    let functions: [(c_uint, usize, *const c_void); 7] = [
+        (CORE, RANGE_PUSH_EX, range_push_ex as *const c_void),
+        (CORE, RANGE_PUSH, range_push as *const c_void),
+        (CORE, RANGE_POP, range_pop as *const c_void),
+        (CORE2, DOMAIN_RANGE_PUSH_EX, domain_range_push_ex as *const c_void),
+        (CORE2, DOMAIN_RANGE_POP, domain_range_pop as *const c_void),
+        (CORE2, DOMAIN_REGISTER_STRING, domain_register_string as *const c_void),
+        (CORE2, DOMAIN_CREATE, kept as *const c_void),
+    ];
     for (module, slot, function) in functions {
         let (mut slots, mut count) = (null(), 0);
         // SAFETY: both may be written. A slot's place is null where the program does not have it.
