@@ -69,9 +69,9 @@ impl Case {
 
     /// What is run to count this one: itself, or a smaller batch where this one would take hours.
     pub fn counted_by(&self, architecture: &str) -> Case {
-        match (self.model.name, architecture) {
-            ("ViT-B/32", "90a") => *self,
-            ("ViT-B/32", _) => Case { images: 1, ..*self },
+        match (self.model.name, architecture, self.update) {
+            ("ViT-B/32", "90a", Update::Implicit) => *self,
+            ("ViT-B/32", ..) => Case { images: 1, ..*self },
             _ => Case { images: 1, views: 10, ..*self },
         }
     }
