@@ -9,9 +9,7 @@ use super::plan::PlanOptions;
 use super::print;
 use crate::clip::ClipConfig;
 use crate::engine::{Precision, Settings, Update, prepare};
-use crate::gpu::{
-    Cache, CudaVersion, Form, Gpu, Nvrtc, find_virtual_driver, how_to_get, human_bytes, installed,
-};
+use crate::gpu::{Cache, CudaVersion, Gpu, Nvrtc, find_virtual_driver, how_to_get, human_bytes, installed};
 use crate::ops::Optimizer;
 use crate::policy::Policy;
 
@@ -91,11 +89,7 @@ impl Doctor {
             return Compiler { nvrtc: Nvrtc::any(), fits: true, fitting: CudaVersion::TESTED };
         };
         let compiler = gpu.compiler();
-        // vcuda has no other form.
-        let fits = compiler.as_ref().is_ok_and(|(nvrtc, forms)| match gpu.driver().is_virtual() {
-            true => nvrtc.version().major <= gpu.driver_version().major,
-            false => forms.contains(&Form::Cubin),
-        });
+        let fits = compiler.as_ref().is_ok_and(|(nvrtc, _)| gpu.suits(nvrtc));
         Compiler { nvrtc: compiler.map(|(nvrtc, _)| nvrtc), fits, fitting: gpu.fitting() }
     }
 
@@ -105,7 +99,7 @@ impl Doctor {
         let misfit = match fits {
             true => String::new(),
             false => format!(
-                "; it does not fit the driver, which compiles its PTX, slower at first; one that does: {}",
+                "; the driver has to compile its PTX, since it is newer than that or does not know the device; one that fits: {}",
                 how_to_get(fitting)
             ),
         };

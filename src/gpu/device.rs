@@ -105,9 +105,16 @@ impl Gpu {
     /// No NVRTC: with the command that gets the one that fits. One that knows no device as old as this.
     pub fn compiler(&self) -> Result<(&'static Nvrtc, &'static [Form])> {
         let nvrtc = Nvrtc::find(self.0.version, self.fitting())?;
-        let is_known = nvrtc.architecture_for(self.architecture())? == self.architecture();
-        let loads_cubins = !self.driver().is_virtual() && nvrtc.version().major <= self.0.version.major;
-        Ok((nvrtc, if loads_cubins && is_known { &[Form::Cubin, Form::Ptx] } else { &[Form::Ptx] }))
+        nvrtc.architecture_for(self.architecture())?;
+        let loads_cubins = !self.driver().is_virtual() && self.suits(nvrtc);
+        Ok((nvrtc, if loads_cubins { &[Form::Cubin, Form::Ptx] } else { &[Form::Ptx] }))
+    }
+
+    /// Whether the driver is not of an older CUDA major version than the compiler, and the compiler knows the device.
+    pub fn suits(&self, nvrtc: &Nvrtc) -> bool {
+        let own = self.architecture();
+        nvrtc.version().major <= self.0.version.major
+            && nvrtc.architecture_for(own).is_ok_and(|best| best == own)
     }
 
     /// What has written the device's code, which results may depend on: such as `NVRTC 13.0`, and the driver where that did the last part.

@@ -175,6 +175,11 @@ unsafe impl Sync for Inner {}
 const DEFAULT_SHARED_BYTES: usize = 48 * 1024;
 
 impl Kernel {
+    /// How many parameters it has, where the driver can tell.
+    pub fn parameters(&self) -> Option<usize> {
+        self.0.as_ref()?.parameter_bytes.as_ref().map(Vec::len)
+    }
+
     /// Queues the kernel.
     ///
     /// # Errors

@@ -140,19 +140,15 @@ fn the_same_kernels_go_through_the_driver() {
         return;
     }
     let program = std::env::current_exe().expect("a program has a path");
-    let tests = [
-        "attention::attention_and_its_gradient_are_right",
-        "linear::batches_have_their_own_operands_or_share_them",
-    ];
+    let test = "linear::batches_have_their_own_operands_or_share_them";
     let output = std::process::Command::new(program)
-        .args(["--exact", "--nocapture"])
-        .args(tests)
+        .args(["--exact", "--nocapture", test])
         .env("MEMO_TEST_DEVICE", "virtual")
         .output()
         .expect("this program runs again");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && said.contains("2 passed"),
+        output.status.success() && said.contains("1 passed"),
         "{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
