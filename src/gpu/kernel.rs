@@ -175,9 +175,12 @@ unsafe impl Sync for Inner {}
 const DEFAULT_SHARED_BYTES: usize = 48 * 1024;
 
 impl Kernel {
-    /// How many parameters it has, where the driver can tell.
+    /// How many parameters it has, where the driver can tell; in a rehearsal nobody can.
     pub fn parameters(&self) -> Option<usize> {
-        self.0.as_ref()?.parameter_bytes.as_ref().map(Vec::len)
+        match &self.0 {
+            State::Loaded(inner) => inner.parameter_bytes.as_ref().map(Vec::len),
+            State::Noted(..) => None,
+        }
     }
 
     /// Queues the kernel.
