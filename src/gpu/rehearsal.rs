@@ -206,7 +206,9 @@ mod tests {
             let a = stream.zeros::<f16>([64, 64])?;
             Linear::nt(&a, &a, &a).run(stream)
         };
-        for (architecture, kernel) in [("75", "linear_simt"), ("80", "linear_mma"), ("90a", "linear_wgmma")] {
+        for (architecture, kernel) in
+            [("70", "linear_simt"), ("75", "linear_mma"), ("80", "linear_mma"), ("90a", "linear_wgmma")]
+        {
             let rehearsed = stream.gpu().rehearse_for(architecture, products)?;
             assert_eq!(rehearsed.launches[0].kernel, kernel);
         }

@@ -43,13 +43,29 @@ fn every_sample_is_told_and_an_earlier_run_is_compared() {
     assert!(lines.lines().count() == 4 && lines.starts_with("batch,images,seconds_per_image,latency_s\n"));
 
     fs::write(&old, &printed).expect("a file is written");
-    let printed =
-        stdout(&args(text(&model), &["--images", "2", "--pictures", "cifar", "--compare", text(&old)]));
+    let again = ["--images", "2", "--pictures", "cifar", "--stages", "--compare", text(&old)];
+    let printed = stdout(&args(text(&model), &again));
     assert!(printed.contains("times as fast"), "{printed}");
-    for (more, what) in [(&["--lr", "1e-4"][..], "lr"), (&["--precision", "fp32"], "precision")] {
-        let more = [&["--images", "2", "--compare", text(&old)], more].concat();
+    for (more, what) in [
+        (&["--lr", "1e-4"][..], "lr"),
+        (&["--precision", "fp32"], "precision"),
+        (&["--policy", "mild"], "policy"),
+        (&["--seed", "1"], "seed"),
+        (&["--loss-scale", "8"], "loss_scale"),
+        (&["--prompt", "{}"], "prompt"),
+    ] {
+        let more = [&["--images", "2", "--stages", "--compare", text(&old)], more].concat();
         refused(memo(&args(text(&model), &more)), 1, &["--compare", what]);
     }
+    let plain = ["--images", "2", "--compare", text(&old)];
+    refused(memo(&args(text(&model), &plain)), 1, &["--compare", "timed_by_stage"]);
+    // What is refused has emptied no file, and no file is two things.
+    let kept = fs::read(&csv).expect("a file");
+    let wrong = [&plain[..], &["--csv", text(&csv)]].concat();
+    refused(memo(&args(text(&model), &wrong)), 1, &["timed_by_stage"]);
+    assert_eq!(fs::read(&csv).expect("a file"), kept);
+    let both = [&again[..], &["--csv", text(&old)]].concat();
+    refused(memo(&args(text(&model), &both)), 2, &["--csv", "--compare", "one file"]);
 }
 
 #[test]
@@ -113,6 +129,10 @@ fn products_are_timed_one_by_one() {
         assert!(shapes.iter().all(|row| row["tflop_per_s"]["median"].as_f64() > Some(0.0)), "{printed}");
     }
     refused(memo(&always), 2, &["--shapes", "--batch"]);
+    refused(memo(&[&always[..], &["--batch", "2", "--lr", "1e-3"]].concat()), 2, &["--shapes", "--lr"]);
+    // More than there is anywhere.
+    let many = ["bench", "--model", text(&model), "--device", "virtual", "--shapes", "--batch", "65535"];
+    refused(memo(&many), 1, &["timing patches", "memory"]);
 }
 
 #[test]
@@ -213,6 +233,9 @@ fn what_other_programs_cannot_do_is_an_error_that_names_it() {
         ),
         ("echo 'Segmentation fault' >&2; exit 139", &["reference in libtorch", "139", "Segmentation fault"]),
         ("echo hello", &["reference in libtorch", "hello"]),
+        ("echo 5", &["reference in libtorch", "began with 5"]),
+        ("echo '[]'", &["reference in libtorch", "began with []"]),
+        ("echo '{\"about\": {}}'", &["reference in libtorch", "not with what it is"]),
         ("echo '{\"ready\": {}}'; read line; echo '{\"zero_shot\": 3}'", &["no logits"]),
     ] {
         let (_folder, python) = python(answers);
@@ -222,8 +245,9 @@ fn what_other_programs_cannot_do_is_an_error_that_names_it() {
         (&["--lr", "1e-5,1e-4"][..], &["--against", "--lr"][..]),
         (&["--optimizer", "adamw"], &["--against", "--optimizer"]),
         (&["--policy", "mild"], &["--against", "--policy"]),
+        (&["--steps", "2", "--against", "libtorch:implicit"], &["libtorch:implicit", "--steps"]),
     ] {
-        refused(against("/no/python", more), 1, names);
+        refused(against("/no/python", more), 2, names);
     }
     refused(memo(&args(text(&model), &["--against", "jax"])), 2, &["--against", "libtorch", "notebook"]);
     assert!(!run(&args(text(&model), &["--against", "libtorch", "--stages"])).status.success());

@@ -26,6 +26,16 @@ impl<'a> Batches<'a> {
         Batches { memo, pictures, turn: 0, overlaps: !stream.gpu().driver().is_virtual() }
     }
 
+    /// Goes through what only the first batches do: kernels are loaded with the first, and a graph is recorded with the second,
+    /// which takes a part of a batch's time that counts on a GPU alone.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub fn warm_up(&mut self) -> Result<()> {
+        let batches = if self.overlaps { 2 } else { 1 };
+        self.run(|done| done >= batches).map(|_| ())
+    }
+
     fn queue(&mut self) -> Result<UnderWay<'a>> {
         let (now, turns) = (Instant::now(), self.turn..self.turn + self.memo.batch());
         self.turn = turns.end;

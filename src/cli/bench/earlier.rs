@@ -1,11 +1,15 @@
 //! `--compare`: beside an earlier run's `--json`.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::samples::Samples;
+
+/// Of a file, at most: some million samples.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// An earlier run.
 pub struct Earlier {
@@ -19,7 +23,10 @@ impl Earlier {
     /// A file that is none of `memo bench --json`, naming what it lacks.
     pub fn open(path: &Path) -> Result<Earlier> {
         let what = || format!("--compare {}", path.display());
-        let text = std::fs::read_to_string(path).with_context(what)?;
+        let mut text = String::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MOST_BYTES).read_to_string(&mut text))
+            .with_context(what)?;
         let object: Value = serde_json::from_str(&text)
             .with_context(|| format!("{}: not what `memo bench --json` prints", what()))?;
         let times = object["samples_s"].as_array().into_iter().flatten();

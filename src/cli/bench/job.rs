@@ -69,6 +69,12 @@ impl Job<'_> {
 
     fn object(&self, precision: &str) -> Result<Value> {
         let model = self.model.canonicalize().with_context(|| format!("{}", self.model.display()))?;
+        let model = model.to_str().with_context(|| {
+            format!(
+                "--against: the other programs are given paths in UTF-8, which {} is not",
+                model.display()
+            )
+        })?;
         let &Settings { views, steps, seed, ref learning_rates, .. } = self.settings;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(json!({

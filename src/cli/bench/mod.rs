@@ -4,6 +4,7 @@ mod against;
 mod batches;
 mod earlier;
 mod job;
+mod output;
 mod pictures;
 mod report;
 mod rival;
@@ -12,8 +13,7 @@ mod samples;
 mod shapes;
 mod trace;
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use crate::report::decimal;
 use batches::Batches;
 use earlier::Earlier;
 use job::Job;
+use output::Output;
 use pictures::{Pictures, Sizes};
 use rival::Variant;
 use samples::Samples;
@@ -43,7 +44,8 @@ pub struct Bench {
     /// Images at once
     #[arg(long, default_value = "auto", value_name = "auto|S")]
     batch: Batch,
-    /// Seconds to time, in whole batches, three at least, after one batch that is not counted
+    /// Seconds to time, in whole batches, three at least, after one that is not counted; on a GPU two, of which the second is
+    /// recorded as a graph
     #[arg(long, default_value_t = 10.0, value_parser = seconds, conflicts_with = "images", allow_negative_numbers = true)]
     seconds: f64,
     /// Images to time instead, in whole batches
@@ -65,14 +67,15 @@ pub struct Bench {
     /// measurement, and longer than the batch itself
     #[arg(long, conflicts_with = "against")]
     roofline: bool,
-    /// Do not run the uncounted first batch
+    /// Do not run what is not counted
     #[arg(long)]
     no_warm_up: bool,
     /// How many times as fast this is as an earlier run of the same settings, of which this is the --json
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
     /// Instead, each matrix product of a batch by itself; needs --batch, and nothing of the checkpoint but its sizes
-    #[arg(long, conflicts_with_all = ["against", "roofline", "stages", "compare", "csv", "seconds", "images", "no_warm_up", "data", "pictures"])]
+    #[arg(long, conflicts_with_all = ["against", "roofline", "stages", "compare", "csv", "seconds", "images", "no_warm_up", "data",
+        "pictures", "classes", "lr", "seed", "policy", "prompt", "loss_scale"])]
     shapes: bool,
     /// Other programs at the same job, in turn with this one: libtorch[:VARIANT[:PRECISION]], of notebook, tuned, vmap and implicit,
     /// in float32, tf32 or bf16
@@ -125,7 +128,7 @@ impl Bench {
         let earlier = self.compare.as_deref().map(Earlier::open).transpose()?;
         let settings = self.adapt.settings()?;
         if !self.against.is_empty() {
-            against::expect_comparable(&settings)?;
+            against::expect_comparable(&settings, &self.against).map_err(|error| Usage(error.to_string()))?;
         }
         let shapes_of = match (self.shapes, self.batch) {
             (false, _) => None,
@@ -135,8 +138,14 @@ impl Bench {
             }
         };
         // Before the work, so that none is lost for want of a place.
-        let csv = self.csv.as_deref().map(|path| create("--csv", path)).transpose()?;
-        let trace = self.trace.as_deref().map(|path| create("--trace", path)).transpose()?;
+        let csv = self.csv.as_deref().map(|path| Output::open("--csv", path)).transpose()?;
+        let trace = self.trace.as_deref().map(|path| Output::open("--trace", path)).transpose()?;
+        for output in [&csv, &trace].into_iter().flatten() {
+            self.compare.iter().try_for_each(|old| output.expect_apart("--compare", old))?;
+        }
+        if let (Some(csv), Some(trace)) = (&csv, &self.trace) {
+            csv.expect_apart("--trace", trace)?;
+        }
         let (pictures, labels) = match &self.data {
             Some(data) => Pictures::of(data)?,
             None => {
@@ -165,8 +174,11 @@ impl Bench {
         }
         let clock = Instant::now();
         let text_features = session::label_features(&stream, &checkpoint, &labels, &self.adapt)?;
-        let at_most = self.images.map_or(usize::MAX, |images| images as usize);
         let (adapt, batch) = (&self.adapt, self.batch);
+        let at_most = match (batch, self.images) {
+            (Batch::Auto, Some(images)) => images as usize,
+            _ => usize::MAX,
+        };
         let mut memo = session::classifier_by(&stream, &checkpoint, &text_features, adapt, batch, at_most)?;
         let start = Start { checkpoint: opened, kernels, model: clock.elapsed().as_secs_f64() };
 
@@ -187,7 +199,8 @@ impl Bench {
                 images: CHECKED,
             };
             object["device"] = gpu.name()?.into();
-            extend(&mut object, against::run(&stream, &mut memo, &job, &self.against, self.seconds)?);
+            let rows = against::run(&stream, free_bytes, &mut memo, &job, &self.against, self.seconds)?;
+            extend(&mut object, rows);
             return print(&if self.json { format!("{object}\n") } else { report::against(&object)? });
         }
         let mut batches = Batches::new(&stream, &mut memo, &pictures);
@@ -200,14 +213,10 @@ impl Bench {
         measured(&mut object, &stream, &timed, &start, &needs)?;
         object["peak_device_bytes"] = json!(device_bytes);
         object["stages"] = stages(batches.memo);
+        let mut written = csv.map(|file| (file, csv_of(&timed))).into_iter().collect::<Vec<_>>();
         if let (Some(file), Some(path)) = (trace, &self.trace) {
-            let traced = trace::record(&stream, &mut batches)?;
-            let mut out = BufWriter::new(file);
-            serde_json::to_writer(&mut out, &traced)
-                .map_err(Into::into)
-                .and_then(|()| out.flush())
-                .with_context(|| format!("--trace {}", path.display()))?;
-            object["trace"] = json!(path);
+            written.push((file, trace::record(&stream, &mut batches)?.to_string()));
+            object["trace"] = path.display().to_string().into();
         }
         if let Some(earlier) = &earlier {
             let [ratio, least, most] = earlier.speed_of(&timed.samples);
@@ -219,17 +228,12 @@ impl Bench {
             object["roofline"] = roofline::model(&one_batch(timed.batch))?.into();
         }
         print(&if self.json { format!("{object}\n") } else { report::text(&object)? })?;
-        match (csv, &self.csv) {
-            (Some(mut file), Some(path)) => {
-                file.write_all(csv_of(&timed).as_bytes()).with_context(|| format!("--csv {}", path.display()))
-            }
-            _ => Ok(()),
-        }
+        written.into_iter().try_for_each(|(file, text)| file.write(text.as_bytes()))
     }
 
     fn time(&self, stream: &Stream, batches: &mut Batches) -> Result<Timed> {
         if !self.no_warm_up {
-            batches.run(|done| done >= 1)?;
+            batches.warm_up()?;
         }
         if self.stages {
             batches.memo.keep_stage_times();
@@ -243,8 +247,9 @@ impl Bench {
         })?;
         drop(profiler);
         let count = seconds.len();
+        // All batches have as many launches, but the first of all may not be a graph.
         let (launches, graphs) =
-            ((stream.launches() - launched) / count, (stream.graphs() - recorded) / count);
+            ((stream.launches() - launched) / count, (stream.graphs() - recorded).div_ceil(count));
         let samples = |times| Samples::new(times).context("timing: no time has passed");
         let of_image = seconds.into_iter().map(|time| time / batch as f64).collect();
         Ok(Timed { samples: samples(of_image)?, latency: samples(latency)?, batch, launches, graphs })
@@ -253,12 +258,14 @@ impl Bench {
     /// What was asked for: what makes two runs comparable.
     fn asked(&self, classes: usize) -> Result<Value> {
         let settings = self.adapt.settings()?;
+        let whole = |path: &Path| path.canonicalize().unwrap_or(path.to_path_buf());
         let pictures = match &self.data {
-            Some(data) => data.display().to_string(),
+            Some(data) => whole(data).display().to_string(),
             None => format!("{:?}", self.pictures).to_lowercase(),
         };
         Ok(json!({
-            "model": self.model.model.file_name().map(|name| name.to_string_lossy()),
+            "model": whole(&self.model.model).file_name().map(|name| name.to_string_lossy()),
+            "activation": self.model.activation.map(|activation| format!("{activation:?}")),
             "pictures": pictures,
             "classes": classes,
             "views": self.adapt.views,
@@ -267,6 +274,11 @@ impl Bench {
             "optimizer": settings.optimizer,
             "update": settings.update,
             "precision": settings.precision,
+            "loss_scale": settings.loss_scale,
+            "policy": settings.policy.to_string(),
+            "seed": settings.seed,
+            "prompt": self.adapt.prompt,
+            "timed_by_stage": self.stages,
         }))
     }
 }
@@ -323,11 +335,12 @@ fn stages(memo: &Memo) -> Value {
 }
 
 /// The arguments that this process was given, but for those of its output and of what is timed: instead, one batch.
-fn one_batch(images: usize) -> Vec<String> {
+fn one_batch(images: usize) -> Vec<OsString> {
     let mut args = Vec::new();
-    let mut given = std::env::args().skip(1);
+    let mut given = std::env::args_os().skip(1);
     while let Some(arg) = given.next() {
-        let (flag, has_value) = arg.split_once('=').map_or((arg.as_str(), false), |(flag, _)| (flag, true));
+        let text = arg.to_string_lossy();
+        let (flag, has_value) = text.split_once('=').map_or((&*text, false), |(flag, _)| (flag, true));
         match flag {
             "--roofline" | "--json" | "--no-warm-up" | "--stages" => {}
             "--images" | "--seconds" | "--batch" | "--compare" | "--csv" | "--trace" | "--device" => {
@@ -340,12 +353,8 @@ fn one_batch(images: usize) -> Vec<String> {
     }
     let images = images.to_string();
     let more = ["--images", &images, "--batch", &images, "--device", "virtual", "--no-warm-up", "--json"];
-    args.extend(more.map(String::from));
+    args.extend(more.map(OsString::from));
     args
-}
-
-fn create(flag: &str, path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("{flag} {}", path.display()))
 }
 
 /// A line for each batch.

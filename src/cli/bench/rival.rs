@@ -2,7 +2,8 @@
 //! job, asked over a pipe. `common.py` there says what they are given and what they answer.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
@@ -23,6 +24,9 @@ pub struct Variant {
 const BEST: &str = "tuned";
 const NAMES: [&str; 4] = ["notebook", "tuned", "vmap", "implicit"];
 const PRECISIONS: [&str; 3] = ["float32", "tf32", "bf16"];
+
+/// Of an answer, at most: logits of two images and 100,000 classes are a tenth of it.
+const MOST_BYTES: u64 = 64 << 20;
 
 impl FromStr for Variant {
     type Err = String;
@@ -115,7 +119,15 @@ impl Rival {
     /// It does not start, or says why it cannot.
     pub fn start(python: &Path, folder: &Path, variant: &Variant) -> Result<Rival> {
         let log = folder.join(format!("{}.log", variant.describe()));
-        let mut child = Command::new(python)
+        let mut command = Command::new(python);
+        // SAFETY: prctl may be called between fork and exec, and changes the child alone: it ends when this program does.
+        unsafe {
+            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            })
+        };
+        let mut child = command
             .arg(folder.join(format!("{}.py", variant.name)))
             .arg(folder.join(&variant.precision))
             .stdin(Stdio::piped())
@@ -128,7 +140,14 @@ impl Rival {
         let variant = variant.clone();
         let answers = BufReader::new(answers);
         let mut rival = Rival { variant, ready: Value::Null, child, asked, answers, log };
-        rival.ready = rival.answer()?["ready"].take();
+        let answer = rival.answer()?;
+        let ready = answer.get("ready").filter(|ready| ready.is_object());
+        rival.ready = ready.cloned().with_context(|| {
+            format!(
+                "{} in libtorch: it began with {answer}, and not with what it is",
+                rival.variant.describe()
+            )
+        })?;
         Ok(rival)
     }
 
@@ -148,10 +167,13 @@ impl Rival {
     fn answer(&mut self) -> Result<Value> {
         let name = format!("{} in libtorch", self.variant.describe());
         let mut line = String::new();
-        self.answers.read_line(&mut line).with_context(|| format!("asking {name}"))?;
+        let mut answers = self.answers.by_ref().take(MOST_BYTES);
+        answers.read_line(&mut line).with_context(|| format!("asking {name}"))?;
+        ensure!((line.len() as u64) < MOST_BYTES, "{name}: an answer of more than {MOST_BYTES} bytes");
         if line.is_empty() {
             let status = self.child.wait()?;
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let log = std::fs::read(&self.log).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
             let last = log.lines().last().unwrap_or("and said nothing").to_string();
             bail!("{name}: it ended ({status}): {last}");
         }
@@ -169,7 +191,8 @@ impl Rival {
     /// Its own; an answer of another kind.
     pub fn run(&mut self, images: usize) -> Result<(Vec<f64>, u64)> {
         let answer = self.ask(&json!({ "run": images }))?;
-        let seconds = numbers(&answer["seconds"]).filter(|seconds| seconds.len() == images);
+        let are_times = |times: &Vec<f64>| times.len() == images && times.iter().all(|&time| time > 0.0);
+        let seconds = numbers(&answer["seconds"]).filter(are_times);
         let what = || format!("{} in libtorch: no times in {answer}", self.variant.describe());
         Ok((seconds.with_context(what)?, answer["peak_bytes"].as_u64().with_context(what)?))
     }
@@ -232,7 +255,9 @@ impl Checked {
         let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
         let whole = norm(&mut truth.effect());
         ensure!(whole > 0.0, "--against: the true step changes no logit, so no error is a part of that");
-        Ok(norm(&mut self.effect().zip(truth.effect()).map(|(own, truth)| own - truth)) / whole)
+        let error = norm(&mut self.effect().zip(truth.effect()).map(|(own, truth)| own - truth)) / whole;
+        ensure!(error.is_finite(), "--against: logits that are not finite, or out of all proportion");
+        Ok(error)
     }
 }
 

@@ -3,6 +3,7 @@
 //! This program runs a batch more in a process of its own, where launches are counted (`VCUDA_PROFILE`), once with the kernels of
 //! Hopper and once with those of older and other GPUs.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -21,7 +22,7 @@ const PRODUCT: &str = "linear_";
 ///
 /// # Errors
 /// That run's; counters that are not there.
-pub fn model(args: &[String]) -> Result<Vec<Value>> {
+pub fn model(args: &[OsString]) -> Result<Vec<Value>> {
     let folder = tempfile::tempdir().context("making a folder for counters")?;
     let mut all = Vec::new();
     for (architecture, gpus) in MODELLED {

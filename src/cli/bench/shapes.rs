@@ -16,6 +16,9 @@ use half::f16;
 const RUNS: usize = 5;
 const SECONDS: f64 = 0.2;
 
+/// Numbers that are made for a matrix at most.
+const MOST_NUMBERS: usize = 1 << 22;
+
 /// What a batch multiplies: `(M, N)` by a sum over K, so many at once.
 #[derive(Clone, Debug)]
 struct Product {
@@ -112,9 +115,14 @@ fn runs<E: Element, O: Element + Output<E>>(stream: &Stream, product: &Product) 
     let matrix = |rows: usize, columns: usize, seed: u64| -> Result<Matrix<E>> {
         // Rows begin where fast copies may.
         let pitch = columns.next_multiple_of(8);
-        let values: Vec<E> =
-            random(count * rows * pitch, 1.0, seed).iter().map(|&x| E::round(x.into())).collect();
-        let tensor = stream.upload([count * rows, pitch], &values)?;
+        let tensor = stream.alloc::<E>([count * rows, pitch])?;
+        // The same numbers again and again: of all of them the host may have no room.
+        let some = random(tensor.len().min(MOST_NUMBERS), 1.0, seed);
+        let some: Vec<E> = some.iter().map(|&x| E::round(x.into())).collect();
+        for begin in (0..tensor.len()).step_by(MOST_NUMBERS) {
+            let part = tensor.slice(begin..tensor.len().min(begin + MOST_NUMBERS));
+            stream.write(&part, &some[..part.len()])?;
+        }
         Ok(Matrix::columns(&tensor, 0..columns).batched(batch))
     };
     let a = if layout == Layout::Tn { matrix(k, m, 1)? } else { matrix(m, k, 1)? };

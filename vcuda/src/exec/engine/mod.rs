@@ -81,9 +81,14 @@ impl Engine {
         self.proxy.begin();
     }
 
-    /// How often a barrier has changed.
+    /// How often a barrier has changed, or products have been computed.
     pub fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// Products have been computed: whoever has waited for them gets on.
+    pub fn note_change(&mut self) {
+        self.changes += 1;
     }
 
     fn find(&self, barrier: Barrier) -> Option<usize> {

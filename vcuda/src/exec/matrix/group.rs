@@ -105,6 +105,7 @@ impl Warp<'_> {
                 }
             }
             self.pc = pc;
+            cta.cluster.engine.borrow_mut().note_change();
             if let Some(stamp) = self.end_reading() {
                 let complete = groups[number].complete;
                 groups[number].ends.push_back((complete, stamp));
