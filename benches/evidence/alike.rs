@@ -26,13 +26,24 @@ pub fn kind(launched: &Launched) -> (&str, Vec<(&str, i64)>, &str) {
 }
 
 /// How much work a launch is, next to others of its kind: of a product its whole tiles and the length of its sums, else its
-/// CTAs.
+/// CTAs. Of a tile of Hopper's products, the rows of a warpgroup that has none cost nothing.
 pub fn work(launched: &Launched) -> f64 {
+    let ctas = ctas(launched) as f64;
     match launched.product {
-        Some([.., k]) => (ctas(launched) * k) as f64,
-        None => ctas(launched) as f64,
+        Some([_, m, _, k]) if launched.kernel == "linear_wgmma" => {
+            let define = |name: &str| launched.module.1.iter().find(|(define, _)| *define == name);
+            let rows = ["BM", "CLUSTER_M"].map(|name| define(name).map_or(1, |(_, value)| *value as usize));
+            let rows = rows.iter().product::<usize>();
+            let done = m.next_multiple_of(WARPGROUP_ROWS) as f64 / m.next_multiple_of(rows) as f64;
+            ctas * done * k as f64
+        }
+        Some([.., k]) => ctas * k as f64,
+        None => ctas,
     }
 }
+
+/// Of `wgmma`.
+const WARPGROUP_ROWS: usize = 64;
 
 /// CTAs; of a persistent product's kernel as many as there are tiles.
 pub fn ctas(launched: &Launched) -> usize {

@@ -16,7 +16,7 @@ pub fn line(row: &Row, gpu: &Gpu, share: f64) -> String {
         Some([batch, m, n, k]) => format!("{batch} of {m} × {n} × {k}"),
         None => String::new(),
     };
-    let scaled = if row.scale == 1.0 { String::new() } else { format!(", scaled {:.2}", row.scale) };
+    let scaled = if row.scale == 1.0 { String::new() } else { format!(" scaled {:.2}", row.scale) };
     format!(
         "| {} | {} | {what}{scaled} | {} | {} | {} | {:.1} | {} | {} | {:.0} % | {} | {} | {:.2} | {} | {:.1} | {} | {:.1} % |\n",
         row.launched.kernel,

@@ -1,5 +1,6 @@
 //! The table as files: Markdown to read, and every number as CSV.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -54,7 +55,7 @@ pub fn write(
     let mut rates_csv =
         "model,way,images,architecture,gpu,launches,roofline_us,images_per_s,images_per_s_at_790_tflops\n"
             .to_string();
-    let (mut rates, mut notable) = (String::new(), String::new());
+    let (mut rates, mut notable) = (String::new(), Notable::new());
     for (architecture, kernels) in tables {
         let name = architecture.name;
         let mut text = format!("# sm_{name}\n\n[What the columns are](README.md)\n\n## Kernels\n\n");
@@ -93,7 +94,7 @@ pub fn write(
             let total_us: f64 = rows.iter().map(|row| row.roofline(model, 1.0).0).sum();
             let _ = writeln!(
                 text,
-                "\n## {}\n\n{} launches, {:.2} ms on the model of a {}; {}.\n",
+                "\n## {}\n\n{} launches, {:.2} ms on the model of the {}; {}.\n",
                 case.name(),
                 all.len(),
                 total_us / 1e3,
@@ -106,7 +107,7 @@ pub fn write(
             for row in sorted {
                 let share = row.roofline(model, 1.0).0 / total_us;
                 text += &line(row, model, share);
-                notable += &remark(case, name, row, share);
+                remark(&mut notable, case, name, row, share);
             }
             for row in &rows {
                 for gpu in gpus(architecture) {
@@ -167,8 +168,11 @@ fn how(case: &Case, counted_as: &str, count: &Count) -> String {
     text
 }
 
-/// What is worth a look in a row.
-fn remark(case: &Case, architecture: &str, row: &Row, share: f64) -> String {
+/// Launches that are worth a look: their shares of batches' time.
+type Notable = BTreeMap<String, Vec<(f64, String)>>;
+
+/// Notes what is worth a look in a row.
+fn remark(notable: &mut Notable, case: &Case, architecture: &str, row: &Row, share: f64) {
     let mut remarks = Vec::new();
     if let Some(ratio) = row.wavefronts_over_least().filter(|&ratio| ratio > NOTABLE) {
         let worst: Vec<&str> = row.counted.worst.iter().take(2).map(|(place, _)| &place[..]).collect();
@@ -179,16 +183,17 @@ fn remark(case: &Case, architecture: &str, row: &Row, share: f64) -> String {
         remarks.push(format!("touches {:.2} times the least bytes", row.touched_over_least()));
     }
     if remarks.is_empty() || share < NOTABLE_SHARE {
-        return String::new();
+        return;
     }
-    format!(
-        "| {} | sm_{architecture} | {} | {} | {:.1} % | {} |\n",
-        case.name(),
-        row.launched.kernel,
-        compiled_with(&row.launched.module.1),
-        100.0 * share,
-        remarks.join("; ")
-    )
+    notable
+        .entry(format!(
+            "| {} | {} | {} |",
+            row.launched.kernel,
+            compiled_with(&row.launched.module.1),
+            remarks.join("; ")
+        ))
+        .or_default()
+        .push((share, format!("{} on sm_{architecture}", case.name())));
 }
 
 /// How far counts that are scaled from S = 1 are from counts of S = 9, where both were made; in words.
@@ -228,7 +233,12 @@ fn how_far_scaling_is_off(found: &[(Case, &str, Count)]) -> Result<String> {
     Ok(text)
 }
 
-fn summary(tables: &[(&Architecture, Kernels)], rates: &str, notable: &str, scaling: &str) -> Result<String> {
+fn summary(
+    tables: &[(&Architecture, Kernels)],
+    rates: &str,
+    notable: &Notable,
+    scaling: &str,
+) -> Result<String> {
     let mut text = format!(
         "# What the kernels are, and what they do\n\nMade by `make evidence` with NVRTC {}. No GPU was asked: what a kernel is comes from the compiler that a GPU's code comes from; what a launch does \
          was counted on the virtual device; times are a model, the least that such a GPU could take, **not a measurement**.\n\n",
@@ -272,9 +282,15 @@ fn summary(tables: &[(&Architecture, Kernels)], rates: &str, notable: &str, scal
     } else {
         let _ = write!(
             text,
-            "Launches of more than {:.1} % of a batch's time that are more than a tenth over the least of something:\n\n| batch | | kernel | compiled with | share | |\n|---|---|---|---|---:|---|\n{notable}\n",
+            "Launches of more than {:.1} % of a batch's time that are more than a tenth over the least of something:\n\n| kernel | compiled with | | batches | share at most |\n|---|---|---|---:|---|\n",
             100.0 * NOTABLE_SHARE
         );
+        for (line, batches) in notable {
+            let most = batches.iter().max_by(|a, b| a.0.total_cmp(&b.0));
+            let (share, batch) = most.map_or((0.0, ""), |(share, batch)| (*share, &batch[..]));
+            let _ = writeln!(text, "{line} {} | {:.1} %: {batch} |", batches.len(), 100.0 * share);
+        }
+        text.push('\n');
     }
     text += COLUMNS;
     let _ = write!(text, "{SCALING}{scaling}");
@@ -285,7 +301,7 @@ const COLUMNS: &str = "## How each number was got
 
 | column | how |
 |---|---|
-| registers, stack, spilled, shared | `ptxas -v` in NVRTC, of the very cubin that a GPU is given; bytes a thread, shared bytes a CTA |
+| registers, stack, spilled, shared | `ptxas -v` in NVRTC, of the very code that a GPU is given; bytes a thread, shared bytes a CTA |
 | HGMMA, HMMA, UTMALDG, LDGSTS | how often each is in the SASS, by `nvdisasm`: `wgmma`, `mma.sync`, tensor copies, `cp.async` |
 | what, launches, CTAs, threads, shared KB | by going through a batch without doing it: CIFAR's pictures, 100 classes, weights that float16 holds as it does OpenAI's; a product's M × N × K |
 | CTAs an SM, warps | NVIDIA's rules of occupancy on these registers and shared bytes, of A100, H100, B200 and RTX 5090 |
