@@ -72,7 +72,10 @@ fn a_file_of_launches_and_kernels() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 3, "{text}");
     // 5 CTAs of 2 warps: ld.param, mov, ld, ret; 1 sector each.
-    assert!(lines[1].starts_with("{\"launch\":1,\"kernel\":\"k\",\"grid\":[5, 1, 1],"), "{text}");
+    assert!(
+        lines[1].starts_with("{\"launch\":1,\"kernel\":\"k\",\"range\":\"\",\"grid\":[5, 1, 1],"),
+        "{text}"
+    );
     for part in [
         "\"warp_instructions\":40,",
         "\"thread_instructions\":1280,",
