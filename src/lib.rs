@@ -16,3 +16,4 @@ pub mod ops;
 pub mod policy;
 pub mod records;
 pub mod report;
+mod threads;

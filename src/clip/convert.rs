@@ -1,9 +1,8 @@
 //! Stored values to float32, all finite.
 
 use std::mem::take;
-use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError};
-use std::thread::{available_parallelism, scope};
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail};
 use half::slice::HalfFloatSliceExt;
@@ -12,6 +11,7 @@ use safetensors::Dtype;
 
 use super::sources::Source;
 use super::weights::{Tensor, Weights};
+use crate::threads::together;
 
 /// Values converted at once: they stay in the first-level cache until they are checked.
 const AT_ONCE: usize = 2048;
@@ -42,19 +42,14 @@ pub fn fill(buffer: &mut [f32], sources: &[Source], weights: &Weights) -> Result
     let queue = Mutex::new(pieces.into_iter().enumerate());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     // Each stops at its first failure. What lies before it was taken before it, so the first of all is found.
-    let work = || {
+    let work = || -> Result<(), (usize, anyhow::Error)> {
         while let Some((i, piece)) = next() {
             piece.fill().map_err(|error| (i, error))?;
         }
         Ok(())
     };
-    let failures = scope(|scope| -> Vec<(usize, anyhow::Error)> {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let done =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        done.filter_map(Result::err).collect()
-    });
-    failures.into_iter().min_by_key(|(i, _)| *i).map_or(Ok(()), |(_, error)| Err(error))
+    let failures = together(threads, work).into_iter().filter_map(Result::err);
+    failures.min_by_key(|(i, _)| *i).map_or(Ok(()), |(_, error)| Err(error))
 }
 
 impl Piece<'_> {

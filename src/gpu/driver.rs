@@ -192,22 +192,34 @@ fn load_virtual() -> Result<()> {
     Ok(())
 }
 
-/// Where `libvcuda.so` is: beside the program, in `deps/` beside it, above it, or where cargo built it.
+/// Where `libvcuda.so` is: what `MEMO_VCUDA` names, the library or its folder, where that is set and not empty; else beside the
+/// program, in `deps/` beside it, or where cargo built it.
 ///
 /// # Errors
 /// None of these, naming them.
 pub fn find_virtual_driver() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("MEMO_VCUDA").filter(|value| !value.is_empty()) {
+        let named = PathBuf::from(named);
+        let file = if named.is_dir() { named.join(LIBRARY) } else { named };
+        ensure!(
+            file.is_file(),
+            "finding the virtual driver: MEMO_VCUDA={}: there is no such file; name {LIBRARY} or its folder",
+            file.display()
+        );
+        return Ok(file.canonicalize()?); // a bare name would be searched for
+    }
     let program = std::env::current_exe().context("finding the running program")?;
     let beside = program.parent().unwrap_or(Path::new("/"));
-    let mut places = vec![beside.join("deps"), beside.to_path_buf()];
-    places.extend(beside.parent().map(Path::to_path_buf)); // a test's or a benchmark's, in a bundle
-    places.push(PathBuf::from(env!("MEMO_BUILD_DEPS")));
-    let found = places.iter().map(|place| place.join("libvcuda.so")).find(|path| path.is_file());
+    let places = [beside.join("deps"), beside.to_path_buf(), PathBuf::from(env!("MEMO_BUILD_DEPS"))];
+    let found = places.iter().map(|place| place.join(LIBRARY)).find(|path| path.is_file());
     found.with_context(|| {
         let places: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
         format!(
-            "finding libvcuda.so, the virtual driver: not in {}; rebuild with `make build`",
+            "finding {LIBRARY}, the virtual driver: not in {}; rebuild with `make build`, or name it by MEMO_VCUDA",
             places.join(", ")
         )
     })
 }
+
+/// vcuda's file.
+const LIBRARY: &str = "libvcuda.so";

@@ -1,6 +1,6 @@
 //! Kernels: compiled, loaded and resolved once, launched with arguments whose sizes are checked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, c_void};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,12 @@ use cudarc::driver::sys::{
 };
 use cudarc::driver::{DriverError, result};
 
+use super::addresses::addresses_left_bytes;
 use super::error::CudaError;
 use super::nvrtc::{Form, Nvrtc, Target, how_to_get};
 use super::timeline::Kind;
 use super::{CudaVersion, Gpu, SOURCES, Stream, Tensor, lock, trace, version};
+use crate::threads::together;
 
 /// What a kernel's source is compiled with: `#define NAME VALUE` each.
 pub type Defines<'a> = &'a [(&'static str, i64)];
@@ -319,21 +321,19 @@ impl Gpu {
             self.bind()?;
             self.module(stem, &source)
         };
-        let loaded: Vec<Result<Module>> = std::thread::scope(|scope| {
-            let running: Vec<_> = missing.iter().map(|key| scope.spawn(|| load(key))).collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Module>>| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| Err(anyhow!("compiling kernels: the compiler's thread died")))
-            };
-            running.into_iter().map(join).collect()
-        });
+        // A thread each: compilers wait for the disk, and for each other, too. One where each must see what others leave.
+        let threads = if addresses_left_bytes().is_some() { 1 } else { missing.len() };
+        let queue = Mutex::new(missing.iter().enumerate());
+        let work = || -> Vec<(usize, Result<Module>)> {
+            std::iter::from_fn(|| lock(&queue).next()).map(|(i, key)| (i, load(key))).collect()
+        };
+        let loaded: BTreeMap<usize, Result<Module>> = together(threads, work).into_iter().flatten().collect();
         let mut modules = lock(&self.0.modules);
         let mut keep = |(key, module): (&ModuleKey, Result<Module>)| {
             modules.insert(key.clone(), module?);
             Ok(())
         };
-        let kept: Vec<Result<()>> = missing.into_iter().zip(loaded).map(&mut keep).collect();
+        let kept: Vec<Result<()>> = missing.into_iter().zip(loaded.into_values()).map(&mut keep).collect();
         kept.into_iter().collect()
     }
 

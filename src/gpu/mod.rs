@@ -1,5 +1,6 @@
 //! The device: which driver answers, its memory, its streams, and kernels compiled when first needed.
 
+mod addresses;
 mod arena;
 mod cache;
 mod device;

@@ -1,5 +1,6 @@
 //! Which NVRTC: every place where one may be, and the one of those that fits the driver.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -11,7 +12,8 @@ use crate::gpu::CudaVersion;
 impl Nvrtc {
     /// The NVRTC for a driver of this version, of those that are there: the newest whose major version is not newer, since a driver
     /// loads cubins of its own major version and older. Where there are only newer ones, the oldest of them, whose PTX the driver
-    /// may take. `MEMO_NVRTC` alone, a library or a folder of one, or several with colons between them, is looked at where it is set.
+    /// may take. `MEMO_NVRTC` alone, a library or a folder of one, or several with colons between them, is looked at where it is set and
+    /// not empty.
     ///
     /// * `fitting`: the version to advise where there is none.
     ///
@@ -19,11 +21,14 @@ impl Nvrtc {
     /// None found: with the one command that gets the one that fits.
     pub fn find(driver: CudaVersion, fitting: CudaVersion) -> Result<&'static Nvrtc> {
         static FOUND: OnceLock<Result<Vec<Nvrtc>, String>> = OnceLock::new();
-        let found = FOUND.get_or_init(|| match std::env::var_os("MEMO_NVRTC") {
+        let found = FOUND.get_or_init(|| match set("MEMO_NVRTC") {
             Some(paths) => std::env::split_paths(&paths).map(|path| named(&path)).collect(),
-            None => Ok(all(candidates())),
+            None => all(candidates()),
         });
-        let found = found.as_ref().map_err(|message| anyhow!("{message}; {}", how_to_get(fitting)))?;
+        let found = found.as_ref().map_err(|message| match set("MEMO_NVRTC") {
+            Some(_) => anyhow!("{message}; {}", how_to_get(fitting)),
+            None => anyhow!("{message}"), // it is there
+        })?;
         let versions: Vec<CudaVersion> = found.iter().map(Nvrtc::version).collect();
         best(&versions, driver).map(|i| &found[i]).ok_or_else(|| {
             anyhow!(
@@ -42,6 +47,11 @@ impl Nvrtc {
         let newest = CudaVersion { major: u32::MAX, minor: 0 };
         Nvrtc::find(newest, CudaVersion::TESTED)
     }
+}
+
+/// A variable of the environment that says something.
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// One that `MEMO_NVRTC` names.
@@ -64,22 +74,34 @@ fn best(versions: &[CudaVersion], driver: CudaVersion) -> Option<usize> {
 }
 
 /// Those of the candidates that open, each file once.
-fn all(candidates: Vec<PathBuf>) -> Vec<Nvrtc> {
-    let mut files = Vec::new();
-    let mut found = Vec::new();
+///
+/// # Errors
+/// None of those that are there opens: the last one, and why, such as memory that does not suffice.
+fn all(candidates: Vec<PathBuf>) -> Result<Vec<Nvrtc>, String> {
+    let (mut files, mut found, mut broken) = (Vec::new(), Vec::new(), None);
     for candidate in candidates {
-        let Ok(nvrtc) = Nvrtc::open(&candidate) else { continue };
+        let nvrtc = match Nvrtc::open(&candidate) {
+            Ok(nvrtc) => nvrtc,
+            Err(error) if candidate.is_file() => {
+                broken = Some(format!("opening NVRTC, {}: {error:#}", candidate.display()));
+                continue;
+            }
+            Err(_) => continue,
+        };
         let file = nvrtc.file().and_then(|file| Ok(file.canonicalize()?)).unwrap_or(candidate);
         if !files.contains(&file) {
             files.push(file);
             found.push(nvrtc);
         }
     }
-    found
+    match broken {
+        Some(message) if found.is_empty() => Err(message),
+        _ => Ok(found),
+    }
 }
 
-/// Where NVRTC may be, in the order of preference among equals. Bare names come first: later they would be answered by what was
-/// opened before.
+/// Where NVRTC may be, in the order of preference among equals: full paths, since whoever can write to the current folder must not
+/// choose what is loaded, and bare names for the loader. Those come first: later they would be answered by what was opened before.
 fn candidates() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for major in ["13", "12"] {
@@ -87,7 +109,8 @@ fn candidates() -> Vec<PathBuf> {
     }
     found.push(PathBuf::from("libnvrtc.so"));
 
-    let toolkits = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let whole = |path: &PathBuf| path.is_absolute();
+    let toolkits = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(set).map(PathBuf::from).filter(whole);
     let installed = files_starting_with(Path::new("/usr/local"), "cuda");
     for toolkit in toolkits.chain(installed) {
         for folder in ["lib64", "lib", "targets/x86_64-linux/lib"] {
@@ -95,10 +118,11 @@ fn candidates() -> Vec<PathBuf> {
         }
     }
 
-    let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(std::env::var_os).map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let environments =
+        ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(set).map(PathBuf::from).filter(whole);
+    let path = set("PATH").unwrap_or_default();
     let interpreters = std::env::split_paths(&path)
-        .filter(|folder| folder.join("python3").exists())
+        .filter(|folder| folder.is_absolute() && folder.join("python3").exists())
         .filter_map(|folder| folder.parent().map(Path::to_path_buf));
     for prefix in environments.chain(interpreters) {
         for python in files_starting_with(&prefix.join("lib"), "python3") {
@@ -108,13 +132,13 @@ fn candidates() -> Vec<PathBuf> {
         }
     }
 
-    // The project's own folder: found from the program's place and from the current folder.
+    // What `make nvrtc` got: beside the program, in the project that it was built in, be it moved since, or where that was.
     let program = std::env::current_exe().unwrap_or_default();
-    let current = std::env::current_dir().unwrap_or_default();
-    for folder in program.ancestors().skip(1).chain(current.ancestors()) {
+    let target = program.ancestors().skip(1).find(|folder| folder.file_name() == Some(OsStr::new("target")));
+    let own = Some(Path::new(env!("CARGO_MANIFEST_DIR")));
+    for folder in [program.parent(), target.and_then(Path::parent), own].into_iter().flatten() {
         found.extend(wheel_libraries(&folder.join(".nvrtc")));
     }
-    found.extend(wheel_libraries(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".nvrtc")));
     found
 }
 

@@ -15,11 +15,15 @@ use anyhow::{Context, Result, anyhow, ensure};
 use libloading::Library;
 use sha2::{Digest, Sha256};
 
-use super::CudaVersion;
+use super::addresses::addresses_left_bytes;
+use super::{CudaVersion, human_bytes};
 
 mod find;
 
 pub use find::how_to_get;
+
+/// More than NVRTC 13.0 takes for any kernel, of memory and of addresses. Where it gets less, it aborts the process.
+const NEEDED_BYTES: usize = 256 << 20;
 
 /// What compiled kernels are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,6 +240,13 @@ impl Nvrtc {
         type Compile = unsafe extern "C" fn(Program, c_int, *const *const c_char) -> Status;
         type Destroy = unsafe extern "C" fn(*mut Program) -> Status;
 
+        let left_bytes = addresses_left_bytes().unwrap_or(usize::MAX);
+        ensure!(
+            left_bytes >= NEEDED_BYTES,
+            "compiling kernels/{name}.cu: NVRTC may take {}, and the process has {} of addresses left (ulimit -v)",
+            human_bytes(NEEDED_BYTES),
+            human_bytes(left_bytes)
+        );
         let text = CString::new(source)?;
         let file = CString::new(format!("{name}.cu"))?;
         let options = target.options(source).into_iter().chain(more.iter().map(|option| option.to_string()));

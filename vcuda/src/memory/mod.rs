@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use crate::exec::Checks;
 use crate::shadow::{CELL_BYTES, Region, Shadow};
-use space::{Block, Freed, Source, Space};
+use space::{Block, Freed, Source, Space, addresses_left_bytes};
 
-pub use space::Reach;
+pub use space::{Reach, host_has_room};
 
 /// Between allocations, never accessible: an overrun meets it.
 const GUARD_BYTES: usize = 4096;
@@ -22,7 +22,7 @@ const ALIGN_BYTES: usize = 256;
 const PAGE_BYTES: usize = 4096;
 /// Freed allocations that are remembered.
 const MEMORIES: usize = 256;
-/// Address space to reserve; halved until the host grants it.
+/// Address space to reserve where it is not limited; halved until the host grants it.
 const RESERVED_BYTES: usize = 1 << 42;
 /// The same where every byte has a shadow.
 const WATCHED_BYTES: usize = 1 << 38;
@@ -63,25 +63,33 @@ fn next_number() -> usize {
 impl Memory {
     /// Reserves address space for a device of `capacity_bytes`.
     pub fn new(capacity_bytes: usize) -> Memory {
-        Memory::first(Space::reserve(RESERVED_BYTES), Shadow::default(), capacity_bytes)
+        let space = match addresses_left_bytes() {
+            None => Space::whole(RESERVED_BYTES),
+            Some(_) => Space::growing(),
+        };
+        Memory::first(space, Shadow::default(), capacity_bytes)
     }
 
     /// The same, where the checks keep a shadow of it: modules that are loaded into it tell them of every
-    /// access.
+    /// access. Where addresses are limited, it has its part of one half of those that are left.
     pub fn watched(capacity_bytes: usize, checks: Checks) -> Memory {
-        let space = Space::reserve(WATCHED_BYTES);
-        let region = |wanted: bool, bytes: usize| if wanted { Region::new(bytes) } else { None };
+        let shadows = usize::from(checks.init) + CELL_BYTES * usize::from(checks.race);
+        let bytes = addresses_left_bytes().map_or(WATCHED_BYTES, |left| left / 2 / (1 + shadows));
+        let space = Space::whole(bytes.min(WATCHED_BYTES) / PAGE_BYTES * PAGE_BYTES);
+        let region = |wanted: bool, bytes: usize| if wanted && bytes > 0 { Region::new(bytes) } else { None };
         let shadow = Shadow {
-            written: region(checks.init, space.reserved_bytes),
-            cells: region(checks.race, space.reserved_bytes * CELL_BYTES),
+            written: region(checks.init, space.reserved_bytes()),
+            cells: region(checks.race, space.reserved_bytes() * CELL_BYTES),
             ..Shadow::default()
         };
-        Memory::first(space, shadow, capacity_bytes)
+        // Without its shadow it would be a memory that nobody watches.
+        let is_watched = shadow.written.is_some() >= checks.init && shadow.cells.is_some() >= checks.race;
+        Memory::first(space, shadow, if is_watched { capacity_bytes } else { 0 })
     }
 
     fn first(space: Space, shadow: Shadow, capacity_bytes: usize) -> Memory {
         // A device without addresses has no memory: every allocation fails, and says so.
-        let capacity_bytes = if space.reserved_bytes > 0 { capacity_bytes } else { 0 };
+        let capacity_bytes = if space.reserved_bytes() > 0 { capacity_bytes } else { 0 };
         let (space, shadow, peers) = (Arc::new(space), Arc::new(shadow), AtomicU32::new(1));
         Memory { number: next_number(), space, device: 0, capacity_bytes, peers, shadow }
     }
@@ -127,10 +135,10 @@ impl Memory {
         if state.used_bytes[self.device].checked_add(pages)? > self.capacity_bytes {
             return None;
         }
-        let start = state.take(pages)?;
+        let start = self.space.take(&mut state, pages)?;
         debug_assert!(start.is_multiple_of(ALIGN_BYTES));
         if !state.give(start, bytes, Source::Device, self.device) {
-            state.put_back(start, pages);
+            state.put_back_pages(start, pages);
             return None;
         }
         self.shadow.pieces.forget(start, pages);
@@ -141,7 +149,7 @@ impl Memory {
     pub fn reserve_addresses(&self, bytes: usize) -> Option<u64> {
         let pages = bytes.max(1).checked_next_multiple_of(PAGE_BYTES)?;
         let mut state = self.space.write();
-        state.take(pages).map(|start| start as u64)
+        self.space.take(&mut state, pages).map(|start| start as u64)
     }
 
     /// An allocation at addresses that were reserved for as many bytes, and where none is live; false when the
@@ -164,7 +172,7 @@ impl Memory {
         let start = address as usize;
         match state.freed.iter_mut().find(|freed| freed.start == start) {
             Some(freed) => freed.is_reserved = false,
-            None => state.put_back(start, bytes.max(1).next_multiple_of(PAGE_BYTES)),
+            None => state.put_back_pages(start, bytes.max(1).next_multiple_of(PAGE_BYTES)),
         }
     }
 
@@ -174,13 +182,13 @@ impl Memory {
         let before = offset as usize % PAGE_BYTES;
         let pages = bytes.checked_add(before)?.checked_next_multiple_of(PAGE_BYTES)?;
         let mut state = self.space.write();
-        let start = state.take(pages)?;
+        let start = self.space.take(&mut state, pages)?;
         let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
         let offset = offset as i64 - before as i64;
         // SAFETY: inside our reservation, and no live allocation is there.
         let mapped = unsafe { libc::mmap(start as *mut _, pages, access, flags, fd, offset) };
         if mapped == libc::MAP_FAILED {
-            state.put_back(start, pages);
+            state.put_back_pages(start, pages);
             return None;
         }
         let address = (start + before) as u64;
@@ -312,11 +320,12 @@ impl Memory {
     /// Free and total bytes.
     pub fn info(&self) -> (usize, usize) {
         let state = self.space.read();
-        (self.capacity_bytes - state.used_bytes[self.device], self.capacity_bytes)
+        let free = self.capacity_bytes - state.used_bytes[self.device];
+        (free.min(self.space.left_bytes(&state)), self.capacity_bytes)
     }
 
     /// Whether an address is one of a device's, live or not.
     pub fn owns(&self, address: u64) -> bool {
-        (address as usize).wrapping_sub(self.space.base) < self.space.reserved_bytes
+        (address as usize).wrapping_sub(self.space.base) < self.space.reserved_bytes()
     }
 }

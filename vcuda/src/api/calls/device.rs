@@ -9,6 +9,7 @@ use crate::api::objects::device::{
     MAX_THREADS, SHARED_BYTES, check, device_of, devices, gpu, multiprocessors, shared_opt_in_bytes,
 };
 use crate::api::settings::settings;
+use crate::api::streams::queue;
 use crate::exec::profile::occupancy::RESERVED_SHARED_BYTES;
 
 /// Where a device would be.
@@ -29,7 +30,7 @@ export! {
             return Err(Status::InvalidValue);
         }
         allocation::report_at_end();
-        Ok(())
+        queue::start()
     }
     cuDriverGetVersion(version: *mut i32) {
         // SAFETY: the caller's.

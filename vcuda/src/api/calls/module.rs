@@ -20,6 +20,7 @@ use crate::api::settings::settings;
 use crate::api::streams::queue;
 use crate::api::{lock, profile, version};
 use crate::exec::Module;
+use crate::memory::host_has_room;
 use crate::ptx;
 use crate::ptx::forms::target::Target;
 
@@ -249,6 +250,9 @@ pub fn load(out: *mut Handle, image: &[u8], jit: &mut Jit, is_library: bool) -> 
     if !Target::from_name(target).is_some_and(|(target, _)| target.runs_on(settings().capability)) {
         invalid(&format!(".target {target} does not run on this device"));
         return Err(Status::NoBinaryForGpu);
+    }
+    if !host_has_room() {
+        return Err(Status::OutOfMemory);
     }
     let tree = ptx::parse(text).map_err(|error| invalid(&error))?;
     let load = if profile::is_on() { Module::load_counted } else { Module::load };

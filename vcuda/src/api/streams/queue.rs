@@ -35,19 +35,28 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 static DONE: Condvar = Condvar::new();
 
+/// Starts the thread that does what is queued while the client asks for nothing, once, where work is queued at all.
+///
+/// # Errors
+/// The host starts no thread.
+pub fn start() -> Outcome {
+    static STARTED: OnceLock<bool> = OnceLock::new();
+    let wait = || {
+        loop {
+            std::thread::sleep(PATIENCE / 10);
+            go_on(queue());
+        }
+    };
+    let started = || !settings().defers || std::thread::Builder::new().spawn(wait).is_ok();
+    if *STARTED.get_or_init(started) { Ok(()) } else { Err(Status::OutOfMemory) }
+}
+
 fn queue() -> Held {
     static QUEUE: OnceLock<Mutex<Queue>> = OnceLock::new();
-    let mutex = QUEUE.get_or_init(|| {
-        std::thread::spawn(|| {
-            loop {
-                std::thread::sleep(PATIENCE / 10);
-                go_on(queue());
-            }
-        });
+    lock(QUEUE.get_or_init(|| {
         let random = Random::new(settings().options.seed);
         Mutex::new(Queue { plan: Plan::default(), random, is_early: false, asked: None })
-    });
-    lock(mutex)
+    }))
 }
 
 /// The same, for a client that asks for something.

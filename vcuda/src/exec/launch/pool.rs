@@ -41,9 +41,9 @@ pub fn run(threads: usize, work: &(dyn Fn() + Sync + '_)) {
     let lent: &'static Work = unsafe { std::mem::transmute::<&(dyn Fn() + Sync + '_), &'static Work>(work) };
     {
         let mut state = lock(&pool.state);
-        while state.helpers < helpers {
+        // Where the host starts no more threads, those that there are do the work.
+        while state.helpers < helpers && std::thread::Builder::new().spawn(move || help(pool)).is_ok() {
             state.helpers += 1;
-            std::thread::spawn(move || help(pool));
         }
         state.work = Some((lent, helpers));
         pool.wake.notify_all();
