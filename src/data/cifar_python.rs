@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_pickle::{DeOptions, HashableValue, Value};
 
 use super::cifar_binary::{PLANE, dataset};
-use super::{Dataset, labels};
+use super::{Dataset, labels, pickle};
 
 /// One of the two datasets' python forms.
 pub struct PythonForm {
@@ -67,6 +67,7 @@ impl PythonForm {
 }
 
 fn unpickle(bytes: &[u8]) -> Result<BTreeMap<HashableValue, Value>> {
+    pickle::check(bytes).context("not a whole pickle of plain data")?;
     // NumPy's classes are unknown here: an array becomes its state, which holds shape and bytes.
     let options = DeOptions::new().replace_unresolved_globals();
     match serde_pickle::value_from_slice(bytes, options) {

@@ -6,6 +6,7 @@ mod cifar_python;
 mod folder;
 mod image;
 pub mod labels;
+mod pickle;
 mod tensors;
 pub mod views;
 
