@@ -1,8 +1,9 @@
 //! `memo doctor`: what is in use on this machine, and how to get what is missing.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 use super::options::DeviceOptions;
 use super::plan::PlanOptions;
@@ -164,9 +165,8 @@ fn virtual_driver() -> Result<String> {
 
 fn cache() -> Result<String> {
     let cache = Cache::from_environment();
-    let Some(folder) = cache.folder() else {
-        bail!("no home folder: kernels are compiled at every start; set MEMO_CACHE to a folder");
-    };
+    let owner = cache.owner().context("kernels are compiled at every start")?;
+    let folder = cache.folder().unwrap_or(Path::new(""));
     let entries: Vec<u64> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -175,5 +175,8 @@ fn cache() -> Result<String> {
         .map(|metadata| metadata.len())
         .collect();
     let bytes = entries.iter().sum::<u64>() as usize;
-    Ok(format!("{}, {} entries, {}", folder.display(), entries.len(), human_bytes(bytes)))
+    let whose = owner.map_or(String::new(), |owner| {
+        format!("; it belongs to user {owner}, who can change the kernels that run here")
+    });
+    Ok(format!("{}, {} entries, {}{whose}", folder.display(), entries.len(), human_bytes(bytes)))
 }

@@ -6,11 +6,11 @@
 //! processes that fill the cache at once each leave a whole file (the scheme of DeepGEMM's JIT).
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
 use super::nvrtc::{Nvrtc, Target};
@@ -35,6 +35,19 @@ impl Cache {
     /// The folder in use; `None` without any home.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
+    }
+
+    /// Whose the folder is, if not this user's.
+    ///
+    /// # Errors
+    /// It is no folder, or nothing can be kept in it.
+    pub fn owner(&self) -> Result<Option<u32>> {
+        let folder = self.folder().context("no home folder; set MEMO_CACHE to a folder")?;
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        tempfile::tempfile_in(folder).with_context(|| format!("writing to {}", folder.display()))?;
+        let owner = fs::metadata(folder)?.uid();
+        // SAFETY: it asks for a number.
+        Ok((owner != unsafe { libc::geteuid() }).then_some(owner))
     }
 
     /// The compiled form of `source`, from disk or from NVRTC.
@@ -70,7 +83,11 @@ fn entry_name(compiler: &str, stem: &str, source: &str, target: Target) -> Strin
 }
 
 fn read_entry(path: &Path) -> Option<Vec<u8>> {
-    let mut entry = fs::read(path).ok()?;
+    // A pipe of that name would wait for its writer.
+    let mut file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    file.metadata().ok().filter(fs::Metadata::is_file)?;
+    let mut entry = Vec::new();
+    file.read_to_end(&mut entry).ok()?;
     let payload = entry.get(HEADER_BYTES..)?;
     let header = format!("{}\n", hex(&Sha256::digest(payload)));
     entry.starts_with(header.as_bytes()).then(|| entry.split_off(HEADER_BYTES))
@@ -147,6 +164,32 @@ mod tests {
             fs::write(&entry, damaged).unwrap();
             assert_eq!(compile(folder.path(), &source, "90a"), good);
             assert_eq!(fs::read(&entry).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn a_pipe_in_an_entrys_place_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = SOURCE.replace("VALUE", "6");
+        let good = compile(folder.path(), &source, "90a");
+        let entry = entries(folder.path()).remove(0);
+        fs::remove_file(&entry).unwrap();
+        let name = std::ffi::CString::new(entry.to_str().unwrap()).unwrap();
+        // SAFETY: a name that ends.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        assert_eq!(compile(folder.path(), &source, "90a"), good);
+    }
+
+    #[test]
+    fn a_folder_is_judged() {
+        let place = tempfile::tempdir().unwrap();
+        let judged = |folder: PathBuf| Cache { folder: Some(folder) }.owner();
+        assert_eq!(judged(place.path().join("new/cache")).unwrap(), None);
+        let file = place.path().join("file");
+        fs::write(&file, "").unwrap();
+        for wrong in [file, PathBuf::from("/proc/memo")] {
+            let error = format!("{:#}", judged(wrong.clone()).unwrap_err());
+            assert!(error.contains(wrong.to_str().unwrap()), "{error}");
         }
     }
 

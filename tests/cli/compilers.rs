@@ -31,27 +31,25 @@ const WHEELS: [&str; 4] = [
 
 /// A folder for each version, with its NVRTC.
 fn played(place: &Place) -> Vec<PathBuf> {
-    let source = place.write("nvrtc.c", NVRTC);
-    let folder = |(major, minor): (u32, u32)| {
-        let folder = place.file(&format!("nvrtc {major}.{minor}"));
-        fs::create_dir(&folder).unwrap();
-        let builtins = format!("libnvrtc-builtins.so.{major}.{minor}");
-        for name in [&format!("libnvrtc.so.{major}"), &builtins] {
-            let mut compiler = Command::new("cc");
-            compiler.args([
-                "-shared",
-                "-fPIC",
-                "-w",
-                &format!("-DMAJOR={major}"),
-                &format!("-DMINOR={minor}"),
-                "-o",
-            ]);
-            let done = compiler.arg(folder.join(name)).arg(&source).status().expect("a C compiler");
-            assert!(done.success());
-        }
+    let folder = |version: (u32, u32)| {
+        let folder = place.file(&format!("nvrtc {}.{}", version.0, version.1));
+        play(place, version, &folder);
         folder
     };
     VERSIONS.into_iter().map(folder).collect()
+}
+
+/// Makes a folder with the NVRTC of a version.
+pub fn play(place: &Place, (major, minor): (u32, u32), folder: &Path) {
+    let source = place.write("nvrtc.c", NVRTC);
+    fs::create_dir_all(folder).unwrap();
+    let builtins = format!("libnvrtc-builtins.so.{major}.{minor}");
+    for name in [&format!("libnvrtc.so.{major}"), &builtins] {
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-w", &format!("-DMAJOR={major}"), &format!("-DMINOR={minor}")]);
+        let done = compiler.arg("-o").arg(folder.join(name)).arg(&source).status().expect("a C compiler");
+        assert!(done.success());
+    }
 }
 
 /// The program on a driver of a version, with the compilers in these folders.

@@ -3,6 +3,7 @@
 mod bench;
 mod compilers;
 mod eval;
+mod limits;
 mod predict;
 mod refused;
 mod start;

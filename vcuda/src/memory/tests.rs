@@ -107,3 +107,22 @@ fn devices_share_addresses_and_nothing_else() {
     assert!(first.free(b) && second.free(a));
     assert_eq!((first.info().0, second.info().0), (1 << 20, 1 << 20));
 }
+
+#[test]
+fn a_range_grows_by_what_is_asked_for() {
+    let memory = Memory::first(Space::growing(), Shadow::default(), 1 << 40);
+    let reserved = || memory.space.reserved_bytes();
+    let few = reserved();
+    let small = memory.alloc(100).unwrap();
+    assert_eq!(reserved(), few);
+    let large = memory.alloc(3 * few).unwrap();
+    assert!((4 * few..6 * few).contains(&reserved()));
+    assert_eq!(memory.range_of(large + 5), Some((large, large + 3 * few as u64)));
+    // SAFETY: both ends of an allocation of this test's.
+    unsafe { [large, large + 3 * few as u64 - 1].map(|at| *(at as *mut u8) = 1) };
+    assert!(memory.owns(small) && memory.owns(large) && !memory.owns(large + 8 * few as u64));
+    let most = reserved();
+    assert!(memory.free(large));
+    assert_eq!(memory.alloc(3 * few), Some(large), "what is free is taken before there is more");
+    assert_eq!(reserved(), most);
+}
