@@ -1,5 +1,6 @@
 //! Gathers `kernels/*.cu` into one table, `#include`s of our own headers pasted in, so that the
 //! binary carries its kernels and a cache key over a source covers all of it; and `benches/libtorch/*.py` as they are.
+//! Compiles `jpeg.c`, what stands between libjpeg and Rust.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -24,6 +25,11 @@ fn main() {
         (name, fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
     });
     write_table(&out.join("libtorch.rs"), "PROGRAMS", programs);
+
+    let jpeg = "src/data/image/jpeg.c";
+    println!("cargo:rerun-if-changed={jpeg}");
+    let headers = env::var_os("DEP_JPEG_INCLUDE").expect("set by mozjpeg-sys");
+    cc::Build::new().file(jpeg).includes(env::split_paths(&headers)).compile("memo_jpeg");
 
     // target/PROFILE/build/memo-HASH/out -> target/PROFILE/deps, where cargo leaves libvcuda.so:
     // the last place to look, for a binary that `cargo install` copied away from it.

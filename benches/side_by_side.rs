@@ -18,6 +18,7 @@ use memo::data::Rgb8;
 use memo::engine::{Batch, Item, Precision, Settings, Update, Views, Vision};
 use memo::gpu::{DeviceChoice, Gpu, Stream};
 use memo::ops::Optimizer;
+use memo::ops::pillow::Pillow;
 use memo::policy::Policy;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -116,6 +117,7 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
         optimizer: Optimizer::PLAIN,
         seed: 7,
         policy: Policy::notebook(),
+        pillow: Pillow::default(),
         update: Update::Implicit,
         precision: Precision::Fp32,
         loss_scale: 1.0,

@@ -1,6 +1,6 @@
 // nvrtc: --fmad=false
-// Views of a batch's images, and their CLIP preprocess, from 8-bit RGB to normalised patches, as Pillow and
-// torchvision do it, bit for bit: the definition in plain loops is src/ops/pillow.rs.
+// Views of a batch's images, and their preprocess, from 8-bit RGB to normalised patches, as Pillow and torchvision do it,
+// bit for bit: the definition in plain loops is src/ops/pillow.rs.
 //
 // Item i of S·N + S is view i % N of image i / N, or from S·N on the original of image i - S·N, which no jitter or
 // rotation touches. A grid has as many items as are asked for: without originals S·N, without views N = 0 and S. H is the side of a view, K the most weights of an output, max_w and max_h the most of any image.
@@ -12,7 +12,7 @@
 //   views    (items,) View            what the pixel kernels need to know of each item
 //   bounds   (items, 2, H) int2       first input and number of inputs of each output, across and down
 //   weights  (items, 2, K, H) int     their weights, 22 fractional bits
-//   rows     (items, max_h, H) u32    the crop's rows, resized across; as many as the crop has
+//   rows     (items, max_rows, H) u32 the crop's rows, resized across; as many as the crop has
 //   patches, originals  (S·N, H/P · H/P, 3·P·P) E, and of S items   patches row by row; in each, channel, then row, then
 //                                     column
 //
@@ -23,6 +23,10 @@
 //   resize_rows     rotation, jitter and crop of rows, then their resize across
 //   resize_columns  the resize down, normalised, into patches; zeros where a slot is empty
 // All that is not read is written (=). The sums are of integers, so the order of the atomics does not show.
+//
+// Where Pillow scales down before across, `down_first`, the crop is turned over its diagonal on its way into resize_rows, and
+// back on its way out of resize_columns: what is said of its rows is true of its columns there, and its bounds and weights are
+// those of down and across.
 //
 // Each grid has a column of CTAs an item, blockIdx.y its parts. Products are not fused into sums here: Pillow rounds each.
 
@@ -38,8 +42,20 @@ struct View {
     Jitters jitters;  // the steps that change something
     u32 before;       // those of them before contrast, where there is contrast; else all bits set
     int top, left, height, width;
+    int down_first;
 };
 static_assert(sizeof(View) == 88, "the host allocates 88 bytes a view");
+
+// How originals are resized: to these sizes, or the short side to `short_side` where that is not 0.
+struct Resize { int short_side, width, height, is_bicubic; };
+
+// A level over `divisor`, less the mean of its channel, over its deviation.
+struct Scale {
+    float divisor, mean[3], std[3];
+    __device__ __forceinline__ float number(int level, int channel) const {
+        return (level / divisor - mean[channel]) / std[channel];
+    }
+};
 
 // ---------------------------------------------------------------------------------------------------
 // Plans
@@ -142,11 +158,17 @@ __device__ bool inside(const ViewParams& p, int w, int h) {
     return p.left >= 0 && p.top >= 0 && p.width > 0 && p.height > 0 && p.width <= w - p.left && p.height <= h - p.top;
 }
 
-// Grid: (items, ceil(2·H / 128)), 128 threads a CTA: a thread per output of either axis, and an item's first plans
+// Whether Pillow 13 scales down before across.
+__device__ bool is_down_first(int2 from, int2 to) {
+    return to.y < from.y && from.y - to.y > 2 * (from.x - to.x);
+}
+
+// Grid: (items, ceil(2·H / 128)), 128 threads a CTA: a thread per output of either pass, and an item's first plans
 // its pixels too. An image that is larger than the plan, and a crop that is not inside its image, end the launch.
 extern "C" __global__ void __launch_bounds__(128)
 plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, int S, int N, int max_w, int max_h,
-           int H, int K, View* __restrict__ views, int2* __restrict__ bounds, int* __restrict__ weights) {
+           int H, int K, Resize resize, int is_pillow_13, View* __restrict__ views, int2* __restrict__ bounds,
+           int* __restrict__ weights) {
     int item = blockIdx.x, i = blockIdx.y * blockDim.x + threadIdx.x;
     bool original = item >= S * N;
     int image = original ? item - S * N : item / N;
@@ -154,19 +176,24 @@ plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ p
     if (w < 0 || w > max_w || h < 0 || h > max_h || (w == 0) != (h == 0)) __trap();
     const ViewParams* p = original ? nullptr : params + item;
     if (w != 0 && !original && !inside(*p, w, h)) __trap();
+    int2 from = make_int2(w, h), to = make_int2(H, H);
+    if (!original) {
+        from = make_int2(p->width, p->height);
+    } else if (w != 0) {
+        int side = resize.short_side, least = min(w, h);
+        to = side ? make_int2(side * w / least, side * h / least) : make_int2(resize.width, resize.height);
+    }
+    bool down_first = is_pillow_13 && is_down_first(from, to);
     if (w != 0 && i < 2 * H) {
-        int axis = i >= H, column = i - axis * H;
-        size_t table = (size_t)item * 2 + axis;
+        int pass = i >= H, column = i - pass * H;
+        size_t table = (size_t)item * 2 + pass;
         bounds += table * H;
         weights += table * K * H;
-        if (original) {
-            // The centre H × H of a resize of the short side to H.
-            int in = axis ? h : w, out = H * in / min(w, h);
-            int o = column + __double2int_rn((out - H) / 2.0);
-            plan_output<bicubic>(bounds, weights, H, column, o, in, out, 2.0);
-        } else {
-            plan_output<bilinear>(bounds, weights, H, column, column, axis ? p->height : p->width, H, 1.0);
-        }
+        bool down = pass != down_first;
+        int in = down ? from.y : from.x, out = down ? to.y : to.x;
+        int o = column + __double2int_rn((out - H) / 2.0);  // of a resized original, the centre
+        if (original && resize.is_bicubic) plan_output<bicubic>(bounds, weights, H, column, o, in, out, 2.0);
+        else plan_output<bilinear>(bounds, weights, H, column, o, in, out, 1.0);
     }
     if (i != 0) return;
     View view = {};
@@ -174,6 +201,7 @@ plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ p
     view.w = w;
     view.h = h;
     view.before = ~0u;
+    view.down_first = down_first;
     if (w != 0 && original) {
         view.xx = view.yy = 1 << 16;
         view.x0 = view.y0 = 1 << 15;
@@ -258,21 +286,35 @@ struct Sum {
     static __device__ __forceinline__ int rounded(int sum) { return min(max(sum >> 22, 0), 255); }
 };
 
-// Grid: (items, parts), which take R rows of the crop at a time. Shared: 4·R·max_w bytes, these rows side by side.
+template <typename T>
+__device__ __forceinline__ void swap(T& a, T& b) {
+    T c = a;
+    a = b;
+    b = c;
+}
+
+// Grid: (items, parts), which take R rows of the crop at a time. Shared: 4·R bytes for each pixel of the longest row, these
+// rows side by side.
 template <int R>
 __device__ __forceinline__ void
-rows_of(const u32* sources, int max_pixels, int max_h, int H, int K, const View* views,
+rows_of(const u32* sources, int max_pixels, int max_rows, int H, int K, const View* views,
         const int2* bounds, const int* weights, u32* rows) {
     extern __shared__ uint4 shared[];
     Pack<u32, R>* columns = (Pack<u32, R>*)shared;
     int item = blockIdx.x;
-    const View view = views[item];
+    View view = views[item];
+    if (view.down_first) {
+        swap(view.xx, view.xy);
+        swap(view.yx, view.yy);
+        swap(view.top, view.left);
+        swap(view.height, view.width);
+    }
     u64 count = (u64)view.w * view.h;
     float mean = view.luma_sum == 0 ? 0.f : (float)(u32)((2 * view.luma_sum + count) / (2 * count));
     sources += (size_t)view.image * max_pixels;
     bounds += (size_t)item * 2 * H;
     weights += (size_t)item * 2 * K * H;
-    rows += (size_t)item * max_h * H;
+    rows += (size_t)item * max_rows * H;
     for (int y = R * blockIdx.y; y < view.height; y += R * gridDim.y) {
         for (int x = threadIdx.x; x < view.width; x += blockDim.x) {
             Rgb p[R];
@@ -309,10 +351,10 @@ rows_of(const u32* sources, int max_pixels, int max_h, int H, int K, const View*
 
 #define RESIZE_ROWS(NAME, R)                                                                                          \
     extern "C" __global__ void __launch_bounds__(256)                                                                 \
-    NAME(const u32* __restrict__ sources, int max_pixels, int max_h, int H, int K,                                    \
+    NAME(const u32* __restrict__ sources, int max_pixels, int max_rows, int H, int K,                                 \
          const View* __restrict__ views, const int2* __restrict__ bounds, const int* __restrict__ weights,            \
          u32* __restrict__ rows) {                                                                                    \
-        rows_of<R>(sources, max_pixels, max_h, H, K, views, bounds, weights, rows);                                   \
+        rows_of<R>(sources, max_pixels, max_rows, H, K, views, bounds, weights, rows);                                \
     }
 
 RESIZE_ROWS(resize_rows, 4)
@@ -322,22 +364,26 @@ RESIZE_ROWS(resize_rows_wide, 1)  // where four rows do not fit into the shared 
 // block.x threads stride over the columns, block.y over the band's rows. The first `drawn` items are views.
 template <int W>
 __device__ __forceinline__ void
-columns_of(const u32* rows, int max_h, int H, int P, int K, int band, const View* views, const int2* bounds,
-           const int* weights, int drawn, E* patches, E* originals) {
-    int item = blockIdx.x, top = blockIdx.y * band, patch_row = top / P;
-    bool empty = views[item].width == 0;
+columns_of(const u32* rows, int max_rows, int H, int P, int K, int band, const Scale& scale, const View* views,
+           const int2* bounds, const int* weights, int drawn, E* patches, E* originals) {
+    int item = blockIdx.x, top = blockIdx.y * band;
+    bool empty = views[item].width == 0, turned = views[item].down_first;
     bounds += ((size_t)item * 2 + 1) * H + top;
     weights += ((size_t)item * 2 + 1) * K * H + top;
-    rows += (size_t)item * max_h * H;
+    rows += (size_t)item * max_rows * H;
     E* out = item < drawn ? patches : originals;
-    out += (size_t)(item < drawn ? item : item - drawn) * 3 * H * H + patch_row * 3 * H * P + (top - patch_row * P) * P;
+    out += (size_t)(item < drawn ? item : item - drawn) * 3 * H * H;
+    // Where a row of the band and a column lie among the patches: a step down a patch is P, to the patch below 3·H·P.
+    int to_row = turned ? 1 : P, to_column = turned ? P : 1;
+    int to_rows = turned ? 3 * P * P : 3 * H * P, to_columns = turned ? 3 * H * P : 3 * P * P;
+    out += top / P * to_rows + top % P * to_row;
     for (int x = threadIdx.x * W; x < H; x += blockDim.x * W) {
-        int patch = x / P, place = patch * 3 * P * P + (x - patch * P);
+        int place = x / P * to_columns + x % P * to_column;
         for (int y = threadIdx.y; y < band; y += blockDim.y) {
-            int at = place + y * P;
+            E* at = out + place + y * to_row;
             if (empty) {
                 const float zeros[W] = {};
-                for (int channel = 0; channel < 3; ++channel) store_pack(out + (at + channel * P * P), zeros);
+                for (int channel = 0; channel < 3; ++channel) store_pack(at + channel * P * P, zeros);
                 continue;
             }
             Sum sum[W];
@@ -356,23 +402,32 @@ columns_of(const u32* rows, int max_h, int H, int P, int K, int band, const View
             float r[W], g[W], b[W];
 #pragma unroll
             for (int i = 0; i < W; ++i) {
-                r[i] = (Sum::rounded(sum[i].r) / 255.f - 0.48145466f) / 0.26862954f;
-                g[i] = (Sum::rounded(sum[i].g) / 255.f - 0.4578275f) / 0.26130258f;
-                b[i] = (Sum::rounded(sum[i].b) / 255.f - 0.40821073f) / 0.27577711f;
+                r[i] = scale.number(Sum::rounded(sum[i].r), 0);
+                g[i] = scale.number(Sum::rounded(sum[i].g), 1);
+                b[i] = scale.number(Sum::rounded(sum[i].b), 2);
             }
-            store_pack(out + at, r);
-            store_pack(out + (at + P * P), g);
-            store_pack(out + (at + 2 * P * P), b);
+            if (turned) {
+#pragma unroll
+                for (int i = 0; i < W; ++i) {
+                    from_float(at[i * P], r[i]);
+                    from_float(at[(i + P) * P], g[i]);
+                    from_float(at[(i + 2 * P) * P], b[i]);
+                }
+            } else {
+                store_pack(at, r);
+                store_pack(at + P * P, g);
+                store_pack(at + 2 * P * P, b);
+            }
         }
     }
 }
 
 #define RESIZE_COLUMNS(W)                                                                                             \
     extern "C" __global__ void __launch_bounds__(256)                                                                 \
-    resize_columns_##W(const u32* __restrict__ rows, int max_h, int H, int P, int K, int band,                        \
+    resize_columns_##W(const u32* __restrict__ rows, int max_rows, int H, int P, int K, int band, Scale scale,        \
                        const View* __restrict__ views, const int2* __restrict__ bounds,                               \
                        const int* __restrict__ weights, int drawn, E* patches, E* originals) {                        \
-        columns_of<W>(rows, max_h, H, P, K, band, views, bounds, weights, drawn, patches, originals);                 \
+        columns_of<W>(rows, max_rows, H, P, K, band, scale, views, bounds, weights, drawn, patches, originals);       \
     }
 
 RESIZE_COLUMNS(8)

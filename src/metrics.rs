@@ -1,11 +1,12 @@
 //! Running totals of a comparison on the same images, and whether its difference is more than chance.
 
-use crate::records::Record;
+use crate::records::{Record, Row};
 
 /// What zero-shot CLIP and MEMO, by each learning rate, have done so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
     images: usize,
+    failed: usize,
     clip: Sums,
     memo: Vec<Sums>,
 }
@@ -35,8 +36,15 @@ pub struct Comparison {
 }
 
 impl Totals {
-    /// Records of one run: as many learning rates in each.
-    pub fn add(&mut self, record: &Record) {
+    /// Rows of one run: as many learning rates in each. One that has failed counts as such, and in nothing else.
+    pub fn add(&mut self, row: &Row) {
+        match row {
+            Row::Record(record) => self.add_record(record),
+            Row::Failure(_) => self.failed += 1,
+        }
+    }
+
+    fn add_record(&mut self, record: &Record) {
         let clip = record.zero_shot.pred == record.label;
         self.images += 1;
         self.clip.right += clip as usize;
@@ -51,8 +59,14 @@ impl Totals {
         }
     }
 
+    /// Those with a prediction.
     pub fn images(&self) -> usize {
         self.images
+    }
+
+    /// Images that could not be read.
+    pub fn failed(&self) -> usize {
+        self.failed
     }
 
     /// Fraction right by zero-shot CLIP.
@@ -100,7 +114,7 @@ fn mcnemar_p(fixed: usize, broken: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::Choice;
+    use crate::records::{Choice, Failure};
 
     #[test]
     fn each_rate_is_compared_with_zero_shot() {
@@ -109,8 +123,13 @@ mod tests {
         for (label, zero_shot, first, second) in [(1, 1, 2, 1), (2, 1, 2, 3), (3, 3, 3, 3), (4, 1, 4, 4)] {
             let memo = vec![choice(first, 0.5), choice(second, 0.25)];
             let zero_shot = choice(zero_shot, 0.75);
-            totals.add(&Record { index: 0, label, zero_shot, memo, entropy: vec![], overflow: false });
+            let (digest, entropy) = (String::new(), vec![]);
+            let record =
+                Record { index: 0, file: None, digest, label, zero_shot, memo, entropy, overflow: false };
+            totals.add(&Row::Record(record));
         }
+        totals.add(&Row::Failure(Failure { index: 4, file: None, label: 1, error: "it is cut".to_string() }));
+        assert_eq!(totals.failed(), 1);
         assert_eq!((totals.images(), totals.clip_accuracy(), totals.clip_confidence()), (4, 0.5, 0.75));
         let got: Vec<_> =
             totals.memo().iter().map(|c| (c.accuracy, c.confidence, c.fixed, c.broken)).collect();

@@ -1,6 +1,8 @@
-//! Views and CLIP's preprocess against torchvision and Pillow themselves, bit for bit.
+//! Views and preprocesses against torchvision and Pillow themselves, of two releases, bit for bit.
 //!
-//! `tests/make_views.py` made the fixtures and documents their layout.
+//! `tests/make_views.py` and `tests/make_pillow.py` made the fixtures and document their layout.
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use memo::check::poisoned;
@@ -8,15 +10,21 @@ use memo::device_test;
 use memo::ops::augmenter::{Augmenter, Images};
 use memo::ops::draw::ViewParams;
 use memo::ops::patches::{to_rgb8, unpatchify};
-use memo::ops::pillow::{self, Rgb};
+use memo::ops::pillow::{self, Filter, Pillow, Rgb};
+use memo::ops::preprocess::{Preprocess, Resize, Scale};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use sha2::{Digest, Sha256};
 
-const FIXTURES: &[u8] = include_bytes!("fixtures/views.safetensors");
+const FIXTURES: [(Pillow, usize, &[u8]); 2] = [
+    (Pillow::V12_1, 6, include_bytes!("fixtures/views.safetensors")),
+    (Pillow::V13, 3, include_bytes!("fixtures/views-13.safetensors")),
+];
 
+#[derive(Clone)]
 struct Case {
     name: String,
+    pillow: Pillow,
     source: Rgb,
     params: Vec<ViewParams>,
     size: usize,
@@ -29,12 +37,17 @@ struct Case {
 }
 
 fn cases() -> Result<Vec<Case>> {
-    let file = SafeTensors::deserialize(FIXTURES)?;
+    let all = FIXTURES.into_iter().map(|(pillow, count, bytes)| cases_of(pillow, count, bytes));
+    Ok(all.collect::<Result<Vec<_>>>()?.concat())
+}
+
+fn cases_of(pillow: Pillow, count: usize, bytes: &[u8]) -> Result<Vec<Case>> {
+    let file = SafeTensors::deserialize(bytes)?;
     let floats = |tensor: TensorView| -> Vec<f32> { bytemuck::pod_collect_to_vec(tensor.data()) };
     let mut names: Vec<&str> =
         file.names().into_iter().filter_map(|name| name.strip_suffix(".views")).collect();
     names.sort_unstable();
-    assert_eq!(names.len(), 6);
+    assert_eq!(names.len(), count);
     let case = |name: &str| -> Result<Case> {
         let tensor = |part: &str| file.tensor(&format!("{name}.{part}"));
         let [source, views] = [tensor("source")?, tensor("views")?];
@@ -49,6 +62,7 @@ fn cases() -> Result<Vec<Case>> {
         };
         Ok(Case {
             name: name.to_string(),
+            pillow,
             source: Rgb { w: source.shape()[1], h: source.shape()[0], data: source.data().to_vec() },
             params: integers.iter().zip(&factors).map(params).collect(),
             size: views.shape()[1],
@@ -66,13 +80,13 @@ fn the_definition_is_pillows() -> Result<()> {
         let want = case.views.chunks(3 * case.size * case.size);
         assert_eq!(case.params.len(), want.len());
         for (params, want) in case.params.iter().zip(want) {
-            let got = pillow::view(&case.source, params, case.size);
-            assert!(got.data == want, "{}: {params:?}", case.name);
+            let got = pillow::view(&case.source, params, case.size, case.pillow);
+            assert!(got.data == want, "{:?} {}: {params:?}", case.pillow, case.name);
         }
-        let original = pillow::original(&case.source, case.size);
+        let original = pillow::original(&case.source, &Preprocess::clip(case.size), case.size, case.pillow);
         assert!(original.data == case.original, "{}", case.name);
         if let Some(want) = case.normalised {
-            assert_eq!(pillow::normalise(&original), want, "{}", case.name);
+            assert_eq!(pillow::normalise(&original, &Scale::CLIP), want, "{}", case.name);
         }
     }
     Ok(())
@@ -80,7 +94,8 @@ fn the_definition_is_pillows() -> Result<()> {
 
 device_test!(the_kernels_are_pillows, |stream| {
     for case in cases()? {
-        let augmenter = Augmenter::new(case.size, case.size / 2)?;
+        let preprocess = Preprocess::clip(case.size);
+        let augmenter = Augmenter::new(case.size, case.size / 2, preprocess, case.pillow)?;
         let dims = (case.source.w, case.source.h);
         let view_len = 3 * case.size * case.size;
         let images = Images::upload(&stream, &[(0, dims, &case.source.data)])?;
@@ -90,13 +105,14 @@ device_test!(the_kernels_are_pillows, |stream| {
             (poisoned::<f32>(&stream, augmenter.patches(n)), poisoned(&stream, augmenter.patches(1)));
         augmenter.make(&stream, &images, Some((&params, &views)), Some(&original))?;
 
-        let got = to_rgb8(&unpatchify(&stream.read(&views)?, case.size, case.size / 2), case.size);
+        let got =
+            to_rgb8(&unpatchify(&stream.read(&views)?, case.size, case.size / 2), case.size, &Scale::CLIP);
         for (i, (got, want)) in got.chunks(view_len).zip(case.views.chunks(view_len)).enumerate() {
             assert!(got == want, "{}: view {i}, {:?}", case.name, case.params[i]);
         }
 
         let got = unpatchify(&stream.read(&original)?, case.size, case.size / 2);
-        assert!(to_rgb8(&got, case.size) == case.original, "{}: original", case.name);
+        assert!(to_rgb8(&got, case.size, &Scale::CLIP) == case.original, "{}: original", case.name);
         if let Some(want) = case.normalised {
             assert_eq!(got, want, "{}: normalised", case.name);
         }
@@ -105,7 +121,7 @@ device_test!(the_kernels_are_pillows, |stream| {
 
 #[test]
 fn every_colour_is_pillows() -> Result<()> {
-    let file = SafeTensors::deserialize(FIXTURES)?;
+    let file = SafeTensors::deserialize(FIXTURES[0].2)?;
     let want = file.tensor("hsv")?;
     let [mut to_hsv, mut to_rgb] = [Sha256::new(), Sha256::new()];
     for first in 0..=255 {
@@ -119,3 +135,109 @@ fn every_colour_is_pillows() -> Result<()> {
     assert_eq!([to_hsv.finalize(), to_rgb.finalize()].concat(), want.data());
     Ok(())
 }
+
+/// What `tests/make_pillow.py` has asked a Pillow for: a picture's preprocess, or a view that is a crop of it alone.
+struct Asked {
+    source: Rgb,
+    size: usize,
+    what: What,
+}
+
+enum What {
+    Original(Preprocess),
+    View(ViewParams),
+}
+
+fn asked(case: &str) -> Asked {
+    let words: Vec<&str> = case.split(' ').collect();
+    let number = |word: &&str| word.parse::<usize>().unwrap();
+    let (w, h) = (number(&words[0]), number(&words[1]));
+    let source = Rgb::from_fn(w, h, |x, y| {
+        [0u32, 1, 2].map(|c| {
+            let n = (x as u32 * 7919).wrapping_add(y as u32 * 104_729).wrapping_add(c * 15_485_863 + 13);
+            ((n.wrapping_mul(2_654_435_761) >> 25) + (255 * x / (2 * w)) as u32) as u8
+        })
+    });
+    let what = match words[2] {
+        "preprocess" => {
+            let (resize, filter) = match words[3] {
+                "shortest" => (Resize::ShortestEdge(number(&words[4])), words[5]),
+                _ => (Resize::Exact { width: number(&words[4]), height: number(&words[5]) }, words[6]),
+            };
+            let filter = if filter == "bicubic" { Filter::Bicubic } else { Filter::Bilinear };
+            What::Original(Preprocess { resize, filter, scale: Scale::CLIP })
+        }
+        _ => What::View(ViewParams {
+            hflip: 0,
+            vflip: 0,
+            angle: 0.0,
+            jitter_order: [0, 1, 2, 3],
+            brightness: 1.0,
+            contrast: 1.0,
+            saturation: 1.0,
+            hue: 0.0,
+            crop: std::array::from_fn(|side| number(&words[3 + side]) as i32),
+        }),
+    };
+    Asked { source, size: number(words.last().unwrap()), what }
+}
+
+/// Cases and digests by each release.
+fn pillows() -> BTreeMap<String, BTreeMap<String, String>> {
+    serde_json::from_str(include_str!("fixtures/pillow.json")).unwrap()
+}
+
+fn digest(pixels: &[u8]) -> String {
+    Sha256::digest(pixels)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+const RELEASES: [(&str, Pillow); 2] = [("12.1.1", Pillow::V12_1), ("13.0.0", Pillow::V13)];
+
+#[test]
+fn the_definition_resizes_as_each_pillow() {
+    let pillows = pillows();
+    for (release, pillow) in RELEASES {
+        for (case, want) in &pillows[release] {
+            let Asked { source, size, what } = asked(case);
+            let got = match what {
+                What::Original(preprocess) => pillow::original(&source, &preprocess, size, pillow),
+                What::View(params) => pillow::view(&source, &params, size, pillow),
+            };
+            assert_eq!(digest(&got.data), *want, "{release}: {case}");
+        }
+    }
+    // As the docs have it: 12.2 and 12.3 differ from 12.1 where an image is over 100 times as tall as wide.
+    let differing = pillows["12.3.0"].iter().filter(|(case, want)| pillows["12.1.1"][*case] != **want);
+    let tall = |(case, _): (&String, &String)| {
+        let Asked { source, .. } = asked(case);
+        assert!(source.h > 100 * source.w, "{case}");
+    };
+    assert_eq!(differing.map(tall).count(), 7);
+    let moved = pillows["13.0.0"].iter().filter(|(case, want)| pillows["12.1.1"][*case] != **want);
+    assert_eq!(moved.count(), 45);
+}
+
+device_test!(the_kernels_resize_as_each_pillow, |stream| {
+    let pillows = pillows();
+    for (release, pillow) in RELEASES {
+        for (case, want) in &pillows[release] {
+            let Asked { source, size, what } = asked(case);
+            let (preprocess, params) = match what {
+                What::Original(preprocess) => (preprocess, None),
+                What::View(params) => (Preprocess::clip(size), Some(params)),
+            };
+            let augmenter = Augmenter::new(size, size / 2, preprocess, pillow)?;
+            let images = Images::upload(&stream, &[(0, (source.w, source.h), &source.data)])?;
+            let out = poisoned::<f32>(&stream, augmenter.patches(1));
+            match params {
+                None => augmenter.make(&stream, &images, None, Some(&out))?,
+                Some(params) => {
+                    let params = stream.upload([1, 1], &[params])?;
+                    augmenter.make(&stream, &images, Some((&params, &out)), None)?;
+                }
+            }
+            let got = to_rgb8(&unpatchify(&stream.read(&out)?, size, size / 2), size, &Scale::CLIP);
+            assert_eq!(digest(&got), *want, "{release}: {case}");
+        }
+    }
+});

@@ -6,10 +6,11 @@ use anyhow::Result;
 use common::Case;
 use half::f16;
 use memo::check::{Tolerance, assert_close, random, test_stream};
+use memo::clip::LOGIT_SCALE;
 use memo::data::Rgb8;
 use memo::device_test;
 use memo::engine::{
-    Batch, Item, LOGIT_SCALE, Memo, Outcome, Precision, Raw, Settings, Update, Views, encode_text, prepare,
+    Batch, Item, Memo, Outcome, Precision, Raw, Settings, Update, Views, encode_text, prepare,
 };
 use memo::gpu::Stream;
 use memo::ops::{Element, Optimizer};

@@ -1,10 +1,11 @@
-//! Images, folders of them, and tensors of them, through the library's front door.
+//! Folders of images, and tensors of them, through the library's front door.
 
 use std::fs;
 use std::path::Path;
 
-use image::{DynamicImage, ExtendedColorType, ImageBuffer, ImageEncoder, ImageFormat, Luma, Rgb, Rgba};
-use memo::data::{Dataset, Rgb8, read_image};
+use image::Rgb;
+use memo::check::fixtures;
+use memo::data::{Cifar, DataSource, Dataset};
 use safetensors::{Dtype, tensor::TensorView};
 
 /// The error of `result`, which names every one of `parts`.
@@ -13,123 +14,215 @@ fn refused<T>(result: anyhow::Result<T>, parts: &[&str]) {
     assert!(parts.iter().all(|part| error.contains(part)), "{error}: {parts:?}");
 }
 
+fn source(path: &Path) -> DataSource {
+    DataSource { path: path.to_path_buf(), ..DataSource::default() }
+}
+
+fn open(path: &Path) -> anyhow::Result<Dataset> {
+    Dataset::open(&source(path))
+}
+
 fn rgb(width: u32, height: u32) -> image::RgbImage {
     image::RgbImage::from_fn(width, height, |x, y| Rgb([x * 20, y * 30, (x * y * 7) % 256].map(|v| v as u8)))
 }
 
-#[test]
-fn lossless_formats_come_back_whole() {
+/// What `make_data.py` made.
+fn fixture() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let picture = rgb(7, 5);
-    for name in ["a.png", "a.bmp", "a.webp", "a.tiff", "a.ppm"] {
-        let path = folder.path().join(name);
-        picture.save(&path).unwrap();
-        let want = Rgb8 { width: 7, height: 5, pixels: picture.as_raw().clone() };
-        assert_eq!(read_image(&path).unwrap(), want, "{name}");
-        // The contents say what it is, not the name.
-        let misnamed = folder.path().join("misnamed.jpg");
-        fs::copy(&path, &misnamed).unwrap();
-        assert_eq!(read_image(&misnamed).unwrap(), want, "{name}");
-    }
+    let file = fs::File::open(fixtures().join("data.tar.gz")).unwrap();
+    tar::Archive::new(flate2::read::GzDecoder::new(file)).unpack(folder.path()).unwrap();
+    folder
+}
+
+fn widths(set: &Dataset) -> Vec<(u32, usize)> {
+    (0..set.len()).map(|i| set.get(i).unwrap()).map(|sample| (sample.image.width, sample.label)).collect()
 }
 
 #[test]
-fn colours_become_rgb_as_in_pil() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.png");
-    let pixels_of = |image: DynamicImage| {
-        image.save(&path).unwrap();
-        read_image(&path).unwrap().pixels
-    };
-    // Alpha is dropped, not blended.
-    assert_eq!(pixels_of(ImageBuffer::from_pixel(1, 1, Rgba([10u8, 20, 30, 0])).into()), [10, 20, 30]);
-    assert_eq!(pixels_of(ImageBuffer::from_pixel(1, 1, Luma([77u8])).into()), [77; 3]);
-    // 16 bits keep the high byte; 0x80ff would round to 0x81.
-    assert_eq!(
-        pixels_of(ImageBuffer::from_pixel(1, 1, Rgb([0x80ffu16, 0xffff, 0x00ff])).into()),
-        [128, 255, 0]
+fn folders_are_torchvisions() {
+    let top = fixture();
+    let want = fs::read_to_string(top.path().join("images.json")).unwrap();
+    let want: Vec<(u32, usize)> = serde_json::from_str(&want).unwrap();
+    let folder = top.path().join("folders");
+    let set = open(&folder).unwrap();
+    assert_eq!(widths(&set), want);
+    let classes =
+        ["10", "9", "Ant", "a", "a-b", "a_b", "ant", "dotted.name", "linked class", "zebra", "élan"];
+    assert_eq!(set.labels(), classes);
+    let notices = set.notices().join("\n");
+    assert!(
+        notices.contains("1 images beside")
+            && notices.contains("and 2 more")
+            && notices.contains("--extensions"),
+        "{notices}"
     );
-    assert_eq!(pixels_of(ImageBuffer::from_pixel(1, 1, Luma([0x80ffu16])).into()), [128; 3]);
+
+    // What torchvision would take or wait for.
+    for hidden in ["zebra/._b.png", ".ipynb_checkpoints/b-checkpoint.png", "__MACOSX/zebra/._b.png"] {
+        fs::create_dir_all(folder.join(hidden).parent().unwrap()).unwrap();
+        rgb(99, 1).save(folder.join(hidden)).unwrap();
+    }
+    std::os::unix::fs::symlink(&folder, folder.join("zebra/circle")).unwrap();
+    assert!(
+        std::process::Command::new("mkfifo").arg(folder.join("zebra/pipe.png")).status().unwrap().success()
+    );
+    let set = open(&folder).unwrap();
+    assert_eq!(widths(&set), want);
+    let notices = set.notices().join("\n");
+    for left in [".ipynb_checkpoints and 2 more: hidden", "pipe.png: no plain file", "circle: a link"] {
+        assert!(notices.contains(left), "{notices}");
+    }
+    // A link that leads nowhere is an image that is missing.
+    std::os::unix::fs::symlink("nowhere", folder.join("ant/z.png")).unwrap();
+    assert_eq!(open(&folder).unwrap().len(), want.len() + 1);
+
+    let more = DataSource { extensions: vec!["GIF".into(), ".jfif".into()], ..source(&folder) };
+    assert_eq!(Dataset::open(&more).unwrap().len(), want.len() + 3);
 }
 
 #[test]
-fn cut_images_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let formats = [
-        ("a.png", ImageFormat::Png),
-        ("a.jpg", ImageFormat::Jpeg),
-        ("a.bmp", ImageFormat::Bmp),
-        ("a.gif", ImageFormat::Gif),
-        ("a.webp", ImageFormat::WebP),
-        ("a.tiff", ImageFormat::Tiff),
-        ("a.ppm", ImageFormat::Pnm),
-    ];
-    for (name, format) in formats {
-        let path = folder.path().join(name);
-        rgb(40, 30).save_with_format(&path, format).unwrap();
-        let whole = fs::read(&path).unwrap();
-        for len in [0, 1, 10, whole.len() / 4, whole.len() / 2, whole.len() * 9 / 10] {
+fn pickles_of_every_protocol_are_the_same() {
+    let top = fixture();
+    let samples = |name: &str| {
+        let set = open(&top.path().join(name)).unwrap();
+        assert_eq!((set.len(), set.labels()[99].as_str()), (2, "class_99"));
+        [set.get(0).unwrap(), set.get(1).unwrap()]
+    };
+    let want = samples("cifar-2");
+    assert_eq!((want[0].label, want[1].label), (3, 99));
+    // The array counts by seven; a pixel's planes are 1024 apart.
+    let at = |place: usize| (place * 7 % 251) as u8;
+    assert_eq!(want[1].image.pixels[3..6], [at(3073), at(3073 + 1024), at(3073 + 2048)]);
+    for name in ["cifar-0", "cifar-1", "cifar-3", "cifar-4", "cifar-5", "cifar-columns", "cifar-columns-2"] {
+        assert_eq!(samples(name), want, "{name}");
+    }
+    for protocol in 0..6 {
+        let whole = fs::read(top.path().join(format!("cifar-{protocol}/cifar-100-python/test"))).unwrap();
+        let path = top.path().join("cifar-2/cifar-100-python/test");
+        for len in (0..whole.len()).step_by(1 + whole.len() / 60) {
             fs::write(&path, &whole[..len]).unwrap();
-            refused(read_image(&path), &["reading the image", name]);
+            refused(open(&top.path().join("cifar-2")), &["test: not a whole pickle", "at byte"]);
+        }
+        for at in (0..whole.len()).step_by(1 + whole.len() / 60) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(&path, damaged).unwrap();
+            let _ = open(&top.path().join("cifar-2")); // it may be a picture's byte; nothing panics
         }
     }
 }
 
 #[test]
-fn what_is_no_image_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.png");
-    refused(read_image(&path), &["a.png", "No such file"]);
-    refused(read_image(folder.path()), &["it is a folder"]);
-    fs::write(&path, "a letter").unwrap();
-    refused(read_image(&path), &["a.png"]);
-    // A small file that claims more pixels than there is memory.
-    let mut bytes = Vec::new();
-    let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
-    encoder.write_image(&[0; 3], 1, 1, ExtendedColorType::Rgb8).unwrap();
-    bytes[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
-    let crc = crc(&bytes[12..29]);
-    bytes[29..33].copy_from_slice(&crc.to_be_bytes());
-    fs::write(&path, &bytes).unwrap();
-    refused(read_image(&path), &["a.png", "65536x65536", "is the most"]);
-}
-
-/// PNG's checksum, CRC-32.
-fn crc(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
+fn of_two_cifars_one_is_chosen() {
+    let top = fixture();
+    let root = top.path().join("cifar-2");
+    let ten = root.join("cifar-10-batches-bin");
+    fs::create_dir(&ten).unwrap();
+    let names = "airplane automobile bird cat deer dog frog horse ship truck".replace(' ', "\n");
+    fs::write(ten.join("batches.meta.txt"), names).unwrap();
+    fs::write(ten.join("test_batch.bin"), vec![1; 3073]).unwrap();
+    let both = open(&root).unwrap();
+    assert_eq!(both.labels().len(), 100);
+    assert!(both.notices()[0].contains("CIFAR-100 and CIFAR-10: CIFAR-100 is taken"), "{:?}", both.notices());
+    let of = |cifar, path: &Path| Dataset::open(&DataSource { cifar: Some(cifar), ..source(path) });
+    let chosen = of(Cifar::Cifar10, &root).unwrap();
+    assert_eq!((chosen.labels().len(), chosen.notices().len()), (10, 0));
+    refused(
+        of(Cifar::Cifar10, &root.join("cifar-100-python")),
+        &["no files of CIFAR-10", "only CIFAR-100's"],
+    );
+    refused(of(Cifar::Cifar10, &top.path().join("folders")), &["no files of CIFAR-10"]);
 }
 
 #[test]
-fn a_folder_a_class_in_torchvisions_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let files =
-        ["zebra/b.png", "zebra/a.png", "zebra/a/b/c.png", "zebra/a-b/d.png", "Ant/x.png", "ant/y.png"];
-    for (i, file) in files.iter().enumerate() {
-        let path = folder.path().join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        rgb(i as u32 + 1, 1).save(&path).unwrap();
+fn a_root_of_splits_is_no_dataset() {
+    let tree = |files: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            rgb(1, 1).save(path).unwrap();
+        }
+        folder
+    };
+    let classes = |roots: &[&str]| -> Vec<String> {
+        roots.iter().flat_map(|root| ["cat", "dog"].map(|class| format!("{root}/{class}/1.png"))).collect()
+    };
+    for (roots, want) in [
+        (&["train", "val"][..], "--split val "),
+        (&["train", "test", "annotations"], "--split test "),
+        (&["1", "2", "3", "4", "5"], "--split 1 "),
+        (&["gaussian_noise/1", "gaussian_noise/2", "fog/1", "fog/2"], "--split fog/1 "),
+        (&["art_painting", "photo", "sketch"], "--split art_painting "),
+        (&["images/train", "images/val"], "--split images "),
+    ] {
+        let files = classes(roots);
+        let folder = tree(&files.iter().map(String::as_str).collect::<Vec<_>>());
+        if want.contains("images") {
+            // One class with folders is a class.
+            assert_eq!(open(folder.path()).unwrap().len(), 4);
+            continue;
+        }
+        refused(open(folder.path()), &["no classes", want]);
+        let split = want.split(' ').nth(1).unwrap();
+        let chosen =
+            Dataset::open(&DataSource { split: Some(split.into()), ..source(folder.path()) }).unwrap();
+        assert_eq!(chosen.labels(), ["cat", "dog"]);
+        let whole = Dataset::open(&DataSource { split: Some(".".into()), ..source(folder.path()) }).unwrap();
+        assert_eq!(whole.len(), files.len());
+        let none = DataSource { split: Some("valid".into()), ..source(folder.path()) };
+        refused(Dataset::open(&none), &["--split valid: no such folder; there are"]);
     }
-    fs::write(folder.path().join("zebra/notes.txt"), "no image").unwrap();
-    std::os::unix::fs::symlink(folder.path(), folder.path().join("zebra/circle")).unwrap();
-    let set = Dataset::open(folder.path()).unwrap();
-    assert_eq!(set.labels(), ["Ant", "ant", "zebra"]);
-    let got: Vec<(u32, usize)> =
-        (0..set.len()).map(|i| set.get(i).unwrap()).map(|s| (s.image.width, s.label)).collect();
-    assert_eq!(got, [(5, 0), (6, 1), (2, 2), (1, 2), (4, 2), (3, 2)]);
+    for classes in [
+        &["bus/1.png", "car/1.png", "train/1.png"][..],
+        &["fog/1.png", "frost/1.png", "snow/1.png"],
+        &["1/1.png", "2/1.png", "3/1.png"],
+        &["n01440764/images/1.png", "n01443537/images/1.png"],
+        &["dog/day/1.png", "dog/night/1.png", "cat/day/1.png", "cat/indoors/1.png"],
+        &["dog/day/1.png", "dog/night/1.png", "cat/day/1.png", "cat/night/1.png", "cat/1.png"],
+    ] {
+        assert_eq!(open(tree(classes).path()).unwrap().len(), classes.len(), "{classes:?}");
+    }
+}
+
+#[test]
+fn what_is_not_read_is_called_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let tar = [&[0; 257][..], b"ustar\0", &[0; 249]].concat();
+    let files: [(&str, &[u8], &str); 7] = [
+        ("test.npy", b"\x93NUMPY\x01\x00", "NumPy array"),
+        ("test-00000-of-00001.parquet", b"PAR1\x15", "Parquet table"),
+        ("data.zip", b"PK\x03\x04", "ZIP archive"),
+        ("shard.tar", &tar, "tar archive"),
+        ("photo.jpg", b"\xff\xd8\xff\xe0", "one image"),
+        ("cifar.tar.gz", b"<html>", "web page"),
+        ("cifar.tar.gz", b"plain", "no .tar.gz"),
+    ];
+    for (name, bytes, want) in files {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        refused(open(&path), &[name, want, "subfolder of image files a class"]);
+        if want != "no .tar.gz" {
+            refused(open(folder.path()), &[name, want]);
+            let class = folder.path().join("class");
+            fs::create_dir(&class).unwrap();
+            fs::rename(&path, class.join(name.replace("jpg", "dat"))).unwrap();
+            refused(open(folder.path()), &["class has no images", want]);
+            fs::remove_dir_all(class).unwrap();
+        }
+    }
 }
 
 #[test]
 fn folders_without_images_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    refused(Dataset::open(folder.path()), &["neither CIFAR's files", "nor one subfolder"]);
-    refused(Dataset::open(&folder.path().join("none")), &["none", "No such file"]);
+    refused(open(folder.path()), &["neither CIFAR's files", "nor one subfolder"]);
+    refused(open(&folder.path().join("none")), &["none", "No such file"]);
     let class = folder.path().join("cat");
     fs::create_dir(&class).unwrap();
-    refused(Dataset::open(folder.path()), &["class folder cat has no images"]);
+    refused(open(folder.path()), &["class folder cat has no images"]);
     fs::write(class.join("a.png"), "a letter").unwrap();
-    refused(Dataset::open(folder.path()).unwrap().get(0), &["reading the image", "a.png"]);
+    refused(open(folder.path()).unwrap().get(0), &["reading the image", "a.png"]);
 }
 
 #[test]
@@ -145,24 +238,24 @@ fn tensors_are_read_and_their_faults_named() {
         ];
         safetensors::serialize_to_file(tensors, None, &path).unwrap();
     };
-    let open = |tensor: &str| Dataset::open(Path::new(&format!("{}#{tensor}", path.display())));
+    let of = |tensor: &str| open(Path::new(&format!("{}#{tensor}", path.display())));
 
     write(&[2, 2, 3, 3], &[1, 0]);
-    let set = open("noise").unwrap();
+    let set = of("noise").unwrap();
     assert_eq!(set.labels(), ["cat", "dog"]);
     let sample = set.get(1).unwrap();
     assert_eq!((sample.image.width, sample.image.height, sample.label), (3, 2, 0));
     assert_eq!(sample.image.pixels, (18..36).collect::<Vec<u8>>());
-    refused(open("blur"), &["set-images.safetensors", "tensor blur"]);
+    refused(of("blur"), &["set-images.safetensors", "tensor blur"]);
 
     write(&[2, 2, 3, 3], &[1, 2]);
-    refused(open("noise"), &["image 1 has label 2", "2 classes"]);
+    refused(of("noise"), &["image 1 has label 2", "2 classes"]);
     write(&[2, 2, 3, 3], &[1]);
-    refused(open("noise"), &["labels has shape [1] for 2 images"]);
+    refused(of("noise"), &["labels has shape [1] for 2 images"]);
     write(&[2, 3, 2, 2], &[1, 0]);
-    refused(open("noise"), &["(N, H, W, 3) is expected"]);
+    refused(of("noise"), &["(N, H, W, 3) is expected"]);
     write(&[0, 2, 3, 3], &[]);
-    refused(open("noise"), &["no pixels"]);
+    refused(of("noise"), &["no pixels"]);
     fs::write(&path, "cut").unwrap();
-    refused(open("noise"), &["set-images.safetensors", "not a whole safetensors file"]);
+    refused(of("noise"), &["set-images.safetensors", "not a whole safetensors file"]);
 }

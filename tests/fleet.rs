@@ -29,11 +29,12 @@ fn images(folder: &Path) -> PathBuf {
     data
 }
 
-fn eval(data: &Path, out: &Path, devices: &str, device: &str) -> Output {
+fn eval(data: &Path, out: &Path, devices: &str, device: &str, more: &[&str]) -> Output {
     let program = std::env::var_os("MEMO_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_memo").into());
     let mut command = Command::new(program);
     command.args(["eval", "--model", text(&fixtures().join("models/tiny")), "--views", "2", "--lr", "1e-3"]);
     command.args(["--data", text(data), "--out", text(out), "--device", device]);
+    command.args(more);
     command.env("VCUDA_DEVICES", devices).output().expect("the program starts")
 }
 
@@ -46,7 +47,7 @@ fn several_devices_write_the_file_of_one() {
     let data = images(folder.path());
     let run = |name: &str, devices: &str, device: &str| -> (Output, Vec<String>) {
         let out = folder.path().join(name);
-        let output = eval(&data, &out, devices, device);
+        let output = eval(&data, &out, devices, device, &[]);
         let lines = fs::read_to_string(out).unwrap_or_default().lines().map(str::to_string).collect();
         (output, lines)
     };
@@ -59,16 +60,28 @@ fn several_devices_write_the_file_of_one() {
         assert!(got == want, "{devices} devices");
     }
 
-    // An image that cannot be read ends the run with what is before it, whichever device it is for.
+    // An image that cannot be read is told of in its place, and the others are as they were, whichever device they are for.
     let class = data.join("a");
     let mut names: Vec<_> =
         fs::read_dir(&class).expect("a folder").map(|file| file.expect("a file").path()).collect();
     names.sort();
+    let whole = fs::read(&names[25]).expect("a picture");
     fs::write(&names[25], "no picture").expect("a file that can be written");
-    let (output, got) = run("bad", "3", "virtual:all");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains(text(&names[25])));
-    assert!(got.len() == 25 && got[..] == want[..25], "{} lines", got.len());
+    for devices in ["1", "3"] {
+        let name = format!("bad {devices}");
+        let (output, got) = run(&name, devices, "virtual:all");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(got[25].contains("\"error\":") && got[25].contains("\"file\":\"a/"), "{}", got[25]);
+        assert!(
+            (0..IMAGES).all(|i| i == 25 || got[i] == want[i]) && got.len() == IMAGES,
+            "{devices} devices"
+        );
+    }
+    fs::write(&names[25], whole).expect("a file that can be written");
+    let resumed = eval(&data, &folder.path().join("bad 3"), "3", "virtual:all", &["--resume"]);
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    let got = fs::read_to_string(folder.path().join("bad 3")).expect("a file");
+    assert!(got.lines().eq(want.iter()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
-"""Makes tests/fixtures/views.safetensors: views and CLIP preprocesses by torchvision and Pillow, the truth for tests/augment.rs.
+"""Makes views and CLIP preprocesses by torchvision and Pillow, the truth for tests/augment.rs: tests/fixtures/views.safetensors
+by a Pillow up to 12.1, views-13.safetensors by 13, which resizes some of them down before across.
 
-    python3 tests/make_views.py        (torchvision, pillow < 13, safetensors; written with torchvision 0.29, pillow 12.0)
+    python3 tests/make_views.py        (torchvision 0.29, safetensors, pillow 12.1.1; and again with pillow 13.0.0)
 
 For each case `WxH/S`:
   source      (H, W, 3) u8
@@ -21,9 +22,11 @@ from safetensors.numpy import save_file
 from torchvision import transforms as T
 from torchvision.transforms import functional as F
 
-assert int(PIL.__version__.split(".")[0]) < 13, f"pillow {PIL.__version__} may resize down before across"
+RELEASE = tuple(int(part) for part in PIL.__version__.split(".")[:2])
+assert RELEASE <= (12, 1) or RELEASE == (13, 0), f"pillow {PIL.__version__} has an order of its own"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CASES = [(1, 1, 16, 20), (7, 300, 16, 100), (300, 7, 16, 100), (45, 61, 16, 100), (32, 32, 16, 200), (32, 32, 224, 2)]
+if RELEASE == (13, 0): CASES = [(7, 300, 16, 40), (45, 61, 16, 40), (60, 140, 32, 20)]
 
 
 def picture(w, h, rng):
@@ -67,7 +70,7 @@ def hsv():
     return np.stack([np.frombuffer(digest.digest(), np.uint8) for digest in pair])
 
 
-rng, tensors = np.random.default_rng(0), {"hsv": hsv()}
+rng, tensors = np.random.default_rng(0), {} if RELEASE == (13, 0) else {"hsv": hsv()}
 torch.manual_seed(0)
 for w, h, size, n in CASES:
     source = picture(w, h, rng)
@@ -83,4 +86,5 @@ for w, h, size, n in CASES:
     }
     if size == 16: case["normalised"] = T.Compose([T.ToTensor(), T.Normalize(MEAN, STD)])(original).numpy()
     tensors |= {f"{w}x{h}/{size}.{name}": np.ascontiguousarray(tensor) for name, tensor in case.items()}
-save_file(tensors, Path(__file__).parent / "fixtures" / "views.safetensors")
+name = "views-13.safetensors" if RELEASE == (13, 0) else "views.safetensors"
+save_file(tensors, Path(__file__).parent / "fixtures" / name)

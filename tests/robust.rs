@@ -235,7 +235,7 @@ fn what_is_before_an_image_that_fails_is_kept() {
     let said = String::from_utf8_lossy(&little.stderr);
     assert_eq!(little.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("error: adapting to image 1: ") && said.contains("one image of 32 views"),
+        said.contains("error: adapting to image 1 (apple/1.png): ") && said.contains("one image of 32 views"),
         "{said}"
     );
     let kept = fs::read_to_string(place.file("little")).unwrap();

@@ -7,6 +7,7 @@ use memo::data::Rgb8;
 use memo::engine::{Item, Precision, Settings, Update, rehearse_batch};
 use memo::gpu::{Gpu, Launched};
 use memo::ops::Optimizer;
+use memo::ops::pillow::Pillow;
 use memo::policy::Policy;
 use vcuda::exec::profile::{self, gpu};
 
@@ -89,6 +90,7 @@ impl Case {
             optimizer: Optimizer::PLAIN,
             seed: 0,
             policy: Policy::notebook(),
+            pillow: Pillow::default(),
             update: self.update,
             precision: Precision::Fp16,
             loss_scale: Precision::Fp16.loss_scale(),

@@ -1,7 +1,7 @@
 """What the variants of MEMO in libtorch share: the job, the checkpoint, the loss and the talk with `memo bench`. Not a program.
 
 A variant is started with a folder, `python VARIANT.py JOB_FOLDER`, in which are
-    job.json             model, device, threads, views, lr, steps, batch, precision (float32 | tf32 | bf16), seed;
+    job.json             model, device, threads, views, lr, steps, batch, precision (float32 | tf32 | bf16), seed, logit_scale;
                          and, for who measures by hand, compile and graph (true | false): torch.compile and CUDA graphs
     tensors.safetensors  text (K, D) of unit length; originals (I, 3, H, H) and views (I, steps * N, 3, H, H), normalised;
                          image.0 ... (h, w, 3) uint8: the pictures
@@ -29,7 +29,6 @@ from torch import nn
 from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel
 
-LOGIT_SCALE = 100.0
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -39,6 +38,7 @@ class Job:
         tensors = load_file(Path(folder) / "tensors.safetensors")
         self.text, self.originals, self.given_views = (tensors[name] for name in ("text", "originals", "views"))
         self.pictures = [tensors[f"image.{i}"] for i in range(len(self.originals))]
+        self.text *= self.logit_scale
         self.size = self.originals.shape[-1]  # H
         self.drawn = self.steps * self.views  # views an image
         if self.given_views.shape[1] != self.drawn:
@@ -97,8 +97,8 @@ class Vision(nn.Module):
         return self.visual_projection(self.vision_model(pixel_values=pixels).pooler_output)
 
 
-def class_logits(features, text):  # (..., D), (K, D) -> (..., K)
-    return LOGIT_SCALE * normalize(features, dim=-1) @ text.T
+def class_logits(features, text):  # (..., D), (K, D) times the logit scale -> (..., K)
+    return normalize(features, dim=-1) @ text.T
 
 
 def marginal_entropy(logits):  # (..., N, K) -> (...)

@@ -50,7 +50,7 @@ def make_job(folder, dtype=torch.float32, **changes):
          "views": pixels[:, 1:].contiguous()} | {f"image.{i}": picture for i, picture in enumerate(pictures)},
         folder / "tensors.safetensors")
     job = {"model": str(folder), "device": "cpu", "threads": 2, "views": N, "lr": 1e-3, "steps": 1, "batch": 2,
-           "precision": "float32", "seed": 0}
+           "precision": "float32", "seed": 0, "logit_scale": 100.0}
     (folder / "job.json").write_text(json.dumps(job | changes))
 
 

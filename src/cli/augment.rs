@@ -7,12 +7,16 @@ use clap::Args;
 
 use super::options::DeviceOptions;
 use super::{Usage, print, session};
+use crate::clip::Checkpoint;
 use crate::data::read_image;
 use crate::data::views::ViewSet;
 use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::draw_views;
+use crate::ops::pillow::Pillow;
+use crate::ops::preprocess::Preprocess;
 use crate::policy::Policy;
 use crate::report::grid;
+use crate::{interrupt, output};
 
 #[derive(Args)]
 pub struct Augment {
@@ -31,6 +35,12 @@ pub struct Augment {
     /// How views are drawn: notebook or mild, with changes such as mild:rotation=10,scale=0.5..1
     #[arg(long, default_value = "notebook")]
     policy: Policy,
+    /// Pillow whose resize the views go through to the bit: 13, or 12.1 for any up to 12.1
+    #[arg(long, value_enum, default_value_t)]
+    pillow: Pillow,
+    /// Take the views' size and normalisation from a model, as for --views-in; else they are OpenAI's
+    #[arg(long, short, value_name = "PATH", conflicts_with = "size")]
+    model: Option<PathBuf>,
     /// Width and height of a view
     #[arg(long, default_value_t = 224, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096), allow_negative_numbers = true)]
     size: u32,
@@ -57,23 +67,38 @@ impl Augment {
             .grid
             .as_ref()
             .filter(|path| path.extension().is_none_or(|end| !end.eq_ignore_ascii_case("png")))
+            .filter(|path| output::is_plain(path))
         {
             return Err(Usage(format!("--grid {}: the sheet is a PNG; name it .png", path.display())).into());
         }
+        let written: Vec<&PathBuf> =
+            [&self.grid, &self.views_out, &self.params_out].into_iter().flatten().collect();
+        written.iter().try_for_each(|path| output::check(path))?;
         let image = read_image(&self.image)?;
         let (w, h) = (image.width as usize, image.height as usize);
-        let (n, size) = (self.views as usize, self.size as usize);
+        let (size, preprocess) = match &self.model {
+            None => (self.size as usize, Preprocess::clip(self.size as usize)),
+            Some(model) => {
+                let checkpoint = Checkpoint::open(model, None)?;
+                (checkpoint.config().image_size, checkpoint.config().preprocess)
+            }
+        };
+        let n = self.views as usize;
         let stream = session::open_device(self.device)?;
         // One patch as large as the view: the patches are then the view itself, channel by channel.
-        let augmenter = Augmenter::new(size, size)?;
+        let augmenter = Augmenter::new(size, size, preprocess, self.pillow)?;
         let images = Images::upload(&stream, &[(self.index, (w, h), &image.pixels)])?;
         let params = stream.alloc([1, n])?;
+        interrupt::catch()?;
         draw_views(&stream, &self.policy, (self.seed, 0), images.descs(), &params)?;
 
         if let Some(path) = &self.params_out {
-            let text = serde_json::to_string_pretty(&stream.read(&params)?)? + "\n";
-            std::fs::write(path, text)
-                .with_context(|| format!("writing the parameters {}", path.display()))?;
+            let mut drawn = serde_json::to_value(stream.read(&params)?)?;
+            for view in drawn.as_array_mut().into_iter().flatten() {
+                view["pillow"] = serde_json::to_value(self.pillow)?;
+            }
+            let text = serde_json::to_string_pretty(&drawn)? + "\n";
+            output::write(path, text.as_bytes())?;
         }
         if self.grid.is_some() || self.views_out.is_some() {
             let patches = stream.alloc(augmenter.patches(n)).with_context(|| {
@@ -82,15 +107,18 @@ impl Augment {
             augmenter.make::<f32>(&stream, &images, Some((&params, &patches)), None)?;
             let set = ViewSet::from_patches(&stream.read(&patches)?, size, size);
             if let Some(path) = &self.views_out {
-                set.write(path)?;
+                output::write(path, &set.serialized(&preprocess.scale)?)?;
             }
             if let Some(path) = &self.grid {
                 let mut pictures = vec![image];
-                pictures.extend(set.pictures());
-                grid::write(path, &pictures)?;
+                pictures.extend(set.pictures(&preprocess.scale));
+                output::write(path, &grid::square(&pictures)?)?;
             }
         }
-        let written = [&self.grid, &self.views_out, &self.params_out].into_iter().flatten();
-        print(&written.map(|path| format!("{}\n", path.display())).collect::<String>())
+        // Where one of them was stdout, it has that alone.
+        match written.iter().any(|path| output::is_stdout(path)) {
+            true => Ok(()),
+            false => print(&written.iter().map(|path| format!("{}\n", path.display())).collect::<String>()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::fleet::evaluate;
@@ -14,7 +14,9 @@ use crate::data::views::ViewSet;
 use crate::metrics::Totals;
 use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::draw_views;
+use crate::records::Row;
 use crate::report::{self, Progress, grid};
+use crate::{interrupt, output};
 
 /// The shifts of the demo's images, tensors of `demo-images.safetensors`.
 const CORRUPTIONS: [&str; 4] = ["noise", "blur", "rotation", "contrast"];
@@ -34,7 +36,12 @@ pub struct Demo {
 impl Demo {
     pub fn run(self) -> Result<()> {
         let assets = find_assets()?;
-        let model = ModelOptions { model: assets.join("demo-model"), activation: None, device: self.device };
+        let model = ModelOptions {
+            model: assets.join("demo-model"),
+            activation: None,
+            logit_scale: None,
+            device: self.device,
+        };
         // From an earlier trial on digits under the same kinds of damage, so its gains flatter MEMO: a
         // demonstration, not an unbiased estimate.
         let adapt = AdaptOptions::mild(16, 3e-3);
@@ -49,6 +56,7 @@ impl Demo {
         let (labels, most) = (datasets[0].labels(), counts.iter().copied().max().unwrap_or(0));
         let mut memo = session::classifier(&stream, &checkpoint, labels, &adapt, Batch::Auto, most)?;
 
+        interrupt::catch()?;
         let start = Instant::now();
         let mut progress = Progress::new(counts.iter().sum(), 0);
         let mut all = Totals::default();
@@ -56,22 +64,29 @@ impl Demo {
         for ((name, dataset), count) in CORRUPTIONS.iter().zip(&datasets).zip(counts) {
             let mut totals = Totals::default();
             let indices: Vec<usize> = (0..count).collect();
-            evaluate(&mut memo, dataset, &indices, None, &mut |record| {
-                totals.add(&record);
-                all.add(&record);
+            evaluate(&mut memo, dataset, &indices, None, &mut |row| {
+                if let Row::Failure(failure) = &row {
+                    bail!("reading image {} of {name}: {}", failure.index, failure.error);
+                }
+                totals.add(&row);
+                all.add(&row);
                 progress.advance(&all);
                 Ok(())
             })?;
             rows.push((name.to_string(), totals));
         }
-        progress.finish();
+        drop(progress);
         let images_per_s = all.images() as f64 / start.elapsed().as_secs_f64();
+        // First of all: a sheet that cannot be written is no reason to lose it.
+        print(&report::demo_table(&rows, images_per_s))?;
+        interrupt::check()?;
 
         let sheet = self.out.join("views.png");
         std::fs::create_dir_all(&self.out)
             .with_context(|| format!("making the folder {}", self.out.display()))?;
         let size = checkpoint.config().image_size;
-        let augmenter = Augmenter::new(size, size)?;
+        let config = checkpoint.config();
+        let augmenter = Augmenter::new(size, size, config.preprocess, adapt.pillow)?;
         let mut pictures = Vec::new();
         for dataset in &datasets {
             let original = dataset.get(0)?.image;
@@ -81,10 +96,11 @@ impl Demo {
             draw_views(&stream, &adapt.policy, (adapt.seed, 0), images.descs(), &params)?;
             augmenter.make::<f32>(&stream, &images, Some((&params, &patches)), None)?;
             pictures.push(original);
-            pictures.extend(ViewSet::from_patches(&stream.read(&patches)?, size, size).pictures());
+            pictures.extend(
+                ViewSet::from_patches(&stream.read(&patches)?, size, size).pictures(&config.preprocess.scale),
+            );
         }
-        grid::write_rows(&sheet, &pictures, 8)?;
-        print(&report::demo_table(&rows, images_per_s))?;
+        output::write(&sheet, &grid::rows(&pictures, 8)?)?;
         print(&format!("\nEach row of {} is an image and seven of its views.\n", sheet.display()))
     }
 }

@@ -12,6 +12,7 @@ use crate::clip::ClipConfig;
 use crate::engine::{Precision, Settings, Update, prepare};
 use crate::gpu::{Cache, CudaVersion, Gpu, Nvrtc, find_virtual_driver, how_to_get, human_bytes, installed};
 use crate::ops::Optimizer;
+use crate::ops::pillow::Pillow;
 use crate::policy::Policy;
 
 #[derive(Args)]
@@ -131,6 +132,7 @@ impl Doctor {
             optimizer: Optimizer::PLAIN,
             seed: 0,
             policy: Policy::notebook(),
+            pillow: Pillow::default(),
             update: Update::Implicit,
             precision: Precision::Fp16,
             loss_scale: Precision::Fp16.loss_scale(),

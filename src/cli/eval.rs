@@ -1,20 +1,23 @@
 //! `memo eval`: zero-shot CLIP and MEMO over a dataset.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::options::{AdaptOptions, Batch, ModelOptions};
+use super::options::{AdaptOptions, Batch, DataOptions, LabelOptions, ModelOptions};
 use super::{Usage, fleet, print, session};
-use crate::clip::Checkpoint;
-use crate::data::{Dataset, labels};
+use crate::data::{Dataset, Selection};
 use crate::engine::Precision;
 use crate::gpu::{Gpu, Stream};
+use crate::interrupt::{self, ReaderGone};
 use crate::metrics::Totals;
+use crate::notice;
 use crate::ops::linear::serving;
-use crate::records::{Record, RecordWriter};
+use crate::records::{Asked, Failure, Out, Row, name_of};
 use crate::report::{self, Progress};
 
 #[derive(Args)]
@@ -24,23 +27,33 @@ pub struct Eval {
     /// CIFAR (binary or python folder, or its .tar.gz), or a folder with one subfolder a class
     #[arg(long, short, value_name = "PATH")]
     data: PathBuf,
-    /// Evaluate the first N images only
+    #[command(flatten)]
+    part: DataOptions,
+    /// Evaluate N images only, of all classes in proportion, which the seed chooses
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     limit: Option<u64>,
-    /// Class names, one a line, instead of the dataset's own
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    /// Evaluate the first N images only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true,
+        conflicts_with = "limit")]
+    first: Option<u64>,
+    #[command(flatten)]
+    labels: LabelOptions,
     #[command(flatten)]
     adapt: AdaptOptions,
     /// Images at once; no result depends on it
     #[arg(long, default_value = "auto", value_name = "auto|S")]
     batch: Batch,
-    /// Write one JSON object a line and image as it goes
+    /// Write one JSON object a line and image as it goes. With /dev/stdout (or a pipe) that is all that goes there: the table
+    /// goes to stderr then
     #[arg(long, value_name = "run.jsonl")]
     out: Option<PathBuf>,
-    /// Continue the run that --out holds
+    /// Continue the run that --out holds. Images that could not be read are tried again
     #[arg(long)]
     resume: bool,
+    /// End at the first image that cannot be read, with exit code 1. Otherwise it is told of, recorded with its error, left out of
+    /// all figures, and the exit code is 0 if there are others
+    #[arg(long)]
+    strict: bool,
     /// End with a JSON object instead of the table
     #[arg(long)]
     json: bool,
@@ -53,117 +66,191 @@ impl Eval {
                 Usage("--resume: it continues the file that --out names; give both".to_string()).into()
             );
         }
-        self.adapt.settings()?;
-        let dataset = Dataset::open(&self.data)?;
-        let names = match &self.labels {
-            Some(path) => labels::read(path)?,
-            None => dataset.labels().to_vec(),
-        };
-        ensure!(
-            names.len() == dataset.labels().len(),
-            "{}: {} labels for a dataset of {} classes",
-            self.labels.as_deref().unwrap_or(&self.data).display(),
-            names.len(),
-            dataset.labels().len()
-        );
-        let count = self.limit.map_or(dataset.len(), |limit| dataset.len().min(limit as usize));
+        let flags = self.flags()?;
+        let out = self.out.as_deref().map(|path| Out::open(path, self.resume)).transpose()?;
+        let expect =
+            |out: &Option<Out>, settings: &Value| out.iter().try_for_each(|out| out.expect(settings));
+        expect(&out, &flags)?;
+
+        let mut dataset = self.part.open(&self.data)?;
+        restore_removed(&mut dataset, &out);
+        let names = self.labels.names(&dataset, &self.data)?;
+        let indices = self.selection().indices(&dataset);
+        let selection = json!({
+            "limit": self.limit, "first": self.first, "images": indices.len(), "of": dataset.len(),
+        });
+        expect(&out, &json!({ "labels": names }))?;
+        if let Some(out) = &out {
+            let (rates, steps) = (self.adapt.lr.len(), self.adapt.steps as usize);
+            out.expect_rows(&Asked { indices: &indices, classes: names.len(), rates, steps }, &dataset)?;
+        }
 
         let checkpoint = session::open_checkpoint(&self.model)?;
+        let config = checkpoint.config();
+        let model = json!({
+            "model": if out.is_some() { checkpoint.fingerprint()? } else { Value::Null },
+            "preprocess": config.preprocess,
+            "logit_scale": report::decimal(config.logit_scale),
+        });
+        expect(&out, &model)?;
         let streams = session::open_devices(self.model.device)?;
-
-        let mut run = Run { count, rates: self.adapt.lr.len(), ..Run::default() };
-        if let Some(path) = &self.out {
-            let settings = || self.describe(&checkpoint, &dataset, &names, streams[0].gpu());
-            run.out = Some((path.clone(), self.resume, Box::new(settings)));
-        }
-        let build = |stream: &Stream| {
-            session::classifier(stream, &checkpoint, &names, &self.adapt, self.batch, count)
+        let told = json!({ "selection": selection, "labels": names });
+        let mut run = Run {
+            indices: &indices,
+            strict: self.strict,
+            settings: Box::new(|| Ok(together([&told, &model, &flags, &self.platform(streams[0].gpu())?]))),
+            out,
+            totals: Totals::default(),
+            progress: None,
+            start: Instant::now(),
+            done: 0,
+            is_written: true,
         };
-        let seconds = fleet::evaluate_on(&streams, build, &dataset, &mut run)?;
-        run.progress.iter().for_each(Progress::finish);
+        let build = |stream: &Stream| {
+            session::classifier(stream, &checkpoint, &names, &self.adapt, self.batch, indices.len())
+        };
+        let ended = fleet::evaluate_on(&streams, build, &dataset, &mut run);
+        let Run { mut out, totals, progress, start, done, is_written, .. } = run;
+        drop(progress);
+        // Whatever has ended it, what there is is to be there.
+        let kept = out.as_mut().map_or(Ok(()), Out::finish);
+        let images_per_s = done as f64 / start.elapsed().as_secs_f64();
+        let (asked, learning_rates) = (indices.len(), &self.adapt.lr[..]);
+        let logit_scale = (checkpoint.config().logit_scale, checkpoint.scale_is());
+        let totals = &totals;
+        let summary = report::Summary { totals, asked, learning_rates, logit_scale, images_per_s };
+        let is_read = !ended.as_ref().is_err_and(|error| error.is::<ReaderGone>());
+        if totals.images() > 0 && is_read && (ended.is_ok() || !is_written) {
+            self.show(&summary, out.as_ref())?;
+        }
+        ended?;
+        kept?;
+        if let (1.., Some(interrupted)) = (summary.left(), interrupt::asked()) {
+            let how = match out.is_some_and(|out| out.is_kept()) {
+                true => "the same command with --resume goes on",
+                false => "there is no --out file to go on from",
+            };
+            notice!("note: ended by {interrupted} after {} of {asked} images; {how}", asked - summary.left());
+            bail!(interrupted);
+        }
+        ensure!(totals.images() > 0, "{}: none of {asked} images could be read", self.data.display());
+        Ok(())
+    }
 
-        let done = run.totals.images() - run.first;
-        let images_per_s = if done > 0 { done as f64 / seconds } else { 0.0 };
-        let summary = report::Summary { totals: &run.totals, learning_rates: &self.adapt.lr, images_per_s };
-        match self.json {
-            true => print(&format!("{}\n", summary.json())),
-            false => print(&summary.to_string()),
+    fn selection(&self) -> Selection {
+        match (self.limit, self.first) {
+            (Some(count), _) => Selection::Sample { count: count as usize, seed: self.adapt.seed },
+            (_, Some(count)) => Selection::First(count as usize),
+            _ => Selection::All,
         }
     }
 
-    /// All that a result depends on, for a resumed run to be compared with, once backends have proved themselves.
-    fn describe(
-        &self,
-        checkpoint: &Checkpoint,
-        dataset: &Dataset,
-        labels: &[String],
-        gpu: &Gpu,
-    ) -> Result<Value> {
+    /// The table or its JSON, where records do not go.
+    fn show(&self, summary: &report::Summary, out: Option<&Out>) -> Result<()> {
+        let text = match self.json {
+            true => format!("{}\n", summary.json()),
+            false => summary.to_string(),
+        };
+        match out.is_some_and(Out::is_stdout) {
+            true => notice!("{}", text.trim_end()),
+            false => print(&text)?,
+        }
+        Ok(())
+    }
+
+    /// What flags say of all that a result depends on, for a resumed run to be compared with.
+    fn flags(&self) -> Result<Value> {
         let (adapt, settings) = (&self.adapt, self.adapt.settings()?);
         let lr: Vec<f64> = adapt.lr.iter().map(|&lr| report::decimal(lr)).collect();
         Ok(json!({
-            "model": checkpoint.fingerprint()?,
-            "data": dataset.fingerprint()?,
-            "labels": labels,
             "views": adapt.views,
             "lr": lr,
             "steps": adapt.steps,
             "optimizer": settings.optimizer,
             "seed": adapt.seed,
             "policy": adapt.policy.to_string(),
+            "pillow": settings.pillow,
             "prompt": adapt.prompt,
+            "truncate": adapt.truncate,
             "precision": adapt.precision,
             "update": settings.update,
             "loss_scale": settings.loss_scale,
+        }))
+    }
+
+    /// What of it the machine says, once backends have proved themselves.
+    fn platform(&self, gpu: &Gpu) -> Result<Value> {
+        Ok(json!({
             "device": gpu.target(),
             "compiler": gpu.code_by()?,
-            "products": (adapt.precision == Precision::Fp16).then(|| serving(gpu.architecture()).kernel()),
+            "products": (self.adapt.precision == Precision::Fp16).then(|| serving(gpu.architecture()).kernel()),
         }))
     }
 }
 
-/// What a run's results depend on.
-type Settings<'a> = Box<dyn Fn() -> Result<Value> + 'a>;
+/// One object of the fields of several.
+fn together(objects: [&Value; 4]) -> Value {
+    let fields = objects.into_iter().filter_map(Value::as_object).flatten();
+    Value::Object(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
 
-/// A run over the first `count` samples, from where its file ends.
-#[derive(Default)]
+/// Images that could not be read, and that were removed since, keep their places among the others.
+fn restore_removed(dataset: &mut Dataset, out: &Option<Out>) {
+    for row in out.iter().flat_map(Out::rows) {
+        if let Row::Failure(Failure { index, file: Some(file), label, .. }) = row {
+            dataset.restore(*index, file, *label);
+        }
+    }
+}
+
+/// A run over these images, but for those that its file has records of.
 struct Run<'a> {
-    count: usize,
-    /// Learning rates, of which every record has a prediction each.
-    rates: usize,
-    /// The file, and whether it is continued.
-    out: Option<(PathBuf, bool, Settings<'a>)>,
-    writer: Option<RecordWriter>,
+    /// Increasing.
+    indices: &'a [usize],
+    strict: bool,
+    /// All that its results depend on.
+    settings: Box<dyn Fn() -> Result<Value> + 'a>,
+    out: Option<Out>,
     totals: Totals,
-    /// Records that were in the file.
-    first: usize,
     progress: Option<Progress>,
+    start: Instant,
+    /// Images that this run has adapted to.
+    done: usize,
+    /// Whether the file has taken every row: if not, what was computed is told all the same.
+    is_written: bool,
 }
 
 impl fleet::Run for Run<'_> {
     fn begin(&mut self) -> Result<Vec<usize>> {
-        if let Some((path, resume, settings)) = &self.out {
-            let opened = RecordWriter::open(path, *resume, &settings()?)?;
-            for Record { index, memo, .. } in &opened.records {
-                let (there, rates, path) = (memo.len(), self.rates, path.display());
-                ensure!(
-                    there == rates,
-                    "reading {path}: image {index} was adapted to by {there} of {rates} learning rates"
-                );
+        let mut there = BTreeSet::new();
+        if let Some(out) = &mut self.out {
+            out.begin(&(self.settings)()?)?;
+            for row in out.rows().iter().filter(|row| matches!(row, Row::Record(_))) {
+                self.totals.add(row);
+                there.insert(row.index());
             }
-            opened.records.iter().take(self.count).for_each(|record| self.totals.add(record));
-            self.writer = Some(opened.writer);
         }
-        self.first = self.totals.images();
-        self.progress = Some(Progress::new(self.count, self.first));
-        Ok((self.first..self.count).collect())
+        self.progress = Some(Progress::new(self.indices.len(), there.len()));
+        interrupt::catch()?;
+        self.start = Instant::now();
+        Ok(self.indices.iter().copied().filter(|index| !there.contains(index)).collect())
     }
 
-    fn keep(&mut self, record: Record) -> Result<()> {
-        if let Some(writer) = &mut self.writer {
-            writer.write(&record)?;
+    fn keep(&mut self, row: Row) -> Result<()> {
+        match &row {
+            Row::Record(_) => self.done += 1,
+            Row::Failure(Failure { file, index, error, .. }) => {
+                let name = name_of(*index, file.as_deref());
+                ensure!(!self.strict, "reading {name}: {error}");
+                notice!("note: {name} is left out: {error}");
+            }
         }
-        self.totals.add(&record);
+        if let Some(out) = &mut self.out {
+            self.is_written = false;
+            out.write(&row)?;
+            self.is_written = true;
+        }
+        self.totals.add(&row);
         if let Some(progress) = &mut self.progress {
             progress.advance(&self.totals);
         }

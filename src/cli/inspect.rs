@@ -1,6 +1,6 @@
-//! `memo inspect`: what a checkpoint holds.
+//! `memo inspect`: what a checkpoint holds, and whether it can be used.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -24,15 +24,13 @@ impl Inspect {
     pub fn run(self) -> Result<()> {
         let checkpoint = Checkpoint::open(&self.model, self.activation)?;
         for notice in checkpoint.notices() {
-            eprintln!("note: {notice}");
+            crate::notice!("note: {notice}");
         }
         let summary = checkpoint.summary();
         match self.json {
             true => print(&format!("{}\n", serde_json::to_string(&summary)?))?,
             false => print(&summary.to_string())?,
         }
-        let missing = summary.vision_missing.len();
-        ensure!(missing == 0, "{}: {missing} tensors of its vision tower are missing", summary.file);
-        Ok(())
+        checkpoint.check_complete()
     }
 }

@@ -8,15 +8,20 @@ mod eval;
 mod fleet;
 mod inspect;
 mod options;
+mod pipeline;
 mod plan;
 mod predict;
 mod session;
 
 use std::fmt;
 use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::{Parser, Subcommand};
+
+use crate::interrupt::{Interrupted, ReaderGone};
+use crate::notice;
 
 /// MEMO test-time adaptation of CLIP, on a GPU or on the virtual CUDA driver.
 #[derive(Parser)]
@@ -72,10 +77,30 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Writes a result to stdout. A reader that has gone away (`memo … | head`) is no error.
+/// Tells of what has ended the program, and how: 1 failed, 2 misused, 128 and its number for a signal.
+pub fn end(error: &Error) -> ExitCode {
+    if let Some(gone) = error.downcast_ref::<ReaderGone>() {
+        gone.end();
+    }
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return ExitCode::from(interrupted.exit_code());
+    }
+    notice!("error: {error:#}");
+    ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+}
+
+/// Writes a result to stdout.
 fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+    written(std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()))
+}
+
+/// What came of writing to stdout.
+///
+/// # Errors
+/// [`ReaderGone`], or another, which says where.
+pub fn written(result: std::io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(ReaderGone.into()),
         result => result.context("writing to stdout"),
     }
 }

@@ -1,16 +1,18 @@
 //! Flags that several commands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use super::Usage;
 use crate::clip::Activation;
+use crate::data::{Cifar, DataSource, Dataset, labels, names};
 use crate::engine::{Precision, Settings, Update};
 use crate::gpu::DeviceChoice;
 use crate::ops::Optimizer;
+use crate::ops::pillow::Pillow;
 use crate::policy::Policy;
 
 /// The prompt whose features stand for a class; `{}` is the label.
@@ -25,8 +27,76 @@ pub struct ModelOptions {
     /// Activation of a bare safetensors file, which does not say its own
     #[arg(long, value_enum)]
     pub activation: Option<Activation>,
+    /// What similarities are multiplied by, instead of the checkpoint's own exp(logit_scale), at most 100
+    #[arg(long, value_name = "X", value_parser = positive, allow_negative_numbers = true)]
+    pub logit_scale: Option<f32>,
     #[command(flatten)]
     pub device: DeviceOptions,
+}
+
+/// Which part of --data.
+#[derive(Args, Clone)]
+pub struct DataOptions {
+    /// The folder of --data to take, such as val; . takes --data itself, whatever its folders look like
+    #[arg(long, value_name = "FOLDER", requires = "data")]
+    split: Option<String>,
+    /// Of two CIFARs in --data, which
+    #[arg(long, value_enum, requires = "data")]
+    dataset: Option<Cifar>,
+    /// Take images of these extensions too, such as gif,pnm: torchvision's ImageFolder passes them over
+    #[arg(long, value_name = "EXT", value_delimiter = ',', requires = "data")]
+    extensions: Vec<String>,
+}
+
+impl DataOptions {
+    /// Opens the dataset at `path` and passes on what was left out or chosen.
+    ///
+    /// # Errors
+    /// The dataset's.
+    pub fn open(&self, path: &Path) -> Result<Dataset> {
+        let DataOptions { split, dataset, extensions } = self.clone();
+        let dataset =
+            Dataset::open(&DataSource { path: path.to_path_buf(), split, cifar: dataset, extensions })?;
+        for notice in dataset.notices() {
+            crate::notice!("note: {notice}");
+        }
+        Ok(dataset)
+    }
+}
+
+/// Names for the classes of a dataset.
+#[derive(Args, Clone)]
+pub struct LabelOptions {
+    /// Class names instead of the dataset's own: one a line, a JSON list, or with their folders, in JSON {"FOLDER": "NAME"}, CSV and so on
+    #[arg(long, value_name = "FILE", requires = "data")]
+    labels: Option<PathBuf>,
+    /// The name of one class, by its folder; may be repeated
+    #[arg(long, value_name = "FOLDER=NAME", requires = "data", value_parser = folder_and_name)]
+    labels_for: Vec<(String, String)>,
+}
+
+impl LabelOptions {
+    /// The names of a dataset's classes, in their order; says on stderr which are the first ones'.
+    ///
+    /// # Errors
+    /// Names that do not belong to its classes.
+    pub fn names(&self, dataset: &Dataset, data: &Path) -> Result<Vec<String>> {
+        let labels = self.labels.as_deref().map(labels::read).transpose()?;
+        let place = self.labels.as_deref().unwrap_or(data).display();
+        let named = names::find(dataset, labels.as_ref(), &self.labels_for)
+            .with_context(|| format!("naming the classes by {place}"))?;
+        crate::notice!("note: {}", named.header(dataset));
+        Ok(named.names)
+    }
+}
+
+fn folder_and_name(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((folder, name)) if !folder.is_empty() && !name.trim().is_empty() => {
+            Ok((folder.to_string(), name.trim().to_string()))
+        }
+        _ => Err("expected FOLDER=NAME".to_string()),
+    }
 }
 
 #[derive(Args, Clone, Copy)]
@@ -63,9 +133,15 @@ pub struct AdaptOptions {
     /// How views are drawn: notebook or mild, with changes such as mild:rotation=10,scale=0.5..1
     #[arg(long, default_value = "notebook")]
     pub policy: Policy,
+    /// Pillow whose resize views and pictures go through to the bit: 13, or 12.1 for any up to 12.1
+    #[arg(long, value_enum, default_value_t)]
+    pub pillow: Pillow,
     /// Text for each class; {} is the label
     #[arg(long, default_value = PROMPT, value_parser = prompt)]
     pub prompt: String,
+    /// Cut prompts that are longer than the model takes, instead of refusing them
+    #[arg(long)]
+    pub truncate: bool,
     /// Arithmetic of the matrix products
     #[arg(long, value_enum, default_value_t = Precision::Fp16)]
     pub precision: Precision,
@@ -89,7 +165,9 @@ impl AdaptOptions {
             weight_decay: None,
             seed: 0,
             policy: Policy::mild(),
+            pillow: Pillow::default(),
             prompt: PROMPT.to_string(),
+            truncate: false,
             precision: Precision::Fp16,
             update: None,
             loss_scale: None,
@@ -108,6 +186,7 @@ impl AdaptOptions {
             optimizer: self.optimizer()?,
             seed: self.seed,
             policy: self.policy.clone(),
+            pillow: self.pillow,
             update: Update::InPlace,
             precision: self.precision,
             loss_scale: self.loss_scale.unwrap_or(self.precision.loss_scale()),
@@ -193,6 +272,14 @@ fn not_negative(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(factor) if factor.is_finite() && factor >= 0.0 => Ok(factor),
         Ok(_) => Err("it must be finite and not negative".to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(scale) if scale.is_normal() && scale > 0.0 => Ok(scale),
+        Ok(_) => Err("it must be finite and above 0".to_string()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -41,8 +41,12 @@ impl PlanOptions {
     /// Anything about the model or the device.
     pub fn run(&self, device: DeviceOptions, as_json: bool) -> Result<String> {
         let model = self.model.clone().context("--plan: of which model? --model says that")?;
-        let checkpoint =
-            session::open_checkpoint(&ModelOptions { model, activation: self.activation, device })?;
+        let checkpoint = session::open_checkpoint(&ModelOptions {
+            model,
+            activation: self.activation,
+            logit_scale: None,
+            device,
+        })?;
         let (config, settings) = (checkpoint.config(), self.adapt.settings()?);
         let layout = config.vision_layout();
         let weights = checkpoint.vision_params(&layout)?;

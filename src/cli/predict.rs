@@ -1,22 +1,24 @@
-//! `memo predict`: the notebook's sanity check, one image at a time.
+//! `memo predict`: the notebook's sanity check, image by image.
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 
 use super::options::{AdaptOptions, Batch, ModelOptions};
+use super::pipeline::{Source, adapt_each};
 use super::{print, session};
-use crate::data::{labels, read_image};
-use crate::engine::{Item, Outcome, Prediction, Views};
+use crate::data::{Rgb8, labels, names, read_image};
+use crate::engine::{Outcome, Prediction, Views};
 use crate::report::decimal;
+use crate::{interrupt, notice};
 
 #[derive(Args)]
 pub struct Predict {
     #[command(flatten)]
     model: ModelOptions,
-    /// Class names, one a line
+    /// Class names: one a line, a JSON list or object, or CSV
     #[arg(long, value_name = "FILE")]
     labels: PathBuf,
     #[command(flatten)]
@@ -27,29 +29,28 @@ pub struct Predict {
     /// One JSON object an image
     #[arg(long)]
     json: bool,
-    /// Images to classify
+    /// Images to classify. One that cannot be read is told of, the others are classified, and the exit code is 1
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
 }
 
 impl Predict {
     pub fn run(self) -> Result<()> {
-        let labels = labels::read(&self.labels)?;
+        let labels = names::spelled_out(labels::read(&self.labels)?.names())?;
         let checkpoint = session::open_checkpoint(&self.model)?;
         let config = checkpoint.config();
         let mut adapt = self.adapt.clone();
         let given = match &self.views_in {
             None => None,
             Some(path) => {
-                let views = crate::data::views::read(path, config.image_size)?;
+                let views = crate::data::views::read(path, config.image_size, &config.preprocess.scale)?;
                 adapt.views = views.count as u32;
                 Some(views)
             }
         };
-        let images = self.images.iter().map(|path| read_image(path)).collect::<Result<Vec<_>>>()?;
-
         let stream = session::open_device(self.model.device)?;
-        let mut memo = session::classifier(&stream, &checkpoint, &labels, &adapt, Batch::Auto, images.len())?;
+        let mut memo =
+            session::classifier(&stream, &checkpoint, &labels, &adapt, Batch::Auto, self.images.len())?;
         let views = match given {
             Some(views) => {
                 let (rows, len) = (views.count * (config.tokens() - 1), config.patch_len());
@@ -57,24 +58,44 @@ impl Predict {
             }
             None => Views::Drawn,
         };
-        let items: Vec<Item> = images.iter().zip(0..).map(|(image, index)| Item { image, index }).collect();
-        let mut paths = self.images.iter();
-        let mut left = &items[..];
-        while !left.is_empty() {
-            let (batch, rest) = left.split_at(left.len().min(memo.batch()));
-            left = rest;
-            for (outcome, path) in memo.adapt(batch, &views)?.into_iter().zip(&mut paths) {
-                let (name, outcome) = (
-                    path.display().to_string(),
-                    outcome.with_context(|| format!("adapting to {}", path.display()))?,
-                );
-                match self.json {
-                    true => print(&format!("{}\n", as_json(&name, &labels, &adapt.lr, &outcome)))?,
-                    false => print(&as_text(&name, &labels, &adapt.lr, &outcome))?,
-                }
+        let indices: Vec<usize> = (0..self.images.len()).collect();
+        let mut failed = 0;
+        interrupt::catch()?;
+        adapt_each(&mut memo, &views, &Paths(&self.images), &indices, None, &mut |index, adapted| {
+            let name = self.images[index].display().to_string();
+            if let Err(error) = &adapted {
+                failed += 1;
+                notice!("error: {error:#}");
             }
-        }
+            match (adapted, self.json) {
+                (Ok((_, outcome)), true) => {
+                    print(&format!("{}\n", as_json(&name, &labels, &adapt.lr, &outcome)))
+                }
+                (Ok((_, outcome)), false) => print(&as_text(&name, &labels, &adapt.lr, &outcome)),
+                (Err(error), true) => {
+                    print(&format!("{}\n", json!({ "image": name, "error": format!("{error:#}") })))
+                }
+                (Err(_), false) => Ok(()),
+            }
+        })?;
+        interrupt::check()?;
+        ensure!(failed == 0, "{failed} of {} images could not be read", self.images.len());
         Ok(())
+    }
+}
+
+/// Images by the paths that the user gave, each numbered by its place among them.
+struct Paths<'a>(&'a [PathBuf]);
+
+impl Source for Paths<'_> {
+    type Image = Rgb8;
+
+    fn read(&self, index: usize) -> Result<Rgb8> {
+        read_image(&self.0[index])
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.0[index].display().to_string()
     }
 }
 

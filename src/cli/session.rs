@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Usage;
 use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions};
-use crate::clip::{Checkpoint, END_OF_TEXT, Tokenizer};
+use crate::clip::{Checkpoint, END_OF_TEXT};
 use crate::engine::{Memo, Needs, Vision, encode_text, prepare};
 use crate::gpu::{DeviceChoice, Gpu, Stream};
 
@@ -24,16 +24,19 @@ pub fn open_device(options: DeviceOptions) -> Result<Stream> {
 pub fn open_devices(options: DeviceOptions) -> Result<Vec<Stream>> {
     let gpus = Gpu::open_all(options.device)?;
     if options.device == DeviceChoice::Auto && gpus.iter().any(|gpu| gpu.driver().is_virtual()) {
-        eprintln!("note: no NVIDIA GPU here; running on the CPU through the virtual CUDA driver");
+        crate::notice!("note: no NVIDIA GPU here; running on the CPU through the virtual CUDA driver");
     }
     gpus.iter().map(Gpu::stream).collect()
 }
 
 /// Opens a checkpoint and passes on what it had to assume.
 pub fn open_checkpoint(options: &ModelOptions) -> Result<Checkpoint> {
-    let checkpoint = Checkpoint::open(&options.model, options.activation)?;
+    let mut checkpoint = Checkpoint::open(&options.model, options.activation)?;
     for notice in checkpoint.notices() {
-        eprintln!("note: {notice}");
+        crate::notice!("note: {notice}");
+    }
+    if let Some(scale) = options.logit_scale {
+        checkpoint.set_logit_scale(scale);
     }
     Ok(checkpoint)
 }
@@ -65,21 +68,19 @@ pub fn label_features(
     labels: &[String],
     adapt: &AdaptOptions,
 ) -> Result<Vec<f32>> {
+    checkpoint.check_complete()?;
     let config = checkpoint.config();
     let layout = config.text_layout();
     let weights = checkpoint.text_params(&layout)?;
     let text = config.text()?;
-    let tokenizer = Tokenizer::new();
+    let tokenizer = checkpoint.tokenizer()?;
     let (mut ids, mut ends) = (Vec::new(), Vec::new());
     for label in labels {
-        let tokens = tokenizer.encode(&adapt.prompt.replace("{}", label));
+        let prompt = adapt.prompt.replace("{}", label);
+        let tokens = tokenizer
+            .encode_within(&prompt, text.context_length, adapt.truncate)
+            .with_context(|| format!("encoding the label {label:?}"))?;
         ends.push(tokens.iter().position(|&token| token == END_OF_TEXT).unwrap_or(0));
-        ensure!(
-            tokens.len() <= text.context_length,
-            "encoding the label {label:?}: its prompt has {} tokens; the model takes {}",
-            tokens.len(),
-            text.context_length
-        );
         let mut row = vec![0; text.context_length];
         for (slot, token) in row.iter_mut().zip(tokens) {
             ensure!(

@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use sha2::{Digest, Sha256};
+use serde_json::{Value, json};
 
-use super::config::{Activation, ClipConfig};
+use super::config::{Activation, ClipConfig, LOGIT_SCALE};
 use super::layout::{TextLayout, VisionLayout};
 use super::names::{Naming, block_of};
 use super::sources::Source;
 use super::summary::{Summary, shortened};
+use super::tokenizer::{END_OF_TEXT, Tokenizer};
 use super::weights::Weights;
-use super::{config_file, convert, sizes};
+use super::{config_file, convert, preprocess, sizes};
+
+/// Of CLIP's vocabulary, of which the end of text is the last.
+const CLIP_TOKENS: usize = END_OF_TEXT as usize + 1;
 
 /// An open checkpoint: each tensor that is there has the name and the shape that its sizes ask for; values
 /// are read when asked for.
@@ -20,8 +24,14 @@ pub struct Checkpoint {
     weights: Weights,
     naming: Naming,
     config: ClipConfig,
+    /// There is a config, which says what its tensors cannot.
+    described: bool,
     notices: Vec<String>,
+    scale_is: &'static str,
 }
+
+/// What a float16 makes of the largest logit scale is no more than this much larger.
+const ROUNDED: f32 = 1.001;
 
 impl Checkpoint {
     /// Opens a folder with a config (`config.json`, `open_clip_config.json`) and weights (one safetensors file,
@@ -34,9 +44,10 @@ impl Checkpoint {
         let weights = Weights::open(path)?;
         let reading = || format!("reading {}", weights.path().display());
         let naming = naming(&weights).with_context(reading)?;
-        let mut notices = Vec::new();
+        let mut notices = weights.notices().to_vec();
         let found = config_file::find(weights.path(), naming, path.is_dir(), &mut notices)?;
-        let says = if found.is_some() { "the config says" } else { "the rest of the file says" };
+        let described = found.is_some();
+        let says = if described { "the config says" } else { "the rest of the file says" };
         let mut config = match found {
             Some(config) => config,
             None => {
@@ -48,7 +59,14 @@ impl Checkpoint {
                 notices.push(format!(
                     "{file} has no config beside it: {quick}heads 64 wide are assumed, as in OpenAI's models"
                 ));
-                sizes::config(&weights, naming).with_context(reading)?
+                let mut config = sizes::config(&weights, naming).with_context(reading)?;
+                // Beside another model's config, which was passed over, it is that one's.
+                if !weights.path().with_file_name(config_file::HUGGING_FACE).is_file()
+                    && let Some(preprocess) = preprocess::beside(weights.path(), config.image_size)?
+                {
+                    config.preprocess = preprocess;
+                }
+                config
             }
         };
         if !weights.names().any(|name| naming.is_text(name)) {
@@ -59,16 +77,70 @@ impl Checkpoint {
             config.vision.activation = activation;
             config.text.iter_mut().for_each(|text| text.tower.activation = activation);
         }
-        Ok(Checkpoint { weights, naming, config, notices })
+        let trained = trained_scale(&weights).with_context(reading)?;
+        config.logit_scale = trained.map_or(LOGIT_SCALE, |scale| scale.min(LOGIT_SCALE));
+        if let Some(scale) = trained.filter(|scale| *scale > ROUNDED * LOGIT_SCALE) {
+            notices.push(format!(
+                "its logit scale is {scale:.2}, which CLIP's training keeps to {LOGIT_SCALE}: that is taken (--logit-scale \
+                 {scale:.2} for its own)"
+            ));
+        }
+        let scale_is = if trained.is_some() { "the checkpoint's" } else { "CLIP's: the checkpoint has none" };
+        let checkpoint = Checkpoint { weights, naming, config, described, notices, scale_is };
+        if checkpoint.config.text.is_some() {
+            checkpoint.tokenizer()?; // a model whose labels cannot be encoded is known early
+        }
+        Ok(checkpoint)
+    }
+
+    /// Takes another logit scale than the checkpoint's.
+    pub fn set_logit_scale(&mut self, scale: f32) {
+        self.config.logit_scale = scale;
+        self.scale_is = "by --logit-scale";
+    }
+
+    /// Whose the config's logit scale is, for a person to read.
+    pub fn scale_is(&self) -> &'static str {
+        self.scale_is
     }
 
     pub fn config(&self) -> &ClipConfig {
         &self.config
     }
 
+    /// The tokenizer for its labels.
+    ///
+    /// # Errors
+    /// Tokenizer's files beside the weights that are not CLIP's, named.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::open(self.naming, self.weights.path())
+    }
+
     /// What had to be assumed, for a person to read.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// Whether it can classify images by labels: both towers are whole, and the text tower knows CLIP's tokens.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn check_complete(&self) -> Result<()> {
+        let check = || -> Result<()> {
+            let text = self.config.text()?;
+            self.check_present(&self.config.vision_sources(self.naming))?;
+            self.check_present(&self.config.text_sources(self.naming))?;
+            let tokens = text.vocab_size;
+            // With a config, what is beside it says more.
+            let clips = if self.described { tokens >= CLIP_TOKENS } else { tokens == CLIP_TOKENS };
+            ensure!(
+                clips,
+                "its vocabulary has {tokens} tokens, CLIP's has {CLIP_TOKENS}: it is not CLIP's tokenizer that labels must \
+                 be encoded with"
+            );
+            Ok(())
+        };
+        check().with_context(|| format!("reading {}", self.weights.path().display()))
     }
 
     /// The vision tower's parameters in its layout's order, as float32.
@@ -90,10 +162,7 @@ impl Checkpoint {
 
     fn params(&self, sources: &[Source], total: usize) -> Result<Vec<f32>> {
         let read = || -> Result<Vec<f32>> {
-            let missing = self.missing(sources);
-            if !missing.is_empty() {
-                bail!("{} of {} tensors are missing: {}", missing.len(), sources.len(), shortened(&missing));
-            }
+            self.check_present(sources)?;
             let mut buffer = vec![0.0; total];
             convert::fill(&mut buffer, sources, &self.weights)?;
             Ok(buffer)
@@ -101,17 +170,31 @@ impl Checkpoint {
         read().with_context(|| format!("reading {}", self.weights.path().display()))
     }
 
+    fn check_present(&self, sources: &[Source]) -> Result<()> {
+        let missing = self.missing(sources);
+        ensure!(
+            missing.is_empty(),
+            "{} of {} tensors are missing: {}",
+            missing.len(),
+            sources.len(),
+            shortened(&missing)
+        );
+        Ok(())
+    }
+
     fn missing(&self, sources: &[Source]) -> Vec<String> {
         let absent = |source: &&Source| self.weights.tensor(&source.name).is_none();
         sources.iter().filter(absent).map(|source| source.name.clone()).collect()
     }
 
-    /// A digest of the weights and the sizes: runs of different models differ in it.
-    pub fn fingerprint(&self) -> Result<String> {
-        let mut digest = Sha256::new();
-        digest.update(serde_json::to_string(&self.config)?);
-        self.weights.files().for_each(|bytes| digest.update(bytes));
-        Ok(digest.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+    /// What makes the model: its sizes, and a digest of each file of weights. Runs of different models differ in it.
+    ///
+    /// # Errors
+    /// A file that has become shorter; the disk's own.
+    pub fn fingerprint(&self) -> Result<Value> {
+        let file = |(name, digest)| json!({ "file": name, "digest": digest });
+        let weights: Vec<Value> = self.weights.digests()?.into_iter().map(file).collect();
+        Ok(json!({ "config": serde_json::to_value(&self.config)?, "weights": weights }))
     }
 
     /// What the checkpoint holds, for people.
@@ -120,14 +203,10 @@ impl Checkpoint {
         let dtypes: BTreeSet<String> = tensors().map(|tensor| format!("{:?}", tensor.dtype)).collect();
         let (vision, text) = (self.config.vision_sources(self.naming), self.config.text_sources(self.naming));
         let count = |sources: &[Source]| sources.iter().map(|source| source.range.len()).sum();
-        let mut scale = [0.0];
-        let scaled = self.weights.tensor("logit_scale").filter(|tensor| {
-            tensor.shape.iter().product::<usize>() == 1 && convert::convert(tensor, &mut scale).is_ok()
-        });
         Summary {
             file: self.weights.path().display().to_string(),
-            files: self.weights.files().len(),
-            bytes: self.weights.files().map(<[u8]>::len).sum(),
+            files: self.weights.file_bytes().len(),
+            bytes: self.weights.file_bytes().sum::<u64>() as usize,
             naming: self.naming,
             dtypes: dtypes.into_iter().collect(),
             tensors: self.weights.names().len(),
@@ -135,10 +214,27 @@ impl Checkpoint {
             vision_missing: self.missing(&vision),
             text_parameters: count(&text),
             text_missing: self.missing(&text),
-            logit_scale: scaled.map(|_| scale[0].exp()),
+            logit_scale: self.config.logit_scale,
+            logit_scale_is: self.scale_is,
+            preprocess: self.config.preprocess,
             config: self.config.clone(),
         }
     }
+}
+
+/// `exp(logit_scale)`, as large as it was trained to be.
+fn trained_scale(weights: &Weights) -> Result<Option<f32>> {
+    let Some(tensor) = weights.tensor("logit_scale") else { return Ok(None) };
+    let mut log = [0.0];
+    ensure!(
+        tensor.shape.iter().product::<usize>() == 1,
+        "logit_scale has shape {:?}; one number is expected",
+        tensor.shape
+    );
+    convert::convert(&tensor, &mut log).context("logit_scale")?;
+    let scale = f64::from(log[0]).exp() as f32;
+    ensure!(scale.is_normal(), "logit_scale is {}, whose exponential is {scale}", log[0]);
+    Ok(Some(scale))
 }
 
 fn naming(weights: &Weights) -> Result<Naming> {

@@ -4,6 +4,11 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::ops::preprocess::Preprocess;
+
+/// CLIP's logit scale at the end of its training, where it was clipped.
+pub const LOGIT_SCALE: f32 = 100.0;
+
 /// An MLP's activation. open_clip's plain models use GELU where OpenAI's use QuickGELU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -53,6 +58,12 @@ pub struct ClipConfig {
     pub patch_size: usize,
     /// Width of the features, `D`.
     pub embed_dim: usize,
+    /// Of pictures. What it is and the logit scale are told of by themselves, not among the sizes.
+    #[serde(skip)]
+    pub preprocess: Preprocess,
+    /// What similarities are multiplied by.
+    #[serde(skip)]
+    pub logit_scale: f32,
 }
 
 impl ClipConfig {
@@ -66,14 +77,22 @@ impl ClipConfig {
             eps: 1e-5,
             activation: Activation::QuickGelu,
         };
-        ClipConfig { vision, text: None, image_size: 224, patch_size: 32, embed_dim: 512 }
+        ClipConfig {
+            vision,
+            text: None,
+            image_size: 224,
+            patch_size: 32,
+            embed_dim: 512,
+            preprocess: Preprocess::clip(224),
+            logit_scale: LOGIT_SCALE,
+        }
     }
 
     /// The vision tower of OpenAI's largest model, of 224 pixels.
     pub fn vit_l_14() -> ClipConfig {
-        let ClipConfig { vision, .. } = ClipConfig::vit_b_32();
-        let vision = TowerConfig { width: 1024, layers: 24, heads: 16, mlp: 4096, ..vision };
-        ClipConfig { vision, text: None, image_size: 224, patch_size: 14, embed_dim: 768 }
+        let base = ClipConfig::vit_b_32();
+        let vision = TowerConfig { width: 1024, layers: 24, heads: 16, mlp: 4096, ..base.vision };
+        ClipConfig { vision, patch_size: 14, embed_dim: 768, ..base }
     }
 
     /// `T`: the patches and the class token.

@@ -6,14 +6,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::config::ClipConfig;
-use super::fields::Section;
 use super::names::Naming;
-use super::{hugging_face, open_clip};
+use super::{hugging_face, open_clip, preprocess};
 
-const HUGGING_FACE: &str = "config.json";
+pub(super) const HUGGING_FACE: &str = "config.json";
 const OPEN_CLIP: &str = "open_clip_config.json";
 
-/// The config beside `weights`, that of their own naming first. A folder must have one; beside a bare file
+/// The config beside `weights`, that of their own naming first, with the preprocess that goes with it. A folder must have one; beside a bare file
 /// there may be none, or another model's `config.json`, which is passed over with a notice.
 ///
 /// # Errors
@@ -39,8 +38,11 @@ pub fn find(
             return open_clip::config(&json).map(Some).with_context(reading);
         }
         if hugging_face::is_clip(&json) {
-            check_preprocessor(&weights.with_file_name("preprocessor_config.json"))?;
-            return hugging_face::config(&json).map(Some).with_context(reading);
+            let mut config = hugging_face::config(&json).with_context(reading)?;
+            if let Some(preprocess) = preprocess::beside(weights, config.image_size)? {
+                config.preprocess = preprocess;
+            }
+            return Ok(Some(config));
         }
         let model_type = json.get("model_type").map_or("missing".to_string(), Value::to_string);
         let other = format!("{} is no CLIP's: model_type is {model_type}, not \"clip\"", path.display());
@@ -56,15 +58,6 @@ pub fn find(
     Ok(None)
 }
 
-/// Refuses a model whose images are not normalised as CLIP's.
-fn check_preprocessor(path: &Path) -> Result<()> {
-    if !path.is_file() {
-        return Ok(());
-    }
-    let check = || Section::file(&json(path)?)?.check_pixels("image_mean", "image_std");
-    check().with_context(|| format!("reading {}", path.display()))
-}
-
-fn json(path: &Path) -> Result<Value> {
+pub(super) fn json(path: &Path) -> Result<Value> {
     serde_json::from_str(&std::fs::read_to_string(path)?).context("not JSON")
 }

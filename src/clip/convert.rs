@@ -15,6 +15,8 @@ use crate::threads::together;
 
 /// Values converted at once: they stay in the first-level cache until they are checked.
 const AT_ONCE: usize = 2048;
+/// Values read at once.
+const READ_AT_ONCE: usize = 128 * AT_ONCE;
 
 /// A tensor and its place in the buffer.
 struct Piece<'a> {
@@ -73,27 +75,36 @@ pub fn convert(tensor: &Tensor, out: &mut [f32]) -> Result<()> {
         Dtype::F16 | Dtype::BF16 => 2,
         other => bail!("its dtype is {other:?}; F32, F16 and BF16 are known"),
     };
-    for (i, (out, data)) in out.chunks_mut(AT_ONCE).zip(tensor.data.chunks(bytes * AT_ONCE)).enumerate() {
-        // Copied first: a file's values may lie at any address.
-        match tensor.dtype {
-            Dtype::F32 => bytemuck::cast_slice_mut(out).copy_from_slice(data),
-            Dtype::F16 => {
-                let mut halves = [f16::ZERO; AT_ONCE];
-                let halves = &mut halves[..out.len()];
-                bytemuck::cast_slice_mut(halves).copy_from_slice(data);
-                halves.convert_to_f32_slice(out);
+    let mut buffer = vec![0; bytes * READ_AT_ONCE.min(out.len())];
+    for (i, out) in out.chunks_mut(READ_AT_ONCE).enumerate() {
+        let data = &mut buffer[..bytes * out.len()];
+        tensor.read(i * bytes * READ_AT_ONCE, data)?;
+        for (j, (out, data)) in out.chunks_mut(AT_ONCE).zip(data.chunks(bytes * AT_ONCE)).enumerate() {
+            to_float(tensor.dtype, data, out);
+            if !out.iter().fold(true, |all, v| all & v.is_finite()) {
+                let at = out.iter().position(|v| !v.is_finite()).unwrap_or(0);
+                bail!("element {} is {}", i * READ_AT_ONCE + j * AT_ONCE + at, out[at]);
             }
-            _ => {
-                let mut halves = [bf16::ZERO; AT_ONCE];
-                let halves = &mut halves[..out.len()];
-                bytemuck::cast_slice_mut(halves).copy_from_slice(data);
-                halves.convert_to_f32_slice(out);
-            }
-        }
-        if !out.iter().fold(true, |all, v| all & v.is_finite()) {
-            let at = out.iter().position(|v| !v.is_finite()).unwrap_or(0);
-            bail!("element {} is {}", i * AT_ONCE + at, out[at]);
         }
     }
     Ok(())
+}
+
+/// Up to [`AT_ONCE`] values. Copied first: a file's may lie at any address.
+fn to_float(dtype: Dtype, data: &[u8], out: &mut [f32]) {
+    match dtype {
+        Dtype::F32 => bytemuck::cast_slice_mut(out).copy_from_slice(data),
+        Dtype::F16 => {
+            let mut halves = [f16::ZERO; AT_ONCE];
+            let halves = &mut halves[..out.len()];
+            bytemuck::cast_slice_mut(halves).copy_from_slice(data);
+            halves.convert_to_f32_slice(out);
+        }
+        _ => {
+            let mut halves = [bf16::ZERO; AT_ONCE];
+            let halves = &mut halves[..out.len()];
+            bytemuck::cast_slice_mut(halves).copy_from_slice(data);
+            halves.convert_to_f32_slice(out);
+        }
+    }
 }

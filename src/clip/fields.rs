@@ -3,8 +3,6 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use crate::ops::pillow::{MEAN, STD};
-
 /// An object of a config, and what its fields are called in errors: `vision_config.hidden_size`.
 pub struct Section<'a> {
     name: String,
@@ -60,15 +58,15 @@ impl<'a> Section<'a> {
         value.as_f64().with_context(|| format!("{} is {value}, not a number", self.called(field)))
     }
 
-    /// Refuses a mean or deviation of the pixels that is not CLIP's, which the views' kernel has built in.
-    pub fn check_pixels(&self, mean: &str, std: &str) -> Result<()> {
-        for (field, want) in [(mean, MEAN), (std, STD)] {
-            let Some(value) = self.get(field) else { continue };
-            let given: Vec<f64> = value.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-            let same =
-                given.len() == 3 && given.iter().zip(want).all(|(g, w)| (g - f64::from(w)).abs() < 1e-4);
-            ensure!(same, "{} is {value}; images are normalised with CLIP's {want:?}", self.called(field));
-        }
-        Ok(())
+    /// # Errors
+    /// Neither true nor false. A null too, where the default is true: transformers 4 takes it for false, transformers 5 for the
+    /// default.
+    pub fn flag(&self, field: &str, default: bool) -> Result<bool> {
+        let value = match self.fields.and_then(|fields| fields.get(field)) {
+            None => return Ok(default),
+            Some(Value::Null) if !default => return Ok(false),
+            Some(value) => value,
+        };
+        value.as_bool().with_context(|| format!("{} is {value}, not true or false", self.called(field)))
     }
 }

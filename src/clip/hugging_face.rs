@@ -3,8 +3,9 @@
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use super::config::{Activation, ClipConfig, TextConfig, TowerConfig};
+use super::config::{Activation, ClipConfig, LOGIT_SCALE, TextConfig, TowerConfig};
 use super::fields::Section;
+use crate::ops::preprocess::Preprocess;
 
 /// Whether this is a CLIP's config and not, say, timm's or BERT's.
 pub fn is_clip(json: &Value) -> bool {
@@ -14,7 +15,7 @@ pub fn is_clip(json: &Value) -> bool {
     }
 }
 
-/// The sizes of a `CLIPModel`, or of a `CLIPVisionModelWithProjection`, which has no text tower.
+/// The sizes of a `CLIPModel`, with OpenAI's preprocess, or of a `CLIPVisionModelWithProjection`, which has no text tower.
 ///
 /// # Errors
 /// A field of another kind, or sizes that no model can have: named.
@@ -33,12 +34,15 @@ pub fn config(json: &Value) -> Result<ClipConfig> {
             context_length: text.size("max_position_embeddings", 77)?,
         })
     };
+    let image_size = vision.size("image_size", 224)?;
     let config = ClipConfig {
         vision: tower(&vision, [768, 12, 12, 3072])?,
         text: if alone { None } else { Some(text()?) },
-        image_size: vision.size("image_size", 224)?,
+        image_size,
         patch_size: vision.size("patch_size", 32)?,
         embed_dim: file.size("projection_dim", 512)?,
+        preprocess: Preprocess::clip(image_size),
+        logit_scale: LOGIT_SCALE,
     };
     let channels = vision.size("num_channels", 3)?;
     ensure!(channels == 3, "{} is {channels}; images have 3", vision.called("num_channels"));

@@ -9,6 +9,9 @@ mod hugging_face;
 mod layout;
 mod names;
 mod open_clip;
+mod place;
+mod prefix;
+mod preprocess;
 mod sizes;
 mod sources;
 mod summary;
@@ -16,7 +19,7 @@ mod tokenizer;
 mod weights;
 
 pub use checkpoint::Checkpoint;
-pub use config::{Activation, ClipConfig, TextConfig, TowerConfig};
+pub use config::{Activation, ClipConfig, LOGIT_SCALE, TextConfig, TowerConfig};
 pub use layout::{BlockLayout, TextLayout, VisionLayout};
 pub use names::Naming;
 pub use sources::Source;

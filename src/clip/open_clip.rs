@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::config::{Activation, ClipConfig, TextConfig, TowerConfig};
+use super::config::{Activation, ClipConfig, LOGIT_SCALE, TextConfig, TowerConfig};
 use super::fields::Section;
+use super::preprocess;
 
 /// What of the model is read here, or says nothing about what it computes.
 const MODEL: &[&str] =
@@ -48,7 +49,7 @@ const TEXT: &[&str] = &[
 const PLAIN: &[(&str, &str)] =
     &[("pool_type", "tok"), ("pool_type", "argmax"), ("proj_type", "linear"), ("block_type", "default")];
 
-/// The sizes and the activation.
+/// The sizes, the activation and the preprocess.
 ///
 /// # Errors
 /// A field of another kind, one that asks for more than CLIP's plain towers, or sizes that no model can
@@ -80,6 +81,7 @@ pub fn config(json: &Value) -> Result<ClipConfig> {
     let (width, head_width) = (vision.size("width", 768)?, vision.size("head_width", 64)?);
     ensure!(head_width > 0, "{} is 0", vision.called("head_width"));
     let embed_dim = model.get("embed_dim").and(Some(model.size("embed_dim", 0)?));
+    let image_size = square(&vision, "image_size", 224)?;
     let config = ClipConfig {
         vision: tower(&vision, width, width / head_width)?,
         text: Some(TextConfig {
@@ -87,22 +89,40 @@ pub fn config(json: &Value) -> Result<ClipConfig> {
             vocab_size: text.size("vocab_size", 49408)?,
             context_length: text.size("context_length", 77)?,
         }),
-        image_size: vision.size("image_size", 224)?,
-        patch_size: vision.size("patch_size", 16)?,
+        image_size,
+        patch_size: square(&vision, "patch_size", 16)?,
         embed_dim: embed_dim.with_context(|| format!("{} is missing", model.called("embed_dim")))?,
+        preprocess: preprocess::open_clip(&file.section("preprocess_cfg")?, image_size)?,
+        logit_scale: LOGIT_SCALE,
     };
     config.check()?;
-    if let (Some(name), true) = (text.get("hf_tokenizer_name"), text.size("vocab_size", 49408)? != 49408) {
+    if let Some(name) = text.get("hf_tokenizer_name") {
         bail!("{} is {name}; labels are encoded with CLIP's own tokenizer", text.called("hf_tokenizer_name"));
     }
-    check_preprocessing(&file.section("preprocess_cfg")?)?;
     Ok(config)
+}
+
+/// A side, which may be given as height and width, `[224, 224]`.
+fn square(section: &Section, field: &str, default: usize) -> Result<usize> {
+    let Some(Value::Array(sides)) = section.get(field) else { return section.size(field, default) };
+    match &sides[..] {
+        [height, width] if height == width => {
+            let side = height.as_u64().and_then(|side| usize::try_from(side).ok());
+            side.with_context(|| format!("{} is [{height},{width}], not two sizes", section.called(field)))
+        }
+        _ => bail!("{} is {}; squares are known", section.called(field), Value::from(sides.clone())),
+    }
 }
 
 /// Refuses fields that are neither known nor off: they may change what the model computes.
 fn refuse_others(section: &Section, known: &[&str]) -> Result<()> {
     for (field, value) in section.fields() {
-        let off = matches!(value, Value::Null | Value::Bool(false)) || value.as_f64() == Some(0.0);
+        let off = match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Object(fields) => fields.is_empty(), // `norm_kwargs: {}`
+            Value::Array(values) => values.is_empty(),
+            other => other.as_f64() == Some(0.0),
+        };
         let plain = PLAIN.iter().any(|&(name, plain)| name == field && value == plain);
         if !off && !plain && !known.contains(&field.as_str()) {
             bail!(
@@ -114,19 +134,11 @@ fn refuse_others(section: &Section, known: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn check_preprocessing(section: &Section) -> Result<()> {
-    section.check_pixels("mean", "std")?;
-    for (field, want) in [("interpolation", "bicubic"), ("resize_mode", "shortest")] {
-        if let Some(value) = section.get(field).filter(|&value| value != want) {
-            bail!("{} is {value}; images are resized as CLIP's, {want}", section.called(field));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::pillow::Filter;
+    use crate::ops::preprocess::{Preprocess, Resize, Scale};
     use serde_json::json;
 
     /// ViT-H-14, as open_clip has it.
@@ -166,6 +178,18 @@ mod tests {
         assert_eq!((config.patch_size, vision.activation), (16, Activation::QuickGelu));
     }
 
+    #[test]
+    fn sides_may_be_pairs_and_nothing_may_be_an_empty_object() {
+        let mut json = vit_h_14();
+        let vision = &mut json["model_cfg"]["vision_cfg"];
+        vision["image_size"] = json!([280, 280]);
+        vision["patch_size"] = json!([28, 28]);
+        vision["norm_kwargs"] = json!({});
+        json["model_cfg"]["text_cfg"]["act_kwargs"] = json!({});
+        let config = config(&json).unwrap();
+        assert_eq!((config.image_size, config.patch_size), (280, 28));
+    }
+
     /// ViT-bigG-14: 1664 · 4.9231 is 8192.04.
     #[test]
     fn the_mlp_is_cut_off_to_whole_columns() {
@@ -191,6 +215,18 @@ mod tests {
                 "model_cfg.vision_cfg.layers is a list: a ResNet",
             ),
             ("/model_cfg/vision_cfg/layers", json!(0), "vision layers is 0"),
+            (
+                "/model_cfg/vision_cfg/norm_kwargs",
+                json!({"eps": 1e-6}),
+                "vision_cfg.norm_kwargs is {\"eps\":",
+            ),
+            (
+                "/model_cfg/vision_cfg/image_size",
+                json!([224, 336]),
+                "vision_cfg.image_size is [224,336]; squares",
+            ),
+            ("/model_cfg/vision_cfg/image_size", json!([-1, -1]), "image_size is [-1,-1], not two sizes"),
+            ("/model_cfg/vision_cfg/image_size", json!([224]), "image_size is [224]; squares"),
             ("/model_cfg/vision_cfg/head_width", json!(0), "vision_cfg.head_width is 0"),
             ("/model_cfg/vision_cfg/mlp_ratio", json!(1e300), "vision MLP width"),
             ("/model_cfg/vision_cfg/timm_model_name", json!("vit"), "vision_cfg.timm_model_name is \"vit\""),
@@ -200,9 +236,16 @@ mod tests {
             ("/model_cfg/vision_cfg/newer", json!("on"), "vision_cfg.newer is \"on\""),
             ("/model_cfg/text_cfg/hf_model_name", json!("roberta-base"), "text_cfg.hf_model_name"),
             ("/model_cfg/text_cfg/no_causal_mask", json!(true), "text_cfg.no_causal_mask is true"),
-            ("/preprocess_cfg/mean", json!([0.5, 0.5, 0.5]), "preprocess_cfg.mean is [0.5,0.5,0.5]"),
-            ("/preprocess_cfg/std", json!([0.5]), "preprocess_cfg.std is [0.5]"),
-            ("/preprocess_cfg/resize_mode", json!("squash"), "preprocess_cfg.resize_mode is \"squash\""),
+            ("/preprocess_cfg/mean", json!(0.5), "preprocess_cfg.mean is 0.5, not three numbers"),
+            ("/preprocess_cfg/std", json!([0.5]), "preprocess_cfg.std is [0.5], not three numbers"),
+            ("/preprocess_cfg/std", json!([0.5, 0, 1]), "preprocess_cfg.std has a 0"),
+            ("/preprocess_cfg/resize_mode", json!("longest"), "preprocess_cfg.resize_mode is \"longest\""),
+            (
+                "/preprocess_cfg/interpolation",
+                json!("lanczos"),
+                "preprocess_cfg.interpolation is \"lanczos\"",
+            ),
+            ("/preprocess_cfg/mode", json!("L"), "preprocess_cfg.mode is \"L\"; RGB is known"),
         ];
         for (at, value, want) in cases {
             let mut json = vit_h_14();
@@ -214,12 +257,27 @@ mod tests {
     }
 
     #[test]
+    fn its_preprocess_is_read() {
+        let of = |cfg: Value| {
+            let mut json = vit_h_14();
+            json["preprocess_cfg"] = cfg;
+            config(&json).unwrap().preprocess
+        };
+        assert_eq!(of(vit_h_14()["preprocess_cfg"].clone()), Preprocess::clip(224));
+        assert_eq!(of(json!({"size": [336, 336], "fill_color": 0, "mode": "RGB"})), Preprocess::clip(224));
+        let squash = of(
+            json!({"resize_mode": "squash", "interpolation": "bilinear", "mean": [0, 0.5, 1], "std": [1, 2, 3]}),
+        );
+        let scale = Scale { divisor: 255.0, mean: [0.0, 0.5, 1.0], std: [1.0, 2.0, 3.0] };
+        let resize = Resize::Exact { width: 224, height: 224 };
+        assert_eq!(squash, Preprocess { resize, filter: Filter::Bilinear, scale });
+    }
+
+    #[test]
     fn another_tokenizer_is_refused() {
         let mut json = vit_h_14();
         let text = &mut json["model_cfg"]["text_cfg"];
         text["hf_tokenizer_name"] = json!("facebook/xlm-v-base");
-        assert!(config(&json).is_ok(), "CLIP's vocabulary");
-        json["model_cfg"]["text_cfg"]["vocab_size"] = json!(901629);
         let error = config(&json).unwrap_err().to_string();
         assert!(error.contains("text_cfg.hf_tokenizer_name"), "{error}");
     }

@@ -2,14 +2,15 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::config::{Activation, ClipConfig, TextConfig, TowerConfig};
+use super::config::{Activation, ClipConfig, LOGIT_SCALE, TextConfig, TowerConfig};
 use super::names::{Naming, block_of};
 use super::weights::Weights;
+use crate::ops::preprocess::Preprocess;
 
 /// Widths beyond OpenAI's models: open_clip's there have heads of 80, 88 or 104.
 const WIDEST: usize = 1024;
 
-/// Sizes read from shapes; QuickGELU and heads of 64 as in all of OpenAI's models.
+/// Sizes read from shapes; QuickGELU, heads of 64 and the preprocess as in all of OpenAI's models.
 ///
 /// # Errors
 /// A missing tensor or one of another rank, sizes that no model can have, heads that cannot be known.
@@ -24,15 +25,18 @@ pub fn config(weights: &Weights, naming: Naming) -> Result<ClipConfig> {
         names.position
     );
     let [rows, columns] = shape(weights, names.projection)?;
+    let image_size = across.checked_mul(patch_size).context("its patches are too large")?;
     let config = ClipConfig {
         vision: tower(weights, naming, "vision", names.blocks, width)?,
         text: match weights.names().any(|name| naming.is_text(name)) {
             true => Some(text(weights, naming)?),
             false => None,
         },
-        image_size: across.checked_mul(patch_size).context("its patches are too large")?,
+        image_size,
         patch_size,
         embed_dim: if naming == Naming::HuggingFace { rows } else { columns },
+        preprocess: Preprocess::clip(image_size),
+        logit_scale: LOGIT_SCALE,
     };
     config.check()?;
     Ok(config)

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::config::{ClipConfig, TowerConfig};
 use super::names::Naming;
+use crate::ops::preprocess::Preprocess;
 
 /// What a checkpoint holds.
 #[derive(Serialize)]
@@ -23,8 +24,10 @@ pub struct Summary {
     pub vision_missing: Vec<String>,
     pub text_parameters: usize,
     pub text_missing: Vec<String>,
-    /// As trained; MEMO always uses 100.
-    pub logit_scale: Option<f32>,
+    /// As it is used, and whose that is.
+    pub logit_scale: f32,
+    pub logit_scale_is: &'static str,
+    pub preprocess: Preprocess,
     pub config: ClipConfig,
 }
 
@@ -52,6 +55,7 @@ impl fmt::Display for Summary {
             c.patch_size,
             c.tokens()
         )?;
+        writeln!(f, "pictures     {}", self.preprocess)?;
         write_missing(f, &self.vision_missing)?;
         match &c.text {
             Some(text) => {
@@ -61,11 +65,11 @@ impl fmt::Display for Summary {
             }
             None => writeln!(f, "text         none: a vision tower alone")?,
         }
-        write!(f, "features     {}", c.embed_dim)?;
-        match self.logit_scale {
-            Some(scale) => writeln!(f, ", trained logit scale {scale:.2}"),
-            None => writeln!(f),
-        }
+        writeln!(
+            f,
+            "features     {}, logit scale {:.2}, {}",
+            c.embed_dim, self.logit_scale, self.logit_scale_is
+        )
     }
 }
 

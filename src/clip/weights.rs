@@ -1,47 +1,70 @@
-//! A checkpoint's tensors: one mapped safetensors file, or several that an index ties together.
+//! A checkpoint's tensors: one safetensors file, or several that an index ties together.
+//!
+//! Bytes are read when they are asked for, not mapped: a mapped file that somebody else cuts ends the program.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use anyhow::{Context, Result, ensure};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-/// Weights that a model's folder may hold, the first that is there is taken. open_clip's come first: its
-/// folders may hold the same tower for timm as `model.safetensors`.
-const FILES: [&str; 3] = ["open_clip_model.safetensors", "model.safetensors", "model.safetensors.index.json"];
+use super::place;
+use super::prefix::Prefix;
 
-/// What a folder has where nobody converted its weights.
-const PICKLES: [&str; 2] = ["pytorch_model.bin", "open_clip_pytorch_model.bin"];
+/// Bytes of a safetensors file's header, at most: the format's own bound.
+const MOST_HEADER_BYTES: u64 = 100_000_000;
 
-/// What turns a pickle into weights that can be read here.
-const CONVERT: &str = "load it in PyTorch and save it with safetensors.torch.save_file as model.safetensors";
-
-/// Tensors by name; their bytes stay in the mapped files.
+/// Tensors by name; their bytes stay in the files.
 pub struct Weights {
     path: PathBuf,
-    files: Vec<Mmap>,
+    files: Vec<Stored>,
     tensors: BTreeMap<String, Entry>,
+    notices: Vec<String>,
+}
+
+/// An open file, as long as it was when it was opened.
+struct Stored {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
 }
 
 struct Entry {
     file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
-    bytes: Range<usize>,
+    bytes: Range<u64>,
 }
 
-/// One tensor. `data` is as long as `shape` and `dtype` say.
+/// One tensor, which has as many bytes as `shape` and `dtype` say.
 pub struct Tensor<'a> {
     pub dtype: Dtype,
     pub shape: &'a [usize],
-    pub data: &'a [u8],
+    file: &'a Stored,
+    bytes: Range<u64>,
 }
 
 impl Tensor<'_> {
+    /// Reads its bytes from `offset` on.
+    ///
+    /// # Errors
+    /// A file that has become shorter; the disk's own.
+    pub fn read(&self, offset: usize, out: &mut [u8]) -> Result<()> {
+        let from = self.bytes.start + offset as u64;
+        ensure!(
+            from + out.len() as u64 <= self.bytes.end,
+            "it ends at byte {}",
+            self.bytes.end - self.bytes.start
+        );
+        self.file.read(from, out)
+    }
+
     /// The shape without further ones in front: `(1, T, C)` is `(T, C)` to one who expects two dimensions.
     pub fn shape_of_rank(&self, rank: usize) -> &[usize] {
         match self.shape.len().checked_sub(rank) {
@@ -57,16 +80,34 @@ impl Weights {
     /// # Errors
     /// What is missing, cut or not safetensors, with the file.
     pub fn open(path: &Path) -> Result<Weights> {
-        let opening = || format!("opening the model {}", path.display());
-        let folder = std::fs::metadata(path).with_context(opening)?.is_dir();
-        let path = if folder { find(path).with_context(opening)? } else { path.to_path_buf() };
-        let mut weights = Weights { path: path.clone(), files: Vec::new(), tensors: BTreeMap::new() };
+        let mut notices = Vec::new();
+        let path = place::find(path, &mut notices)
+            .with_context(|| format!("opening the model {}", path.display()))?;
+        let mut weights =
+            Weights { path: path.clone(), files: Vec::new(), tensors: BTreeMap::new(), notices };
         let read = match path.extension().is_some_and(|end| end == "json") {
             true => weights.add_shards(),
             false => weights.add_file(&path).map(|tensors| weights.tensors = tensors),
         };
-        read.with_context(|| format!("reading {}", path.display()))?;
+        read.and_then(|()| weights.drop_prefix()).with_context(|| format!("reading {}", path.display()))?;
         Ok(weights)
+    }
+
+    /// What was found elsewhere, or named otherwise than it is called here.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Gives the tensors CLIP's own names.
+    fn drop_prefix(&mut self) -> Result<()> {
+        let Some(prefix) = Prefix::of(self.names())? else { return Ok(()) };
+        self.notices.push(format!("{}: {}", self.path.display(), prefix.notice()));
+        for (name, entry) in std::mem::take(&mut self.tensors) {
+            let plain = prefix.apply(&name);
+            let twice = self.tensors.insert(plain.clone(), entry).is_some();
+            ensure!(!twice, "it has {plain} twice, with and without {}", prefix.surplus);
+        }
+        Ok(())
     }
 
     /// The file, or the index.
@@ -74,34 +115,52 @@ impl Weights {
         &self.path
     }
 
-    /// The mapped files, whole, in the order of their names.
-    pub fn files(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.files.iter().map(|file| &file[..])
+    /// Bytes of each file, in the order of their names.
+    pub fn file_bytes(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.files.iter().map(|file| file.bytes)
     }
 
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+    /// Each file's name, and the first 32 hex digits of SHA-256 over it.
+    ///
+    /// # Errors
+    /// A file that has become shorter; the disk's own.
+    pub fn digests(&self) -> Result<Vec<(String, String)>> {
+        let digest = |file: &Stored| -> Result<(String, String)> {
+            let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+            for at in (0..file.bytes).step_by(buffer.len()) {
+                let len = (file.bytes - at).min(buffer.len() as u64) as usize;
+                file.read(at, &mut buffer[..len])?;
+                digest.update(&buffer[..len]);
+            }
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok((name, digest.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()))
+        };
+        let reading =
+            |file: &Stored| digest(file).with_context(|| format!("reading {}", file.path.display()));
+        self.files.iter().map(reading).collect()
+    }
+
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         self.tensors.keys().map(String::as_str)
     }
 
     pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         let Entry { file, dtype, shape, bytes } = self.tensors.get(name)?;
-        Some(Tensor { dtype: *dtype, shape, data: self.files[*file].get(bytes.clone())? })
+        Some(Tensor { dtype: *dtype, shape, file: &self.files[*file], bytes: bytes.clone() })
     }
 
-    /// Maps a file; its tensors.
+    /// Opens a file; its tensors.
     fn add_file(&mut self, path: &Path) -> Result<BTreeMap<String, Entry>> {
-        let bytes = map(path)?;
-        let (header, metadata) =
-            SafeTensors::read_metadata(&bytes).context("not a whole safetensors file")?;
-        let data = size_of::<u64>() + header;
-        let entry = |info: &safetensors::tensor::TensorInfo| Entry {
+        let file = Stored::open(path)?;
+        let (data, metadata) = file.header().context("not a whole safetensors file")?;
+        let entry = |info: &TensorInfo| Entry {
             file: self.files.len(),
             dtype: info.dtype,
             shape: info.shape.clone(),
-            bytes: data + info.data_offsets.0..data + info.data_offsets.1,
+            bytes: data + info.data_offsets.0 as u64..data + info.data_offsets.1 as u64,
         };
         let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, entry(info))).collect();
-        self.files.push(bytes);
+        self.files.push(file);
         Ok(tensors)
     }
 
@@ -135,27 +194,43 @@ impl Weights {
     }
 }
 
-/// The weights of a folder.
-fn find(folder: &Path) -> Result<PathBuf> {
-    if let Some(path) = FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
-        return Ok(path);
+impl Stored {
+    fn open(path: &Path) -> Result<Stored> {
+        // Asked before opening: a named pipe would wait for its writer.
+        ensure!(std::fs::metadata(path)?.is_file(), "not a file");
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        let stored = Stored { path: path.to_path_buf(), file, bytes };
+        let mut start = vec![0; bytes.min(1024) as usize];
+        stored.read(0, &mut start)?;
+        place::check_start(&start)?;
+        Ok(stored)
     }
-    let pickle = PICKLES.iter().find(|name| folder.join(name).is_file());
-    let found = pickle.map_or(String::new(), |name| format!(", only {name}, a PyTorch pickle"));
-    bail!("it has none of {}{found}; if you have a pickle, {CONVERT}", FILES.join(", "))
-}
 
-fn map(path: &Path) -> Result<Mmap> {
-    // Asked before opening: a named pipe would wait for its writer.
-    ensure!(std::fs::metadata(path)?.is_file(), "not a file");
-    let file = File::open(path)?;
-    // SAFETY: the file is read as it is now; a program that cuts it meanwhile ends this one, as with any
-    // mapped file.
-    let bytes = unsafe { Mmap::map(&file) }?;
-    ensure!(!bytes.is_empty(), "the file is empty");
-    let pickle = bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02");
-    ensure!(!pickle, "this is a PyTorch pickle; {CONVERT}");
-    let pointer = bytes.starts_with(b"version https://git-lfs");
-    ensure!(!pointer, "this is Git LFS's pointer to the weights; fetch them with `git lfs pull`");
-    Ok(bytes)
+    fn read(&self, from: u64, out: &mut [u8]) -> Result<()> {
+        let read = self.file.read_exact_at(out, from);
+        read.with_context(|| {
+            format!("it had {} bytes, and ends before byte {} now", self.bytes, from + out.len() as u64)
+        })
+    }
+
+    /// Where the data begins, and what is in it: a length of 8 bytes, and so many of JSON. All bytes are some tensor's.
+    fn header(&self) -> Result<(u64, Metadata)> {
+        let mut len = [0; 8];
+        self.read(0, &mut len)?;
+        let len = u64::from_le_bytes(len);
+        ensure!(len <= MOST_HEADER_BYTES.min(self.bytes - 8), "its header has {len} bytes of {}", self.bytes);
+        let mut json = vec![0; len as usize];
+        self.read(8, &mut json)?;
+        let metadata: Metadata = serde_json::from_slice(&json)?;
+        let data = 8 + len;
+        let end = metadata.tensors().values().map(|info| info.data_offsets.1 as u64).max().unwrap_or(0);
+        ensure!(
+            data + end == self.bytes,
+            "it has {} bytes, and its header tells of {}",
+            self.bytes,
+            data + end
+        );
+        Ok((data, metadata))
+    }
 }

@@ -3,7 +3,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Dataset, Images, labels};
+use super::cifar::Cifar;
+use super::{Classes, Dataset, Images, labels};
 
 const SIDE: usize = 32;
 /// Pixels of a plane; an image is its red, green and blue planes.
@@ -11,6 +12,7 @@ pub const PLANE: usize = SIDE * SIDE;
 
 /// One of the two datasets' binary forms.
 pub struct BinaryForm {
+    pub cifar: Cifar,
     pub folder: &'static str,
     pub records: &'static str,
     pub names: &'static str,
@@ -21,6 +23,7 @@ pub struct BinaryForm {
 
 pub static BINARY_FORMS: [BinaryForm; 2] = [
     BinaryForm {
+        cifar: Cifar::Cifar100,
         folder: "cifar-100-binary",
         records: "test.bin",
         names: "fine_label_names.txt",
@@ -28,6 +31,7 @@ pub static BINARY_FORMS: [BinaryForm; 2] = [
         classes: 100,
     },
     BinaryForm {
+        cifar: Cifar::Cifar10,
         folder: "cifar-10-batches-bin",
         records: "test_batch.bin",
         names: "batches.meta.txt",
@@ -47,13 +51,13 @@ pub fn dataset<'a>(
         pixels.extend((0..3 * PLANE).map(|at| planes[at % 3 * PLANE + at / 3]));
     }
     let side = SIDE as u32;
-    Dataset { labels, images: Images::Memory { pixels, width: side, height: side, classes } }
+    Dataset::new(labels, Classes::Numbers, Images::Memory { pixels, width: side, height: side, classes })
 }
 
 impl BinaryForm {
     /// The dataset from its two files.
     pub fn parse(&self, records: &[u8], names: &[u8]) -> Result<Dataset> {
-        let labels = labels::parse(names).context(self.names)?;
+        let labels = labels::parse(names).context(self.names)?.names();
         let count = labels.len();
         ensure!(count == self.classes, "{}: {count} names; {} are expected", self.names, self.classes);
         let record_len = self.label_bytes + 3 * PLANE;

@@ -1,16 +1,17 @@
-//! CIFAR in the form that torchvision downloads: Python 2 pickles of NumPy arrays.
+//! CIFAR in the form that torchvision downloads, Python 2 pickles of NumPy arrays, or pickled again by any later Python.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde_pickle::{DeOptions, HashableValue, Value};
+use anyhow::{Context, Result, bail, ensure};
 
+use super::Dataset;
+use super::cifar::Cifar;
 use super::cifar_binary::{PLANE, dataset};
-use super::{Dataset, labels, pickle};
+use super::pickle::{Array, At, Pickle};
 
 /// One of the two datasets' python forms.
 pub struct PythonForm {
+    pub cifar: Cifar,
     pub folder: &'static str,
     /// Pickle of a dict with `data` and labels.
     pub records: &'static str,
@@ -23,6 +24,7 @@ pub struct PythonForm {
 
 pub static PYTHON_FORMS: [PythonForm; 2] = [
     PythonForm {
+        cifar: Cifar::Cifar100,
         folder: "cifar-100-python",
         records: "test",
         names: "meta",
@@ -31,6 +33,7 @@ pub static PYTHON_FORMS: [PythonForm; 2] = [
         classes: 100,
     },
     PythonForm {
+        cifar: Cifar::Cifar10,
         folder: "cifar-10-batches-py",
         records: "test_batch",
         names: "batches.meta",
@@ -43,86 +46,62 @@ pub static PYTHON_FORMS: [PythonForm; 2] = [
 impl PythonForm {
     /// The dataset from its two pickles.
     pub fn parse(&self, records: &[u8], names: &[u8]) -> Result<Dataset> {
-        let names = unpickle(names).context(self.names)?;
-        let list = list(field(&names, self.names_key)).context(self.names)?;
-        let text = list.iter().map(|name| bytes(name)).collect::<Result<Vec<_>>>().context(self.names)?;
-        let labels = labels::parse(&text.join(&b"\n"[..])).context(self.names)?;
-        ensure!(
-            labels.len() == self.classes,
-            "{}: {} names; {} are expected",
-            self.names,
-            labels.len(),
-            self.classes
-        );
-
+        let labels = self.labels(names).context(self.names)?;
         let read = || -> Result<Dataset> {
-            let records = unpickle(records)?;
-            let classes = list_of_labels(&records, self.labels_key, self.classes)?;
-            let planes = array(field(&records, "data")?, classes.len())?;
+            let records = Pickle::read(records).context(NOT_WHOLE)?;
+            let classes = self.classes_of(&records)?;
+            let data = records.top().field("data")?.array().context("`data` is not an array")?;
+            let planes = rows(data, classes.len())?;
             ensure!(!classes.is_empty(), "it has no images");
             Ok(dataset(labels, classes, planes.chunks_exact(3 * PLANE)))
         };
         read().context(self.records)
     }
-}
 
-fn unpickle(bytes: &[u8]) -> Result<BTreeMap<HashableValue, Value>> {
-    pickle::check(bytes).context("not a whole pickle of plain data")?;
-    // NumPy's classes are unknown here: an array becomes its state, which holds shape and bytes.
-    let options = DeOptions::new().replace_unresolved_globals();
-    match serde_pickle::value_from_slice(bytes, options) {
-        Ok(Value::Dict(dict)) => Ok(dict),
-        Ok(_) => bail!("a pickle, but not of a dict"),
-        Err(error) => bail!("not a whole pickle: {error}"),
+    fn labels(&self, names: &[u8]) -> Result<Vec<String>> {
+        let names = Pickle::read(names).context(NOT_WHOLE)?;
+        let list = names.top().field(self.names_key)?.list().context("its names are not a list")?;
+        let text = |name: &At| name.text().map(|text| text.into_owned()).context("a name that is not text");
+        let labels = list.iter().map(text).collect::<Result<Vec<_>>>()?;
+        ensure!(labels.len() == self.classes, "{} names; {} are expected", labels.len(), self.classes);
+        Ok(labels)
+    }
+
+    fn classes_of(&self, records: &Pickle) -> Result<Vec<usize>> {
+        let (key, count) = (self.labels_key, self.classes);
+        let labels = records.top().field(key)?.ints();
+        let label = |(record, label): (usize, i64)| match usize::try_from(label) {
+            Ok(label) if label < count => Ok(label),
+            _ => bail!("record {record} has label {label}; there are {count} classes"),
+        };
+        labels
+            .with_context(|| format!("`{key}` is not a list of numbers"))?
+            .into_iter()
+            .enumerate()
+            .map(label)
+            .collect()
     }
 }
 
-/// A field of a dict whose keys Python 2 or 3 wrote.
-fn field<'a>(dict: &'a BTreeMap<HashableValue, Value>, name: &str) -> Result<&'a Value> {
-    let keys = [HashableValue::Bytes(name.as_bytes().to_vec()), HashableValue::String(name.to_string())];
-    keys.iter().find_map(|key| dict.get(key)).ok_or_else(|| anyhow!("it has no `{name}`"))
-}
+const NOT_WHOLE: &str = "not a whole pickle of CIFAR's; download it again";
 
-fn list(value: Result<&Value>) -> Result<&Vec<Value>> {
-    match value? {
-        Value::List(list) => Ok(list),
-        _ => bail!("its names are not a list"),
-    }
-}
-
-fn bytes(value: &Value) -> Result<&[u8]> {
-    match value {
-        Value::Bytes(bytes) => Ok(bytes),
-        Value::String(text) => Ok(text.as_bytes()),
-        _ => bail!("a name that is not text"),
-    }
-}
-
-fn list_of_labels(dict: &BTreeMap<HashableValue, Value>, name: &str, classes: usize) -> Result<Vec<usize>> {
-    let Value::List(list) = field(dict, name)? else { bail!("`{name}` is not a list") };
-    let label = |(record, value): (usize, &Value)| match value {
-        Value::I64(label) if (0..classes as i64).contains(label) => Ok(*label as usize),
-        other => bail!("record {record} has label {other}; there are {classes} classes"),
-    };
-    list.iter().enumerate().map(label).collect()
-}
-
-/// An array of uint8, `(count, 3072)`, row by row: its bytes are the last of its state
-/// `(version, shape, dtype, fortran, data)`, columns first where `fortran` says so.
-fn array(value: &Value, count: usize) -> Result<Cow<'_, [u8]>> {
-    let Value::Tuple(state) = value else { bail!("`data` is not an array") };
-    let [_, _, _, Value::Bool(fortran), Value::Bytes(data)] = &state[..] else {
-        bail!("`data` is not an array that Python 2 pickled, as the download has it");
-    };
+/// An array of uint8, `(count, 3072)`, or in planes, `(count, 3, 32, 32)`, row by row.
+fn rows(array: Array<'_>, count: usize) -> Result<Cow<'_, [u8]>> {
+    let Array { shape, dtype, fortran, bytes } = array;
+    ensure!(dtype == "u1", "`data` is an array of {dtype}; uint8 is expected");
     ensure!(
-        data.len() == count * 3 * PLANE,
+        bytes.len() == count * 3 * PLANE && shape.first() == Some(&count),
         "`data` has {} bytes for {count} labels; {} an image are expected; download it again",
-        data.len(),
+        bytes.len(),
         3 * PLANE
     );
+    ensure!(
+        !fortran || shape.len() == 2,
+        "`data` has shape {shape:?} with columns first; (N, 3072) is expected"
+    );
     Ok(match fortran {
-        false => Cow::Borrowed(data),
-        true => (0..data.len()).map(|at| data[at % (3 * PLANE) * count + at / (3 * PLANE)]).collect(),
+        false => bytes,
+        true => (0..bytes.len()).map(|at| bytes[at % (3 * PLANE) * count + at / (3 * PLANE)]).collect(),
     })
 }
 

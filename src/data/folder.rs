@@ -1,65 +1,203 @@
-//! A folder with one subfolder of images a class, as torchvision's `ImageFolder` reads it.
+//! A folder with one subfolder of images a class: the classes, files and order of torchvision's `ImageFolder`, since an
+//! image's index keys its views.
+//!
+//! Not as there: hidden files and folders, and those that operating systems leave behind, are left out; a folder that
+//! links to one around it is entered once; what is no plain file (a FIFO would be waited for) is left out.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 
-use super::{Dataset, Images};
+use super::unread::kind_of;
+use super::{Classes, DataSource, Dataset, Images, splits};
 
-const EXTENSIONS: [&str; 11] =
-    ["png", "jpg", "jpeg", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm", "pnm"];
+/// torchvision's `IMG_EXTENSIONS`.
+pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
 
-/// Classes in the order of their folders' names, images in the order of theirs; `None` if there are no
-/// subfolders.
-pub fn open(path: &Path) -> Result<Option<Dataset>> {
-    let classes: Vec<PathBuf> = entries(path)?.into_iter().filter(|entry| entry.is_dir()).collect();
-    if classes.is_empty() {
+/// Images that are taken by `--extensions` alone; where some are left out, a note says so.
+const OTHERS: [&str; 14] =
+    ["gif", "pnm", "pbm", "pam", "jfif", "jpe", "dib", "apng", "avif", "heic", "heif", "jp2", "jxl", "tga"];
+
+/// What systems and tools put beside people's files.
+const SYSTEMS: [&str; 5] = ["__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"];
+
+/// Classes in the order of their folders' names, images in the order of Python's `sorted(os.walk(class))`; `None` if
+/// there are no subfolders.
+///
+/// # Errors
+/// A folder that cannot be read or has no images; one of splits, corruptions or the like instead of classes.
+pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
+    let opening = || format!("opening the dataset {}", path.display());
+    let mut walk = Walk::new(source);
+    let inside = walk.entries(path).with_context(opening)?;
+    let folders: Vec<PathBuf> = inside.iter().filter(|e| e.is_folder).map(|e| e.path.clone()).collect();
+    if folders.is_empty() {
         return Ok(None);
     }
+    if source.split.is_none() {
+        splits::refuse(path, &folders).with_context(opening)?;
+    }
+    let loose = inside.iter().filter(|entry| !entry.is_folder && walk.is_image(&entry.path)).count();
+    if loose > 0 {
+        walk.notices
+            .push(format!("{loose} images beside the class folders in {} are of no class", path.display()));
+    }
     let (mut labels, mut files) = (Vec::new(), Vec::new());
-    for (label, class) in classes.iter().enumerate() {
-        let name = class.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let images = images_below(class)?;
-        ensure!(
-            !images.is_empty(),
-            "opening the dataset {}: its class folder {name} has no images",
-            path.display()
-        );
-        labels.push(name);
+    for (label, folder) in folders.iter().enumerate() {
+        let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
+            bail!("opening the dataset {}: the name of a class folder is not UTF-8", folder.display());
+        };
+        let images = walk.below(path, folder).with_context(opening)?;
+        if images.is_empty() {
+            let instead = walk.instead(folder);
+            return Err(anyhow!("its class folder {name} has no images{instead}")).with_context(opening);
+        }
+        labels.push(name.to_string());
         files.extend(images.into_iter().map(|image| (image, label)));
     }
-    Ok(Some(Dataset { labels, images: Images::Files(files) }))
+    let mut dataset =
+        Dataset::new(labels, Classes::Folders, Images::Files { root: path.to_path_buf(), files });
+    dataset.notices = walk.notices();
+    Ok(Some(dataset))
 }
 
-/// A class's images, those of folders inside it too, in the order of Python's `sorted(os.walk(class))`.
-fn images_below(class: &Path) -> Result<Vec<PathBuf>> {
-    let mut folders = vec![class.to_path_buf()];
-    let mut next = 0;
-    while next < folders.len() {
-        // Links to folders are not followed: they may lead in a circle.
-        let inside = entries(&folders[next])?;
-        folders.extend(inside.into_iter().filter(|entry| entry.is_dir() && !entry.is_symlink()));
-        next += 1;
-    }
-    folders.sort_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
-    let mut images = Vec::new();
-    for folder in &folders {
-        images.extend(entries(folder)?.into_iter().filter(|file| is_image(file) && !file.is_dir()));
-    }
-    Ok(images)
+/// A way through folders, and what was left out on it.
+#[derive(Default)]
+struct Walk {
+    extensions: Vec<String>,
+    hidden: Vec<PathBuf>,
+    special: Vec<PathBuf>,
+    others: Vec<PathBuf>,
+    circles: Vec<PathBuf>,
+    notices: Vec<String>,
 }
 
-fn entries(path: &Path) -> Result<Vec<PathBuf>> {
-    let read = || -> std::io::Result<Vec<PathBuf>> {
-        let mut paths =
-            std::fs::read_dir(path)?.map(|e| Ok(e?.path())).collect::<std::io::Result<Vec<_>>>()?;
-        paths.sort();
-        Ok(paths)
+impl Walk {
+    fn new(source: &DataSource) -> Walk {
+        let more = source.extensions.iter().map(|e| e.trim_start_matches('.').to_lowercase());
+        let extensions = EXTENSIONS.map(String::from).into_iter().chain(more).collect();
+        Walk { extensions, ..Walk::default() }
+    }
+
+    /// A folder's entries by name, without what is hidden; of that, what `ImageFolder` would take is remembered.
+    fn entries(&mut self, folder: &Path) -> Result<Vec<Entry>> {
+        let (hidden, shown): (Vec<_>, Vec<_>) =
+            entries(folder)?.into_iter().partition(|entry| is_hidden(&entry.path));
+        let taken = hidden.into_iter().filter(|entry| entry.is_folder || self.is_image(&entry.path));
+        let taken: Vec<PathBuf> = taken.map(|entry| entry.path).collect();
+        self.hidden.extend(taken);
+        Ok(shown)
+    }
+
+    /// A class's images, those of folders inside it too.
+    fn below(&mut self, root: &Path, class: &Path) -> Result<Vec<PathBuf>> {
+        let real =
+            |folder: &Path| folder.canonicalize().with_context(|| format!("reading {}", folder.display()));
+        let mut left = vec![(class.to_path_buf(), vec![real(root)?])];
+        let mut folders = Vec::new();
+        while let Some((folder, mut around)) = left.pop() {
+            let real = real(&folder)?;
+            if around.iter().any(|around: &PathBuf| around.starts_with(&real)) {
+                self.circles.push(folder);
+                continue;
+            }
+            around.push(real);
+            let (inside, files): (Vec<_>, Vec<_>) =
+                self.entries(&folder)?.into_iter().partition(|e| e.is_folder);
+            left.extend(inside.into_iter().map(|inside| (inside.path, around.clone())));
+            folders.push((folder, files));
+        }
+        // As text, in which `a-b` comes before `a/b`; paths compare part by part.
+        folders.sort_by(|(a, _), (b, _)| a.as_os_str().cmp(b.as_os_str()));
+        let mut images = Vec::new();
+        for Entry { path, is_special, .. } in folders.into_iter().flat_map(|(_, files)| files) {
+            if !self.is_image(&path) {
+                let known = extension(&path).is_some_and(|extension| OTHERS.contains(&extension.as_str()));
+                self.others.extend(known.then_some(path));
+            } else if is_special {
+                self.special.push(path);
+            } else {
+                images.push(path);
+            }
+        }
+        Ok(images)
+    }
+
+    fn is_image(&self, path: &Path) -> bool {
+        extension(path).is_some_and(|extension| self.extensions.contains(&extension))
+    }
+
+    /// What there is instead of images in a folder that has none, for an error.
+    fn instead(&self, folder: &Path) -> String {
+        let other = |path: &&PathBuf| path.starts_with(folder);
+        if let Some(extension) = self.others.iter().find(other).and_then(|path| extension(path)) {
+            return format!(
+                " that torchvision's ImageFolder takes; --extensions {extension} takes those there are"
+            );
+        }
+        let file = entries(folder).unwrap_or_default().into_iter().find(|entry| !entry.is_folder);
+        match file.and_then(|file| Some((kind_of(&file.path)?, file.path))) {
+            Some((kind, file)) => format!("; {} is {kind}", file.display()),
+            None => format!("; their names end in {}", self.extensions.join(", ")),
+        }
+    }
+
+    fn notices(mut self) -> Vec<String> {
+        for (left, why) in [
+            (&self.hidden, "hidden, though torchvision's ImageFolder would take it"),
+            (&self.others, "of an extension that torchvision passes over too; --extensions takes it"),
+            (&self.special, "no plain file, and might be waited for without end"),
+            (&self.circles, "a link to a folder that it lies in"),
+        ] {
+            if let [first, rest @ ..] = &left[..] {
+                let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+                self.notices.push(format!("left out: {}{more}: {why}", first.display()));
+            }
+        }
+        self.notices
+    }
+}
+
+/// What lies in a folder; links are what they lead to, and a file that is missing where they lead nowhere.
+#[derive(Clone)]
+pub struct Entry {
+    pub path: PathBuf,
+    pub is_folder: bool,
+    /// Neither a file nor a folder.
+    is_special: bool,
+}
+
+/// A folder's entries in the order of their names.
+pub fn entries(folder: &Path) -> Result<Vec<Entry>> {
+    let read = || -> std::io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let (path, mut kind) = (entry.path(), entry.file_type()?);
+            if kind.is_symlink() {
+                kind = std::fs::metadata(&path).map_or(kind, |metadata| metadata.file_type());
+            }
+            let is_special = !kind.is_file() && !kind.is_dir() && !kind.is_symlink();
+            entries.push(Entry { path, is_folder: kind.is_dir(), is_special });
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
     };
-    read().with_context(|| format!("opening the dataset {}", path.display()))
+    read().with_context(|| format!("reading the folder {}", folder.display()))
 }
 
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+/// A folder's folders that are not hidden.
+pub fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let is_class = |entry: &Entry| entry.is_folder && !is_hidden(&entry.path);
+    Ok(entries(folder)?.into_iter().filter(is_class).map(|entry| entry.path).collect())
+}
+
+pub fn is_hidden(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with('.') || SYSTEMS.contains(&name.as_ref())
+}
+
+/// In lower case, without the dot.
+fn extension(path: &Path) -> Option<String> {
+    path.extension().map(|extension| extension.to_string_lossy().to_lowercase())
 }

@@ -1,258 +1,467 @@
-//! Pickles, judged before the crate that reads them sees them: an object that lies as deep as the file is long, or that is used again
-//! and again in another one, would end the program or fill its memory.
+//! Python's pickles of plain values and of NumPy's arrays, in every protocol, 0 to 5.
 //!
-//! Opcodes and their arguments are those of Python's `pickletools` (protocols 0 to 5). Nothing is built: of each object only its depth
-//! and its size are kept.
+//! A pickle is a program. Here it fills a table, of at most a value an instruction; it calls nothing and builds nothing
+//! else, so that none can do harm: what it would call stands in the table by name.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Deeper than any data of arrays, lists and names.
-const MOST_DEPTH: u32 = 32;
-/// Objects may be used again, up to so many times the file's length in all.
-const MOST_GROWTH: usize = 4;
-/// Digits of a number, or bytes of a binary one.
-const MOST_DIGITS: usize = 40;
+/// Instructions at most: CIFAR's files have some hundred thousand.
+const MOST_INSTRUCTIONS: usize = 1 << 20;
 
-/// What is known of an object.
-#[derive(Clone, Copy)]
-struct Object {
-    /// Of containers inside each other.
-    depth: u32,
-    /// Bytes of its text, and one for each object in it.
-    size: usize,
-    /// Used again: a change would change what has it already.
-    is_shared: bool,
+/// A value; others are numbers in the table.
+enum Value<'a> {
+    None,
+    Bool(bool),
+    Int(i64),
+    Bytes(Cow<'a, [u8]>),
+    Text(Cow<'a, str>),
+    Tuple(Vec<usize>),
+    List(Vec<usize>),
+    /// Keys and values in turn.
+    Dict(Vec<usize>),
+    /// `module.name`
+    Global(String),
+    /// What a global makes of arguments, and the state that it is given afterwards.
+    Made {
+        global: String,
+        arguments: usize,
+        state: Option<usize>,
+    },
 }
 
-/// Refuses a pickle that is cut, that is no data, or that would grow.
-///
-/// # Errors
-/// What it is, and where.
-pub fn check(bytes: &[u8]) -> Result<()> {
-    let most_size = bytes.len().saturating_mul(MOST_GROWTH).saturating_add(1 << 16);
-    let mut machine = Machine { bytes, most_size, ..Machine::default() };
-    while machine.step().with_context(|| format!("byte {}", machine.opcode_at))? {}
-    Ok(())
+/// A pickle's values.
+pub struct Pickle<'a> {
+    values: Vec<Value<'a>>,
+    top: usize,
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub struct At<'p> {
+    pickle: &'p Pickle<'p>,
+    at: usize,
+}
+
+/// A NumPy array, as it lies in a pickle.
+pub struct Array<'p> {
+    pub shape: Vec<usize>,
+    /// Of its little-endian elements: `u1`, `i8` and so on.
+    pub dtype: String,
+    /// Whether the first index is the fastest.
+    pub fortran: bool,
+    pub bytes: Cow<'p, [u8]>,
+}
+
+impl<'a> Pickle<'a> {
+    /// # Errors
+    /// A pickle that is cut, or that holds more than plain values and arrays.
+    pub fn read(bytes: &'a [u8]) -> Result<Pickle<'a>> {
+        let mut machine = Machine { rest: bytes, ..Machine::default() };
+        let top = machine.run().with_context(|| format!("at byte {}", bytes.len() - machine.rest.len()))?;
+        Ok(Pickle { values: machine.values, top })
+    }
+
+    pub fn top(&'a self) -> At<'a> {
+        At { pickle: self, at: self.top }
+    }
+}
+
+impl<'p> At<'p> {
+    fn value(self) -> &'p Value<'p> {
+        &self.pickle.values[self.at]
+    }
+
+    fn other(self, at: usize) -> At<'p> {
+        At { at, ..self }
+    }
+
+    /// A dict's value by a key that Python 2 or 3 wrote.
+    pub fn field(self, name: &str) -> Result<At<'p>> {
+        let Value::Dict(pairs) = self.value() else { bail!("a pickle, but not of a dict") };
+        let pair =
+            pairs.chunks_exact(2).rev().find(|pair| self.other(pair[0]).text().as_deref() == Some(name));
+        Ok(self.other(pair.with_context(|| format!("it has no `{name}`"))?[1]))
+    }
+
+    pub fn text(self) -> Option<Cow<'p, str>> {
+        match (self.plain(), self.bytes()?) {
+            (Some(text), _) => Some(Cow::Borrowed(text)),
+            (_, Cow::Borrowed(bytes)) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+            (_, Cow::Owned(bytes)) => String::from_utf8(bytes).ok().map(Cow::Owned),
+        }
+    }
+
+    /// Text that was written as text.
+    fn plain(self) -> Option<&'p str> {
+        match self.value() {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn int(self) -> Option<i64> {
+        match self.value() {
+            Value::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub fn list(self) -> Option<Vec<At<'p>>> {
+        match self.value() {
+            Value::List(list) | Value::Tuple(list) => Some(list.iter().map(|&at| self.other(at)).collect()),
+            _ => None,
+        }
+    }
+
+    /// Of a list of ints or an array of any of NumPy's.
+    pub fn ints(self) -> Option<Vec<i64>> {
+        if let Some(list) = self.list() {
+            return list.into_iter().map(At::int).collect();
+        }
+        let Array { shape, dtype, bytes, .. } = self.array()?;
+        let (signed, len) = (dtype.starts_with('i'), dtype.get(1..)?.parse::<usize>().ok()?);
+        let fits = "iu".contains(&dtype[..1]) && (1..=8).contains(&len) && shape == [bytes.len() / len];
+        let int = |bytes: &[u8]| {
+            let negative = signed && bytes[len - 1] >= 0x80;
+            let mut all = [if negative { 0xff } else { 0 }; 8];
+            all[..len].copy_from_slice(bytes);
+            i64::from_le_bytes(all)
+        };
+        fits.then(|| bytes.chunks_exact(len).map(int).collect())
+    }
+
+    pub fn array(self) -> Option<Array<'p>> {
+        let Value::Made { global, arguments, state } = self.value() else { return None };
+        // Of protocol 5, and of those before: numpy.core.multiarray, and numpy._core.multiarray since NumPy 2.
+        let (shape, dtype, fortran, data) = if global.ends_with("._frombuffer") {
+            let [data, dtype, shape, order] = self.other(*arguments).list()?.try_into().ok()?;
+            (shape, dtype, order.text()?.as_ref() == "F", data)
+        } else if global.ends_with("multiarray._reconstruct") {
+            let [_, shape, dtype, fortran, data] = self.other((*state)?).list()?.try_into().ok()?;
+            (shape, dtype, matches!(fortran.value(), Value::Bool(true)), data)
+        } else {
+            return None;
+        };
+        // A list alone: an array could have itself for its shape.
+        let shape = shape.list()?.into_iter().map(|side| usize::try_from(side.int()?).ok());
+        let shape = shape.collect::<Option<_>>()?;
+        Some(Array { shape, dtype: dtype.dtype()?, fortran, bytes: data.bytes()? })
+    }
+
+    fn dtype(self) -> Option<String> {
+        let Value::Made { global, arguments, state } = self.value() else { return None };
+        let order = self.other((*state)?).list()?.get(1)?.text()?;
+        let name = self.other(*arguments).list()?.first()?.text()?;
+        (global == "numpy.dtype" && order.as_ref() != ">").then(|| name.to_string())
+    }
+
+    fn bytes(self) -> Option<Cow<'p, [u8]>> {
+        match self.value() {
+            Value::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
+            Value::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
+            // How Python 3 writes bytes for Python 2.
+            Value::Made { global, arguments, .. } if global == "_codecs.encode" => {
+                let [text, encoding] = self.other(*arguments).list()?.try_into().ok()?;
+                let latin = |c: char| u8::try_from(u32::from(c)).ok();
+                let bytes = text.plain()?.chars().map(latin).collect::<Option<Vec<u8>>>()?;
+                encoding.plain()?.starts_with("latin").then_some(Cow::Owned(bytes))
+            }
+            _ => None,
+        }
+    }
 }
 
 #[derive(Default)]
 struct Machine<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    opcode_at: usize,
-    most_size: usize,
-    objects: Vec<Object>,
-    /// Places of objects.
+    rest: &'a [u8],
+    values: Vec<Value<'a>>,
     stack: Vec<usize>,
-    /// Heights of the stack.
     marks: Vec<usize>,
-    memo: BTreeMap<usize, usize>,
+    memo: HashMap<u64, usize>,
 }
 
 impl<'a> Machine<'a> {
-    /// Does what the next opcode says; false at the end.
-    fn step(&mut self) -> Result<bool> {
-        self.opcode_at = self.at;
-        let opcode = self.take(1)?[0];
-        match opcode {
-            b'.' => return Ok(false),
-            b'(' => self.marks.push(self.stack.len()),
-            b'0' => match self.marks.last() {
-                Some(&height) if height == self.stack.len() => self.marks.truncate(self.marks.len() - 1),
-                _ => drop(self.pop()?),
-            },
-            b'1' => drop(self.pop_to_mark()?),
-            b'2' => {
-                let top = self.pop()?;
-                self.stack.push(top);
-                self.share(top);
+    fn run(&mut self) -> Result<usize> {
+        for _ in 0..MOST_INSTRUCTIONS {
+            let code = self.byte()?;
+            match code {
+                0x80 => drop(self.byte()?),    // PROTO
+                0x95 => drop(self.number(8)?), // FRAME
+                b'(' => self.marks.push(self.stack.len()),
+                b'.' => return self.pop(),
+                b'0' => drop(self.pop()?),
+                b'1' => drop(self.marked()?),
+                b'N' => self.push(Value::None),
+                0x88 => self.push(Value::Bool(true)),
+                0x89 => self.push(Value::Bool(false)),
+                b'I' => {
+                    let value = match self.line()? {
+                        "00" => Value::Bool(false),
+                        "01" => Value::Bool(true),
+                        int => Value::Int(int.parse()?),
+                    };
+                    self.push(value);
+                }
+                b'L' => {
+                    let int = self.line()?.trim_end_matches('L').parse()?;
+                    self.push(Value::Int(int));
+                }
+                b'J' => {
+                    let int = self.number(4)? as u32 as i32;
+                    self.push(Value::Int(int.into()));
+                }
+                b'K' => self.push_int(1)?,
+                b'M' => self.push_int(2)?,
+                0x8a => {
+                    let bytes = self.counted(1)?;
+                    ensure!(bytes.len() <= 8, "a number of {} bytes", bytes.len());
+                    let mut all = [if bytes.last() >= Some(&0x80) { 0xff } else { 0 }; 8];
+                    all[..bytes.len()].copy_from_slice(bytes);
+                    self.push(Value::Int(i64::from_le_bytes(all)));
+                }
+                b'U' | b'C' => self.push_bytes(1)?,
+                b'T' | b'B' => self.push_bytes(4)?,
+                0x8e | 0x96 => self.push_bytes(8)?,
+                b'S' => {
+                    let bytes = unescaped(self.line()?)?;
+                    self.push(Value::Bytes(bytes.into()));
+                }
+                0x8c => self.push_text(1)?,
+                b'X' => self.push_text(4)?,
+                0x8d => self.push_text(8)?,
+                b'V' => {
+                    let text = raw_unicode(self.line_bytes()?)?;
+                    self.push(Value::Text(text.into()));
+                }
+                b')' => self.push(Value::Tuple(Vec::new())),
+                0x85..=0x87 => {
+                    let count = usize::from(code - 0x84);
+                    let from = self.stack.len().checked_sub(count).context("it takes what is not there")?;
+                    let items = self.stack.split_off(from);
+                    self.push(Value::Tuple(items));
+                }
+                b't' => {
+                    let items = self.marked()?;
+                    self.push(Value::Tuple(items));
+                }
+                b']' => self.push(Value::List(Vec::new())),
+                b'l' => {
+                    let items = self.marked()?;
+                    self.push(Value::List(items));
+                }
+                b'}' => self.push(Value::Dict(Vec::new())),
+                b'd' => {
+                    let items = self.marked()?;
+                    self.push(Value::Dict(items));
+                }
+                b'a' => {
+                    let item = self.pop()?;
+                    self.extend([item])?;
+                }
+                b's' => {
+                    let (value, key) = (self.pop()?, self.pop()?);
+                    self.extend([key, value])?;
+                }
+                b'e' | b'u' => {
+                    let items = self.marked()?;
+                    self.extend(items)?;
+                }
+                b'p' => {
+                    let place = self.line()?.parse()?;
+                    self.keep(place)?;
+                }
+                b'q' | b'r' => {
+                    let place = self.number(if code == b'q' { 1 } else { 4 })?;
+                    self.keep(place)?;
+                }
+                0x94 => self.keep(self.memo.len() as u64)?,
+                b'g' => {
+                    let place = self.line()?.parse()?;
+                    self.fetch(place)?;
+                }
+                b'h' | b'j' => {
+                    let place = self.number(if code == b'h' { 1 } else { 4 })?;
+                    self.fetch(place)?;
+                }
+                b'c' => {
+                    let (module, name) = (self.line()?, self.line()?);
+                    self.push_global(module, name)?;
+                }
+                0x93 => {
+                    let (name, module) = (self.pop()?, self.pop()?);
+                    let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name])
+                    else {
+                        bail!("a global without a name");
+                    };
+                    let (module, name) = (module.clone(), name.clone());
+                    self.push_global(&module, &name)?;
+                }
+                b'R' => {
+                    let (arguments, global) = (self.pop()?, self.pop()?);
+                    let Value::Global(global) = &self.values[global] else {
+                        bail!("it calls what is no global")
+                    };
+                    let made = Value::Made { global: global.clone(), arguments, state: None };
+                    self.push(made);
+                }
+                b'b' => {
+                    let (state, made) = (self.pop()?, *self.stack.last().context("a state of nothing")?);
+                    match &mut self.values[made] {
+                        Value::Made { state: own, .. } => *own = Some(state),
+                        _ => bail!("a state of what has none"),
+                    }
+                }
+                _ => bail!("instruction {code:#04x}, which plain values and arrays do not need"),
             }
-            0x80 => drop(self.take(1)?),
-            0x95 => drop(self.take(8)?),
-
-            // Numbers, None, True and False.
-            b'N' | 0x88 | 0x89 => self.push_leaf(0),
-            b'K' => self.push_leaf_of(1)?,
-            b'M' => self.push_leaf_of(2)?,
-            b'J' => self.push_leaf_of(4)?,
-            b'G' => self.push_leaf_of(8)?,
-            b'I' | b'L' | b'F' => {
-                let digits = self.line()?.len();
-                ensure!(digits <= MOST_DIGITS, "a number of {digits} digits; {MOST_DIGITS} are the most");
-                self.push_leaf(digits);
-            }
-            0x8a | 0x8b => {
-                let len = self.length(if opcode == 0x8a { 1 } else { 4 })?;
-                ensure!(len <= MOST_DIGITS, "a number of {len} bytes; {MOST_DIGITS} are the most");
-                self.push_leaf_of(len)?;
-            }
-
-            // Text and bytes.
-            b'S' | b'V' => {
-                let len = self.line()?.len();
-                self.push_leaf(len);
-            }
-            b'U' | b'C' | 0x8c => self.push_text(1)?,
-            b'T' | b'B' | b'X' => self.push_text(4)?,
-            0x8d | 0x8e | 0x96 => self.push_text(8)?,
-
-            // Functions and classes, by name.
-            b'c' => {
-                let len = self.line()?.len() + self.line()?.len();
-                self.push_leaf(len);
-            }
-
-            // Containers and what is called: each has all that it is made of.
-            b'}' | b']' | b')' | 0x8f => self.push(&[])?,
-            0x93 | b'R' | 0x81 => self.push_of(2)?,
-            0x92 | 0x87 => self.push_of(3)?,
-            0x85 => self.push_of(1)?,
-            0x86 => self.push_of(2)?,
-            b't' | b'l' | b'd' | 0x91 => {
-                let parts = self.pop_to_mark()?;
-                self.push(&parts)?;
-            }
-            b'a' | b'b' => self.add(1)?,
-            b's' => self.add(2)?,
-            b'e' | b'u' | 0x90 => {
-                let parts = self.pop_to_mark()?;
-                self.add_all(&parts)?;
-            }
-
-            // The memo.
-            b'p' => {
-                let id = self.line_number()?;
-                self.remember(id)?;
-            }
-            b'q' | b'r' => {
-                let id = self.length(if opcode == b'q' { 1 } else { 4 })?;
-                self.remember(id)?;
-            }
-            0x94 => self.remember(self.memo.len())?,
-            b'g' => {
-                let id = self.line_number()?;
-                self.recall(id)?;
-            }
-            b'h' | b'j' => {
-                let id = self.length(if opcode == b'h' { 1 } else { 4 })?;
-                self.recall(id)?;
-            }
-            _ => bail!("opcode {opcode:#04x}, which no data of arrays, lists and names has"),
         }
-        Ok(true)
+        bail!("more than {MOST_INSTRUCTIONS} instructions")
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.take(1)?[0])
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let end = self.at.checked_add(len).filter(|&end| end <= self.bytes.len());
-        let end = end.with_context(|| format!("it is cut: {len} bytes are expected here"))?;
-        let taken = &self.bytes[self.at..end];
-        self.at = end;
+        let (taken, rest) = self.rest.split_at_checked(len).context("it is cut")?;
+        self.rest = rest;
         Ok(taken)
     }
 
-    /// A line without its end.
-    fn line(&mut self) -> Result<&'a [u8]> {
-        let rest = &self.bytes[self.at..];
-        let len = rest.iter().position(|&byte| byte == b'\n').context("it is cut: a line has no end")?;
-        Ok(&self.take(len + 1)?[..len])
+    /// A little-endian number of so many bytes.
+    fn number(&mut self, len: usize) -> Result<u64> {
+        let mut all = [0; 8];
+        all[..len].copy_from_slice(self.take(len)?);
+        Ok(u64::from_le_bytes(all))
     }
 
-    fn line_number(&mut self) -> Result<usize> {
-        let line = String::from_utf8_lossy(self.line()?);
-        line.trim().parse().with_context(|| format!("{line:?} is no place of the memo"))
+    /// Bytes behind their number, which has so many bytes.
+    fn counted(&mut self, len: usize) -> Result<&'a [u8]> {
+        let count = self.number(len)?;
+        self.take(usize::try_from(count).context("it is cut")?)
     }
 
-    /// A number of so many bytes, the lowest first.
-    fn length(&mut self, width: usize) -> Result<usize> {
-        let mut number = [0; 8];
-        number[..width].copy_from_slice(self.take(width)?);
-        Ok(usize::try_from(u64::from_le_bytes(number))?)
+    fn line_bytes(&mut self) -> Result<&'a [u8]> {
+        let len = self.rest.iter().position(|&byte| byte == b'\n').context("it is cut")?;
+        let line = self.take(len)?;
+        self.byte()?;
+        Ok(line)
     }
 
-    fn push_leaf(&mut self, bytes: usize) {
-        self.stack.push(self.objects.len());
-        self.objects.push(Object { depth: 0, size: 1 + bytes, is_shared: false });
+    fn line(&mut self) -> Result<&'a str> {
+        std::str::from_utf8(self.line_bytes()?).context("a line that is not UTF-8")
     }
 
-    fn push_leaf_of(&mut self, bytes: usize) -> Result<()> {
-        self.take(bytes)?;
-        self.push_leaf(bytes);
+    /// By a short name: what it makes is told by it, each time.
+    fn push_global(&mut self, module: &str, name: &str) -> Result<()> {
+        ensure!(
+            module.len() + name.len() <= 200,
+            "a global with a name of {} bytes",
+            module.len() + name.len()
+        );
+        self.push(Value::Global(format!("{module}.{name}")));
         Ok(())
     }
 
-    /// Text whose length comes first, in so many bytes.
-    fn push_text(&mut self, width: usize) -> Result<()> {
-        let len = self.length(width)?;
-        self.push_leaf_of(len)
+    fn push(&mut self, value: Value<'a>) {
+        self.stack.push(self.values.len());
+        self.values.push(value);
     }
 
-    /// An object of the last so many.
-    fn push_of(&mut self, count: usize) -> Result<()> {
-        let parts = (0..count).map(|_| self.pop()).collect::<Result<Vec<_>>>()?;
-        self.push(&parts)
+    fn push_int(&mut self, len: usize) -> Result<()> {
+        let int = self.number(len)? as i64;
+        self.push(Value::Int(int));
+        Ok(())
     }
 
-    fn push(&mut self, parts: &[usize]) -> Result<()> {
-        self.push_leaf(0);
-        self.add_all(parts)
+    fn push_bytes(&mut self, len: usize) -> Result<()> {
+        let bytes = self.counted(len)?;
+        self.push(Value::Bytes(bytes.into()));
+        Ok(())
     }
 
-    /// Puts the last so many into the one before them.
-    fn add(&mut self, count: usize) -> Result<()> {
-        let parts = (0..count).map(|_| self.pop()).collect::<Result<Vec<_>>>()?;
-        self.add_all(&parts)
-    }
-
-    /// Puts these into the last one.
-    fn add_all(&mut self, parts: &[usize]) -> Result<()> {
-        let whole = *self.stack.last().context("it has nothing to put an object into")?;
-        let mut object = self.objects[whole];
-        ensure!(!object.is_shared, "an object that changes once it is used in another one");
-        for &part in parts {
-            let Object { depth, size, .. } = self.objects[part];
-            object.depth = object.depth.max(depth + 1);
-            object.size = object.size.saturating_add(size);
-        }
-        ensure!(object.depth <= MOST_DEPTH, "objects more than {MOST_DEPTH} deep inside each other");
-        ensure!(
-            object.size <= self.most_size,
-            "objects are used again and again: whole, it is over {} bytes",
-            self.most_size
-        );
-        self.objects[whole] = object;
+    fn push_text(&mut self, len: usize) -> Result<()> {
+        let text = std::str::from_utf8(self.counted(len)?).context("text that is not UTF-8")?;
+        self.push(Value::Text(text.into()));
         Ok(())
     }
 
     fn pop(&mut self) -> Result<usize> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        ensure!(self.stack.len() > floor, "it takes an object that is not there");
-        Ok(self.stack.remove(self.stack.len() - 1))
+        self.stack.pop().context("it takes what is not there")
     }
 
-    /// All since the last mark.
-    fn pop_to_mark(&mut self) -> Result<Vec<usize>> {
-        let height = self.marks.pop().context("it goes back to a mark that it has not set")?;
-        Ok(self.stack.split_off(height.min(self.stack.len())))
+    /// What lies on the stack from the last mark on.
+    fn marked(&mut self) -> Result<Vec<usize>> {
+        let mark = self.marks.pop().context("it takes from a mark that is not there")?;
+        ensure!(mark <= self.stack.len(), "it takes what is not there");
+        Ok(self.stack.split_off(mark))
     }
 
-    fn remember(&mut self, id: usize) -> Result<()> {
-        let top = *self.stack.last().context("it remembers an object that is not there")?;
-        self.memo.insert(id, top);
+    /// Adds to the list or dict on top.
+    fn extend(&mut self, items: impl IntoIterator<Item = usize>) -> Result<()> {
+        match &mut self.values[*self.stack.last().context("it adds to nothing")?] {
+            Value::List(list) | Value::Dict(list) => list.extend(items),
+            _ => bail!("it adds to what is neither list nor dict"),
+        }
         Ok(())
     }
 
-    fn recall(&mut self, id: usize) -> Result<()> {
-        let known = *self.memo.get(&id).with_context(|| format!("object {id} is not in its memo"))?;
-        self.share(known);
+    fn keep(&mut self, place: u64) -> Result<()> {
+        self.memo.insert(place, *self.stack.last().context("it keeps what is not there")?);
         Ok(())
     }
 
-    fn share(&mut self, object: usize) {
-        self.objects[object].is_shared = true;
-        self.stack.push(object);
+    fn fetch(&mut self, place: u64) -> Result<()> {
+        self.stack.push(*self.memo.get(&place).context("it fetches what it has not kept")?);
+        Ok(())
     }
+}
+
+/// A string as Python 2's `repr` writes it.
+fn unescaped(line: &str) -> Result<Vec<u8>> {
+    let quoted = line.trim();
+    let inner = ['\'', '"'].iter().find_map(|&quote| quoted.strip_prefix(quote)?.strip_suffix(quote));
+    let mut rest = inner.context("a string without quotes")?.as_bytes();
+    let mut bytes = Vec::with_capacity(rest.len());
+    while let [first, behind @ ..] = rest {
+        let (byte, len) = match (first, behind) {
+            (b'\\', [b'n', ..]) => (b'\n', 2),
+            (b'\\', [b'r', ..]) => (b'\r', 2),
+            (b'\\', [b't', ..]) => (b'\t', 2),
+            (b'\\', [b'x', high, low, ..]) => (hex(&[*high, *low])? as u8, 4),
+            (b'\\', [escaped @ (b'\\' | b'\'' | b'"'), ..]) => (*escaped, 2),
+            (b'\\', _) => bail!("an escape that Python does not write"),
+            (byte, _) => (*byte, 1),
+        };
+        bytes.push(byte);
+        rest = &rest[len..];
+    }
+    Ok(bytes)
+}
+
+/// Latin-1, with `\uXXXX` and `\UXXXXXXXX` for what is not.
+fn raw_unicode(mut line: &[u8]) -> Result<String> {
+    let mut text = String::with_capacity(line.len());
+    while let [first, behind @ ..] = line {
+        let len = match (first, behind) {
+            (b'\\', [b'u', ..]) => 6,
+            (b'\\', [b'U', ..]) => 10,
+            _ => 1,
+        };
+        let code = match line.get(2..len) {
+            Some(digits) => hex(digits)?,
+            None => u32::from(*first),
+        };
+        text.push(char::from_u32(code).context("half a surrogate pair")?);
+        line = line.get(len..).context("a cut escape")?;
+    }
+    Ok(text)
+}
+
+fn hex(digits: &[u8]) -> Result<u32> {
+    Ok(u32::from_str_radix(std::str::from_utf8(digits)?, 16)?)
 }
 
 #[cfg(test)]
@@ -260,51 +469,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_passes() {
-        // pickle.dumps({"a": [1, 2.5, None, True], b"b": ("x", "x")}, protocol) of CPython 3.12, protocols 0, 2 and 4.
-        let zero = b"(dp0\nVa\np1\n(lp2\nI1\naF2.5\naNaI01\nasc_codecs\nencode\np3\n(Vb\np4\nVlatin1\np5\ntp6\nRp7\n(Vx\np8\ng8\ntp9\ns.";
-        let two = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01G@\x04\x00\x00\x00\x00\x00\x00N\x88eC\x01bq\x03X\x01\x00\x00\x00xq\x04h\x04\x86q\x05u.";
-        let four = b"\x80\x04\x95\x22\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x01a\x94]\x94(K\x01G@\x04\x00\x00\x00\x00\x00\x00N\x88eC\x01b\x94\x8c\x01x\x94h\x04\x86\x94u.";
-        for bytes in [&zero[..], two, four] {
-            check(bytes).unwrap();
-            for cut in 0..bytes.len() {
-                check(&bytes[..cut]).unwrap_err();
-            }
-        }
-    }
-
-    /// So many lists, each in the one before it.
-    fn nested(depth: usize) -> Vec<u8> {
-        [&b"]".repeat(depth)[..], &b"a".repeat(depth - 1), b"."].concat()
-    }
-
-    /// `x = [text]`, then so often `x = (x, x)`.
-    fn doubled(times: u8) -> Vec<u8> {
-        let mut bytes = b"](X\xff\x00\x00\x00".to_vec();
-        bytes.extend([b'x'; 255]);
-        bytes.extend(b"eq\x00");
-        (0..times).for_each(|i| bytes.extend([b'h', i, 0x86, b'q', i + 1]));
-        bytes.push(b'.');
-        bytes
+    fn an_array_that_is_its_own_shape_is_no_array() {
+        // numpy.core.multiarray._reconstruct(), with the state (1, itself, 2, False, b"").
+        let bytes = b"cnumpy.core.multiarray\n_reconstruct\n)Rq\x00(K\x01h\x00K\x02\x89C\x00tb.";
+        let pickle = Pickle::read(bytes).unwrap();
+        assert!(pickle.top().array().is_none() && pickle.top().ints().is_none());
     }
 
     #[test]
-    fn what_would_grow_is_refused() {
-        check(&nested(MOST_DEPTH as usize + 1)).unwrap();
-        check(&doubled(7)).unwrap();
-        let number = |digits| [&b"I"[..], &vec![b'1'; digits], b"\n."].concat();
-        check(&number(MOST_DIGITS)).unwrap();
-        let cases: [(Vec<u8>, &str); 7] = [
-            (nested(MOST_DEPTH as usize + 2), "byte 66: objects more than 32 deep"),
-            (doubled(9), "used again and again"),
-            (number(MOST_DIGITS + 1), "byte 0: a number of 41 digits"),
-            (b"]q\x00h\x00a.".to_vec(), "an object that changes once it is used"),
-            (b"X\xff\xff\xff\xffabc.".to_vec(), "it is cut: 4294967295 bytes"),
-            (b"cos\nsystem\n(S'x'\no.".to_vec(), "opcode 0x6f"),
-            (b"h\x05.".to_vec(), "object 5 is not in its memo"),
+    fn what_is_deep_or_used_again_costs_a_value_each() {
+        let deep = [&b"]".repeat(100_000)[..], &b"a".repeat(99_999), b"."].concat();
+        assert_eq!(Pickle::read(&deep).unwrap().values.len(), 100_000);
+        // x = [], then sixty times x = (x, x).
+        let again = (0..60).flat_map(|i| [b'h', i, 0x86, b'q', i + 1]);
+        let doubled = [&b"]q\x00"[..], &again.collect::<Vec<u8>>(), b"."].concat();
+        assert_eq!(Pickle::read(&doubled).unwrap().values.len(), 61);
+    }
+
+    #[test]
+    fn bounds_are_named() {
+        let global = |len| [b"c", &b"m".repeat(len)[..], b"\nn\n."].concat();
+        Pickle::read(&global(199)).map(drop).unwrap();
+        let cases: [(Vec<u8>, &str); 4] = [
+            (global(200), "a global with a name of 201 bytes"),
+            (b"X\xff\xff\xff\xffabc.".to_vec(), "it is cut"),
+            (b"N".repeat(MOST_INSTRUCTIONS), "instructions"),
+            (b"\x8a\x09123456789.".to_vec(), "a number of 9 bytes"),
         ];
         for (bytes, want) in cases {
-            let error = format!("{:#}", check(&bytes).unwrap_err());
+            let error = format!("{:#}", Pickle::read(&bytes).map(drop).unwrap_err());
             assert!(error.contains(want), "{error}, not {want}");
         }
     }

@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
 
-use super::{Dataset, Images, labels};
+use super::{Classes, Dataset, Images, labels};
 
 pub fn open(path: &Path, tensor: &str, labels_path: &Path) -> Result<Dataset> {
     let reading = || format!("reading the images {}", path.display());
     let bytes = std::fs::read(path).with_context(reading)?;
-    let labels = labels::read(labels_path)?;
+    let labels = labels::read(labels_path)?.names();
     let read = || -> Result<Images> {
         let file = SafeTensors::deserialize(&bytes).context("not a whole safetensors file")?;
         let images = file.tensor(tensor).with_context(|| format!("tensor {tensor}"))?;
@@ -29,5 +29,5 @@ pub fn open(path: &Path, tensor: &str, labels_path: &Path) -> Result<Dataset> {
         Ok(Images::Memory { pixels: images.data().to_vec(), width, height, classes })
     };
     let images = read().with_context(reading)?;
-    Ok(Dataset { labels, images })
+    Ok(Dataset::new(labels, Classes::Numbers, images))
 }

@@ -1,5 +1,7 @@
-//! A user's own views in a safetensors file: tensor `views`, `(N, 3, H, H)` float32, normalised.
+//! A user's own views in a safetensors file: tensor `views`, `(N, 3, H, H)` float32, normalised; those that were made here say by
+//! what, in the file's metadata `scale`.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,6 +10,10 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::Rgb8;
 use crate::ops::patches::{patchify, to_rgb8, unpatchify};
+use crate::ops::preprocess::Scale;
+
+/// In a file's metadata: the [`Scale`] of its views, as JSON.
+const SCALE: &str = "scale";
 
 /// Views of one image, or of none: the caller knows.
 pub struct ViewSet {
@@ -23,14 +29,22 @@ pub struct ViewSet {
 ///
 /// # Errors
 /// No such file, not safetensors, no tensor `views`, another dtype, shape or size, no view at all,
-/// a value that is not finite: each names the file.
-pub fn read(path: &Path, image_size: usize) -> Result<ViewSet> {
+/// a value that is not finite, views that say they were normalised by another scale than the model's: each names the file.
+pub fn read(path: &Path, image_size: usize, scale: &Scale) -> Result<ViewSet> {
     let bytes = std::fs::read(path).with_context(|| format!("reading the views {}", path.display()))?;
-    parse(&bytes, image_size).with_context(|| format!("reading the views {}", path.display()))
+    parse(&bytes, image_size, scale).with_context(|| format!("reading the views {}", path.display()))
 }
 
-fn parse(bytes: &[u8], image_size: usize) -> Result<ViewSet> {
+fn parse(bytes: &[u8], image_size: usize, scale: &Scale) -> Result<ViewSet> {
     let file = SafeTensors::deserialize(bytes).context("not a safetensors file")?;
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    if let Some(theirs) = header.metadata().as_ref().and_then(|metadata| metadata.get(SCALE)) {
+        let ours = serde_json::to_string(scale)?;
+        ensure!(
+            *theirs == ours,
+            "its views were normalised by {theirs}, the model asks for {ours}: make them with `memo augment --model`"
+        );
+    }
     let Ok(tensor) = file.tensor("views") else {
         let names: Vec<&str> = file.names().into_iter().take(8).collect();
         bail!(
@@ -67,22 +81,24 @@ impl ViewSet {
         ViewSet { count: pixels.len() / (3 * size * size), size, pixels }
     }
 
-    /// The 8-bit images that were normalised.
-    pub fn pictures(&self) -> Vec<Rgb8> {
+    /// The 8-bit images that were normalised, by this scale.
+    pub fn pictures(&self, scale: &Scale) -> Vec<Rgb8> {
         let side = self.size as u32;
         let picture = |pixels: &[u8]| Rgb8 { width: side, height: side, pixels: pixels.to_vec() };
-        to_rgb8(&self.pixels, self.size).chunks(3 * self.size * self.size).map(picture).collect()
+        to_rgb8(&self.pixels, self.size, scale).chunks(3 * self.size * self.size).map(picture).collect()
     }
 
-    /// Writes the file that [`read`] takes.
+    /// The file that [`read`] takes.
+    ///
+    /// * `scale`: what the views were normalised by.
     ///
     /// # Errors
-    /// The path cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    /// More than its header can say.
+    pub fn serialized(&self, scale: &Scale) -> Result<Vec<u8>> {
         let shape = vec![self.count, 3, self.size, self.size];
         let tensor = TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(&self.pixels))?;
-        safetensors::serialize_to_file([("views", tensor)], None, path)
-            .with_context(|| format!("writing the views {}", path.display()))
+        let metadata = HashMap::from([(SCALE.to_string(), serde_json::to_string(scale)?)]);
+        Ok(safetensors::serialize([("views", tensor)], Some(metadata))?)
     }
 }
 
@@ -99,8 +115,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("views.safetensors");
         let set = ViewSet { count: 1, size: 2, pixels: (0..12).map(|i| i as f32 / 7.0).collect() };
-        set.write(&path).unwrap();
-        assert_eq!(read(&path, 2).unwrap().pixels, set.pixels);
+        std::fs::write(&path, set.serialized(&Scale::CLIP).unwrap()).unwrap();
+        assert_eq!(read(&path, 2, &Scale::CLIP).unwrap().pixels, set.pixels);
+        let other = Scale { mean: [0.5; 3], ..Scale::CLIP };
+        let error = format!("{:#}", read(&path, 2, &other).err().expect("another scale"));
+        assert!(error.contains("[0.5,0.5,0.5]") && error.contains("memo augment --model"), "{error}");
     }
 
     #[test]
@@ -118,7 +137,7 @@ mod tests {
             (file("views", Dtype::F32, vec![1, 3, 2, 2], &nan), "`views` element 5 (view 0) is NaN"),
         ];
         for (bytes, want) in cases {
-            let error = format!("{:#}", parse(&bytes, 2).err().expect(want));
+            let error = format!("{:#}", parse(&bytes, 2, &Scale::CLIP).err().expect(want));
             assert!(error.contains(want), "{error}");
         }
     }

@@ -16,7 +16,7 @@ use super::buffers::{Bound, BoundStep, Buffers, StepRoom};
 use super::fine::{Fine, Loaded, Source};
 use super::grads::Kept;
 use super::in_place::{Adapted, InPlace};
-use super::outcome::{LOGIT_SCALE, Settings, Update};
+use super::outcome::{Settings, Update};
 use super::slot::{Results, Slot};
 use super::stages::Stages;
 use super::vision::Vision;
@@ -137,7 +137,7 @@ impl<E: Element> Batch<E> {
             settings.steps
         );
         let [k, d] = [text_features.len() / vision.config.embed_dim, vision.config.embed_dim];
-        let scaled: Vec<f32> = text_features.iter().map(|v| v * LOGIT_SCALE).collect();
+        let scaled: Vec<f32> = text_features.iter().map(|v| v * vision.config.logit_scale).collect();
         let text = stream.upload([k, d], &scaled)?;
         let params = Params::new(stream, weights)?;
         let loaded = Loaded::new(stream, &params, weights, vision.layout.matrices())?;
@@ -153,6 +153,8 @@ impl<E: Element> Batch<E> {
     ) -> Result<Batch<E>> {
         let config = &vision.config;
         let dims = Dims::new(config, 0, settings.views, text.shape()[0]);
+        let augmenter =
+            Augmenter::new(config.image_size, config.patch_size, config.preprocess, settings.pillow)?;
         let slot = || Slot::new(stream.gpu(), 0, settings.passes() * dims.k, settings.steps);
         Ok(Batch {
             stream: stream.clone(),
@@ -160,7 +162,7 @@ impl<E: Element> Batch<E> {
             params,
             loaded,
             text,
-            augmenter: Augmenter::new(config.image_size, config.patch_size)?,
+            augmenter,
             buffers: None,
             bound: RefCell::default(),
             graphs: RefCell::default(),

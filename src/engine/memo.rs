@@ -98,7 +98,7 @@ impl Memo {
             )));
         }
         let half = images / 2;
-        eprintln!(
+        crate::notice!(
             "note: the device has too little memory for {images} images at once; it goes on with {half}"
         );
         Ok(half)

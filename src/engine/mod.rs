@@ -34,7 +34,7 @@ pub use fine::Fine;
 pub use grads::{Grads, Kept};
 pub use memo::{Memo, Queued};
 pub use needs::Needs;
-pub use outcome::{LOGIT_SCALE, Outcome, Precision, Prediction, Settings, Update};
+pub use outcome::{Outcome, Precision, Prediction, Settings, Update};
 pub use rehearsal::{modules, prepare, rehearse_batch};
 pub use text::encode_text;
 pub use vision::Vision;

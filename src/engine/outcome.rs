@@ -5,11 +5,9 @@ use clap::ValueEnum;
 use half::f16;
 use serde::Serialize;
 
+use crate::ops::pillow::Pillow;
 use crate::ops::{Element, Optimizer};
 use crate::policy::Policy;
-
-/// CLIP's logit scale at the end of its training, where it was clipped.
-pub const LOGIT_SCALE: f32 = 100.0;
 
 /// What an adaptation does.
 #[derive(Clone, Debug)]
@@ -25,6 +23,8 @@ pub struct Settings {
     /// Of the views' random numbers, with the image's index and the view's.
     pub seed: u64,
     pub policy: Policy,
+    /// Whose resize views and pictures go through.
+    pub pillow: Pillow,
     pub update: Update,
     pub precision: Precision,
     /// What gradients are scaled by on their way: a power of two.

@@ -389,7 +389,7 @@ impl Gpu {
             None if compiler.major > version.major => format!("NVRTC {compiler}'s own is too new for it"),
             None => format!("NVRTC {compiler} does not know sm_{device}"),
         };
-        eprintln!(
+        crate::notice!(
             "note: the driver, of CUDA {version}, compiles the kernels itself, since {why}; one that fits: {}",
             how_to_get(self.fitting())
         );

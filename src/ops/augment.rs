@@ -1,18 +1,21 @@
-//! Views of a batch's images, and their CLIP preprocess, on the device: `kernels/augment.cu`.
+//! Views of a batch's images, and their preprocess, on the device: `kernels/augment.cu`.
 //!
 //! The definition in plain loops is [`super::pillow`]; the results equal it bit for bit.
 
 use anyhow::{Result, ensure};
+use bytemuck::{Pod, Zeroable};
 
 use super::draw::{ImageDesc, ViewParams};
+use super::pillow::{Filter, Pillow};
+use super::preprocess::{Preprocess, Resize};
 use super::width::{expect_aligned, width};
 use super::{Element, int};
 use crate::args;
-use crate::gpu::{Launch, Stream, Tensor};
+use crate::gpu::{Arg, Launch, Stream, Tensor};
 
-/// The longest side of a source image, pixels: a row fits into the shared memory of any GPU, and
+/// The longest side of a source image, pixels: a row fits into the shared memory of any GPU (64 KB on sm_75), and
 /// Pillow's 16.16 fixed point holds every coordinate.
-pub const MAX_SIDE: usize = 12_000;
+pub const MAX_SIDE: usize = 16_000;
 
 /// What scratch memory is counted in, and where each of its parts may begin.
 pub(super) type Block = [u64; 2];
@@ -31,6 +34,10 @@ pub struct Shape {
     pub image_size: usize,
     /// `P`, which divides it.
     pub patch_size: usize,
+    /// Of the originals; its scale is the views' too.
+    pub preprocess: Preprocess,
+    /// Whose bits they are to be.
+    pub pillow: Pillow,
 }
 
 impl Shape {
@@ -56,20 +63,43 @@ impl Shape {
             88 * items,
             16 * items * size,
             8 * items * self.taps() * size,
-            4 * items * self.max_h * size,
+            4 * items * self.max_rows() * size,
         ];
         bytes.map(|bytes| bytes.div_ceil(size_of::<Block>()))
     }
 
     /// The most inputs that an output of a resize can have, `K` (Pillow's `ksize`): of a view's whole image, bilinear, or
-    /// of the original, bicubic.
+    /// of the original.
     fn taps(&self) -> usize {
-        let size = self.image_size as f64;
-        let [short, long] =
-            [self.max_w.min(self.max_h), self.max_w.max(self.max_h)].map(|side| side as f64 / size);
-        // The long side shrinks as the short one does, but to whole pixels: by up to 1 in `size` more.
-        let preprocess = f64::min(short * (1.0 + 1.0 / size), long);
-        2 * f64::max(f64::max(1.0, long).ceil(), (2.0 * f64::max(1.0, preprocess)).ceil()) as usize + 1
+        let of = |from: usize, to: usize| from as f64 / to as f64;
+        let [short, long] = [self.max_w.min(self.max_h), self.max_w.max(self.max_h)];
+        let preprocess = match self.preprocess.resize {
+            // The long side shrinks as the short one does, but to whole pixels: by up to 1 in `size` more.
+            Resize::ShortestEdge(size) => f64::min(of(short, size) * (1.0 + of(1, size)), of(long, size)),
+            Resize::Exact { width, height } => f64::max(of(self.max_w, width), of(self.max_h, height)),
+        };
+        let inputs = |filter: Filter, scale: f64| 2 * (filter.support() * scale.max(1.0)).ceil() as usize + 1;
+        usize::max(
+            inputs(Filter::Bilinear, of(long, self.image_size)),
+            inputs(self.preprocess.filter, preprocess),
+        )
+    }
+
+    /// The most pixels of a row that is resized across; where Pillow may scale down first, of a column too.
+    fn max_row(&self) -> usize {
+        match self.pillow {
+            Pillow::V13 => self.max_w.max(self.max_h),
+            Pillow::V12_1 => self.max_w,
+        }
+    }
+
+    /// The most rows of a crop, or columns where it is scaled down first: it is then taller than wide, unless it becomes
+    /// wider than tall.
+    fn max_rows(&self) -> usize {
+        match self.preprocess.resize {
+            Resize::Exact { width, height } if width > height => self.max_row().max(self.max_h),
+            _ => self.max_h,
+        }
     }
 
     /// `(items, H/P · H/P, 3·P·P)`.
@@ -108,7 +138,7 @@ pub struct Scratch {
     views: Tensor<Block>,   // (items,) View
     bounds: Tensor<Block>,  // (items, 2, H) int2
     weights: Tensor<Block>, // (items, 2, K, H) i32
-    rows: Tensor<Block>,    // (items, max_h, H) u32
+    rows: Tensor<Block>,    // (items, max_rows, H) u32
 }
 
 impl Scratch {
@@ -135,8 +165,29 @@ impl Scratch {
     }
 }
 
-/// Makes `N` views of each image, or their originals, or both. The original is CLIP's preprocess: the short side resized
-/// to `H` (bicubic), the centre cropped. Nothing that is launched depends on an image's size.
+/// `struct Resize` of the kernels.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct ResizeArg {
+    short_side: i32,
+    width: i32,
+    height: i32,
+    is_bicubic: i32,
+}
+
+impl ResizeArg {
+    fn new(preprocess: &Preprocess) -> Result<ResizeArg> {
+        let (short_side, width, height) = match preprocess.resize {
+            Resize::ShortestEdge(size) => (size, 0, 0),
+            Resize::Exact { width, height } => (0, width, height),
+        };
+        let is_bicubic = i32::from(preprocess.filter == Filter::Bicubic);
+        Ok(ResizeArg { short_side: int(short_side)?, width: int(width)?, height: int(height)?, is_bicubic })
+    }
+}
+
+/// Makes `N` views of each image, or their originals, or both. The original is what the shape's [`Preprocess`] makes of it.
+/// Nothing that is launched depends on an image's size.
 ///
 /// * `scratch`: of this `S` and `N`.
 /// * `descs`: `(S,)`, of sizes that fit the scratch's shape and of places inside `pixels`, or the launch fails.
@@ -176,12 +227,29 @@ pub fn make_views<E: Element>(
     };
     let [s_int, n_int, h, p, k] = [int(s)?, int(n)?, int(size)?, int(patch)?, int(shape.taps())?];
     let [w_most, h_most, pixels_most] = [int(max_w)?, int(max_h)?, int(max_w * max_h)?];
+    let (row, rows_most) = (shape.max_row(), int(shape.max_rows())?);
+    let resize = Arg::bytes(&ResizeArg::new(&shape.preprocess)?);
+    let is_pillow_13 = i32::from(shape.pillow == Pillow::V13);
 
     let parts = (2 * size).div_ceil(128);
     queue(
         "plan_views",
         Launch::over([items, parts, 1], 128),
-        args![descs, params, s_int, n_int, w_most, h_most, h, k, views, bounds, weights],
+        args![
+            descs,
+            params,
+            s_int,
+            n_int,
+            w_most,
+            h_most,
+            h,
+            k,
+            resize,
+            is_pillow_13,
+            views,
+            bounds,
+            weights
+        ],
     )?;
     let parts = (max_w * max_h).div_ceil(8 * 256).clamp(1, 64);
     queue(
@@ -192,12 +260,12 @@ pub fn make_views<E: Element>(
     let parts = max_h.div_ceil(4 * 8).clamp(1, 32);
     queue("sum_luma", Launch::over([s * n, parts, 1], 256), args![sources, pixels_most, views])?;
 
-    let (name, together) = if 16 * max_w <= 48 << 10 { ("resize_rows", 4) } else { ("resize_rows_wide", 1) };
-    let parts = max_h.div_ceil(together).clamp(1, 32);
+    let (name, together) = if 16 * row <= 48 << 10 { ("resize_rows", 4) } else { ("resize_rows_wide", 1) };
+    let parts = shape.max_rows().div_ceil(together).clamp(1, 32);
     queue(
         name,
-        Launch::over([items, parts, 1], size.next_multiple_of(32).min(256)).shared(4 * together * max_w),
-        args![sources, pixels_most, h_most, h, k, views, bounds, weights, rows],
+        Launch::over([items, parts, 1], size.next_multiple_of(32).min(256)).shared(4 * together * row),
+        args![sources, pixels_most, rows_most, h, k, views, bounds, weights, rows],
     )?;
 
     let neighbours = width(patch, 8);
@@ -214,7 +282,21 @@ pub fn make_views<E: Element>(
     queue(
         name,
         Launch { block: [across, divisor(band, 256 / across), 1], ..grid },
-        args![rows, h_most, h, p, k, int(band)?, views, bounds, weights, int(s * n)?, patches, originals],
+        args![
+            rows,
+            rows_most,
+            h,
+            p,
+            k,
+            int(band)?,
+            Arg::bytes(&shape.preprocess.scale),
+            views,
+            bounds,
+            weights,
+            int(s * n)?,
+            patches,
+            originals
+        ],
     )
 }
 
@@ -236,6 +318,7 @@ pub(super) mod tests {
     use crate::ops::draw::{Key, draw_reference, draw_views};
     use crate::ops::patches::patchify;
     use crate::ops::pillow::{self, Rgb};
+    use crate::ops::preprocess::Scale;
     use crate::policy::Policy;
 
     /// Noise over a slope, in steps of 1 or 64: both every value and many equal channels.
@@ -248,7 +331,7 @@ pub(super) mod tests {
     }
 
     pub fn patches_of(image: &Rgb, patch_size: usize) -> Vec<f32> {
-        patchify(&pillow::normalise(image), image.w, patch_size)
+        patchify(&pillow::normalise(image, &Scale::CLIP), image.w, patch_size)
     }
 
     const SIZE: usize = 48;
@@ -256,7 +339,8 @@ pub(super) mod tests {
     const ITEM_LEN: usize = 3 * SIZE * SIZE;
 
     fn shape(images: usize, max_w: usize, max_h: usize) -> Shape {
-        Shape { images, views: 3, max_w, max_h, image_size: SIZE, patch_size: PATCH }
+        let (preprocess, pillow) = (Preprocess::clip(SIZE), Pillow::V13);
+        Shape { images, views: 3, max_w, max_h, image_size: SIZE, patch_size: PATCH, preprocess, pillow }
     }
 
     /// A batch of these images, in one series of launches: views and original, by image.
@@ -304,9 +388,9 @@ pub(super) mod tests {
                 let key = Key { seed: 3, image: image.0, view: 7 + i as u32 };
                 let params = draw_reference(&Policy::notebook(), key, (image.1.w, image.1.h));
                 let view = if i < 3 {
-                    pillow::view(&image.1, &params, SIZE)
+                    pillow::view(&image.1, &params, SIZE, Pillow::V13)
                 } else {
-                    pillow::original(&image.1, SIZE)
+                    pillow::original(&image.1, &Preprocess::clip(SIZE), SIZE, Pillow::V13)
                 };
                 assert!(got == patches_of(&view, PATCH), "view {i} of image {}", image.0);
             }
@@ -318,6 +402,20 @@ pub(super) mod tests {
             for (got, i) in got.iter().zip(order) {
                 assert!(got == alone.get(i).unwrap_or(&empty), "image {i}");
             }
+        }
+    });
+
+    device_test!(the_longest_row_is_read_whole, |stream| {
+        let image = (1, source(MAX_SIDE, 20));
+        let got = batch::<f32>(&stream, shape(1, MAX_SIDE, 20), &[Some(&image)])?.concat();
+        for (i, got) in got.chunks(ITEM_LEN).enumerate() {
+            let key = Key { seed: 3, image: 1, view: 7 + i as u32 };
+            let params = draw_reference(&Policy::notebook(), key, (MAX_SIDE, 20));
+            let view = match i {
+                3 => pillow::original(&image.1, &Preprocess::clip(SIZE), SIZE, Pillow::V13),
+                _ => pillow::view(&image.1, &params, SIZE, Pillow::V13),
+            };
+            assert!(got == patches_of(&view, PATCH), "view {i}");
         }
     });
 

@@ -8,6 +8,8 @@ use anyhow::{Result, ensure};
 use super::Element;
 use super::augment::{Block, MAX_SIDE, Scratch, Shape, check_patches, make_views};
 use super::draw::{ImageDesc, ViewParams};
+use super::pillow::Pillow;
+use super::preprocess::Preprocess;
 use crate::gpu::{Stream, Tensor};
 
 /// A batch's images on the device, their descriptions on the host as well.
@@ -73,9 +75,12 @@ fn check(desc: &ImageDesc, bytes: u64) -> Result<()> {
 /// batch, else of some images, else of some views of an image. An image's bits are the same in any case.
 ///
 /// The memory is used again by every call, so all calls are queued on one stream, or wait for each other.
+#[derive(Debug)]
 pub struct Augmenter {
     image_size: usize,
     patch_size: usize,
+    preprocess: Preprocess,
+    pillow: Pillow,
     scratch_limit_bytes: usize,
     memory: RefCell<Option<Tensor<Block>>>,
 }
@@ -84,13 +89,28 @@ impl Augmenter {
     /// Of scratch memory, the limit unless told otherwise.
     pub const SCRATCH_BYTES: usize = 256 << 20;
 
+    /// * `preprocess`: of the originals; its scale is the views' too.
+    /// * `pillow`: whose bits they are to be.
+    ///
     /// # Errors
-    /// A patch size that does not divide the image size.
-    pub fn new(image_size: usize, patch_size: usize) -> Result<Augmenter> {
+    /// A patch size that does not divide the image size; a preprocess whose result is smaller than that.
+    pub fn new(
+        image_size: usize,
+        patch_size: usize,
+        preprocess: Preprocess,
+        pillow: Pillow,
+    ) -> Result<Augmenter> {
         check_patches(image_size, patch_size)?;
+        let (width, height) = preprocess.resize.of((1, 1));
+        ensure!(
+            width.min(height) >= image_size,
+            "pictures are resized to {width} × {height} pixels, of which {image_size} × {image_size} are to be cut"
+        );
         Ok(Augmenter {
             image_size,
             patch_size,
+            preprocess,
+            pillow,
             scratch_limit_bytes: Augmenter::SCRATCH_BYTES,
             memory: RefCell::default(),
         })
@@ -106,7 +126,7 @@ impl Augmenter {
         self.shape(&[], 0).patches(items)
     }
 
-    /// Makes `N` views of each image, or their originals (CLIP's preprocess), or both: see [`make_views`].
+    /// Makes `N` views of each image, or their originals, or both: see [`make_views`].
     ///
     /// * `drawn`: parameters, `(S, N)`, drawn for these images; and where the views go, `(S·N, H/P · H/P, 3·P·P)`,
     ///   overwritten.
@@ -147,6 +167,8 @@ impl Augmenter {
             max_h: most(|image| image.h),
             image_size: self.image_size,
             patch_size: self.patch_size,
+            preprocess: self.preprocess,
+            pillow: self.pillow,
         }
     }
 
@@ -201,10 +223,16 @@ mod tests {
     use super::*;
     use crate::check::poisoned;
     use crate::device_test;
-    use crate::ops::augment::tests::{patches_of, source};
+    use crate::ops::augment::tests::source;
     use crate::ops::draw::{Key, draw_reference, draw_views};
-    use crate::ops::pillow::{self, Rgb};
+    use crate::ops::patches::patchify;
+    use crate::ops::pillow::{self, Filter, Rgb};
+    use crate::ops::preprocess::{Resize, Scale};
     use crate::policy::Policy;
+
+    fn clip(image_size: usize, patch_size: usize) -> Result<Augmenter> {
+        Augmenter::new(image_size, patch_size, Preprocess::clip(image_size), Pillow::V13)
+    }
 
     fn upload(stream: &Stream, sources: &[Rgb]) -> Result<Images> {
         let images =
@@ -231,9 +259,13 @@ mod tests {
         let dims = (source.w, source.h);
         for (i, got) in stream.read(&out)?.chunks(3 * size * size).enumerate() {
             let params = draw_reference(policy, Key { seed, image: 5, view: i as u32 }, dims);
-            let want =
-                if i < n { pillow::view(source, &params, size) } else { pillow::original(source, size) };
-            assert!(got == patches_of(&want, patch), "{policy}: view {i} of {n} of {dims:?}: {params:?}");
+            let &Augmenter { preprocess, pillow, .. } = augmenter;
+            let want = match i < n {
+                true => pillow::view(source, &params, size, pillow),
+                false => pillow::original(source, &preprocess, size, pillow),
+            };
+            let want = patchify(&pillow::normalise(&want, &preprocess.scale), size, patch);
+            assert!(got == want, "{policy}: view {i} of {n} of {dims:?}: {params:?}, {augmenter:?}");
         }
         Ok(())
     }
@@ -244,7 +276,7 @@ mod tests {
             Policy::mild(),
             "notebook:rotation=180,brightness=2,contrast=2,saturation=2,hue=0.5,ratio=0.2..5".parse()?,
         ];
-        let augmenter = Augmenter::new(32, 8)?;
+        let augmenter = clip(32, 8)?;
         for (w, h) in [(1, 1), (2, 3), (7, 300), (300, 7), (45, 61), (32, 32), (100, 64)] {
             for (seed, policy) in policies.iter().enumerate() {
                 compare(&stream, &augmenter, policy, &source(w, h), seed as u64, 12)?;
@@ -252,13 +284,32 @@ mod tests {
         }
     });
 
+    device_test!(every_kind_of_preprocess_and_both_pillows_equal_the_definition, |stream| {
+        let exact = |width, height| Resize::Exact { width, height };
+        let sizes = [(1, 1), (2, 3), (7, 300), (300, 7), (45, 61), (90, 100), (40, 100), (90, 60)];
+        for resize in [Resize::ShortestEdge(24), Resize::ShortestEdge(37), exact(24, 24), exact(80, 30)] {
+            for (filter, pillow) in [(Filter::Bicubic, Pillow::V13), (Filter::Bilinear, Pillow::V12_1)] {
+                let scale = Scale { divisor: 127.5, mean: [0.0, 0.25, 1.0], std: [0.5, 1.0, 2.0] };
+                let preprocess = Preprocess { resize, filter, scale };
+                for (w, h) in sizes {
+                    for pillow in [pillow, Pillow::V13] {
+                        let augmenter = Augmenter::new(24, 8, preprocess, pillow)?;
+                        compare(&stream, &augmenter, &Policy::notebook(), &source(w, h), 4, 4)?;
+                    }
+                }
+            }
+        }
+        let small = Preprocess { resize: Resize::ShortestEdge(23), ..Preprocess::clip(24) };
+        assert!(Augmenter::new(24, 8, small, Pillow::V13).is_err());
+    });
+
     device_test!(the_notebooks_own_size, |stream| {
-        compare(&stream, &Augmenter::new(224, 32)?, &Policy::notebook(), &source(32, 32), 0, 50)?;
-        compare(&stream, &Augmenter::new(224, 14)?, &Policy::notebook(), &source(333, 257), 1, 3)?;
+        compare(&stream, &clip(224, 32)?, &Policy::notebook(), &source(32, 32), 0, 50)?;
+        compare(&stream, &clip(224, 14)?, &Policy::notebook(), &source(333, 257), 1, 3)?;
     });
 
     device_test!(a_photograph_in_chunks_of_scratch, |stream| {
-        let augmenter = Augmenter::new(224, 32)?.scratch_limit(10 << 20);
+        let augmenter = clip(224, 32)?.scratch_limit(10 << 20);
         compare(&stream, &augmenter, &Policy::notebook(), &source(1500, 1100), 7, 3)?;
         let list = [ImageDesc { w: 1500, h: 1100, ..ImageDesc::default() }];
         let plan = augmenter.plan(&list, 3);
@@ -271,7 +322,7 @@ mod tests {
         let params = stream.alloc([5, 3])?;
         draw_views(&stream, &Policy::notebook(), (1, 0), images.descs(), &params)?;
         let all = |limit: usize| {
-            let augmenter = Augmenter::new(48, 12)?.scratch_limit(limit);
+            let augmenter = clip(48, 12)?.scratch_limit(limit);
             let (views, originals) =
                 (poisoned(&stream, augmenter.patches(15)), poisoned(&stream, augmenter.patches(5)));
             // Twice, the second time in the first one's memory and each by itself.
@@ -296,12 +347,12 @@ mod tests {
     });
 
     device_test!(six_thousand_pixels_a_side, |stream| {
-        compare(&stream, &Augmenter::new(224, 32)?, &Policy::notebook(), &source(6000, 6000), 2, 1)?;
+        compare(&stream, &clip(224, 32)?, &Policy::notebook(), &source(6000, 6000), 2, 1)?;
     });
 
     device_test!(bad_images_are_refused, |stream| {
-        assert!(Augmenter::new(224, 0).is_err());
-        assert!(Augmenter::new(224, 15).is_err());
+        assert!(clip(224, 0).is_err());
+        assert!(clip(224, 15).is_err());
         let (descs, pixels) = (stream.zeros(1)?, stream.zeros(48 + 5)?);
         let image = |offset, w, h| {
             let images = Images::new(vec![ImageDesc { offset, index: 77, w, h }], &descs, &pixels);
@@ -319,7 +370,7 @@ mod tests {
         assert!(Images::upload(&stream, &[(0, (0, 4), &[])]).is_err());
         assert!(Images::new(vec![], &descs, &pixels).is_err());
 
-        let augmenter = Augmenter::new(32, 8)?;
+        let augmenter = clip(32, 8)?;
         let images = Images::upload(&stream, &[(0, (4, 4), &[0; 48])])?;
         let patches = stream.zeros::<f32>(augmenter.patches(1))?;
         augmenter.make(&stream, &images, None, Some(&patches))?;

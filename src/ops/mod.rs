@@ -18,6 +18,7 @@ pub mod optimizer;
 mod param;
 pub mod patches;
 pub mod pillow;
+pub mod preprocess;
 pub mod segment;
 pub mod token_embed;
 mod width;

@@ -1,6 +1,6 @@
 //! Where a view's pixels lie among its patches.
 
-use super::pillow::{MEAN, STD};
+use super::preprocess::Scale;
 
 /// `(N, 3, S, S)` images as the patches that `make_views` makes.
 pub fn patchify(images: &[f32], image_size: usize, patch_size: usize) -> Vec<f32> {
@@ -29,14 +29,13 @@ fn for_each_pixel(len: usize, s: usize, p: usize, mut each: impl FnMut(usize, us
 
 /// The 8-bit pixels, `(N, S, S, 3)`, of normalised `(N, 3, S, S)` images: exactly those that the views
 /// were made of.
-pub fn to_rgb8(images: &[f32], image_size: usize) -> Vec<u8> {
+pub fn to_rgb8(images: &[f32], image_size: usize, scale: &Scale) -> Vec<u8> {
     let plane = image_size * image_size;
-    let value = |i: usize| {
+    let level = |i: usize| {
         let (view, pixel, channel) = (i / (3 * plane), i / 3 % plane, i % 3);
-        let normalised = images[(view * 3 + channel) * plane + pixel];
-        ((normalised * STD[channel] + MEAN[channel]) * 255.0).round() as u8
+        scale.level(images[(view * 3 + channel) * plane + pixel], channel)
     };
-    (0..images.len()).map(value).collect()
+    (0..images.len()).map(level).collect()
 }
 
 #[cfg(test)]
@@ -58,6 +57,8 @@ mod tests {
     fn pixels_come_back_from_normalised_values() {
         let image =
             Rgb::from_fn(16, 16, |x, y| [(16 * y + x) as u8, (255 - 16 * y - x) as u8, (17 * x) as u8]);
-        assert_eq!(to_rgb8(&pillow::normalise(&image), 16), image.data);
+        for scale in [Scale::CLIP, Scale { divisor: 1.0, mean: [0.0; 3], std: [0.5; 3] }] {
+            assert_eq!(to_rgb8(&pillow::normalise(&image, &scale), 16, &scale), image.data);
+        }
     }
 }

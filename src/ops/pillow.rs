@@ -1,10 +1,36 @@
 //! The definition of a view: Pillow's 8-bit image steps and CLIP's preprocess in plain loops.
 //!
-//! Bit for bit what torchvision with Pillow up to 12.1 gives: later ones resize down before across where
-//! an image is over 100 times as tall as wide. The kernels of `kernels/augment.cu` are tested against
-//! this, and this against Pillow.
+//! Bit for bit what torchvision gives with the [`Pillow`] that it is told. The kernels of `kernels/augment.cu` are tested
+//! against this, and this against Pillow.
+
+use clap::ValueEnum;
+use serde::Serialize;
 
 use super::draw::ViewParams;
+use super::preprocess::{Preprocess, Scale};
+
+/// Releases of Pillow that resize differently: an image is scaled across and down one after the other, with its levels
+/// rounded in between, so that the order shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+pub enum Pillow {
+    /// 13.0: down first where that takes off more than twice what is taken off across
+    #[default]
+    #[serde(rename = "13")]
+    #[value(name = "13")]
+    V13,
+    /// Up to 12.1, and 12.2 and 12.3 but for images over 100 times as tall as wide: always across first
+    #[serde(rename = "12.1")]
+    #[value(name = "12.1")]
+    V12_1,
+}
+
+impl Pillow {
+    /// Whether an image is scaled down before across, from and to these `(width, height)`.
+    pub fn is_down_first(self, (w, h): (usize, usize), (width, height): (usize, usize)) -> bool {
+        let less = |from: usize, to: usize| from as i64 - to as i64;
+        self == Pillow::V13 && height < h && less(h, height) > 2 * less(w, width)
+    }
+}
 
 /// An 8-bit RGB image.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +59,7 @@ impl Rgb {
 }
 
 /// A view of `size` × `size` pixels.
-pub fn view(source: &Rgb, params: &ViewParams, size: usize) -> Rgb {
+pub fn view(source: &Rgb, params: &ViewParams, size: usize, pillow: Pillow) -> Rgb {
     let flipped = Rgb::from_fn(source.w, source.h, |x, y| {
         let x = if params.hflip != 0 { source.w - 1 - x } else { x };
         let y = if params.vflip != 0 { source.h - 1 - y } else { y };
@@ -51,27 +77,20 @@ pub fn view(source: &Rgb, params: &ViewParams, size: usize) -> Rgb {
     }
     let [top, left, height, width] = params.crop.map(|side| side as usize);
     let crop = Rgb::from_fn(width, height, |x, y| image.at(left + x, top + y));
-    resize(&crop, (size, size), BILINEAR)
+    resize(&crop, (size, size), Filter::Bilinear, pillow)
 }
 
-/// CLIP's preprocess up to the normalisation: the short side resized to `size`, the centre cropped.
-pub fn original(source: &Rgb, size: usize) -> Rgb {
-    let (w, h) = (source.w, source.h);
-    let long = size * w.max(h) / w.min(h);
-    let (width, height) = if w <= h { (size, long) } else { (long, size) };
-    let resized = resize(source, (width, height), BICUBIC);
+/// The preprocess up to the normalisation: a resize, and the centre `size` × `size` of it as torchvision's `CenterCrop` has it.
+pub fn original(source: &Rgb, preprocess: &Preprocess, size: usize, pillow: Pillow) -> Rgb {
+    let (width, height) = preprocess.resize.of((source.w, source.h));
+    let resized = resize(source, (width, height), preprocess.filter, pillow);
     let [left, top] = [width, height].map(|side| ((side - size) as f64 / 2.0).round_ties_even() as usize);
     Rgb::from_fn(size, size, |x, y| resized.at(left + x, top + y))
 }
 
-/// CLIP's mean and standard deviation of each channel.
-pub const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
-#[allow(clippy::excessive_precision)] // CLIP's own digits
-pub const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
-
 /// `ToTensor` and `Normalize`: `(3, h, w)`.
-pub fn normalise(image: &Rgb) -> Vec<f32> {
-    let value = |c, i| (f32::from(image.data[3 * i + c]) / 255.0 - MEAN[c]) / STD[c];
+pub fn normalise(image: &Rgb, scale: &Scale) -> Vec<f32> {
+    let value = |c, i| scale.number(image.data[3 * i + c], c);
     (0..3).flat_map(|c| (0..image.w * image.h).map(move |i| value(c, i))).collect()
 }
 
@@ -178,15 +197,31 @@ pub fn hsv_to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
     }
 }
 
-/// A resize filter: its weight at a distance, and the distance from which that is 0.
-#[derive(Clone, Copy)]
-pub struct Filter {
-    weight: fn(f64) -> f64,
-    support: f64,
+/// A resize filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    Bilinear,
+    Bicubic,
 }
 
-pub const BILINEAR: Filter = Filter { weight: |x| f64::max(0.0, 1.0 - x.abs()), support: 1.0 };
-pub const BICUBIC: Filter = Filter { weight: bicubic, support: 2.0 };
+impl Filter {
+    /// Of an input at a distance.
+    fn weight(self, x: f64) -> f64 {
+        match self {
+            Filter::Bilinear => f64::max(0.0, 1.0 - x.abs()),
+            Filter::Bicubic => bicubic(x),
+        }
+    }
+
+    /// The distance from which the weight is 0.
+    pub fn support(self) -> f64 {
+        match self {
+            Filter::Bilinear => 1.0,
+            Filter::Bicubic => 2.0,
+        }
+    }
+}
 
 fn bicubic(x: f64) -> f64 {
     const A: f64 = -0.5;
@@ -197,17 +232,27 @@ fn bicubic(x: f64) -> f64 {
     }
 }
 
-/// `Image.resize` to `(width, height)`: columns first, 8-bit rounding after each pass.
-pub fn resize(image: &Rgb, (width, height): (usize, usize), filter: Filter) -> Rgb {
+/// `Image.resize` to `(width, height)`: across and down, 8-bit rounding after each.
+pub fn resize(image: &Rgb, size: (usize, usize), filter: Filter, pillow: Pillow) -> Rgb {
+    match pillow.is_down_first((image.w, image.h), size) {
+        true => resize_across(&resize_down(image, size.1, filter), size.0, filter),
+        false => resize_down(&resize_across(image, size.0, filter), size.1, filter),
+    }
+}
+
+fn resize_across(image: &Rgb, width: usize, filter: Filter) -> Rgb {
     let across = weights(image.w, width, filter);
-    let down = weights(image.h, height, filter);
-    let rows = Rgb::from_fn(width, image.h, |x, y| {
+    Rgb::from_fn(width, image.h, |x, y| {
         let (first, weights) = &across[x];
         weighted(weights.iter().enumerate().map(|(i, k)| (*k, image.at(first + i, y))))
-    });
-    Rgb::from_fn(width, height, |x, y| {
+    })
+}
+
+fn resize_down(image: &Rgb, height: usize, filter: Filter) -> Rgb {
+    let down = weights(image.h, height, filter);
+    Rgb::from_fn(image.w, height, |x, y| {
         let (first, weights) = &down[y];
-        weighted(weights.iter().enumerate().map(|(i, k)| (*k, rows.at(x, first + i))))
+        weighted(weights.iter().enumerate().map(|(i, k)| (*k, image.at(x, first + i))))
     })
 }
 
@@ -218,12 +263,12 @@ const WEIGHT_BITS: u32 = 22;
 fn weights(size_in: usize, size_out: usize, filter: Filter) -> Vec<(usize, Vec<i32>)> {
     let scale = size_in as f64 / size_out as f64;
     let stretch = scale.max(1.0);
-    let support = filter.support * stretch;
+    let support = filter.support() * stretch;
     let of = |output: usize| {
         let center = (output as f64 + 0.5) * scale;
         let first = (center - support + 0.5) as usize;
         let end = size_in.min((center + support + 0.5) as usize);
-        let weight = |input: usize| (filter.weight)((input as f64 - center + 0.5) * (1.0 / stretch));
+        let weight = |input: usize| filter.weight((input as f64 - center + 0.5) * (1.0 / stretch));
         let sum: f64 = (first..end).map(weight).sum();
         let fixed = |input| {
             let weight = weight(input) / sum * f64::from(1 << WEIGHT_BITS);

@@ -1,9 +1,8 @@
 //! Contact sheets: many small images on one PNG.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::io::Cursor;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use image::{ImageFormat, RgbImage};
 
 use crate::data::Rgb8;
@@ -13,23 +12,20 @@ const MARGIN: usize = 4;
 const CELL: usize = 96;
 const PAPER: u8 = 255;
 
-/// A sheet as square as it can be, images in order.
+/// A sheet as square as it can be, images in order, as a PNG.
 ///
 /// # Errors
-/// The path cannot be written.
-pub fn write(path: &Path, images: &[Rgb8]) -> Result<()> {
-    write_rows(
-        path,
-        images,
-        images.len().isqrt().max(1) + (images.len().isqrt().pow(2) < images.len()) as usize,
-    )
+/// Larger than a PNG can be.
+pub fn square(images: &[Rgb8]) -> Result<Vec<u8>> {
+    let side = images.len().isqrt();
+    rows(images, side.max(1) + (side.pow(2) < images.len()) as usize)
 }
 
 /// A sheet with `columns` images in a row.
 ///
 /// # Errors
-/// The path cannot be written.
-pub fn write_rows(path: &Path, images: &[Rgb8], columns: usize) -> Result<()> {
+/// As [`square`].
+pub fn rows(images: &[Rgb8], columns: usize) -> Result<Vec<u8>> {
     let side = images.iter().map(|image| image.width.max(image.height) as usize).max().unwrap_or(1);
     let rows = images.len().div_ceil(columns);
     // All images get cells of one size; a larger original is shrunk to the views'.
@@ -51,14 +47,7 @@ pub fn write_rows(path: &Path, images: &[Rgb8], columns: usize) -> Result<()> {
             }
         }
     }
-    let write = || -> Result<()> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Readable by others, as any file that a program writes.
-        let readable = std::fs::Permissions::from_mode(0o644);
-        let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(folder)?;
-        sheet.write_to(&mut std::io::BufWriter::new(&mut file), ImageFormat::Png)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("writing the contact sheet {}", path.display()))
+    let mut png = Cursor::new(Vec::new());
+    sheet.write_to(&mut png, ImageFormat::Png)?;
+    Ok(png.into_inner())
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::metrics::Totals;
+use crate::notice;
 
 /// Between lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -30,6 +31,7 @@ impl Progress {
         );
         bar.set_position(done as u64);
         bar.reset_eta();
+        notice::set_bar(Some(bar.clone()));
         let now = Instant::now();
         Progress { bar, plain, first: done, start: now, next_line: now + LINE_EVERY }
     }
@@ -46,11 +48,14 @@ impl Progress {
             let (done, count) = (self.bar.position(), self.bar.length().unwrap_or(0));
             let rate = (done - self.first as u64) as f64 / self.start.elapsed().as_secs_f64();
             let left = (count - done) as f64 / rate;
-            eprintln!("{done}/{count}  {rate:.2}/s  {left:.0} s left  {so_far}");
+            notice!("{done}/{count}  {rate:.2}/s  {left:.0} s left  {so_far}");
         }
     }
+}
 
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
+impl Drop for Progress {
+    /// However the run ends, the terminal is left as it was.
+    fn drop(&mut self) {
+        notice::set_bar(None);
     }
 }

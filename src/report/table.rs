@@ -10,18 +10,27 @@ use crate::metrics::{Comparison, Totals};
 /// A run's result; accuracies and confidences are fractions.
 pub struct Summary<'a> {
     pub totals: &'a Totals,
+    /// Images that were asked for.
+    pub asked: usize,
     /// In the order of what `totals` has.
     pub learning_rates: &'a [f32],
+    /// Of the logits, and whose that is.
+    pub logit_scale: (f32, &'a str),
     /// Of the images that this run has adapted to: 0 where a resumed run had none left.
     pub images_per_s: f64,
 }
 
 impl Summary<'_> {
+    /// Images that were asked for, and that the run has ended before.
+    pub fn left(&self) -> usize {
+        self.asked - self.totals.images() - self.totals.failed()
+    }
+
     /// MEMO's fields lie flat where there is one learning rate; several are a list.
     pub fn json(&self) -> Value {
-        let &Summary { totals, learning_rates, images_per_s } = self;
+        let &Summary { totals, learning_rates, logit_scale: (logit_scale, _), images_per_s, .. } = self;
         let mut object = json!({
-            "images": totals.images(), "images_per_s": images_per_s,
+            "images": totals.images(), "failed": totals.failed(), "left": self.left(), "images_per_s": images_per_s, "logit_scale": decimal(logit_scale),
             "clip_accuracy": totals.clip_accuracy(), "clip_confidence": totals.clip_confidence(),
         });
         let memo = totals.memo();
@@ -49,7 +58,7 @@ impl Summary<'_> {
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let &Summary { totals, learning_rates, images_per_s } = self;
+        let &Summary { totals, learning_rates, logit_scale: (logit_scale, whose), images_per_s, .. } = self;
         let (clip, memo) = (totals.clip_accuracy(), totals.memo());
         let names: Vec<String> = learning_rates.iter().map(|lr| format!("MEMO {lr:e}")).collect();
         let width = names.iter().map(String::len).fold(12, usize::max);
@@ -57,6 +66,7 @@ impl fmt::Display for Summary<'_> {
             format!("{name:<width$} {:>9.2} % {:>17.2} %", 100.0 * accuracy, 100.0 * confidence)
         };
         let gain = |memo: &Comparison| 100.0 * (memo.accuracy - clip);
+        writeln!(f, "logit scale {logit_scale:.2}, {whose}")?;
         write!(f, "{:<width$} {:>11} {:>19}", "", "accuracy", "average confidence")?;
         let zero_shot = row("zero-shot", clip, totals.clip_confidence());
         match &memo[..] {
@@ -89,9 +99,16 @@ impl fmt::Display for Summary<'_> {
                 }
             }
         }
-        match images_per_s > 0.0 {
-            true => writeln!(f, "{images_per_s:.2} images/s"),
-            false => writeln!(f, "nothing was left to do: every image was in the file"),
+        if totals.failed() > 0 {
+            let (failed, asked) = (totals.failed(), self.asked);
+            writeln!(f, "{failed} of {asked} images could not be read: left out")?;
+        }
+        match (self.left(), images_per_s > 0.0) {
+            (0, false) => writeln!(f, "nothing was left to do: every image was in the file"),
+            (0, true) => writeln!(f, "{images_per_s:.2} images/s"),
+            (left, _) => {
+                writeln!(f, "{images_per_s:.2} images/s; {left} of {} images are not done", self.asked)
+            }
         }
     }
 }

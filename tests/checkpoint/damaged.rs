@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use memo::check::fixtures;
 use memo::clip::Checkpoint;
 use safetensors::Dtype;
 use serde_json::{Value, json};
@@ -239,4 +240,20 @@ fn damaged_checkpoints_never_panic_or_reserve_what_they_say() {
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     let largest = LARGEST_BYTES.get();
     assert!(largest < 2 << 20, "{largest} bytes at once, for parameters of 0.7 MB");
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_read_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(fixtures().join("models/tiny").join(name), folder.path().join(name)).unwrap();
+    }
+    let checkpoint = Checkpoint::open(folder.path(), None).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(folder.path().join("model.safetensors")).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    let params = checkpoint.vision_params(&checkpoint.config().vision_layout()).map(|_| ());
+    for result in [params, checkpoint.fingerprint().map(|_| ())] {
+        let error = format!("{:#}", result.unwrap_err());
+        assert!(error.contains("model.safetensors") && error.contains("ends before byte"), "{error}");
+    }
 }

@@ -1,8 +1,10 @@
 //! Checkpoints as they come: namings, dtypes, several files, open_clip's folders, vision towers alone; what is
-//! refused and how; and thousands of damaged ones.
+//! refused and how; prefixes before names, the hub's cache; and thousands of damaged ones.
 
 mod damaged;
 mod models;
+mod places;
+mod preprocess;
 mod refused;
 
 use std::fs;
@@ -133,10 +135,7 @@ fn inspect_names_what_is_missing() {
         "incomplete, 8 tensors are missing: vision_model.encoder.layers.1.self_attn.q_proj.weight"
     ));
     assert!(stdout.contains(" and 3 more\n") && stdout.contains("\nfeatures     20"), "{stdout}");
-    assert!(
-        stderr.contains("error: ") && stderr.contains("8 tensors of its vision tower are missing"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("error: ") && stderr.contains("8 of 40 tensors are missing"), "{stderr}");
 
     let mut vision = model.clone();
     vision.retain(|name, _| name.starts_with("vis"));
@@ -148,7 +147,8 @@ fn inspect_names_what_is_missing() {
         folder.write("config.json", config.to_string());
         let output = memo(&["inspect", "--json", place]);
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(output.status.code(), Some(0));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && stderr.contains("it has no text tower"), "{stderr}");
         assert_eq!((&summary["config"]["text"], &summary["text_parameters"]), (&Value::Null, &json!(0)));
         let held: usize = vision.values().map(|(_, values)| values.len()).sum();
         assert_eq!((&summary["vision_parameters"], &summary["vision_missing"]), (&json!(held), &json!([])));
@@ -162,11 +162,19 @@ fn predict_needs_a_text_tower_and_prompts_that_fit_it() {
     let model = hugging_face();
     let mut vision = model.clone();
     vision.retain(|name, _| name.starts_with("vis"));
+    let mut clips = model.clone();
+    let tokens = "text_model.embeddings.token_embedding.weight";
+    clips.insert(tokens.to_string(), (vec![49408, C], vec![0.5; 49408 * C]));
+    let mut clips_config = config();
+    clips_config["text_config"]["vocab_size"] = json!(49408);
     let device = std::env::var("MEMO_TEST_DEVICE").unwrap_or_else(|_| "virtual".to_string());
-    for (tensors, want) in
-        [(&vision, "it has no text tower"), (&model, "its prompt has 9 tokens; the model takes 7")]
-    {
+    for (tensors, config, want) in [
+        (&vision, config(), "it has no text tower"),
+        (&model, config(), "its vocabulary has 12 tokens, CLIP's has 49408"),
+        (&clips, clips_config, "its prompt has 9 tokens; the model takes 7"),
+    ] {
         let folder = Folder::of(tensors);
+        folder.write("config.json", config.to_string());
         let labels = folder.write("labels.txt", "aquarium_fish\n");
         let image = folder.path().join("image.png");
         image::RgbImage::new(4, 4).save(&image).unwrap();

@@ -47,8 +47,8 @@ fn folders_that_lack_something_say_what() {
         assert_refused(path, &["class_embedding has shape [64]; the config says [128]"]);
     }
     fs::write(&path, config().to_string()).unwrap();
-    let preprocessor = folder.write("preprocessor_config.json", r#"{"image_mean": [0.5, 0.5, 0.5]}"#);
-    assert_refused(folder.path(), &["preprocessor_config.json", "image_mean is [0.5,0.5,0.5]"]);
+    let preprocessor = folder.write("preprocessor_config.json", r#"{"resample": 1}"#);
+    assert_refused(folder.path(), &["preprocessor_config.json", "resample is 1"]);
     fs::remove_file(preprocessor).unwrap();
 
     let mut unsupported = open_clip_config();

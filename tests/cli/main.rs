@@ -2,10 +2,14 @@
 
 mod bench;
 mod compilers;
+mod data;
 mod eval;
 mod limits;
+mod outputs;
 mod predict;
 mod refused;
+mod resume;
+mod signals;
 mod start;
 
 use std::collections::BTreeSet;
@@ -17,6 +21,7 @@ use std::time::SystemTime;
 
 use memo::check::fixtures;
 use memo::ops::patches::to_rgb8;
+use memo::ops::preprocess::Scale;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;

@@ -21,7 +21,7 @@ fn predict_prints_the_documented_object() {
     let line = stdout(&args);
     let object: Value = serde_json::from_str(&line).unwrap();
     let keys: Vec<&String> = object.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["image", "labels", "zero_shot", "memo", "entropy"]);
+    assert_eq!(keys, ["image", "labels", "zero_shot", "memo", "entropy", "logit_scale"]);
     assert_eq!((object["labels"].as_u64(), object["entropy"].as_array().unwrap().len()), (Some(3), 2));
     for kind in ["zero_shot", "memo"] {
         let keys: Vec<&String> = object[kind].as_object().unwrap().keys().collect();
@@ -45,8 +45,18 @@ fn views_that_went_out_come_in_again() {
     assert_eq!(tensor.tensor("views").unwrap().shape(), [3, 3, 32, 32]);
     let drawn: Vec<Value> = serde_json::from_slice(&fs::read(&params).unwrap()).unwrap();
     let keys: Vec<&String> = drawn[0].as_object().unwrap().keys().collect();
-    let documented =
-        ["hflip", "vflip", "angle", "jitter_order", "brightness", "contrast", "saturation", "hue", "crop"];
+    let documented = [
+        "hflip",
+        "vflip",
+        "angle",
+        "jitter_order",
+        "brightness",
+        "contrast",
+        "saturation",
+        "hue",
+        "crop",
+        "pillow",
+    ];
     assert_eq!(
         (drawn.len(), keys),
         (3, documented.iter().map(|k| k.to_string()).collect::<Vec<_>>().iter().collect())
@@ -56,7 +66,8 @@ fn views_that_went_out_come_in_again() {
     assert_eq!(sheet.dimensions(), (2 * 100 + 4, 2 * 100 + 4));
     let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.tensor("views").unwrap().data());
     for (i, view) in values.chunks(3 * 32 * 32).enumerate() {
-        let (pixels, left, top) = (to_rgb8(view, 32), 4 + 100 * ((i + 1) % 2), 4 + 100 * i.div_ceil(2));
+        let (pixels, left, top) =
+            (to_rgb8(view, 32, &Scale::CLIP), 4 + 100 * ((i + 1) % 2), 4 + 100 * i.div_ceil(2));
         for (x, y) in (0..96).flat_map(|x| (0..96).map(move |y| (x, y))) {
             let shown = sheet.get_pixel((left + x) as u32, (top + y) as u32).0;
             assert_eq!(shown, pixels[(y / 3 * 32 + x / 3) * 3..][..3], "view {i} at {x}, {y}");

@@ -7,11 +7,12 @@ use std::process::{Command, Output};
 
 use anyhow::Result;
 use memo::check::fixtures;
-use memo::clip::{Activation, Checkpoint, Naming};
+use memo::clip::{Activation, Checkpoint, ClipConfig, LOGIT_SCALE, Naming};
 use memo::data::Rgb8;
 use memo::engine::{Batch, Memo, Precision, Settings, Update, Views, Vision};
 use memo::gpu::Stream;
 use memo::ops::patches::patchify;
+use memo::ops::pillow::Pillow;
 use memo::ops::{Element, Optimizer};
 use memo::policy::Policy;
 use safetensors::{Dtype, SafeTensors};
@@ -85,7 +86,9 @@ impl Case {
         let config = self.checkpoint.config();
         let layout = config.vision_layout();
         let weights = self.checkpoint.vision_params(&layout)?;
-        Ok((Vision { config: config.clone(), layout }, weights))
+        // PyTorch was given text features times 100.
+        let config = ClipConfig { logit_scale: LOGIT_SCALE, ..config.clone() };
+        Ok((Vision { config, layout }, weights))
     }
 
     /// For up to `images` at once.
@@ -110,6 +113,7 @@ pub fn plain_step(precision: Precision, update: Update, views: usize, learning_r
         optimizer: Optimizer::PLAIN,
         seed: 0,
         policy: Policy::notebook(),
+        pillow: Pillow::default(),
         update,
         precision,
         loss_scale: precision.loss_scale(),

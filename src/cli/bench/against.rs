@@ -73,7 +73,7 @@ pub fn run(
     write_programs(folder.path())?;
     job.write(stream, folder.path(), &precisions.into_iter().collect::<Vec<_>>())?;
     let start = |variant: &Variant| {
-        eprintln!("checking {}", variant.describe());
+        crate::notice!("checking {}", variant.describe());
         Rival::start(&python, folder.path(), variant)
     };
     let checked = check(memo, job)?;
@@ -97,7 +97,7 @@ pub fn run(
         for runner in &mut runners {
             runner.go(memo, job)?;
         }
-        eprintln!("round {round}: {:.0} s", clock.elapsed().as_secs_f64());
+        crate::notice!("round {round}: {:.0} s", clock.elapsed().as_secs_f64());
         if round >= LEAST && clock.elapsed().as_secs_f64() >= seconds {
             break;
         }

@@ -9,6 +9,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use super::pictures::Pictures;
+use crate::clip::ClipConfig;
 use crate::data::views::ViewSet;
 use crate::engine::Settings;
 use crate::gpu::Stream;
@@ -23,9 +24,8 @@ pub struct Job<'a> {
     pub settings: &'a Settings,
     /// Images at once, where a program takes several.
     pub batch: usize,
-    pub image_size: usize,
+    pub config: &'a ClipConfig,
     pub text_features: &'a [f32], // (K, D)
-    pub embed_dim: usize,
     pub pictures: &'a Pictures,
     /// How many of them it gets.
     pub images: usize,
@@ -37,7 +37,7 @@ impl Job<'_> {
     /// # Errors
     /// The device's; the file system's.
     pub fn write(&self, stream: &Stream, folder: &Path, precisions: &[&str]) -> Result<()> {
-        let &Job { settings, image_size: size, images, .. } = self;
+        let &Job { settings, config: &ClipConfig { image_size: size, embed_dim, .. }, images, .. } = self;
         let (mut originals, mut views) = (Vec::new(), Vec::new());
         for i in 0..images {
             let (original, drawn) = self.views(stream, i)?;
@@ -45,10 +45,10 @@ impl Job<'_> {
             views.extend(drawn);
         }
         let count = settings.views * settings.steps;
-        let classes = self.text_features.len() / self.embed_dim;
+        let classes = self.text_features.len() / embed_dim;
         let mut tensors = HashMap::new();
         let floats = |shape: Vec<usize>, values| view(Dtype::F32, shape, bytemuck::cast_slice(values));
-        tensors.insert("text".to_string(), floats(vec![classes, self.embed_dim], self.text_features)?);
+        tensors.insert("text".to_string(), floats(vec![classes, embed_dim], self.text_features)?);
         tensors.insert("originals".to_string(), floats(vec![images, 3, size, size], &originals)?);
         tensors.insert("views".to_string(), floats(vec![images, count, 3, size, size], &views)?);
         for i in 0..images {
@@ -80,15 +80,17 @@ impl Job<'_> {
         Ok(json!({
             "model": model, "device": self.device, "threads": threads, "views": views, "lr": learning_rates[0],
             "steps": steps, "batch": self.batch, "precision": precision, "seed": seed,
+            "logit_scale": self.config.logit_scale,
         }))
     }
 
     /// An image as it is predicted, `(3, H, H)`, and the views of all its steps, `(steps·N, 3, H, H)`.
     fn views(&self, stream: &Stream, index: usize) -> Result<(Vec<f32>, Vec<f32>)> {
         let &Settings { views: n, steps, seed, ref policy, .. } = self.settings;
-        let (size, image) = (self.image_size, self.pictures.get(index));
+        let (config, image) = (self.config, self.pictures.get(index));
+        let size = config.image_size;
         // One patch as large as the view: the patches are then the view itself.
-        let augmenter = Augmenter::new(size, size)?;
+        let augmenter = Augmenter::new(size, size, config.preprocess, self.settings.pillow)?;
         let sizes = (image.width as usize, image.height as usize);
         let images = Images::upload(stream, &[(index as u64, sizes, &image.pixels)])?;
         let pixels = |patches: &[f32]| ViewSet::from_patches(patches, size, size).pixels;

@@ -17,15 +17,16 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::options::{AdaptOptions, Batch, ModelOptions};
+use super::options::{AdaptOptions, Batch, DataOptions, LabelOptions, ModelOptions};
 use super::{Usage, print, session};
 use crate::engine::{Dims, Item, Memo, prepare, rehearse_batch};
 use crate::gpu::trace::Profiler;
 use crate::gpu::{Rehearsed, Stream};
+use crate::ops::preprocess::Preprocess;
 use crate::report::decimal;
 use batches::Batches;
 use earlier::Earlier;
@@ -54,6 +55,10 @@ pub struct Bench {
     /// The user's own images and classes, as eval takes them, instead of made ones
     #[arg(long, value_name = "DATA", conflicts_with_all = ["pictures", "classes"])]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    part: DataOptions,
+    #[command(flatten)]
+    labels: LabelOptions,
     /// Sizes of made images
     #[arg(long, value_enum, default_value_t = Sizes::Cifar)]
     pictures: Sizes,
@@ -75,7 +80,7 @@ pub struct Bench {
     compare: Option<PathBuf>,
     /// Instead, each matrix product of a batch by itself; needs --batch, and nothing of the checkpoint but its sizes
     #[arg(long, conflicts_with_all = ["against", "roofline", "stages", "compare", "csv", "seconds", "images", "no_warm_up", "data",
-        "pictures", "classes", "lr", "seed", "policy", "prompt", "loss_scale"])]
+        "pictures", "classes", "lr", "seed", "policy", "prompt", "truncate", "loss_scale"])]
     shapes: bool,
     /// Other programs at the same job, in turn with this one: libtorch[:VARIANT[:PRECISION]], of notebook, tuned, vmap and implicit,
     /// in float32, tf32 or bf16
@@ -147,7 +152,10 @@ impl Bench {
             csv.expect_apart("--trace", trace)?;
         }
         let (pictures, labels) = match &self.data {
-            Some(data) => Pictures::of(data)?,
+            Some(data) => {
+                let dataset = self.part.open(data)?;
+                (Pictures::of(&dataset)?, self.labels.names(&dataset, data)?)
+            }
             None => {
                 (Pictures::made(self.pictures), (0..self.classes).map(|i| format!("class {i}")).collect())
             }
@@ -184,6 +192,11 @@ impl Bench {
 
         if !self.against.is_empty() {
             let config = checkpoint.config();
+            ensure!(
+                config.preprocess == Preprocess::clip(config.image_size),
+                "--against: the other programs preprocess as OpenAI's CLIP, this model does not: {}",
+                config.preprocess
+            );
             let job = Job {
                 model: &self.model.model,
                 device: match gpu.driver().is_virtual() {
@@ -192,9 +205,8 @@ impl Bench {
                 },
                 settings: &settings,
                 batch: memo.batch(),
-                image_size: config.image_size,
+                config,
                 text_features: &text_features,
-                embed_dim: config.embed_dim,
                 pictures: &pictures,
                 images: CHECKED,
             };
@@ -227,8 +239,12 @@ impl Bench {
             drop(memo); // its memory is needed
             object["roofline"] = roofline::model(&one_batch(timed.batch))?.into();
         }
-        print(&if self.json { format!("{object}\n") } else { report::text(&object)? })?;
-        written.into_iter().try_for_each(|(file, text)| file.write(text.as_bytes()))
+        let text = if self.json { format!("{object}\n") } else { report::text(&object)? };
+        // What can be written is, whatever becomes of the rest.
+        let written: Vec<Result<()>> =
+            written.into_iter().map(|(file, text)| file.write(text.as_bytes())).collect();
+        print(&text)?;
+        written.into_iter().collect()
     }
 
     fn time(&self, stream: &Stream, batches: &mut Batches) -> Result<Timed> {

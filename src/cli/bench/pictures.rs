@@ -1,7 +1,5 @@
 //! What is adapted to: the user's images, or ones made here, of the sizes that people have.
 
-use std::path::Path;
-
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
@@ -52,15 +50,14 @@ impl Pictures {
         })
     }
 
-    /// The first images of a dataset, and its class names.
+    /// The first images of a dataset.
     ///
     /// # Errors
-    /// Those of the dataset; none in it.
-    pub fn of(data: &Path) -> Result<(Pictures, Vec<String>)> {
-        let dataset = Dataset::open(data)?;
-        ensure!(!dataset.is_empty(), "timing: there is no image in {}", data.display());
+    /// An image that cannot be read; none in it.
+    pub fn of(dataset: &Dataset) -> Result<Pictures> {
+        ensure!(!dataset.is_empty(), "timing: there is no image in --data");
         let images = (0..dataset.len().min(MOST)).map(|index| Ok(dataset.get(index)?.image));
-        Ok((Pictures(images.collect::<Result<_>>()?), dataset.labels().to_vec()))
+        Ok(Pictures(images.collect::<Result<_>>()?))
     }
 
     /// The image whose turn it is.

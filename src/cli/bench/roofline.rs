@@ -26,7 +26,7 @@ pub fn model(args: &[OsString]) -> Result<Vec<Value>> {
     let folder = tempfile::tempdir().context("making a folder for counters")?;
     let mut all = Vec::new();
     for (architecture, gpus) in MODELLED {
-        eprintln!("counting what the kernels of {architecture} do");
+        crate::notice!("counting what the kernels of {architecture} do");
         let file = folder.path().join(architecture);
         let program = std::env::current_exe().context("finding this program")?;
         let mut command = Command::new(program);

@@ -84,7 +84,7 @@ pub fn prove(stream: &Stream, tower: &TowerConfig) -> Result<bool> {
     let architecture = stream.architecture();
     let serves = serving(architecture).kernel();
     for (backend, found) in &refused {
-        eprintln!(
+        crate::notice!(
             "note: {} does not work on this device (sm_{architecture}): {found}; {serves} serves in its place",
             backend.kernel()
         );

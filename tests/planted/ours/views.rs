@@ -8,7 +8,8 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case {
             stem: "augment",
-            steps: original(),
+            // The short side to 8 pixels, in 12.1's order.
+            steps: original((12, 9), [8, 0, 0, 1], 0, 7),
             out: 7,
             bugs: &[
                 (
@@ -39,9 +40,21 @@ pub fn cases() -> Vec<Case> {
                     "memory",
                     "the rows of the next item",
                     "rows + (size_t)inputs.x * H + x;",
-                    "rows + (size_t)(max_h + inputs.x) * H + x;",
+                    "rows + (size_t)(max_rows + inputs.x) * H + x;",
                 ),
             ],
+        },
+        Case {
+            stem: "augment",
+            // A tall picture, scaled down before across by 13.
+            steps: original((6, 30), [0, 8, 8, 1], 1, 17),
+            out: 7,
+            bugs: &[(
+                "init",
+                "what is turned over is as wide as before",
+                "swap(view.height, view.width);",
+                "",
+            )],
         },
         Case {
             stem: "draw",
@@ -70,9 +83,13 @@ fn desc(w: i32, h: i32) -> Arg {
     Arg::ints(&[0, 0, 0, 0, w, h])
 }
 
-/// The preprocess of a 12 x 9 picture to 8 x 8 pixels in patches of 4: four launches over the same buffers.
-fn original() -> Vec<Step> {
-    let (w, h, size, p, k) = (12, 9, 8, 4, 7);
+/// The preprocess of a picture to 8 x 8 pixels in patches of 4: four launches over the same buffers.
+///
+/// * `resize`: the kernel's struct.
+/// * `k`: the most inputs of an output.
+fn original((w, h): (usize, usize), resize: [i32; 4], is_pillow_13: i32, k: usize) -> Vec<Step> {
+    let (size, p) = (8, 4);
+    let scale = [255.0, 0.48, 0.46, 0.41, 0.27, 0.26, 0.28].map(Arg::float).to_vec();
     let picture = (0..3 * w * h).map(|i| (i * 37 % 251) as u8).collect();
     let int = |value: usize| Arg::int(value as i32);
     // Buffers 0 descs, 1 views, 2 bounds, 3 weights are the first launch's own; behind its parameters are those of the
@@ -86,6 +103,8 @@ fn original() -> Vec<Step> {
         int(h),
         int(size),
         int(k),
+        Arg::Struct(resize.map(Arg::int).to_vec()),
+        Arg::int(is_pillow_13),
         Arg::Fresh(88),
         Arg::Fresh(2 * size * 8),
         Arg::Fresh(2 * k * size * 4),
@@ -106,7 +125,7 @@ fn original() -> Vec<Step> {
             "resize_rows",
             [1, 2, 1],
             256,
-            16 * w as u32,
+            16 * w.max(h) as u32,
             [
                 vec![shared(5), int(w * h), int(h), int(size), int(k)],
                 vec![shared(1), shared(2), shared(3), shared(6)],
@@ -119,7 +138,7 @@ fn original() -> Vec<Step> {
             32,
             0,
             [
-                vec![shared(6), int(h), int(size), int(p), int(k), int(p)],
+                vec![shared(6), int(h), int(size), int(p), int(k), int(p), Arg::Struct(scale)],
                 vec![shared(1), shared(2), shared(3), int(0), Arg::Value(vec![0; 8]), shared(7)],
             ]
             .concat(),

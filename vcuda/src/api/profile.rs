@@ -278,5 +278,5 @@ fn table(gpu: &Gpu, kernels: &[(&String, &Sum)]) {
             sum.limit(),
         );
     }
-    eprint!("{text}");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()); // nobody may be there to read it
 }

@@ -17,8 +17,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, no_grad};
 
-const LOGIT_SCALE: f64 = 100.0;
-
 #[derive(Deserialize)]
 struct Job {
     model: PathBuf,
@@ -28,6 +26,7 @@ struct Job {
     lr: f64,
     steps: i64,
     precision: String,
+    logit_scale: f64,
 }
 
 #[derive(Deserialize)]
@@ -124,11 +123,11 @@ impl<'a> Tower<'a> {
         self.linear(&self.norm(&x.select(1, 0), "vision_model.post_layernorm"), "visual_projection")
     }
 
-    /// (B, 3, H, H) to (B, K)
+    /// (B, 3, H, H) to (B, K), of text features times the logit scale.
     fn logits(&self, pixels: &Tensor, text: &Tensor) -> Tensor {
         let features = self.forward(pixels);
         let length = features.norm_scalaropt_dim(2, [-1], true);
-        (features / length).matmul(&text.tr()) * LOGIT_SCALE
+        (features / length).matmul(&text.tr())
     }
 }
 
@@ -274,7 +273,7 @@ fn start<'a>(folder: &Path, job: &'a Job, config: &'a Vision) -> Result<Bench<'a
         job.steps,
         job.views
     );
-    let text = tensors["text"].to_device(device);
+    let text = tensors["text"].to_device(device) * job.logit_scale;
     Ok(Bench { job, tower, device, tensors, text, turn: 0 })
 }
 

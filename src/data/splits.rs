@@ -1,0 +1,123 @@
+//! The root of a dataset given instead of one split of it: its folders are no classes.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use super::folder::{entries, is_hidden, subfolders};
+
+/// The one to suggest first.
+const SPLITS: [&str; 12] = [
+    "val",
+    "test",
+    "validation",
+    "valid",
+    "testing",
+    "eval",
+    "dev",
+    "train",
+    "training",
+    "trainval",
+    "train2017",
+    "val2017",
+];
+
+/// ImageNet-C's corruptions (CIFAR-10-C's, Tiny-ImageNet-C's), and the folders that its downloads group them in.
+const CORRUPTIONS: [&str; 25] = [
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "speckle_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "gaussian_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "spatter",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+    "saturate",
+    "noise",
+    "blur",
+    "weather",
+    "digital",
+    "extra",
+    "clean",
+];
+
+const SEVERITIES: [&str; 5] = ["1", "2", "3", "4", "5"];
+
+/// Refuses folders that are no classes: splits; severities 1 to 5 or corruptions that hold folders; any that hold
+/// the same two or more folders and no files. The error names the folder to take.
+pub fn refuse(root: &Path, folders: &[PathBuf]) -> Result<()> {
+    let Some(kind) = what(folders)? else { return Ok(()) };
+    let mut take = choice(folders).to_path_buf();
+    // A corruption's severities, and so on; links may lead in a circle.
+    for _ in 0..4 {
+        let inside = subfolders(&take)?;
+        if what(&inside)?.is_some() {
+            take = choice(&inside).to_path_buf();
+        }
+    }
+    let names: Vec<_> = folders.iter().map(|folder| name(folder)).collect();
+    let names = match &names[..] {
+        [first, second, third, _, ..] => format!("{first}, {second}, {third} and so on"),
+        few => few.join(", "),
+    };
+    let split = take.strip_prefix(root).unwrap_or(&take).display();
+    bail!(
+        "its folders {names} are {kind}, no classes; say --data {} or --split {split} (or --split . if they are classes)",
+        take.display()
+    )
+}
+
+/// What folders are if not classes, by what they hold: a class may have folders too, but not the same as all others.
+fn what(folders: &[PathBuf]) -> Result<Option<&'static str>> {
+    let is = |folder: &PathBuf, known: &[&str]| known.contains(&name(folder).to_lowercase().as_str());
+    let all = |known: &[&str]| folders.iter().all(|folder| is(folder, known));
+    if !folders.is_empty() && all(&SPLITS) {
+        return Ok(Some("splits"));
+    }
+    for split in folders.iter().filter(|folder| is(folder, &SPLITS)) {
+        if subfolders(split)?.len() > 1 {
+            return Ok(Some("splits"));
+        }
+    }
+    let Some(first) =
+        folders.first().map(|folder| subfolders(folder)).transpose()?.filter(|inside| inside.len() > 1)
+    else {
+        return Ok(None);
+    };
+    for (known, what) in [(&SEVERITIES[..], "severities"), (&CORRUPTIONS, "corruptions")] {
+        if all(known) {
+            return Ok(Some(what));
+        }
+    }
+    let names: Vec<String> = first.iter().map(|folder| name(folder)).collect();
+    for folder in folders {
+        let mut inside = entries(folder)?;
+        inside.retain(|entry| !is_hidden(&entry.path));
+        let same = inside.len() == names.len()
+            && inside.iter().all(|e| e.is_folder && names.contains(&name(&e.path)));
+        if !same {
+            return Ok(None);
+        }
+    }
+    Ok((folders.len() > 1).then_some("splits or domains of the same classes"))
+}
+
+/// The folder to suggest: what is evaluated on, else the first.
+fn choice(folders: &[PathBuf]) -> &Path {
+    let split = |wanted: &&str| folders.iter().find(|folder| name(folder).eq_ignore_ascii_case(wanted));
+    SPLITS.iter().find_map(split).unwrap_or(&folders[0])
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,103 @@
+//! Whether records that are there already are those that a run would write now.
+
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Choice, Record, Row, name_of};
+use crate::data::Dataset;
+use crate::notice;
+use crate::threads::together;
+
+/// What a run is asked for, as far as records show it.
+pub struct Asked<'a> {
+    /// Increasing.
+    pub indices: &'a [usize],
+    /// Class names.
+    pub classes: usize,
+    /// Learning rates.
+    pub rates: usize,
+    pub steps: usize,
+}
+
+/// Refuses records that were not asked for, that no such run writes, or whose image is now another. Images that have failed
+/// may be any: they are tried again.
+///
+/// # Errors
+/// The first such line by its number, with the file.
+pub fn expect(rows: &[Row], asked: &Asked, dataset: &Dataset) -> Result<()> {
+    for (row, number) in rows.iter().zip(1..) {
+        let expect = || -> Result<()> {
+            let (index, label, classes) = (row.index(), row.label(), asked.classes);
+            ensure!(label < classes, "label {label} of {classes} classes");
+            if let Row::Record(record) = row {
+                in_range(record, asked)?;
+                same_place(record, dataset)?;
+            }
+            ensure!(
+                asked.indices.binary_search(&index).is_ok(),
+                "{} is not among the {} images that are asked for now; ask for all that are there, or choose another name",
+                name_of(index, row.file()),
+                asked.indices.len()
+            );
+            Ok(())
+        };
+        expect().with_context(|| format!("line {number}"))?;
+    }
+    same_images(rows, dataset)
+}
+
+fn in_range(record: &Record, asked: &Asked) -> Result<()> {
+    let Record { index, zero_shot, memo, entropy, .. } = record;
+    let (there, rates) = (memo.len(), asked.rates);
+    ensure!(there == rates, "image {index} was adapted to by {there} of {rates} learning rates");
+    ensure!(
+        entropy.len() == asked.steps,
+        "image {index} has {} entropies of {} steps",
+        entropy.len(),
+        asked.steps
+    );
+    for Choice { pred, confidence } in memo.iter().chain([zero_shot]) {
+        ensure!(*pred < asked.classes, "image {index} was taken for class {pred} of {}", asked.classes);
+        ensure!((0.0..=1.0).contains(confidence), "image {index} has a confidence of {confidence}");
+    }
+    Ok(())
+}
+
+/// Whether the data has this image where it was, and in its class.
+fn same_place(Record { index, file, label, .. }: &Record, dataset: &Dataset) -> Result<()> {
+    let (image, now) = (name_of(*index, file.as_deref()), dataset.file(*index));
+    ensure!(*index < dataset.len(), "the data, of {} images, ends before {image}", dataset.len());
+    ensure!(
+        now == *file,
+        "{image}: {} is in its place now",
+        now.as_deref().unwrap_or("an image without a file")
+    );
+    ensure!(dataset.label(*index) == *label, "{image} was of class {label}, and is of another now");
+    Ok(())
+}
+
+/// So many images are read again in no time, even from a slow disk.
+const FEW: usize = 1000;
+
+/// Reads all images that there are results for, on all cores.
+fn same_images(rows: &[Row], dataset: &Dataset) -> Result<()> {
+    if rows.len() > FEW {
+        notice!("note: comparing the {} images that there are results for with what they were", rows.len());
+    }
+    let same = |(number, row): (usize, &Row)| -> Result<()> {
+        let Row::Record(Record { index, file, digest, .. }) = row else { return Ok(()) };
+        let image = || format!("line {number}: {}", name_of(*index, file.as_deref()));
+        let now = dataset.digest(*index).with_context(image)?;
+        ensure!(now == *digest, "{} has changed since: another image, another result", image());
+        Ok(())
+    };
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let rows = Mutex::new((1..).zip(rows));
+    let next = || rows.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let first_other = || std::iter::from_fn(next).find_map(|line| Some((line.0, same(line).err()?)));
+    let found = together(cores, first_other).into_iter().flatten().min_by_key(|(number, _)| *number);
+    found.map_or(Ok(()), |(_, error)| Err(error))
+}

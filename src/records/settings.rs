@@ -1,0 +1,169 @@
+//! `OUT.run.json`: what a run was begun with, all that its results depend on, for one that goes on to be compared with.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
+
+use crate::output;
+
+/// Of what is told for people alone.
+const TOLD: &str = "selection";
+
+/// A run's file and what it was begun with, if it was.
+pub struct Settings {
+    path: PathBuf,
+    begun: Option<Map<String, Value>>,
+}
+
+impl Settings {
+    /// Beside the records in `path`, of a run that is begun.
+    pub fn new(path: &Path) -> Settings {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".run.json");
+        Settings { path: PathBuf::from(beside), begun: None }
+    }
+
+    /// Reads those of a run that goes on.
+    ///
+    /// # Errors
+    /// None are there, or no object.
+    pub fn read(&mut self) -> Result<()> {
+        let name = self.path.display();
+        ensure!(self.path.exists(), "{name} is missing, which says how the run was begun; begin anew");
+        let read = || -> Result<Map<String, Value>> {
+            match serde_json::from_str(&std::fs::read_to_string(&self.path)?)? {
+                Value::Object(begun) => Ok(begun),
+                _ => bail!("it is no object of settings"),
+            }
+        };
+        self.begun = Some(read().with_context(|| format!("reading {name}"))?);
+        Ok(())
+    }
+
+    /// Refuses to go on with others, by the field that differs.
+    ///
+    /// * `now`: some of them, an object.
+    ///
+    /// # Errors
+    /// The first that is not as it was.
+    pub fn expect(&self, now: &Value) -> Result<()> {
+        let Some(begun) = &self.begun else { return Ok(()) };
+        for (field, now) in now.as_object().into_iter().flatten().filter(|(field, _)| *field != TOLD) {
+            let then = begun.get(field);
+            let then = then
+                .with_context(|| format!("the run was begun by a memo that knew no {field}; begin anew"))?;
+            if let Some(other) = difference(field, then, now) {
+                bail!("the run was begun with {other}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins with these, or goes on with them.
+    ///
+    /// * `now`: all of them.
+    ///
+    /// # Errors
+    /// The first that is not as it was; the file cannot be written.
+    pub fn begin(&mut self, now: &Value) -> Result<()> {
+        self.expect(now)?;
+        for field in self.begun.iter().flat_map(Map::keys).filter(|field| *field != TOLD) {
+            ensure!(
+                now.get(field).is_some(),
+                "the run was begun with a {field}, which this memo does not know"
+            );
+        }
+        let text = format!("{now:#}\n");
+        match &self.begun {
+            // A run without a record has not begun: what a kill leaves of these is not read.
+            None => {
+                let written = File::create(&self.path).and_then(|mut file| {
+                    file.write_all(text.as_bytes())?;
+                    file.sync_all()
+                });
+                written.with_context(|| format!("writing {}", self.path.display()))
+            }
+            Some(begun) if Some(begun) == now.as_object() => Ok(()),
+            Some(_) => output::write(&self.path, text.as_bytes()),
+        }
+    }
+}
+
+/// Where two values differ first, in words.
+fn difference(name: &str, then: &Value, now: &Value) -> Option<String> {
+    match (then, now) {
+        _ if then == now => None,
+        // A file is what is in it, wherever it lies.
+        (Value::Object(a), Value::Object(b)) if b.contains_key("file") && b.contains_key("digest") => {
+            (a.get("digest") != b.get("digest"))
+                .then(|| format!("another {}", b["file"].as_str().unwrap_or(name)))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let fields = a.keys().chain(b.keys().filter(|field| !a.contains_key(*field)));
+            let value = |of: &Map<String, Value>, field: &str| of.get(field).cloned().unwrap_or_default();
+            fields
+                .filter_map(|field| {
+                    difference(&format!("{name}.{field}"), &value(a, field), &value(b, field))
+                })
+                .next()
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            let places = a.iter().zip(b).enumerate();
+            places.filter_map(|(place, (a, b))| difference(&format!("{name}[{place}]"), a, b)).next()
+        }
+        (Value::Array(a), Value::Array(b)) if a.len().max(b.len()) > 8 => {
+            Some(format!("{} {name}, not {}", a.len(), b.len()))
+        }
+        _ => Some(format!("{name} {then}, not {now}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_differs_is_named() {
+        let names = |count: usize| (0..count).map(|i| format!("class {i}")).collect::<Vec<_>>();
+        let file = |name: &str, digest: &str| json!({ "weights": [{ "file": name, "digest": digest }] });
+        for (then, now, want) in [
+            (json!(1), json!(1), None),
+            (json!(0), json!(1), Some("x 0, not 1")),
+            (json!([1e-4, 1e-3]), json!([1e-4]), Some("x [0.0001,0.001], not [0.0001]")),
+            (json!(["cat", "dog"]), json!(["cat", "fox"]), Some("x[1] \"dog\", not \"fox\"")),
+            (json!(names(10)), json!(names(12)), Some("10 x, not 12")),
+            (json!({ "a": { "b": 1 } }), json!({ "a": { "b": 2 } }), Some("x.a.b 1, not 2")),
+            (json!({ "a": 1 }), json!({}), Some("x.a 1, not null")),
+            (file("a.safetensors", "00"), file("b.safetensors", "00"), None),
+            (file("a.safetensors", "00"), file("b.safetensors", "01"), Some("another b.safetensors")),
+        ] {
+            assert_eq!(difference("x", &then, &now).as_deref(), want);
+        }
+    }
+
+    #[test]
+    fn only_an_object_says_how_a_run_was_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::new(&folder.path().join("run.jsonl"));
+        let path = folder.path().join("run.jsonl.run.json");
+        let error = |result: Result<()>| format!("{:#}", result.unwrap_err());
+        assert!(error(settings.read()).contains("run.jsonl.run.json is missing"));
+        for (text, want) in [("[]", "no object"), ("1", "no object"), ("", "EOF"), ("{\"se", "EOF")] {
+            std::fs::write(&path, text).unwrap();
+            let error = error(settings.read());
+            assert!(error.contains("run.jsonl.run.json") && error.contains(want), "{error}");
+        }
+        std::fs::write(&path, r#"{"seed":1,"selection":3,"later":true}"#).unwrap();
+        settings.read().unwrap();
+        settings.expect(&json!({ "seed": 1, "selection": 4 })).unwrap();
+        assert!(error(settings.expect(&json!({ "seed": 2 }))).contains("begun with seed 1, not 2"));
+        assert!(error(settings.expect(&json!({ "views": 2 }))).contains("knew no views"));
+        assert!(
+            error(settings.begin(&json!({ "seed": 1 }))).contains("later, which this memo does not know")
+        );
+    }
+}
