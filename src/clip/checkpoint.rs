@@ -88,7 +88,7 @@ impl Checkpoint {
         let scale_is = if trained.is_some() { "the checkpoint's" } else { "CLIP's: the checkpoint has none" };
         let checkpoint = Checkpoint { weights, naming, config, described, notices, scale_is };
         if checkpoint.config.text.is_some() {
-            checkpoint.tokenizer()?; // a model whose labels cannot be encoded is known early
+            Tokenizer::check(naming, checkpoint.weights.path())?; // what labels cannot be encoded for is known early
         }
         Ok(checkpoint)
     }

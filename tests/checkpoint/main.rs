@@ -171,7 +171,7 @@ fn predict_needs_a_text_tower_and_prompts_that_fit_it() {
     for (tensors, config, want) in [
         (&vision, config(), "it has no text tower"),
         (&model, config(), "its vocabulary has 12 tokens, CLIP's has 49408"),
-        (&clips, clips_config, "its prompt has 9 tokens; the model takes 7"),
+        (&clips, clips_config, "its prompt has 9 tokens, start and end included, and the model takes 7"),
     ] {
         let folder = Folder::of(tensors);
         folder.write("config.json", config.to_string());

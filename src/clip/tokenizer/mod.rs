@@ -33,17 +33,25 @@ impl Tokenizer {
         Tokenizer { words: instant_clip_tokenizer::Tokenizer::new(), naming, added: Vec::new() }
     }
 
-    /// The tokenizer for the checkpoint of these weights. In Hugging Face's naming the tokenizer's files beside them
-    /// are read, and must be CLIP's.
+    /// The tokenizer for the checkpoint of these weights.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::check`].
+    pub fn open(naming: Naming, weights: &Path) -> Result<Tokenizer> {
+        let added = Tokenizer::check(naming, weights)?;
+        Ok(Tokenizer { added, ..Tokenizer::new(naming) })
+    }
+
+    /// Reads the tokenizer's files beside weights in Hugging Face's naming, which must be CLIP's: the tokens that they
+    /// have beside CLIP's.
     ///
     /// # Errors
     /// Files that ask for another tokenizer, with the file and the field.
-    pub fn open(naming: Naming, weights: &Path) -> Result<Tokenizer> {
-        let mut tokenizer = Tokenizer::new(naming);
-        if naming == Naming::HuggingFace {
-            tokenizer.added = files::check(weights)?;
+    pub fn check(naming: Naming, weights: &Path) -> Result<Vec<String>> {
+        match naming {
+            Naming::HuggingFace => files::check(weights),
+            Naming::OpenAi => Ok(Vec::new()),
         }
-        Ok(tokenizer)
     }
 
     /// Ids from start of text to end of text.
