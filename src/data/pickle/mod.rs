@@ -3,10 +3,14 @@
 //! A pickle is a program. Here it fills a table, of at most a value an instruction; it calls nothing and builds nothing
 //! else, so that none can do harm: what it would call stands in the table by name.
 
+mod text;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use self::text::{raw_unicode, unescaped};
 
 /// Instructions at most: CIFAR's files have some hundred thousand.
 const MOST_INSTRUCTIONS: usize = 1 << 20;
@@ -145,9 +149,8 @@ impl<'p> At<'p> {
         } else {
             return None;
         };
-        // A list alone: an array could have itself for its shape.
-        let shape = shape.list()?.into_iter().map(|side| usize::try_from(side.int()?).ok());
-        let shape = shape.collect::<Option<_>>()?;
+        let shape = shape.list()?; // an array could have itself for its shape
+        let shape = shape.into_iter().map(|side| usize::try_from(side.int()?).ok()).collect::<Option<_>>()?;
         Some(Array { shape, dtype: dtype.dtype()?, fortran, bytes: data.bytes()? })
     }
 
@@ -419,51 +422,6 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// A string as Python 2's `repr` writes it.
-fn unescaped(line: &str) -> Result<Vec<u8>> {
-    let quoted = line.trim();
-    let inner = ['\'', '"'].iter().find_map(|&quote| quoted.strip_prefix(quote)?.strip_suffix(quote));
-    let mut rest = inner.context("a string without quotes")?.as_bytes();
-    let mut bytes = Vec::with_capacity(rest.len());
-    while let [first, behind @ ..] = rest {
-        let (byte, len) = match (first, behind) {
-            (b'\\', [b'n', ..]) => (b'\n', 2),
-            (b'\\', [b'r', ..]) => (b'\r', 2),
-            (b'\\', [b't', ..]) => (b'\t', 2),
-            (b'\\', [b'x', high, low, ..]) => (hex(&[*high, *low])? as u8, 4),
-            (b'\\', [escaped @ (b'\\' | b'\'' | b'"'), ..]) => (*escaped, 2),
-            (b'\\', _) => bail!("an escape that Python does not write"),
-            (byte, _) => (*byte, 1),
-        };
-        bytes.push(byte);
-        rest = &rest[len..];
-    }
-    Ok(bytes)
-}
-
-/// Latin-1, with `\uXXXX` and `\UXXXXXXXX` for what is not.
-fn raw_unicode(mut line: &[u8]) -> Result<String> {
-    let mut text = String::with_capacity(line.len());
-    while let [first, behind @ ..] = line {
-        let len = match (first, behind) {
-            (b'\\', [b'u', ..]) => 6,
-            (b'\\', [b'U', ..]) => 10,
-            _ => 1,
-        };
-        let code = match line.get(2..len) {
-            Some(digits) => hex(digits)?,
-            None => u32::from(*first),
-        };
-        text.push(char::from_u32(code).context("half a surrogate pair")?);
-        line = line.get(len..).context("a cut escape")?;
-    }
-    Ok(text)
-}
-
-fn hex(digits: &[u8]) -> Result<u32> {
-    Ok(u32::from_str_radix(std::str::from_utf8(digits)?, 16)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -481,8 +439,8 @@ mod tests {
         let deep = [&b"]".repeat(100_000)[..], &b"a".repeat(99_999), b"."].concat();
         assert_eq!(Pickle::read(&deep).unwrap().values.len(), 100_000);
         // x = [], then sixty times x = (x, x).
-        let again = (0..60).flat_map(|i| [b'h', i, 0x86, b'q', i + 1]);
-        let doubled = [&b"]q\x00"[..], &again.collect::<Vec<u8>>(), b"."].concat();
+        let again: Vec<u8> = (0..60).flat_map(|i| [b'h', i, 0x86, b'q', i + 1]).collect();
+        let doubled = [&b"]q\x00"[..], &again, b"."].concat();
         assert_eq!(Pickle::read(&doubled).unwrap().values.len(), 61);
     }
 
