@@ -69,7 +69,9 @@ impl Predict {
             }
             match (adapted, self.json) {
                 (Ok((_, outcome)), true) => {
-                    print(&format!("{}\n", as_json(&name, &labels, &adapt.lr, &outcome)))
+                    let mut object = as_json(&name, &labels, &adapt.lr, &outcome);
+                    object["logit_scale"] = decimal(config.logit_scale).into();
+                    print(&format!("{object}\n"))
                 }
                 (Ok((_, outcome)), false) => print(&as_text(&name, &labels, &adapt.lr, &outcome)),
                 (Err(error), true) => {

@@ -27,7 +27,8 @@ impl Run {
     }
 
     fn eval(&self, out: &Path, more: &[&str]) -> Command {
-        let common = ["eval", "--model", text(&self.place.model), "--data", text(&self.data), "--views", "2"];
+        let common =
+            ["eval", "--model", text(&self.place.model), "--data", text(&self.data), "--views", "40"];
         let mut command = memo(&[&common[..], &["--batch", "2", "--out", text(out)], more].concat());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -93,7 +94,7 @@ fn a_second_signal_ends_at_once() {
     let mut command = run.eval(&out, &["--views", "2000", "--batch", "9"]);
     command.args(["--limit", "9"]);
     let args: Vec<_> = command.get_args().map(|arg| arg.to_os_string()).collect();
-    let at = args.iter().position(|arg| arg == "2").unwrap();
+    let at = args.iter().position(|arg| arg == "40").unwrap();
     let mut args = args;
     args.drain(at - 1..=at); // the other --views
     let at = args.iter().position(|arg| arg == "--batch").unwrap();
@@ -108,7 +109,10 @@ fn a_second_signal_ends_at_once() {
     std::thread::sleep(std::time::Duration::from_millis(300));
     send(&child, libc::SIGINT);
     let mut line = String::new();
-    said.read_line(&mut line).unwrap();
+    while !line.contains("SIGINT") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "stderr has ended");
+    }
     assert!(line.contains("SIGINT") && line.contains("once more"), "{line}");
     send(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(143));
