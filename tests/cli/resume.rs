@@ -166,7 +166,7 @@ fn only_what_changes_results_is_refused() {
     );
     refused(resume(&["--views", "3"]), 2, &["--views"]);
     refused(resume(&["--prompt", "{}"]), 1, &["begun with prompt \"a photo of a {}\", not \"{}\""]);
-    let names = place.write("names.txt", "apple\nwillow_tree\n");
+    let names = place.write("names.txt", "apple=apple\nchimpanzee=willow_tree\n");
     refused(
         resume(&["--labels", text(&names)]),
         1,
