@@ -284,6 +284,9 @@ struct Sum {
         b += weight * (int)(p >> 16);
     }
     static __device__ __forceinline__ int rounded(int sum) { return min(max(sum >> 22, 0), 255); }
+    __device__ __forceinline__ int level(int channel) const {
+        return rounded(channel == 0 ? r : channel == 1 ? g : b);
+    }
 };
 
 template <typename T>
@@ -361,11 +364,19 @@ RESIZE_ROWS(resize_rows, 4)
 RESIZE_ROWS(resize_rows_wide, 1)  // where four rows do not fit into the shared memory of any GPU
 
 // Grid: (items, H / band), each a band of rows of a row of patches. A thread makes W neighbours at a time, W dividing P;
-// block.x threads stride over the columns, block.y over the band's rows. The first `drawn` items are views.
+// block.x threads stride over the columns, block.y over the band's rows. The first `drawn` items are views. A level's number is
+// looked up: dividing for each pixel takes longer, and registers that there are not.
 template <int W>
 __device__ __forceinline__ void
 columns_of(const u32* rows, int max_rows, int H, int P, int K, int band, const Scale& scale, const View* views,
            const int2* bounds, const int* weights, int drawn, E* patches, E* originals) {
+    __shared__ float numbers[3][256];
+#pragma unroll
+    for (int channel = 0; channel < 3; ++channel) {
+        for (int level = threadIdx.y * blockDim.x + threadIdx.x; level < 256; level += blockDim.x * blockDim.y)
+            numbers[channel][level] = scale.number(level, channel);
+    }
+    __syncthreads();
     int item = blockIdx.x, top = blockIdx.y * band;
     bool empty = views[item].width == 0, turned = views[item].down_first;
     bounds += ((size_t)item * 2 + 1) * H + top;
@@ -399,24 +410,17 @@ columns_of(const u32* rows, int max_rows, int H, int P, int K, int band, const S
 #pragma unroll
                 for (int i = 0; i < W; ++i) sum[i].add(weight, p.x[i]);
             }
-            float r[W], g[W], b[W];
 #pragma unroll
-            for (int i = 0; i < W; ++i) {
-                r[i] = scale.number(Sum::rounded(sum[i].r), 0);
-                g[i] = scale.number(Sum::rounded(sum[i].g), 1);
-                b[i] = scale.number(Sum::rounded(sum[i].b), 2);
-            }
-            if (turned) {
+            for (int channel = 0; channel < 3; ++channel, at += P * P) {
+                float value[W];
 #pragma unroll
-                for (int i = 0; i < W; ++i) {
-                    from_float(at[i * P], r[i]);
-                    from_float(at[(i + P) * P], g[i]);
-                    from_float(at[(i + 2 * P) * P], b[i]);
+                for (int i = 0; i < W; ++i) value[i] = numbers[channel][sum[i].level(channel)];
+                if (!turned) {
+                    store_pack(at, value);
+                    continue;
                 }
-            } else {
-                store_pack(at, r);
-                store_pack(at + P * P, g);
-                store_pack(at + 2 * P * P, b);
+#pragma unroll
+                for (int i = 0; i < W; ++i) from_float(at[i * P], value[i]);
             }
         }
     }
