@@ -47,6 +47,11 @@ impl<'a> Section<'a> {
         self.fields?.get(field).filter(|value| !value.is_null())
     }
 
+    /// Whether it is there, and null.
+    pub fn is_null(&self, field: &str) -> bool {
+        self.fields.and_then(|fields| fields.get(field)).is_some_and(Value::is_null)
+    }
+
     pub fn size(&self, field: &str, default: usize) -> Result<usize> {
         let Some(value) = self.get(field) else { return Ok(default) };
         let size = value.as_u64().and_then(|n| usize::try_from(n).ok());

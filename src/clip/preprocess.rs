@@ -59,6 +59,10 @@ fn hugging_face(file: &Section, image_size: usize) -> Result<Preprocess> {
         let is_clips = name.is_some_and(|name| known.contains(&name));
         ensure!(is_clips, "{} is {kind}, not a CLIPImageProcessor", file.called(field));
     }
+    // transformers refuses these, or takes what its version has for them.
+    for field in ["size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std"] {
+        ensure!(!file.is_null(field), "{} is null; say it, or leave it out", file.called(field));
+    }
     for field in ["do_pad", "use_square_size"] {
         ensure!(!file.flag(field, false)?, "{} is true; CLIP's images have none of that", file.called(field));
     }
@@ -172,9 +176,10 @@ fn pixels(value: &Value) -> Option<usize> {
 fn deviations(section: &Section, mean: &str, std: &str) -> Result<([f32; 3], [f32; 3])> {
     let [means, stds] = [(mean, Scale::CLIP.mean), (std, Scale::CLIP.std)].map(|(field, default)| {
         let Some(value) = section.get(field) else { return Ok(default) };
-        let numbers: Vec<f32> =
-            value.as_array().into_iter().flatten().filter_map(Value::as_f64).map(|x| x as f32).collect();
-        let three = numbers.try_into().ok().filter(|three: &[f32; 3]| three.iter().all(|x| x.is_finite()));
+        let numbers = value.as_array().map(|all| all.iter().map(|x| Some(x.as_f64()? as f32)));
+        let numbers: Option<Vec<f32>> = numbers.and_then(Iterator::collect);
+        let three = numbers.and_then(|all| <[f32; 3]>::try_from(all).ok());
+        let three = three.filter(|three| three.iter().all(|x| x.is_finite()));
         three.with_context(|| format!("{} is {value}, not three numbers", section.called(field)))
     });
     let (means, stds) = (means?, stds?);

@@ -164,7 +164,8 @@ fn by_list(dataset: &Dataset, names: &[String], given: &[Option<String>]) -> Res
         }
         return Ok((in_order(), "in the order of the labels"));
     }
-    if let Some(order) = by_number(own) {
+    // WordNet ids are numbers too, and say nothing of a list's order.
+    if let Some(order) = by_number(own).filter(|_| !own.iter().all(|own| is_word_net_id(own))) {
         let mut found = vec![None; own.len()];
         order.into_iter().zip(names).for_each(|(at, name)| found[at] = Some(name.clone()));
         return Ok((found, "folders by number"));
