@@ -139,19 +139,33 @@ pub fn finite_difference(x: &[f64], f: impl Fn(&[f64]) -> f64, gradient: &[f64])
     assert_close(gradient, &numeric, tolerance);
 }
 
-/// Values in `[-spread, spread)`, the same for the same seed (SplitMix64).
+/// SplitMix64 from a state on.
+pub struct Rng(pub u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    /// One of these.
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+}
+
+/// Values in `[-spread, spread)`, the same for the same seed.
 pub fn random(len: usize, spread: f32, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
-    (0..len)
-        .map(|_| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32;
-            (2.0 * unit - 1.0) * spread
-        })
-        .collect()
+    let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1));
+    let unit = |_| (rng.next() >> 40) as f32 / (1u64 << 24) as f32;
+    (0..len).map(unit).map(|unit| (2.0 * unit - 1.0) * spread).collect()
 }
 
 /// Exact copies in float64.

@@ -7,7 +7,7 @@ use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use memo::check::fixtures;
+use memo::check::{Rng, fixtures};
 use memo::data::{decode, read_image};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -65,18 +65,6 @@ fn what_is_no_file_is_refused_and_nothing_is_waited_for() {
     ] {
         let error = format!("{:#}", read_image(&path).unwrap_err());
         assert!(error.contains(want), "{error}");
-    }
-}
-
-/// SplitMix64.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
     }
 }
 

@@ -15,6 +15,9 @@ use crate::ops::preprocess::{Preprocess, Resize, Scale};
 const NEWER: &str = "processor_config.json";
 const OLDER: &str = "preprocessor_config.json";
 
+/// Fields with what pictures are made by.
+const PICTURES: [&str; 6] = ["size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std"];
+
 /// The most pixels that a side is resized to: 32-bit sizes hold what comes of any image.
 const MOST: usize = 16_384;
 
@@ -33,7 +36,11 @@ pub fn beside(weights: &Path, image_size: usize) -> Result<Option<Preprocess>> {
             let json = json(&path)?;
             let file = Section::file(&json)?;
             match (name, file.get("image_processor")) {
-                (NEWER, None) => Ok(None),
+                // transformers takes nothing of such a file, and its pictures from the older one, without which it stops.
+                (NEWER, None) => match PICTURES.iter().find(|&&field| file.get(field).is_some()) {
+                    Some(field) => bail!("{field} is not in its image_processor, where it belongs"),
+                    None => Ok(None),
+                },
                 (NEWER, _) => hugging_face(&file.section("image_processor")?, image_size).map(Some),
                 _ => hugging_face(&file, image_size).map(Some),
             }
@@ -60,7 +67,7 @@ fn hugging_face(file: &Section, image_size: usize) -> Result<Preprocess> {
         ensure!(is_clips, "{} is {kind}, not a CLIPImageProcessor", file.called(field));
     }
     // transformers refuses these, or takes what its version has for them.
-    for field in ["size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std"] {
+    for field in PICTURES {
         ensure!(!file.is_null(field), "{} is null; say it, or leave it out", file.called(field));
     }
     for field in ["do_pad", "use_square_size"] {

@@ -169,7 +169,15 @@ fn csv(text: &str, delimiter: u8) -> Result<Labels> {
             .split([' ', '_'])
             .all(|word| words.contains(&word) || words.contains(&word.trim_end_matches('s')))
     };
-    let from = usize::from(rows.first().is_some_and(|row| row.iter().all(header)));
+    // One word alone may be a class itself, such as `key`.
+    let alone = |cell: &str| {
+        header(cell) && ["label", "name", "class"].iter().any(|word| cell.to_lowercase().contains(word))
+    };
+    let is_header = |row: &csv::StringRecord| match row.len() {
+        1 => alone(&row[0]),
+        _ => row.iter().all(header),
+    };
+    let from = usize::from(rows.first().is_some_and(is_header));
     let rows = &rows[from..];
     ensure!(!rows.is_empty(), "it holds no labels");
     let columns = rows[0].len();
@@ -301,6 +309,7 @@ mod tests {
             assert_eq!(csv(text, b',').unwrap(), numbered, "{text}");
         }
         assert_eq!(csv("label\ncat\ndog", b',').unwrap(), list(&["cat", "dog"]));
+        assert_eq!(csv("key\nlock\ndoor", b',').unwrap(), list(&["key", "lock", "door"]));
         assert_eq!(csv("folder\tname\na\tcat\nb\tdog", b'\t').unwrap(), of(&[("a", "cat"), ("b", "dog")]));
         assert!(csv("a,b,c\nd,e,f", b',').unwrap_err().to_string().contains("3 columns"));
         assert!(csv("cat\n\"\"\n", b',').unwrap_err().to_string().contains("row 2"));

@@ -411,6 +411,12 @@ mod tests {
             let error = found(dataset, &sorted.join("\n"), &[]).unwrap_err().to_string();
             assert!(error.contains("not in ImageNet's order") && error.contains("line 1 is"), "{error}");
         }
+        // Ids are no numbers for a list to go by.
+        let three = folders(&["n01440764", "n01443537", "n01484850"]);
+        let right = ["tench fish", "goldfish", "white shark"];
+        assert_eq!(found(&three, &right.join("\n"), &[]).unwrap().names, right);
+        let error = found(&three, "goldfish\ngreat white shark\ntench", &[]).unwrap_err().to_string();
+        assert!(error.contains("goldfish is name 1, and folder 1"), "{error}");
         let error = found(&whole, &names[1..].join("\n"), &[]).unwrap_err().to_string();
         assert!(error.contains("999 labels for a dataset of 1000 classes"), "{error}");
     }

@@ -98,7 +98,11 @@ fn what_cannot_be_obeyed_is_refused_by_its_field() {
         (json!({"crop_size": 5}), "crop_size is 5 × 5; the model takes 4 × 4"),
         (json!({"crop_size": {"height": 4, "width": 5}}), "crop_size is 5 × 4; the model takes 4 × 4"),
         (json!({"crop_size": {"shortest_edge": 4}}), "crop_size is {\"shortest_edge\":4}"),
-        (json!({"crop_size": null}), "crop_size is 224 × 224; the model takes 4 × 4"),
+        (json!({"crop_size": null}), "crop_size is null"),
+        (json!({"size": null}), "size is null"),
+        (json!({"resample": null}), "resample is null"),
+        (json!({"rescale_factor": null}), "rescale_factor is null"),
+        (json!({"image_std": null}), "image_std is null"),
         (json!({"do_center_crop": false}), "do_center_crop is false where size is a shortest edge of 4"),
         (json!({"do_center_crop": false, "size": [4, 5]}), "size is 5 × 4; the model takes 4 × 4"),
         (json!({"do_resize": false}), "do_resize is false"),
@@ -113,6 +117,7 @@ fn what_cannot_be_obeyed_is_refused_by_its_field() {
         (json!({"rescale_factor": "1/255"}), "rescale_factor is \"1/255\", not a number"),
         (json!({"image_mean": [0.5, 0.5]}), "image_mean is [0.5,0.5], not three numbers"),
         (json!({"image_mean": [0.5, 0.5, "x"]}), "image_mean is [0.5,0.5,\"x\"], not three numbers"),
+        (json!({"image_mean": [0.5, "x", 0.5, 0.5]}), "image_mean is [0.5,\"x\",0.5,0.5], not three numbers"),
         (json!({"image_std": [0.5, 0, 0.5]}), "image_std has a 0"),
         (
             json!({"image_processor_type": "SiglipImageProcessor"}),
@@ -130,7 +135,8 @@ fn what_cannot_be_obeyed_is_refused_by_its_field() {
         );
         fs::remove_file(path).unwrap();
     }
-    for json in ["[]", "{", r#"{"image_processor": 5}"#] {
+    let flat = with(json!({"size": 6})).to_string();
+    for json in ["[]", "{", r#"{"image_processor": 5}"#, &flat] {
         let path = folder.write(NEWER, json);
         assert_refused(folder.path(), &[NEWER]);
         fs::remove_file(path).unwrap();
