@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod notice;
 pub mod ops;
 pub mod output;
+mod plain_file;
 pub mod policy;
 pub mod records;
 pub mod report;

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::place;
 use super::prefix::Prefix;
+use crate::plain_file;
 
 /// Bytes of a safetensors file's header, at most: the format's own bound.
 const MOST_HEADER_BYTES: u64 = 100_000_000;
@@ -196,10 +197,7 @@ impl Weights {
 
 impl Stored {
     fn open(path: &Path) -> Result<Stored> {
-        // Asked before opening: a named pipe would wait for its writer.
-        ensure!(std::fs::metadata(path)?.is_file(), "not a file");
-        let file = File::open(path)?;
-        let bytes = file.metadata()?.len();
+        let (file, bytes) = plain_file::open(path)?;
         let stored = Stored { path: path.to_path_buf(), file, bytes };
         let mut start = vec![0; bytes.min(1024) as usize];
         stored.read(0, &mut start)?;

@@ -14,9 +14,6 @@ mod tensors;
 mod unread;
 pub mod views;
 
-use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -216,7 +213,9 @@ impl Dataset {
             Images::Memory { .. } => Ok(digest_of(self.pixels(index))),
             Images::Files { files, .. } => {
                 let path = &files[index].0;
-                Ok(digest_of(&read_plain(path).with_context(|| format!("reading {}", path.display()))?))
+                Ok(digest_of(
+                    &image::read_bytes(path).with_context(|| format!("reading {}", path.display()))?,
+                ))
             }
         }
     }
@@ -246,7 +245,7 @@ impl Dataset {
             }
             Images::Files { files, .. } => {
                 let (path, label) = &files[index];
-                let bytes = read_plain(path)?;
+                let bytes = image::read_bytes(path)?;
                 Ok(Sample { image: decode(&bytes)?, label: *label, digest: digest_of(&bytes) })
             }
         }
@@ -263,17 +262,6 @@ impl Dataset {
 /// By which an image is known: the first 16 hex digits of SHA-256 over its file's bytes, or over its pixels where it has no file.
 pub fn digest_of(bytes: &[u8]) -> String {
     Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes of a plain file. A named pipe among the data would be waited for without end.
-fn read_plain(path: &Path) -> Result<Vec<u8>> {
-    let mut file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let metadata = file.metadata()?;
-    ensure!(!metadata.is_dir(), "it is a folder");
-    ensure!(metadata.is_file(), "it is no plain file");
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// A folder of a dataset, chosen.

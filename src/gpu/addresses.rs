@@ -1,4 +1,4 @@
-//! Addresses of the process, where they are limited (`ulimit -v`).
+//! Addresses of the process, where they are limited (`ulimit -v`). vcuda, which stands in a driver's place, counts its own.
 
 /// Bytes of addresses that the process may still take; `None` where there is no limit.
 pub fn addresses_left_bytes() -> Option<usize> {

@@ -7,13 +7,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
 use super::nvrtc::{Nvrtc, Target};
+use crate::plain_file;
 
 /// Bytes of an entry before its payload: a SHA-256 in hexadecimal and a newline.
 const HEADER_BYTES: usize = 65;
@@ -83,9 +84,7 @@ fn entry_name(compiler: &str, stem: &str, source: &str, target: Target) -> Strin
 }
 
 fn read_entry(path: &Path) -> Option<Vec<u8>> {
-    // A pipe of that name would wait for its writer.
-    let mut file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
-    file.metadata().ok().filter(fs::Metadata::is_file)?;
+    let (mut file, _) = plain_file::open(path).ok()?;
     let mut entry = Vec::new();
     file.read_to_end(&mut entry).ok()?;
     let payload = entry.get(HEADER_BYTES..)?;

@@ -15,12 +15,14 @@ mod pnm;
 mod tiff;
 mod webp;
 
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
 use self::kind::Kind;
 use crate::ops::augment::MAX_SIDE;
+use crate::plain_file;
 
 /// Row-major 8-bit RGB.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,21 +54,22 @@ const MAX_FILE_BYTES: u64 = 4 << 30;
 /// Decodes a file.
 ///
 /// # Errors
-/// As [`decode`]; a file that is missing, a folder or a pipe. It is named.
+/// As [`decode`] and [`read_bytes`]. It is named.
 pub fn read_image(path: &Path) -> Result<Rgb8> {
-    let read = || {
-        // Asked before opening: a named pipe would wait for its writer.
-        let found = std::fs::metadata(path)?;
-        ensure!(!found.is_dir(), "it is a folder");
-        ensure!(found.is_file(), "it is a pipe or a device, not a file");
-        ensure!(
-            found.len() <= MAX_FILE_BYTES,
-            "it has {} bytes, more than any image that is read",
-            found.len()
-        );
-        decode(&std::fs::read(path)?)
-    };
+    let read = || decode(&read_bytes(path)?);
     read().with_context(|| format!("reading the image {}", path.display()))
+}
+
+/// The bytes of an image's file.
+///
+/// # Errors
+/// A file that is missing or too large, a folder or a pipe; it is not named.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let (mut file, len) = plain_file::open(path)?;
+    ensure!(len <= MAX_FILE_BYTES, "it has {len} bytes, more than any image that is read");
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Decodes the first picture of a JPEG, PNG, GIF, WebP, BMP, TIFF or PNM file.
