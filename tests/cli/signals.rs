@@ -27,11 +27,28 @@ impl Run {
     }
 
     fn eval(&self, out: &Path, more: &[&str]) -> Command {
-        let common =
-            ["eval", "--model", text(&self.place.model), "--data", text(&self.data), "--views", "40"];
-        let mut command = memo(&[&common[..], &["--batch", "2", "--out", text(out)], more].concat());
+        self.eval_at(out, "2", "2", more)
+    }
+
+    fn eval_at(&self, out: &Path, views: &str, batch: &str, more: &[&str]) -> Command {
+        let common = ["eval", "--model", text(&self.place.model), "--data", text(&self.data)];
+        let sizes = ["--views", views, "--batch", batch, "--out", text(out)];
+        let mut command = memo(&[&common[..], &sizes, more].concat());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Whoever runs the tests in the background may have it ignored, and what is ignored stays so.
+        on_interrupt(&mut command, libc::SIG_DFL);
         command
+    }
+}
+
+/// What SIGINT does to a program when it starts.
+fn on_interrupt(command: &mut Command, action: libc::sighandler_t) {
+    // SAFETY: signal() may be called between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            libc::signal(libc::SIGINT, action);
+            Ok(())
+        });
     }
 }
 
@@ -91,16 +108,8 @@ fn a_second_signal_ends_at_once() {
     let run = Run::new();
     let out = run.place.file("run.jsonl");
     // One batch that takes longer than anybody would wait.
-    let mut command = run.eval(&out, &["--views", "2000", "--batch", "9"]);
-    command.args(["--limit", "9"]);
-    let args: Vec<_> = command.get_args().map(|arg| arg.to_os_string()).collect();
-    let at = args.iter().position(|arg| arg == "40").unwrap();
-    let mut args = args;
-    args.drain(at - 1..=at); // the other --views
-    let at = args.iter().position(|arg| arg == "--batch").unwrap();
-    args.drain(at..=at + 1);
-    let mut again = Command::new(command.get_program());
-    let mut child = again.args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = run.eval_at(&out, "2000", "auto", &["--first", "9"]);
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
     // Signals are heard once the run has begun: its settings are written then.
     while !run.place.file("run.jsonl.run.json").exists() {
@@ -125,13 +134,7 @@ fn a_signal_that_is_ignored_stays_so() {
     let run = Run::new();
     let out = run.place.file("run.jsonl");
     let mut command = run.eval(&out, &[]);
-    // SAFETY: signal() may be called between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            libc::signal(libc::SIGINT, libc::SIG_IGN);
-            Ok(())
-        });
-    }
+    on_interrupt(&mut command, libc::SIG_IGN);
     let child = command.spawn().unwrap();
     while fs::read_to_string(&out).unwrap_or_default().lines().count() < 3 {
         std::thread::yield_now();
