@@ -107,7 +107,15 @@ pub fn target(path: &Path) -> io::Result<PathBuf> {
             Ok(link) => path = path.parent().unwrap_or(Path::new("")).join(link),
             Err(_) => {
                 let name = path.file_name().ok_or(ErrorKind::InvalidFilename)?;
-                return Ok(fs::canonicalize(folder(&path))?.join(name));
+                let folder = folder(&path);
+                let whole = fs::canonicalize(folder).map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => {
+                        let what = format!("there is no folder {}; make it first", folder.display());
+                        io::Error::new(error.kind(), what)
+                    }
+                    _ => error,
+                });
+                return Ok(whole?.join(name));
             }
         }
     }

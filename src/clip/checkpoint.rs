@@ -45,7 +45,7 @@ impl Checkpoint {
         let reading = || format!("reading {}", weights.path().display());
         let naming = naming(&weights).with_context(reading)?;
         let mut notices = weights.notices().to_vec();
-        let found = config_file::find(weights.path(), naming, path.is_dir(), &mut notices)?;
+        let found = config_file::find(&weights, naming, path.is_dir(), &mut notices)?;
         let described = found.is_some();
         let says = if described { "the config says" } else { "the rest of the file says" };
         let mut config = match found {
@@ -73,6 +73,11 @@ impl Checkpoint {
             config.text = None;
         }
         check(&weights, naming, &config, says).with_context(reading)?;
+        let surplus = outside(&weights, naming).with_context(reading)?;
+        if !surplus.is_empty() {
+            let (file, surplus) = (weights.path().display(), shortened(&surplus));
+            notices.push(format!("{file}: {surplus}: no part of a CLIP, passed over"));
+        }
         if let Some(activation) = activation {
             config.vision.activation = activation;
             config.text.iter_mut().for_each(|text| text.tower.activation = activation);
@@ -251,6 +256,22 @@ fn naming(weights: &Weights) -> Result<Naming> {
             "no CLIP vision tower: it has no tensor named vision_model.… (Hugging Face) or visual.… (OpenAI, open_clip)"
         ),
     }
+}
+
+/// The tensors that are of neither tower, nor the logit scale, nor what OpenAI's files say of sizes.
+///
+/// # Errors
+/// A bias of the logits.
+fn outside(weights: &Weights, naming: Naming) -> Result<Vec<String>> {
+    const KNOWN: [&str; 4] = ["logit_scale", "input_resolution", "context_length", "vocab_size"];
+    let is_of_tower = |name: &str| naming.is_vision(name) || naming.is_text(name);
+    let outside = weights.names().filter(|name| !is_of_tower(name) && !KNOWN.contains(name));
+    let outside: Vec<String> = outside.map(str::to_string).collect();
+    ensure!(
+        !outside.iter().any(|name| name == "logit_bias"),
+        "it has logit_bias: it was trained with a sigmoid for each label (SigLIP), not with CLIP's softmax over them"
+    );
+    Ok(outside)
 }
 
 /// Refuses a tensor of another shape, which a lying config could make us reserve memory for, and one that is

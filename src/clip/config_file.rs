@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::config::ClipConfig;
 use super::names::Naming;
+use super::weights::Weights;
 use super::{hugging_face, open_clip, preprocess};
 
 pub(super) const HUGGING_FACE: &str = "config.json";
@@ -18,7 +19,7 @@ const OPEN_CLIP: &str = "open_clip_config.json";
 /// # Errors
 /// A folder without one; what is wrong in it, with file and field.
 pub fn find(
-    weights: &Path,
+    weights: &Weights,
     naming: Naming,
     folder: bool,
     notices: &mut Vec<String>,
@@ -27,6 +28,7 @@ pub fn find(
         Naming::HuggingFace => [HUGGING_FACE, OPEN_CLIP],
         Naming::OpenAi => [OPEN_CLIP, HUGGING_FACE],
     };
+    let (stored, weights) = (weights, weights.path());
     for name in names {
         let path = weights.with_file_name(name);
         if !path.is_file() {
@@ -39,6 +41,13 @@ pub fn find(
         }
         if hugging_face::is_clip(&json) {
             let mut config = hugging_face::config(&json).with_context(reading)?;
+            if let Some(dtype) = hugging_face::narrower(&json, stored) {
+                notices.push(format!(
+                    "{}: dtype is {dtype}, and weights are stored as float32: they are used as stored (transformers 5 rounds them \
+                     when it loads them, transformers 4 does not)",
+                    path.display()
+                ));
+            }
             if let Some(preprocess) = preprocess::beside(weights, config.image_size)? {
                 config.preprocess = preprocess;
             }

@@ -1,10 +1,12 @@
 //! Hugging Face's `config.json` of a CLIP; what it leaves out has `transformers`' defaults.
 
 use anyhow::{Result, bail, ensure};
+use safetensors::Dtype;
 use serde_json::Value;
 
 use super::config::{Activation, ClipConfig, LOGIT_SCALE, TextConfig, TowerConfig};
 use super::fields::Section;
+use super::weights::Weights;
 use crate::ops::preprocess::Preprocess;
 
 /// Whether this is a CLIP's config and not, say, timm's or BERT's.
@@ -21,6 +23,10 @@ pub fn is_clip(json: &Value) -> bool {
 /// A field of another kind, or sizes that no model can have: named.
 pub fn config(json: &Value) -> Result<ClipConfig> {
     let file = Section::file(json)?;
+    if let Some(quantized) = file.get("quantization_config") {
+        let method = quantized.get("quant_method").unwrap_or(quantized);
+        bail!("quantization_config is there ({method}): weights are used as they are stored, not quantized");
+    }
     let alone = file.get("model_type").is_some_and(|kind| kind == "clip_vision_model");
     // transformers takes the older `…_dict` where a config has both.
     let section =
@@ -48,6 +54,13 @@ pub fn config(json: &Value) -> Result<ClipConfig> {
     ensure!(channels == 3, "{} is {channels}; images have 3", vision.called("num_channels"));
     config.check()?;
     Ok(config)
+}
+
+/// The config's dtype where some weights are stored with more bits.
+pub fn narrower<'a>(json: &'a Value, weights: &Weights) -> Option<&'a str> {
+    let dtype = json.get("dtype").or_else(|| json.get("torch_dtype"))?.as_str()?;
+    let is_float32 = |name| weights.tensor(name).is_some_and(|tensor| tensor.dtype == Dtype::F32);
+    (["float16", "bfloat16"].contains(&dtype) && weights.names().any(is_float32)).then_some(dtype)
 }
 
 fn tower(section: &Section, [width, layers, heads, mlp]: [usize; 4]) -> Result<TowerConfig> {
@@ -115,6 +128,10 @@ mod tests {
             (json!({"vision_config": 5}), "vision_config is 5, not an object"),
             (json!({"projection_dim": "x"}), "projection_dim is \"x\""),
             (json!({"vision_config": {"num_channels": 4}}), "num_channels is 4"),
+            (
+                json!({"quantization_config": {"quant_method": "hqq"}}),
+                "quantization_config is there (\"hqq\")",
+            ),
             (json!({"vision_config": {"layer_norm_eps": "a"}}), "layer_norm_eps"),
         ];
         for (json, want) in cases {

@@ -52,8 +52,9 @@ fn not_there(path: &Path) -> anyhow::Error {
         part.starts_with(char::is_alphanumeric)
             && part.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c))
     };
+    let name = OPENAI.iter().find(|(_, hub)| hub.ends_with(&format!("/{name}"))).map_or(name, |(_, hub)| hub);
     if name.split('/').count() != 2 || !name.split('/').all(plain) {
-        return anyhow!("{error}");
+        return anyhow!("{error}; a model's folder or a safetensors file is expected");
     }
     anyhow!(
         "{error}. Models are not fetched by their names: if you mean one of the Hugging Face hub, `hf download {name}` \
@@ -141,12 +142,13 @@ pub fn check_start(bytes: &[u8]) -> Result<()> {
         !begins(&[b"version https://git-lfs"]),
         "this is Git LFS's pointer to the weights; fetch them with `git lfs pull`"
     );
-    let others: [(&[&[u8]], &str); 5] = [
+    let others: [(&[&[u8]], &str); 6] = [
         (&[b"GGUF"], "GGUF"),
         (&[b"\x89HDF"], "HDF5 (Keras)"),
         (&[b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"], "a web page, not what its address was to give"),
         (&[b"\x1f\x8b"], "a gzip archive; unpack it first"),
         (&[b"\x93NUMPY"], "a NumPy array"),
+        (&[b"\xff\xd8\xff", b"\x89PNG"], "an image"),
     ];
     for (starts, what) in others {
         ensure!(safetensors || !begins(starts), "this is {what}; a safetensors file is expected");

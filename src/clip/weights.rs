@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::place;
 use super::prefix::Prefix;
+use super::summary::shortened;
 use crate::plain_file;
 
 /// Bytes of a safetensors file's header, at most: the format's own bound.
@@ -165,7 +166,8 @@ impl Weights {
         Ok(tensors)
     }
 
-    /// Reads `{"weight_map": {tensor: file}}` and the files it names, which lie beside it.
+    /// Reads `{"weight_map": {tensor: file}}` and the files it names, which lie beside it: all that is in them, as transformers
+    /// does.
     fn add_shards(&mut self) -> Result<()> {
         let json: Value = serde_json::from_str(&std::fs::read_to_string(&self.path)?).context("not JSON")?;
         let map = json
@@ -181,15 +183,27 @@ impl Weights {
             );
             shards.entry(file).or_default().push(name);
         }
-        for (file, names) in shards {
+        let mut surplus = Vec::new();
+        for (file, names) in &shards {
             let path = self.path.with_file_name(file);
-            let mut tensors = self.add_file(&path).with_context(|| format!("reading {}", path.display()))?;
+            let tensors = self.add_file(&path).with_context(|| format!("reading {}", path.display()))?;
             for name in names {
-                let (name, entry) = tensors
-                    .remove_entry(name)
-                    .with_context(|| format!("{name} is not in {file}, where weight_map has it"))?;
-                self.tensors.insert(name, entry);
+                ensure!(tensors.contains_key(*name), "{name} is not in {file}, where weight_map has it");
             }
+            for (name, entry) in tensors {
+                if !map.contains_key(&name) {
+                    surplus.push(name.clone());
+                }
+                if let Some(other) = self.tensors.insert(name.clone(), entry) {
+                    let other = &self.files[other.file].path;
+                    bail!("{name} is in {file} and in {}", other.file_name().unwrap_or_default().display());
+                }
+            }
+        }
+        if !surplus.is_empty() {
+            let (index, surplus) = (self.path.display(), shortened(&surplus));
+            self.notices
+                .push(format!("{index}: its files hold {surplus} too, which weight_map does not name"));
         }
         Ok(())
     }

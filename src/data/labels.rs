@@ -26,6 +26,7 @@ pub enum Labels {
 /// A file that cannot be read, is not UTF-8 or holds no labels; an empty or doubtful line by number.
 pub fn read(path: &Path) -> Result<Labels> {
     let read = || -> Result<Labels> {
+        ensure!(path.exists(), "no such file; --labels names a file with a class name a line, JSON or CSV");
         let bytes = std::fs::read(path)?;
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
         match extension.as_deref() {
@@ -96,18 +97,47 @@ fn lines(text: &str) -> Result<Labels> {
     if let Some(at) = lines.iter().position(|line| line.is_empty()) {
         bail!("line {} is empty", at + 1);
     }
+    for (line, number) in lines.iter().zip(1..) {
+        plain(line).with_context(|| format!("line {number}"))?;
+    }
     for split in [by_tab, by_word_net_id, by_equals] {
         if let Some(entries) = lines.iter().map(|line| split(line)).collect::<Option<Vec<_>>>() {
+            let is_devkits = |(key, name): &Pair| is_word_net_id(key) && by_number(name).is_some();
+            ensure!(
+                !entries.iter().all(is_devkits),
+                "its lines have an id, a number and a name; write the id and the name alone"
+            );
             return map(entries);
         }
     }
-    if let Some(entries) = lines.iter().map(|line| by_number(line)).collect::<Option<Vec<_>>>() {
+    if lines.len() > 1
+        && let Some(entries) = lines.iter().map(|line| by_number(line)).collect::<Option<Vec<_>>>()
+    {
         let entries: Vec<_> = entries.into_iter().map(|(key, name)| (vec![key], name)).collect();
-        if lines.len() > 1 && in_order(&entries).is_some() {
-            return Ok(Labels::Map(entries));
-        }
+        ensure!(
+            in_order(&entries).is_some(),
+            "all its lines begin with a number, and these are not 0, 1, 2, … or 1, 2, 3, …; if they are part of the names, \
+             write a JSON list"
+        );
+        return Ok(Labels::Map(entries));
     }
     Ok(Labels::List(lines.into_iter().map(str::to_string).collect()))
+}
+
+/// Refuses what is left of another file's syntax: quotes around a name, a comma behind it, a comment.
+fn plain(line: &str) -> Result<()> {
+    ensure!(!line.starts_with("# "), "{line:?} looks like a comment, which is not read");
+    ensure!(
+        !line.ends_with([',', ';']),
+        "it ends in {}; write one name a line, or a JSON list",
+        &line[line.len() - 1..]
+    );
+    let is_quoted = |quote: char| line.len() > 1 && line.ends_with(quote) && line.matches(quote).count() == 2;
+    ensure!(
+        !['"', '\''].into_iter().any(is_quoted),
+        "the name in {line} is in quotes; write it without, or a JSON list"
+    );
+    Ok(())
 }
 
 type Pair = (String, String);
@@ -163,19 +193,37 @@ fn csv(text: &str, delimiter: u8) -> Result<Labels> {
     let reader = builder.has_headers(false).delimiter(delimiter).trim(csv::Trim::All);
     let rows = reader.from_reader(text.as_bytes()).into_records().collect::<Result<Vec<_>, _>>()?;
     let header = |cell: &str| {
-        let words =
-            ["", "label", "name", "class", "index", "id", "idx", "folder", "wnid", "synset", "number", "key"];
+        let words = [
+            "",
+            "label",
+            "name",
+            "class",
+            "classname",
+            "category",
+            "categorie",
+            "index",
+            "id",
+            "idx",
+            "folder",
+            "wnid",
+            "synset",
+            "number",
+            "key",
+        ];
         cell.to_lowercase()
             .split([' ', '_'])
             .all(|word| words.contains(&word) || words.contains(&word.trim_end_matches('s')))
     };
     // One word alone may be a class itself, such as `key`.
     let alone = |cell: &str| {
-        header(cell) && ["label", "name", "class"].iter().any(|word| cell.to_lowercase().contains(word))
+        header(cell)
+            && ["label", "name", "class", "categor"].iter().any(|word| cell.to_lowercase().contains(word))
     };
+    let is_key = |cell: &str| cell.parse::<usize>().is_ok() || is_word_net_id(cell);
+    let has_keys = rows.len() > 1 && rows[1..].iter().all(|row| is_key(&row[0]));
     let is_header = |row: &csv::StringRecord| match row.len() {
         1 => alone(&row[0]),
-        _ => row.iter().all(header),
+        _ => row.iter().all(header) || has_keys && !is_key(&row[0]),
     };
     let from = usize::from(rows.first().is_some_and(is_header));
     let rows = &rows[from..];
@@ -183,6 +231,17 @@ fn csv(text: &str, delimiter: u8) -> Result<Labels> {
     let columns = rows[0].len();
     if let Some(empty) = rows.iter().position(|row| row.iter().any(str::is_empty)) {
         bail!("row {} has an empty cell", from + empty + 1);
+    }
+    ensure!(rows.len() > 1 || columns == 1, "it is one row of {columns} cells; write one name a line");
+    // In names of their own commas are common.
+    let is_parted = |cell: &str, by: char| {
+        cell.split_once(by).is_some_and(|(before, _)| by != ',' || is_key(before.trim()))
+    };
+    let other = [',', ';', '\t'].into_iter().filter(|&by| by != char::from(delimiter));
+    if columns == 1
+        && let Some(by) = other.into_iter().find(|&by| rows.iter().all(|row| is_parted(&row[0], by)))
+    {
+        bail!("its cells seem to be parted by {by:?}, not by {:?}; save it so", char::from(delimiter));
     }
     match columns {
         1 => Ok(Labels::List(rows.iter().map(|row| row[0].to_string()).collect())),
@@ -210,7 +269,10 @@ fn json(text: &str) -> Result<Labels> {
     if object.iter().all(|(_, value)| value.is_u64()) {
         return map(object.into_iter().map(|(name, number)| (name, number.to_string())).collect());
     }
-    if object.iter().all(|(_, value)| value.as_array().is_some_and(|list| list.len() == 2)) {
+    let is_entry = |(key, value): &(String, Value)| {
+        key.parse::<usize>().is_ok() && value.as_array().is_some_and(|list| list.len() == 2)
+    };
+    if object.iter().all(is_entry) {
         let entry = |(number, value): (String, Value)| {
             let [folder, label] = [0, 1].map(|i| name(&format!("{number:?}"), &value[i]));
             Ok((vec![number, folder?], label?))
@@ -311,13 +373,28 @@ mod tests {
         assert_eq!(csv("label\ncat\ndog", b',').unwrap(), list(&["cat", "dog"]));
         assert_eq!(csv("key\nlock\ndoor", b',').unwrap(), list(&["key", "lock", "door"]));
         assert_eq!(csv("folder\tname\na\tcat\nb\tdog", b'\t').unwrap(), of(&[("a", "cat"), ("b", "dog")]));
+        assert_eq!(csv("id,category\n0,cat\n1,\"dog, wild\"", b',').unwrap(), numbered);
+        assert_eq!(csv("nummer,art\n0,cat\n1,\"dog, wild\"", b',').unwrap(), numbered);
+        assert_eq!(csv("category\ncat\ndog", b',').unwrap(), list(&["cat", "dog"]));
+        assert_eq!(csv("classname\ncat\ndog", b',').unwrap(), list(&["cat", "dog"]));
+        assert_eq!(csv("\"dog, wild\"\n\"cat, tame\"", b',').unwrap(), list(&["dog, wild", "cat, tame"]));
+        assert_eq!(csv("dog, wild\ncat, tame", b'\t').unwrap(), list(&["dog, wild", "cat, tame"]));
+        for (text, delimiter, want) in [
+            ("cat,dog", b',', "one row of 2 cells"),
+            ("0;cat\n1;dog", b',', "parted by ';', not by ','"),
+            ("0\tcat\n1\tdog", b',', "parted by '\\t', not by ','"),
+            ("0,cat\n1,dog", b'\t', "parted by ',', not by '\\t'"),
+        ] {
+            let error = csv(text, delimiter).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
         assert!(csv("a,b,c\nd,e,f", b',').unwrap_err().to_string().contains("3 columns"));
         assert!(csv("cat\n\"\"\n", b',').unwrap_err().to_string().contains("row 2"));
     }
 
     #[test]
     fn faults_are_named() {
-        let cases: [(&[u8], &str); 14] = [
+        let cases: [(&[u8], &str); 22] = [
             (b"", "no labels"),
             (b"\n\n", "no labels"),
             (b"cat\n\ndog", "line 2 is empty"),
@@ -332,6 +409,14 @@ mod tests {
             (br#"{"a": "cat", "a": "dog"}"#, "\"a\" twice"),
             (br#"{"a": ["cat", "tom", "puss"]}"#, "\"a\" is"),
             (b"[]", "no labels"),
+            (br#"{"classes": ["cat", "dog"]}"#, "\"classes\" is"),
+            (b"\"cat\",\n\"dog\",", "line 1: it ends in ,"),
+            (b"cat,\ndog", "line 1: it ends in ,"),
+            (b"'cat'\n'dog'", "line 1: the name in 'cat' is in quotes"),
+            (b"0: 'cat'\n1: 'dog'", "line 1: the name in 0: 'cat' is in quotes"),
+            (b"# names\ncat", "line 1: \"# names\" looks like a comment"),
+            (b"n01440764 1 tench\nn01443537 2 goldfish", "an id, a number and a name"),
+            (b"0 cat\n2 dog", "all its lines begin with a number"),
         ];
         for (bytes, want) in cases {
             let error = format!("{:#}", parse(bytes).unwrap_err());

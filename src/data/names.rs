@@ -1,5 +1,6 @@
 //! Which of the names in a labels file is which class's: by name or number where that can be told, never by chance.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Result, bail, ensure};
@@ -63,15 +64,17 @@ pub fn find(dataset: &Dataset, labels: Option<&Labels>, pairs: &[(String, String
         Some(Labels::Map(entries)) => by_key(dataset, entries, &given)?,
         Some(Labels::List(names)) => by_list(dataset, names, &given)?,
     };
-    let mut names = Vec::new();
-    for ((own, given), found) in own.iter().zip(given).zip(found) {
-        match given.or(found) {
-            Some(name) => names.push(name),
+    // Those that are not named one by one.
+    let mut left = Vec::new();
+    for ((own, _), found) in own.iter().zip(&given).zip(found).filter(|((_, given), _)| given.is_none()) {
+        match found {
+            Some(name) => left.push(name),
             None => bail!("no name for the class {own}; give it with --labels-for {own}=NAME"),
         }
     }
-    let how = if are_ids(&names) { "WordNet ids with ImageNet's names, as OpenAI has them" } else { how };
-    let names = spelled_out(names)?;
+    let how = if are_ids(&left) { "WordNet ids with ImageNet's names, as OpenAI has them" } else { how };
+    let mut left = spelled_out(left)?.into_iter();
+    let names = given.into_iter().filter_map(|given| given.or_else(|| left.next())).collect();
     Ok(Named { names, how: how.to_string() })
 }
 
@@ -171,14 +174,25 @@ fn by_list(dataset: &Dataset, names: &[String], given: &[Option<String>]) -> Res
         return Ok((found, "folders by number"));
     }
     let known: HashMap<&str, &str> = imagenet.into_iter().collect();
-    let looks: Vec<bool> = own
+    let classes: Vec<_> =
+        own.iter().map(|own| words(known.get(own.as_str()).copied().unwrap_or(own))).collect();
+    // In this order a name must be more like its own class than like any other.
+    let likeness: Vec<Ordering> = names
         .iter()
-        .zip(names)
-        .map(|(own, name)| share_a_word(name, known.get(own.as_str()).copied().unwrap_or(own)))
+        .enumerate()
+        .map(|(at, name)| {
+            let name = words(name);
+            let others = classes.iter().enumerate().filter(|(other, _)| *other != at);
+            let most = others.map(|(_, other)| alike(&name, other)).fold(0.0, f64::max);
+            alike(&name, &classes[at]).total_cmp(&most)
+        })
         .collect();
-    let alike = looks.iter().filter(|&&alike| alike).count();
+    let looks: Vec<bool> = likeness.iter().map(|likeness| likeness.is_gt()).collect();
     let ids = own.iter().all(|own| known.contains_key(own.as_str()));
-    if alike == own.len() || ids && alike >= own.len() * 3 / 4 {
+    let enough = if ids { own.len() * 3 / 4 } else { own.len() };
+    if looks.iter().filter(|&&looks| looks).count() >= enough
+        && likeness.iter().all(|likeness| likeness.is_ge())
+    {
         return Ok((in_order(), "in the order of the folders"));
     }
     let at = looks.iter().position(|&alike| !alike).unwrap_or(0);
@@ -221,13 +235,20 @@ fn plain(text: &str) -> String {
     words.join(" ").to_lowercase()
 }
 
+fn words(text: &str) -> HashSet<String> {
+    let words =
+        text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.chars().any(char::is_alphabetic));
+    words.map(str::to_lowercase).collect()
+}
+
 fn share_a_word(a: &str, b: &str) -> bool {
-    let words = |text: &str| -> HashSet<String> {
-        let words =
-            text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.chars().any(char::is_alphabetic));
-        words.map(str::to_lowercase).collect()
-    };
     !words(a).is_disjoint(&words(b))
+}
+
+/// How many of the words of both both have, from 0 to 1.
+fn alike(a: &HashSet<String>, b: &HashSet<String>) -> f64 {
+    let common = a.intersection(b).count();
+    common as f64 / (a.len() + b.len() - common).max(1) as f64
 }
 
 /// Places of classes whose names are a common beginning and different numbers, in the order of these.
@@ -367,6 +388,12 @@ mod tests {
             let error = found(&pets, text, &[]).expect_err(want).to_string();
             assert!(error.contains(want), "{error}");
         }
+        let bears = folders(&["black_bear", "brown_bear"]);
+        assert!(found(&bears, "a black bear\na brown bear", &[]).is_ok());
+        for text in ["a brown bear\na black bear", "a bear\nanother bear", "a black bear\na bear"] {
+            let error = found(&bears, text, &[]).expect_err(text).to_string();
+            assert!(error.contains("not the folders'"), "{error}");
+        }
         let numbered = dataset(Classes::Numbers, &["cat", "dog", "fish"]);
         let error = found(&numbered, "dog\ncat\nbird", &[]).unwrap_err().to_string();
         assert!(error.contains("its name 0 is dog, which is class 1"), "{error}");
@@ -395,6 +422,8 @@ mod tests {
         );
         let some = folders(&["n01440764", "n04008634"]);
         assert_eq!(find(&some, None, &[]).unwrap().names, ["tench", "missile"]);
+        let pair = [("n01440764".to_string(), "zebra".to_string())];
+        assert_eq!(find(&some, None, &pair).unwrap().names, ["zebra", "missile"]);
         let ids = r#"["n04008634", "n01440764"]"#;
         assert_eq!(found(&some, ids, &[]).unwrap().names, ["tench", "missile"], "ids as names too");
         let error = find(&folders(&["n01440764", "n00000001"]), None, &[]).unwrap_err().to_string();

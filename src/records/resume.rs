@@ -49,6 +49,9 @@ pub fn expect(rows: &[Row], asked: &Asked, dataset: &Dataset) -> Result<()> {
     same_images(rows, dataset)
 }
 
+/// What sums of a thousand float32 are off by at most.
+const ROUNDING: f64 = 1e-3;
+
 fn in_range(record: &Record, asked: &Asked) -> Result<()> {
     let Record { index, zero_shot, memo, entropy, .. } = record;
     let (there, rates) = (memo.len(), asked.rates);
@@ -59,9 +62,20 @@ fn in_range(record: &Record, asked: &Asked) -> Result<()> {
         entropy.len(),
         asked.steps
     );
+    // The largest of K probabilities is at least 1/K, and their entropy at most ln K.
+    let classes = asked.classes as f64;
     for Choice { pred, confidence } in memo.iter().chain([zero_shot]) {
         ensure!(*pred < asked.classes, "image {index} was taken for class {pred} of {}", asked.classes);
-        ensure!((0.0..=1.0).contains(confidence), "image {index} has a confidence of {confidence}");
+        ensure!(
+            (1.0 / classes - ROUNDING..=1.0 + ROUNDING).contains(confidence),
+            "image {index} has a confidence of {confidence} among {classes} classes"
+        );
+    }
+    for &entropy in entropy {
+        ensure!(
+            (-ROUNDING..=classes.ln() + ROUNDING).contains(&entropy.into()),
+            "image {index} has an entropy of {entropy} among {classes} classes"
+        );
     }
     Ok(())
 }

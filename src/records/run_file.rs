@@ -46,6 +46,7 @@ impl RunFile {
     /// settings that are missing or none; a path that cannot be written.
     pub fn open(path: &Path, resume: bool) -> Result<RunFile> {
         let path = output::target(path)?;
+        ensure!(!Settings::is_name(&path), "a run's settings are kept under such a name; choose another");
         let is_new = !path.exists();
         let file = locked(&path)?;
         let (settings, mut bytes) = (Settings::new(&path), Vec::new());

@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::output;
 
+/// What the names of such files end in.
+const END: &str = ".run.json";
 /// Of what is told for people alone.
 const TOLD: &str = "selection";
 
@@ -19,10 +21,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether a file of this name is some run's settings.
+    pub fn is_name(path: &Path) -> bool {
+        path.as_os_str().as_encoded_bytes().ends_with(END.as_bytes())
+    }
+
     /// Beside the records in `path`, of a run that is begun.
     pub fn new(path: &Path) -> Settings {
         let mut beside = path.as_os_str().to_owned();
-        beside.push(".run.json");
+        beside.push(END);
         Settings { path: PathBuf::from(beside), begun: None }
     }
 

@@ -76,6 +76,37 @@ fn several_files_are_one_model() {
 }
 
 #[test]
+fn tensors_that_an_index_does_not_name_are_the_models_too() {
+    let mut model = hugging_face();
+    model.insert("logit_scale".to_string(), (vec![], vec![2.0]));
+    let folder = Folder::sharded(&model);
+    let path = folder.path().join("model.safetensors.index.json");
+    let mut index: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    index["weight_map"].as_object_mut().unwrap().remove("logit_scale").unwrap();
+    folder.write("model.safetensors.index.json", index.to_string());
+    let checkpoint = open(folder.path());
+    assert_eq!(checkpoint.config().logit_scale, 2f64.exp() as f32);
+    assert!(checkpoint.notices()[0].contains("hold logit_scale too"), "{:?}", checkpoint.notices());
+}
+
+#[test]
+fn what_is_no_part_of_a_clip_and_what_transformers_5_rounds_is_told() {
+    let mut model = hugging_face();
+    model.insert("classifier.weight".to_string(), (vec![2, 2], vec![0.0; 4]));
+    let folder = Folder::of(&model);
+    let mut described = config();
+    described["dtype"] = json!("bfloat16");
+    folder.write("config.json", described.to_string());
+    let checkpoint = open(folder.path());
+    let told = checkpoint.notices().join("\n");
+    assert!(told.contains("dtype is bfloat16, and weights are stored as float32"), "{told}");
+    assert!(told.contains("classifier.weight: no part of a CLIP, passed over"), "{told}");
+    model.remove("classifier.weight");
+    folder.write("model.safetensors", file(&model, Dtype::BF16));
+    assert!(open(folder.path()).notices().is_empty());
+}
+
+#[test]
 fn open_clips_folder_has_its_heads_and_activation() {
     let model = hugging_face();
     let folder = Folder::new();

@@ -85,6 +85,19 @@ fn lying_indexes_are_refused() {
         assert_refused(folder.path(), &[&want, "model.safetensors.index.json"]);
     }
     folder.write("model.safetensors.index.json", &index);
+    let twice = [("logit_scale".to_string(), (vec![], vec![1.0]))].into_iter().collect();
+    folder.write("model-00003-of-00003.safetensors", file(&twice, Dtype::F32));
+    let mut three: Value = serde_json::from_str(&index).unwrap();
+    three["weight_map"]["more"] = json!("model-00003-of-00003.safetensors");
+    let mut with_more = twice.clone();
+    with_more.insert("more".to_string(), (vec![1], vec![0.0]));
+    folder.write("model-00003-of-00003.safetensors", file(&with_more, Dtype::F32));
+    folder.write("model.safetensors.index.json", three.to_string());
+    assert_refused(
+        folder.path(),
+        &[&format!("logit_scale is in model-00003-of-00003.safetensors and in {first}")],
+    );
+    folder.write("model.safetensors.index.json", &index);
     folder.write(first, "short");
     assert_refused(folder.path(), &[first, "not a whole safetensors file"]);
 }
@@ -103,6 +116,7 @@ fn tensors_of_other_models_are_refused() {
     };
     let cases = [
         (with(&[("visual.attn_pool.query", vec![4])]), "it has visual.attn_pool.query, which is no part"),
+        (with(&[("logit_bias", vec![1])]), "it has logit_bias"),
         (with(&[("text.cls_emb", vec![4])]), "it has text.cls_emb, which is no part"),
         (with(&[("visual.layer1.0.conv1.weight", vec![4])]), "a ResNet"),
         (with(&[("vision_model.x", vec![4])]), "both Hugging Face's and OpenAI's"),

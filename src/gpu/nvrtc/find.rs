@@ -57,6 +57,11 @@ fn set(name: &str) -> Option<OsString> {
 /// One that `MEMO_NVRTC` names.
 fn named(path: &Path) -> Result<Nvrtc, String> {
     let file = library_in(path).unwrap_or(path.to_path_buf());
+    if file.is_dir() {
+        let inside = wheel_libraries(path).pop().and_then(|file| Some(file.parent()?.display().to_string()));
+        let inside = inside.map_or(String::new(), |folder| format!("; {folder} has one"));
+        return Err(format!("MEMO_NVRTC={}: it holds no libnvrtc.so{inside}", file.display()));
+    }
     Nvrtc::open(&file).map_err(|e| format!("MEMO_NVRTC={}: {e:#}", file.display()))
 }
 
