@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 pub fn open(path: &Path) -> Result<(File, u64)> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
-    ensure!(!metadata.is_dir(), "it is a folder");
+    ensure!(!metadata.is_dir(), "it is a folder; name a file in it");
     ensure!(metadata.is_file(), "it is a pipe or a device, not a file");
     Ok((file, metadata.len()))
 }

@@ -26,7 +26,9 @@ AT_ONCE = 200
 
 def pillows(path):
     try:
-        image = Image.open(path).convert("RGB")
+        # By an open file: given a path, Pillow 13.0.0 garbles uncompressed grey TIFFs that are turned on their side.
+        with path.open("rb") as file:
+            image = Image.open(file).convert("RGB")
         return f"{image.width}x{image.height} {hashlib.sha256(image.tobytes()).hexdigest()}"
     except Exception as error:
         return f"refused: {error}"

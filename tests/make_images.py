@@ -316,6 +316,24 @@ def tiffs():
     pillow("orientation_of_xmp.tif", Image.fromarray(RGB[:5, :7]), tiffinfo={700: b'<x tiff:Orientation="6"/>'})
     pillow("two_pages.tif", Image.fromarray(RGB), save_all=True, append_images=[Image.fromarray(GREY)])
 
+    def retagged(name, order, old, new, pixels, **options):
+        """With another number for a tag of one short: tifffile does not write such files."""
+        data = tiff(name, pixels, **options)
+        at = data.index(struct.pack(order + "HHI", old, 3, 1))
+        FILES[name] = data[:at] + struct.pack(order + "H", new) + data[at + 2 :]
+
+    nobodys = lambda value: {"extratags": [(65000, "H", 1, value, True)]}
+    # Prediction (317) is not for PackBits, whatever is written.
+    words = RGB.astype(np.uint16) * 250
+    retagged("packbits_16_predicted.tif", ">", 65000, 317, words, compression="packbits", byteorder=">", **nobodys(3))
+    planes = {"planarconfig": "separate"}
+    retagged("planes_reversed.tif", "<", 65000, 266, np.moveaxis(RGB, 2, 0), **planes, **nobodys(2))  # FillOrder
+    refused("planes_reversed.tif", "in separate planes")
+    for name, pixels in (("planes_rgba_8.tif", RGBA), ("planes_rgba_16.tif", RGBA.astype(np.uint16) * 250)):
+        extra = {"compression": "zlib", "extrasamples": [0]}
+        retagged(name, "<", 338, 65000, np.moveaxis(pixels, 2, 0), **planes, **extra)  # no ExtraSamples
+        refused(name, "in separate planes")
+
     tiff("floats_big_endian_deflate.tif", GREY.astype(np.float32), photometric="minisblack", byteorder=">", compression="zlib")
     refused("floats_big_endian_deflate.tif", "Pillow misreads")
     tiff("doubles.tif", GREY.astype(np.float64), photometric="minisblack")

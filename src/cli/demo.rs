@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::fleet::evaluate;
@@ -16,7 +16,7 @@ use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::draw_views;
 use crate::records::Row;
 use crate::report::{self, Progress, grid};
-use crate::{interrupt, output};
+use crate::{interrupt, notice, output};
 
 /// The shifts of the demo's images, tensors of `demo-images.safetensors`.
 const CORRUPTIONS: [&str; 4] = ["noise", "blur", "rotation", "contrast"];
@@ -28,13 +28,15 @@ pub struct Demo {
     /// Folder for the contact sheet
     #[arg(long, default_value = "demo-out", value_name = "FOLDER")]
     out: PathBuf,
-    /// Images of each corruption
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
+    /// Images of each corruption, of 100 that there are
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), allow_negative_numbers = true)]
     limit: u32,
 }
 
 impl Demo {
     pub fn run(self) -> Result<()> {
+        let no_folder = || format!("{} is there and no folder; --out names one", self.out.display());
+        ensure!(self.out.is_dir() || !self.out.exists(), no_folder());
         let assets = find_assets()?;
         let model = ModelOptions {
             model: assets.join("demo-model"),
@@ -58,7 +60,8 @@ impl Demo {
 
         interrupt::catch()?;
         let start = Instant::now();
-        let mut progress = Progress::new(counts.iter().sum(), 0);
+        let asked: usize = counts.iter().sum();
+        let mut progress = Progress::new(asked, 0);
         let mut all = Totals::default();
         let mut rows = Vec::new();
         for ((name, dataset), count) in CORRUPTIONS.iter().zip(&datasets).zip(counts) {
@@ -79,6 +82,9 @@ impl Demo {
         let images_per_s = all.images() as f64 / start.elapsed().as_secs_f64();
         // First of all: a sheet that cannot be written is no reason to lose it.
         print(&report::demo_table(&rows, images_per_s))?;
+        if all.images() < asked {
+            notice!("note: {} of {asked} images are not done", asked - all.images());
+        }
         interrupt::check()?;
 
         let sheet = self.out.join("views.png");
@@ -105,18 +111,16 @@ impl Demo {
     }
 }
 
-/// `assets/`: `MEMO_ASSETS`, or found upwards from the program or the current folder, or where it
-/// was built.
+/// `assets/`: `MEMO_ASSETS`, or found upwards from the program, or where it was built.
 fn find_assets() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("MEMO_ASSETS") {
         return Ok(PathBuf::from(folder));
     }
     let program = std::env::current_exe().unwrap_or_default();
-    let current = std::env::current_dir().unwrap_or_default();
     let built = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = program.ancestors().skip(1).chain(current.ancestors()).chain([built]);
+    let folders = program.ancestors().skip(1).chain([built]);
     folders
         .map(|folder| folder.join("assets"))
         .find(|assets| assets.join("demo-model").is_dir())
-        .context("finding the demo's model: no assets/demo-model here; run it inside the project's folder")
+        .context("finding the demo's model: no assets/demo-model above the program; MEMO_ASSETS names the project's folder assets")
 }

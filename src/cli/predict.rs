@@ -81,7 +81,10 @@ impl Predict {
             }
         })?;
         interrupt::check()?;
-        ensure!(failed == 0, "{failed} of {} images could not be read", self.images.len());
+        match self.images.len() {
+            1 => ensure!(failed == 0, "the image could not be read"),
+            all => ensure!(failed == 0, "{failed} of {all} images could not be read"),
+        }
         Ok(())
     }
 }

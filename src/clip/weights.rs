@@ -170,10 +170,9 @@ impl Weights {
     /// does.
     fn add_shards(&mut self) -> Result<()> {
         let json: Value = serde_json::from_str(&std::fs::read_to_string(&self.path)?).context("not JSON")?;
-        let map = json
-            .get("weight_map")
-            .and_then(Value::as_object)
-            .context("it has no weight_map, so it is no index of safetensors files")?;
+        let map = json.get("weight_map").and_then(Value::as_object).context(
+            "it has no weight_map, so it is no index of safetensors files; give the model's folder",
+        )?;
         let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (name, file) in map {
             let file = file.as_str().with_context(|| format!("weight_map.{name} is {file}, not a file"))?;

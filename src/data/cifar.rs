@@ -109,6 +109,9 @@ pub fn open_archive(path: &Path, wanted: Option<Cifar>) -> Result<Dataset> {
         if let Some(kind) = unread::kind(&head[..head.len().min(unread::HEAD_BYTES)]) {
             bail!("it is {kind}; {READ}");
         }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let own = forms().into_iter().any(|form| [form.records, form.names].contains(&&*name));
+        ensure!(!own, "it is one of CIFAR's files; give the folder that it lies in");
         ensure!(head.is_empty() || head.starts_with(&[0x1f, 0x8b]), "it is no .tar.gz; {READ}");
         let mut archive = tar::Archive::new(GzDecoder::new(file));
         let mut members: HashMap<String, Vec<u8>> = HashMap::new();

@@ -27,6 +27,10 @@ pub enum Labels {
 pub fn read(path: &Path) -> Result<Labels> {
     let read = || -> Result<Labels> {
         ensure!(path.exists(), "no such file; --labels names a file with a class name a line, JSON or CSV");
+        ensure!(
+            !path.is_dir(),
+            "it is a folder; --labels names a file with a class name a line, JSON or CSV"
+        );
         let bytes = std::fs::read(path)?;
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
         match extension.as_deref() {

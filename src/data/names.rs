@@ -72,7 +72,8 @@ pub fn find(dataset: &Dataset, labels: Option<&Labels>, pairs: &[(String, String
             None => bail!("no name for the class {own}; give it with --labels-for {own}=NAME"),
         }
     }
-    let how = if are_ids(&left) { "WordNet ids with ImageNet's names, as OpenAI has them" } else { how };
+    let has_ids = left.iter().any(|name| is_word_net_id(name));
+    let how = if has_ids { "WordNet ids with ImageNet's names, as OpenAI has them" } else { how };
     let mut left = spelled_out(left)?.into_iter();
     let names = given.into_iter().filter_map(|given| given.or_else(|| left.next())).collect();
     Ok(Named { names, how: how.to_string() })
@@ -83,9 +84,16 @@ type Found = (Vec<Option<String>>, &'static str);
 fn by_key(dataset: &Dataset, entries: &[(Vec<String>, String)], given: &[Option<String>]) -> Result<Found> {
     let names: HashMap<&str, &String> =
         entries.iter().flat_map(|(keys, name)| keys.iter().map(move |key| (key.as_str(), name))).collect();
+    // Folders that are numbers may have zeros in front.
+    let numbers: HashMap<u64, &String> =
+        names.iter().filter_map(|(key, name)| Some((key.parse().ok()?, *name))).collect();
+    let are_apart = numbers.len() == names.keys().filter(|key| key.parse::<u64>().is_ok()).count();
+    let by_number = |own: &String| numbers.get(&own.parse().ok()?).filter(|_| are_apart);
     let found: Vec<Option<String>> = match dataset.classes() {
         Classes::Folders => {
-            dataset.labels().iter().map(|own| names.get(own.as_str()).map(|n| n.to_string())).collect()
+            let find =
+                |own: &String| names.get(own.as_str()).or_else(|| by_number(own)).map(|n| n.to_string());
+            dataset.labels().iter().map(find).collect()
         }
         Classes::Numbers => Vec::new(),
     };
@@ -164,6 +172,20 @@ fn by_list(dataset: &Dataset, names: &[String], given: &[Option<String>]) -> Res
                 names[at],
                 own[at]
             );
+        }
+        let (own_words, name_words): (Vec<_>, Vec<_>) =
+            own.iter().zip(names).map(|(own, name)| (words(own), words(name))).unzip();
+        for (at, name) in names.iter().enumerate() {
+            let fits = |name: usize, own: usize| alike(&name_words[name], &own_words[own]);
+            let better =
+                |&there: &usize| fits(at, there) > fits(at, at) && fits(at, there) > fits(there, there);
+            if let Some(there) = (0..own.len()).find(better) {
+                bail!(
+                    "its name {at} is {name}, which looks like class {there} of the dataset, {}; class {at} is {}; {ADVICE}",
+                    own[there],
+                    own[at]
+                );
+            }
         }
         return Ok((in_order(), "in the order of the labels"));
     }
@@ -270,24 +292,18 @@ fn imagenet() -> impl Iterator<Item = (&'static str, &'static str)> {
     IMAGENET.lines().filter_map(|line| line.split_once('\t'))
 }
 
-fn are_ids(names: &[String]) -> bool {
-    names.iter().all(|name| is_word_net_id(name))
-}
-
-/// Names as they are, or ImageNet's where all are WordNet ids, of which CLIP knows nothing.
+/// Names as they are, and ImageNet's for WordNet ids, of which CLIP knows nothing.
 ///
 /// # Errors
 /// An id that is none of ImageNet's 1000.
 pub fn spelled_out(names: Vec<String>) -> Result<Vec<String>> {
-    if !are_ids(&names) {
-        return Ok(names);
-    }
     let known: HashMap<&str, &str> = imagenet().collect();
-    let name = |id: &String| match known.get(id.as_str()) {
+    let name = |name: String| match known.get(name.as_str()) {
         Some(name) => Ok(name.to_string()),
-        None => bail!("{id} is a WordNet id, but none of ImageNet's 1000; give names with --labels"),
+        None if !is_word_net_id(&name) => Ok(name),
+        None => bail!("{name} is a WordNet id, but none of ImageNet's 1000; give names with --labels"),
     };
-    names.iter().map(name).collect()
+    names.into_iter().map(name).collect()
 }
 
 #[cfg(test)]
@@ -397,6 +413,16 @@ mod tests {
         let numbered = dataset(Classes::Numbers, &["cat", "dog", "fish"]);
         let error = found(&numbered, "dog\ncat\nbird", &[]).unwrap_err().to_string();
         assert!(error.contains("its name 0 is dog, which is class 1"), "{error}");
+        let error = found(&numbered, "small dog\nkitten\nbird", &[]).unwrap_err().to_string();
+        assert!(error.contains("its name 0 is small dog, which looks like class 1"), "{error}");
+        let tanks = dataset(Classes::Numbers, &["aquarium_fish", "flatfish"]);
+        assert!(found(&tanks, "aquarium fish\nflat fish", &[]).is_ok());
+        let padded = folders(&["08", "09", "10"]);
+        let text = r#"{"8": "eight", "9": "nine", "10": "ten"}"#;
+        assert_eq!(found(&padded, text, &[]).unwrap().names, ["eight", "nine", "ten"]);
+        let from_1 = folders(&["01", "02", "03"]);
+        let error = found(&from_1, r#"{"0": "a", "1": "b", "2": "c"}"#, &[]).unwrap_err().to_string();
+        assert!(error.contains("names for 2 of 3 folders, and none for 03"), "{error}");
     }
 
     #[test]
@@ -424,6 +450,8 @@ mod tests {
         assert_eq!(find(&some, None, &[]).unwrap().names, ["tench", "missile"]);
         let pair = [("n01440764".to_string(), "zebra".to_string())];
         assert_eq!(find(&some, None, &pair).unwrap().names, ["zebra", "missile"]);
+        let with_more = folders(&["background", "n04008634"]);
+        assert_eq!(find(&with_more, None, &[]).unwrap().names, ["background", "missile"]);
         let ids = r#"["n04008634", "n01440764"]"#;
         assert_eq!(found(&some, ids, &[]).unwrap().names, ["tench", "missile"], "ids as names too");
         let error = find(&folders(&["n01440764", "n00000001"]), None, &[]).unwrap_err().to_string();

@@ -71,8 +71,9 @@ pub fn refuse(root: &Path, folders: &[PathBuf]) -> Result<()> {
         few => few.join(", "),
     };
     let split = take.strip_prefix(root).unwrap_or(&take).display();
+    let are = if folders.len() == 1 { "folder" } else { "folders" };
     bail!(
-        "its folders {names} are {kind}, no classes; say --data {} or --split {split} (or --split . if they are classes)",
+        "its {are} {names}: {kind}, no classes; say --data {} or --split {split} (or --split . if they are classes)",
         take.display()
     )
 }

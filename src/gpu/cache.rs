@@ -9,12 +9,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
 use super::nvrtc::{Nvrtc, Target};
-use crate::plain_file;
+use crate::{notice, plain_file};
 
 /// Bytes of an entry before its payload: a SHA-256 in hexadecimal and a newline.
 const HEADER_BYTES: usize = 65;
@@ -66,7 +67,13 @@ impl Cache {
         let payload = nvrtc.compile(stem, source, target)?;
         ensure!(!payload.is_empty(), "kernels/{stem}.cu: NVRTC returned nothing");
         if let Some(path) = path {
-            let _ = write_entry(&path, &payload);
+            static TOLD: Once = Once::new();
+            if let Err(error) = write_entry(&path, &payload) {
+                let folder = path.parent().unwrap_or(Path::new(".")).display();
+                TOLD.call_once(|| {
+                    notice!("note: compiled kernels cannot be kept in {folder}, so each start compiles them: {error:#}")
+                });
+            }
         }
         Ok(payload)
     }

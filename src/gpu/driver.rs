@@ -213,7 +213,9 @@ pub fn find_virtual_driver() -> Result<PathBuf> {
     let places = [beside.join("deps"), beside.to_path_buf(), PathBuf::from(env!("MEMO_BUILD_DEPS"))];
     let found = places.iter().map(|place| place.join(LIBRARY)).find(|path| path.is_file());
     found.with_context(|| {
-        let places: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        let mut places: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        places.sort();
+        places.dedup();
         format!(
             "finding {LIBRARY}, the virtual driver: not in {}; rebuild with `make build`, or name it by MEMO_VCUDA",
             places.join(", ")

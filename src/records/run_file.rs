@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::settings::Settings;
 use super::{Row, parse};
-use crate::output;
+use crate::{notice, output};
 
 /// The disk has all but what was written since.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
@@ -66,6 +66,10 @@ impl RunFile {
             is_new,
         };
         // An empty file was never begun: the run was killed before its first line.
+        if resume && bytes.is_empty() {
+            let what = if is_new { "is not there yet" } else { "is empty" };
+            notice!("note: {} {what}: the run begins", opened.path.display());
+        }
         if !bytes.is_empty() {
             ensure!(resume, "it is there already; --resume continues it, or choose another name");
             opened.settings.read()?;

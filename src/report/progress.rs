@@ -10,12 +10,16 @@ use crate::notice;
 
 /// Between lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Images that come so soon after the first are of its batch.
+const BATCH: Duration = Duration::from_millis(500);
 
 pub struct Progress {
     bar: ProgressBar,
     plain: bool,
-    first: usize,
-    start: Instant,
+    count: usize,
+    done: usize,
+    /// When the first batch was done, which has start-up in it, and how many images were done then.
+    since: Option<(Instant, usize)>,
     next_line: Instant,
 }
 
@@ -25,15 +29,14 @@ impl Progress {
         let plain = !std::io::stderr().is_terminal();
         let target = if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(count as u64), target);
-        let template = "{bar:30} {pos}/{len}  {per_sec}  {eta} left  {msg}";
+        let template = "{bar:16} {pos}/{len}  {per_sec}  {eta} left  {wide_msg}";
         bar.set_style(
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         bar.set_position(done as u64);
         bar.reset_eta();
         notice::set_bar(Some(bar.clone()));
-        let now = Instant::now();
-        Progress { bar, plain, first: done, start: now, next_line: now + LINE_EVERY }
+        Progress { bar, plain, count, done, since: None, next_line: Instant::now() + LINE_EVERY }
     }
 
     /// One more image is done.
@@ -43,19 +46,44 @@ impl Progress {
         let so_far = format!("zero-shot {:.2} %  MEMO {}", 100.0 * totals.clip_accuracy(), memo.join(" / "));
         self.bar.set_message(so_far.clone());
         self.bar.inc(1);
-        if self.plain && Instant::now() >= self.next_line {
-            self.next_line = Instant::now() + LINE_EVERY;
-            let (done, count) = (self.bar.position(), self.bar.length().unwrap_or(0));
-            let rate = (done - self.first as u64) as f64 / self.start.elapsed().as_secs_f64();
-            let left = (count - done) as f64 / rate;
-            notice!("{done}/{count}  {rate:.2}/s  {left:.0} s left  {so_far}");
+        self.done += 1;
+        let now = Instant::now();
+        let (start, before) = self.since.get_or_insert((now, self.done));
+        if now - *start < BATCH {
+            *before = self.done;
+        }
+        let (passed, since) = (now - *start, self.done - *before);
+        if self.plain && now >= self.next_line {
+            self.next_line = now + LINE_EVERY;
+            notice!("{}/{}{}  {so_far}", self.done, self.count, pace(since, passed, self.count - self.done));
         }
     }
+}
+
+/// How fast images come, where that is known yet, and how long those that are left take.
+fn pace(since: usize, passed: Duration, left: usize) -> String {
+    if since == 0 {
+        return String::new();
+    }
+    let rate = since as f64 / passed.as_secs_f64();
+    format!("  {rate:.2}/s  {:.0} s left", left as f64 / rate)
 }
 
 impl Drop for Progress {
     /// However the run ends, the terminal is left as it was.
     fn drop(&mut self) {
         notice::set_bar(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_told_once_it_is_known() {
+        assert_eq!(pace(0, Duration::ZERO, 5), "");
+        assert_eq!(pace(4, Duration::from_secs(8), 5), "  0.50/s  10 s left");
+        assert_eq!(pace(4, Duration::from_secs(8), 0), "  0.50/s  0 s left");
     }
 }

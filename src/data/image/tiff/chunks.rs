@@ -85,11 +85,12 @@ impl Chunk<'_> {
         };
         let mut out = unpack(compression, stored, len)?;
         ensure!(out.len() == len, "it is cut: it has {} of {len} bytes", out.len());
-        if bits >= 16 && big_endian && !(predictor == 3 && compression != 1) {
+        // Without compression there is no prediction, whatever is written, nor with PackBits.
+        let is_predicted = compression != 1 && compression != PACK_BITS;
+        if bits >= 16 && big_endian && !(predictor == 3 && is_predicted) {
             out.chunks_exact_mut(bits / 8).for_each(<[u8]>::reverse);
         }
-        // Without compression there is no prediction, whatever is written.
-        if compression != 1 && compression != PACK_BITS {
+        if is_predicted {
             out.chunks_exact_mut(stride).try_for_each(|row| self.undo_prediction(row))?;
         }
         Ok(out)

@@ -67,7 +67,11 @@ impl Kind {
         ensure!(
             !planar
                 || samples == 1 && compression != 1
-                || matches!(kind, Kind::Rgb | Kind::Cmyk) && (bits == 8 || compression != 1),
+                || matches!(kind, Kind::Rgb | Kind::Cmyk)
+                    && (bits == 8 || compression != 1)
+                    // Pillow takes the one for alpha without being told, and forgets the other.
+                    && !(samples > 3 && photometric == 2 && header.extra.is_empty())
+                    && !(reversed && compression == 1),
             "it has {} in separate planes, which is not read",
             Told(header)
         );
