@@ -44,8 +44,16 @@ pub struct DataOptions {
     #[arg(long, value_enum, requires = "data")]
     dataset: Option<Cifar>,
     /// Take images of these extensions too, such as gif,pnm: torchvision's ImageFolder passes them over
-    #[arg(long, value_name = "EXT", value_delimiter = ',', requires = "data")]
+    #[arg(long, value_name = "EXT", value_delimiter = ',', requires = "data", value_parser = extension)]
     extensions: Vec<String>,
+}
+
+fn extension(text: &str) -> Result<String, String> {
+    let plain = text.strip_prefix('.').unwrap_or(text);
+    match !plain.is_empty() && plain.chars().all(char::is_alphanumeric) {
+        true => Ok(plain.to_string()),
+        false => Err("the end of a name is expected, such as gif".to_string()),
+    }
 }
 
 impl DataOptions {

@@ -70,6 +70,13 @@ fn names_are_shown_or_refused() {
         &["other.txt", "monkey is name 2", "--labels-for"],
     );
     refused(eval(&place, &data, &["--labels-for", "apple"]), 2, &["FOLDER=NAME"]);
+    for none in ["*.gif", "", "gif,"] {
+        refused(
+            eval(&place, &data, &["--extensions", none]),
+            2,
+            &["--extensions", "the end of a name is expected"],
+        );
+    }
     refused(memo(&["bench", "--model", text(&place.model), "--labels", text(&other)]), 2, &["--data"]);
 }
 

@@ -136,9 +136,12 @@ fn what_was_there_is_kept_where_the_new_does_not_fit() {
 #[test]
 fn a_demo_keeps_its_table_without_its_sheet() {
     let place = Place::new();
-    let nowhere = place.write("a file", "");
+    let file = place.write("a file", "");
     let device = std::env::var("MEMO_TEST_DEVICE").unwrap_or_else(|_| "virtual".to_string());
-    let output = run(&["demo", "--limit", "1", "--out", text(&nowhere), "--device", &device]);
+    let demo = |out: &Path| run(&["demo", "--limit", "1", "--out", text(out), "--device", &device]);
+    let told = demo(&file);
+    assert!(told.stdout.is_empty() && String::from_utf8_lossy(&told.stderr).contains("no folder"), "at once");
+    let output = demo(&file.join("sheet"));
     let [table, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(table.contains("McNemar") && said.contains("a file"), "{table}{said}");

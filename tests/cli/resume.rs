@@ -183,11 +183,14 @@ fn lines_that_no_run_has_written_are_refused_by_number() {
     let whole = read(&out);
     let third = whole.lines().nth(2).unwrap().to_string() + "\n";
     let confidence = third.split("\"confidence\":").nth(1).unwrap().split('}').next().unwrap();
+    let entropy = third.split("\"entropy\":[").nth(1).unwrap().split(']').next().unwrap();
     for (from, to, want) in [
         ("\"label\":0", "\"label\":7", "label 7 of 2 classes"),
         ("\"pred\":", "\"pred\":1", "of 2"),
         (confidence, "7.5", "confidence of 7.5"),
         (confidence, "-0.5", "confidence of -0.5"),
+        (confidence, "0.25", "confidence of 0.25 among 2 classes"),
+        (entropy, "9.5", "entropy of 9.5 among 2 classes"),
         ("\"entropy\":[", "\"entropy\":[0.5,", "2 entropies of 1 steps"),
         ("\"entropy\":[", "\"entropy\":[NaN,", "is no record"),
         ("\n", "\r\n", "CRLF"),
@@ -219,6 +222,12 @@ fn what_is_there_already_is_told_at_once() {
     lock.lock().unwrap();
     refused(memo(&[&args[..], &["--resume"]].concat()), 1, &["precious.jsonl", "another process"]);
     assert_eq!(read(&out), "something\n");
+    let settings = place.file("other.run.json");
+    let args = ["eval", "--model", text(&nothing), "--data", text(&nothing), "--out", text(&settings)];
+    refused(memo(&args), 1, &["other.run.json", "a run's settings are kept under such a name"]);
+    let nowhere = place.file("nowhere/run.jsonl");
+    let args = ["eval", "--model", text(&nothing), "--data", text(&nothing), "--out", text(&nowhere)];
+    refused(memo(&args), 1, &["there is no folder", "nowhere; make it first"]);
     // What is refused later leaves no file that was not there.
     let new = place.file("new.jsonl");
     refused(
