@@ -86,10 +86,12 @@ impl Tokenizer {
                 }
                 let mut rest = text;
                 while let Some((before, id, after)) = first_special(rest) {
+                    ensure!(!is_odd(before), "{ODD}");
                     self.encode_plain(before, &mut tokens);
                     tokens.push(id);
                     rest = after;
                 }
+                ensure!(!is_odd(rest), "{ODD}");
                 self.encode_plain(rest, &mut tokens);
             }
         }
@@ -139,6 +141,21 @@ impl Tokenizer {
     }
 }
 
+const ODD: &str = "it holds <|startoftext|> or <|endoftext|> in capitals before a sign, which transformers takes apart in an odd way";
+
+/// Whether a text without special tokens has one once its capitals are gone, with a sign behind it: transformers' pattern ends a
+/// word between the two, CLIP's does not.
+fn is_odd(text: &str) -> bool {
+    let mut rest = lower(text);
+    while let Some((_, _, after)) = first_special(&rest) {
+        if after.starts_with(|c: char| !c.is_alphanumeric() && !c.is_whitespace()) {
+            return true;
+        }
+        rest = after.to_string();
+    }
+    false
+}
+
 /// The first of the two special tokens that is written out in a text, and what is around it.
 fn first_special(text: &str) -> Option<(&str, u32, &str)> {
     let specials = [("<|startoftext|>", START_OF_TEXT), ("<|endoftext|>", END_OF_TEXT)];
@@ -156,6 +173,17 @@ fn lower(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn special_tokens_in_capitals_before_a_sign_are_refused() {
+        let tokenizer = Tokenizer::new(Naming::HuggingFace);
+        for text in ["<|ENDOFTEXT|>!", "a <|EndOfText|>'s b <|endoftext|>", "<|endoftext|> <|STARTOFTEXT|>."]
+        {
+            assert!(tokenizer.encode(text).unwrap_err().to_string().contains("in capitals"), "{text}");
+        }
+        assert!(tokenizer.encode("<|ENDOFTEXT|> !").is_ok());
+        assert_eq!(tokenizer.encode("A<|endoftext|>B").unwrap().len(), 5);
+    }
 
     #[test]
     fn a_long_text_is_refused_or_cut_with_its_end_kept() {
