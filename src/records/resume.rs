@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Choice, Record, Row, name_of};
+use super::{Answer, Choice, Record, Row, name_of};
 use crate::data::Dataset;
 use crate::notice;
 use crate::threads::together;
@@ -59,7 +59,12 @@ fn in_range(record: &Record, asked: &Asked) -> Result<()> {
         entropy.len(),
         asked.steps
     );
-    for Choice { pred, confidence } in memo.iter().chain([zero_shot]) {
+    let choices = memo.iter().filter_map(|answer| match answer {
+        Answer::Choice(choice) => Some(choice),
+        Answer::Failed(_) => None,
+    });
+    ensure!(choices.clone().count() > 0, "image {index} has no answer by any learning rate");
+    for Choice { pred, confidence } in choices.chain([zero_shot]) {
         ensure!(*pred < asked.classes, "image {index} was taken for class {pred} of {}", asked.classes);
         ensure!((0.0..=1.0).contains(confidence), "image {index} has a confidence of {confidence}");
     }
