@@ -372,7 +372,7 @@ impl<E: Element> Batch<E> {
                         in_place.step(
                             stream,
                             &bound.flags,
-                            pass,
+                            (pass, !is_last),
                             Stride { number: step, learning_rate, loss_scale },
                         )
                     })?;
@@ -452,7 +452,7 @@ impl<E: Element> Batch<E> {
         let zeros = stream.zeros(layout.total)?;
         let in_place = InPlace::new(stream, &zeros, adapted, kept, None, &tables)?;
         let ascent = Stride { number: 0, learning_rate: -1.0, loss_scale: self.settings.loss_scale };
-        in_place.step(stream, &stream.zeros(s)?, 1, ascent)?;
+        in_place.step(stream, &stream.zeros(s)?, (1, true), ascent)?;
         Ok(in_place.adapted.flat)
     }
 

@@ -195,13 +195,21 @@ impl<E: Element> InPlace<E> {
 
     /// A step of every parameter and image, from the snapshot at the first step, then from what the step before has left; so
     /// there is nothing to restore. That of plain SGD, `W' = W - rate · g`, is the end of the products of the gradients: these
-    /// start from W and write W' at once, into no buffer of gradients. Any other is behind [`InPlace::gradients`].
+    /// start from W and write W' at once, in the terms that products take, into no buffer of gradients. Any other is behind [`InPlace::gradients`].
     ///
     /// * `flags`: `(S,)`, `|= 1` where a gradient is not finite; of a plain step, that of a vector. `pass`: 1 by the first rate.
+    /// * `goes_on`: a later step starts from what this one leaves. If none does, matrices are left in the terms alone that products
+    ///   take, where these are two.
     ///
     /// # Errors
     /// The launches' own.
-    pub fn step(&self, stream: &Stream, flags: &Tensor<u32>, pass: usize, stride: Stride) -> Result<()> {
+    pub fn step(
+        &self,
+        stream: &Stream,
+        flags: &Tensor<u32>,
+        (pass, goes_on): (usize, bool),
+        stride: Stride,
+    ) -> Result<()> {
         let InPlace { adapted, kept, optimizer, snapshot, from_snapshot, from_own } = self;
         let is_first = stride.number == 0;
         let steps = if is_first { from_snapshot } else { from_own };
@@ -215,17 +223,23 @@ impl<E: Element> InPlace<E> {
                         false => Matrix::each(&adapted.flat, layer.weight.clone(), k),
                     };
                     let product = self.gradient(layer, &adapted.flat).scale(-rate, 1.0).addend(from);
-                    product.run(stream)?;
+                    match &adapted.terms()[..] {
+                        [first, second] => {
+                            let terms =
+                                [first, second].map(|term| Matrix::each(term, layer.weight.clone(), k));
+                            product.in_terms(terms, E::SECOND_TERM, goes_on).run(stream)?;
+                        }
+                        _ => product.run(stream)?,
+                    }
                 }
-                step_plain(stream, steps, &adapted.flat, flags, rate)?;
+                step_plain(stream, steps, &adapted.flat, flags, rate)
             }
             Some(room) => {
                 let pace = &room.pace(pass);
                 step(stream, room.rule, steps, &adapted.flat, &room.states, flags, (stride, pace))?;
+                E::split(stream, &adapted.flat, &adapted.room).map(|_| ())
             }
         }
-        E::split(stream, &adapted.flat, &adapted.room)?;
-        Ok(())
     }
 }
 
