@@ -10,12 +10,14 @@
 //   weights  (B, N)    fp32   of the views, 0 for those that are not selected, not all of them; or null: all 1
 //   dlogits  (B, N, K) fp32   written (=), times `scale`, the loss scale
 //   entropy  (B,)      fp32   written (=), nats, not scaled
-//   scratch  (B, 4 N + K) words, written, with SCRATCH 1; else null
+//   scratch  (B, 4 N + 2 K) words, written, with SCRATCH 1; else null
 //
 // Grid: one CTA of 256 threads per image; a warp per view, then a thread per class.
-// Shared: (4 N + K) words, or none with SCRATCH 1, for more views or classes than fit: the same bits. The largest logit is
+// Shared: (4 N + 2 K) words, or none with SCRATCH 1, for more views or classes than fit: the same bits. The largest logit is
 // taken off first, exactly, so that z keeps its digits; the gradient of a view that is sure of its class is a small difference,
-// which d leaves whole. No atomics: the same input gives the same bits.
+// which d leaves whole. The more views, the nearer to each other their averages come, and the more terms these have: they are
+// summed in float64, and logpbar is kept in two terms, so that d is as exact for any number of views. No atomics: the same
+// input gives the same bits.
 // MEMO, arXiv 2110.09506, equation 3, in log-sum-exp form.
 
 #include "prelude.cuh"
@@ -29,7 +31,7 @@ entropy_forward_backward(const float* __restrict__ logits, const float* __restri
                          float* __restrict__ dlogits, float* __restrict__ entropy, float* scratch, int N, int K,
                          float scale) {
 #if SCRATCH
-    float* shared = scratch + (size_t)blockIdx.x * (4 * N + K);
+    float* shared = scratch + (size_t)blockIdx.x * (4 * N + 2 * K);
 #else
     extern __shared__ float shared[];
 #endif
@@ -38,6 +40,7 @@ entropy_forward_backward(const float* __restrict__ logits, const float* __restri
     int* surest = (int*)shared + 2 * N;  // (N,) t
     float* weight = shared + 3 * N;      // (N,)
     float* logpbar = shared + 4 * N;     // (K,)
+    float* rest = logpbar + K;           // (K,) what logpbar has beyond float32
     const float* x = logits + (size_t)blockIdx.x * N * K;
     float* dx = dlogits + (size_t)blockIdx.x * N * K;
 
@@ -61,31 +64,36 @@ entropy_forward_backward(const float* __restrict__ logits, const float* __restri
         }
     }
     __syncthreads();
-    float views = 0.f;
-    for (int i = 0; i < N; ++i) views += weight[i];
+    double total = 0.0;
+    for (int i = 0; i < N; ++i) total += weight[i];
+    float views = total;
 
     float h = 0.f;
     for (int j = threadIdx.x; j < K; j += blockDim.x) {
-        float most = -FLT_MAX, sum = 0.f;
+        float most = -FLT_MAX;
+        double sum = 0.0;
         for (int i = 0; i < N; ++i)
             if (weight[i] > 0.f) most = fmaxf(most, x[i * K + j] - top[i] - log_sum[i]);
         for (int i = 0; i < N; ++i)
-            if (weight[i] > 0.f) sum = fmaf(weight[i], expf(x[i * K + j] - top[i] - log_sum[i] - most), sum);
-        float lp = fmaxf(most + logf(sum) - logf(views), -FLT_MAX);
+            if (weight[i] > 0.f) sum += weight[i] * expf(x[i * K + j] - top[i] - log_sum[i] - most);
+        double exact = most + log(sum / total);
+        float lp = fmaxf(exact, -FLT_MAX);
         logpbar[j] = lp;
+        rest[j] = exact - lp;
         h -= expf(lp) * lp;
     }
-    h = block_sum(h);  // a barrier: logpbar is complete after it
+    h = block_sum(h);  // a barrier: logpbar and rest are complete after it
     if (threadIdx.x == 0) entropy[blockIdx.x] = h;
 
     for (int i = warp_id(); i < N; i += warp_count()) {
-        float of_surest = logpbar[surest[i]], mean = 0.f;  // of d under view i's prediction
-        for (int j = lane_id(); j < K; j += 32)
-            mean += expf(x[i * K + j] - top[i] - log_sum[i]) * (logpbar[j] - of_surest);
+        float of_surest = logpbar[surest[i]], rest_of_surest = rest[surest[i]];
+        auto d = [&](int j) { return logpbar[j] - of_surest + (rest[j] - rest_of_surest); };
+        float mean = 0.f;  // of d under view i's prediction
+        for (int j = lane_id(); j < K; j += 32) mean += expf(x[i * K + j] - top[i] - log_sum[i]) * d(j);
         mean = warp_sum(mean);
         for (int j = lane_id(); j < K; j += 32) {
             float p = expf(x[i * K + j] - top[i] - log_sum[i]);
-            dx[i * K + j] = -scale * weight[i] / views * p * (logpbar[j] - of_surest - mean);
+            dx[i * K + j] = -scale * weight[i] / views * p * (d(j) - mean);
         }
     }
 }

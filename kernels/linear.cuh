@@ -9,11 +9,12 @@
 //   ACT 0    out = y
 //   ACT 1    out = f(y), and kept = y where there is one          forward through an MLP's activation
 //   ACT 2    out = y f'(kept)                                     and back
+//   ACT 3    kept = y, rounded, and rest = second (y - kept); and out = y where there is one     a step's weights, in two terms
 //
 // With A_TERMS=2 or B_TERMS=2 an operand is in two terms, A = a + second a2, so that products of float16 are as exact as of
 // float32: acc = a · b + second (a2 · b + a · b2); that of the second two is beyond float32's digits.
 //
-// f is QuickGELU, or GELU with GELU=1. A, B, kept are E; bias, addend float; out is E, or float with OUT_FLOAT=1; all written (=).
+// f is QuickGELU, or GELU with GELU=1. A, B, kept, rest are E; bias, addend float; out is E, or float with OUT_FLOAT=1; all written (=).
 // All rows of matrices may be further apart than they are long; a step is from one of the batch to the next, 0 where it
 // is shared. `out` may be the addend.
 
@@ -56,6 +57,7 @@ struct Linear {
     // Whether rows and steps of each are whole multiples of 16 bytes, and addresses too: bit 0 A, 1 B, 2 all that the epilogue
     // reads and writes.
     int aligned;
+    E* rest;  // as far apart as kept
 };
 
 // As the hardware has it, within 2^-22.
@@ -128,6 +130,18 @@ struct Epilogue {
 #elif ACT == 2
 #pragma unroll
         for (int i = 0; i < W; ++i) y[i] *= activation_slope(row.kept[i]);
+#endif
+#if ACT == 3
+        float rest[W];
+#pragma unroll
+        for (int i = 0; i < W; ++i) {
+            E high;
+            from_float(high, y[i]);
+            rest[i] = p.second * (y[i] - to_float(high));
+        }
+        store_pack<W>(p.kept + at(p.kept_step, m, p.kept_pitch), y);
+        store_pack<W>(p.rest + at(p.kept_step, m, p.kept_pitch), rest);
+        if (!p.out) return;
 #endif
         store_pack<W>(p.out + at(p.out_step, m, p.out_pitch), y);
     }

@@ -11,7 +11,8 @@
 //   param (n,) or (S, n), grad (S, n) float: of each piece, in a table   out (S, width) float, of which a piece is some columns, and
 //   may be param   b, m, v (S, width) float, or null: written (=), and not read at the first step   flags (S,) u32
 //   inverse: of the loss scale   decay: SGD's weight decay; AdamW's times the learning rate
-//   AdamW's rate: the learning rate over 1 - beta1^t   root: 1 / √(1 - beta2^t)
+//   pace (2,) float: the rate and, of AdamW, the root, which a step's number is in: rate, the learning rate, of AdamW over
+//   1 - beta1^t; root, 1 / √(1 - beta2^t)
 //
 // Grid: a CTA per piece, images in y; 256 threads a CTA. What becomes of a parameter is rounded once. Flags are set by integer
 // atomics.
@@ -122,13 +123,13 @@ sgd_plain(const Piece* __restrict__ pieces, u32* __restrict__ flags, float* out,
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-sgd(const Piece* __restrict__ pieces, u32* __restrict__ flags, float* out, float* __restrict__ buffer, u64 width, float rate,
-    float inverse, float momentum, float decay, int first) {
-    step_piece(pieces, flags, out, width, Sgd{buffer, rate, inverse, momentum, decay, first != 0});
+sgd(const Piece* __restrict__ pieces, u32* __restrict__ flags, float* out, float* __restrict__ buffer, u64 width,
+    const float* __restrict__ pace, float inverse, float momentum, float decay, int first) {
+    step_piece(pieces, flags, out, width, Sgd{buffer, pace[0], inverse, momentum, decay, first != 0});
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 adamw(const Piece* __restrict__ pieces, u32* __restrict__ flags, float* out, float* __restrict__ mean, float* __restrict__ square,
-      u64 width, float rate, float inverse, float decay, float root, int first) {
-    step_piece(pieces, flags, out, width, AdamW{mean, square, rate, inverse, decay, root, first != 0});
+      u64 width, const float* __restrict__ pace, float inverse, float decay, int first) {
+    step_piece(pieces, flags, out, width, AdamW{mean, square, pace[0], inverse, decay, pace[1], first != 0});
 }

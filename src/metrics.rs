@@ -1,6 +1,6 @@
 //! Running totals of a comparison on the same images, and whether its difference is more than chance.
 
-use crate::records::{Record, Row};
+use crate::records::{Answer, Record, Row};
 
 /// What zero-shot CLIP and MEMO, by each learning rate, have done so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,9 +17,11 @@ struct Sums {
     confidence: f64,
     fixed: usize,
     broken: usize,
+    failed: usize,
 }
 
-/// MEMO by one learning rate beside zero-shot CLIP, on the same images.
+/// MEMO by one learning rate beside zero-shot CLIP, on the same images. One that it has no answer for is not right, and has no
+/// confidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
     /// Fraction right after adapting.
@@ -30,6 +32,8 @@ pub struct Comparison {
     pub fixed: usize,
     /// Right before, wrong after.
     pub broken: usize,
+    /// Without an answer after: the step has led to no number.
+    pub failed: usize,
     /// The exact two-sided p-value of McNemar's test: how likely fixed and broken would be at least as
     /// unequal if each change were a coin's toss (McNemar 1947, in its binomial form).
     pub mcnemar_p: f64,
@@ -50,10 +54,18 @@ impl Totals {
         self.clip.right += clip as usize;
         self.clip.confidence += record.zero_shot.confidence;
         self.memo.resize(record.memo.len(), Sums::default());
-        for (sums, choice) in self.memo.iter_mut().zip(&record.memo) {
-            let memo = choice.pred == record.label;
+        for (sums, answer) in self.memo.iter_mut().zip(&record.memo) {
+            let memo = match answer {
+                Answer::Choice(choice) => {
+                    sums.confidence += choice.confidence;
+                    choice.pred == record.label
+                }
+                Answer::Failed(_) => {
+                    sums.failed += 1;
+                    false
+                }
+            };
             sums.right += memo as usize;
-            sums.confidence += choice.confidence;
             sums.fixed += (memo && !clip) as usize;
             sums.broken += (clip && !memo) as usize;
         }
@@ -71,29 +83,30 @@ impl Totals {
 
     /// Fraction right by zero-shot CLIP.
     pub fn clip_accuracy(&self) -> f64 {
-        self.fraction(self.clip.right as f64)
+        fraction(self.clip.right as f64, self.images)
     }
 
     /// Mean softmax value of zero-shot predictions.
     pub fn clip_confidence(&self) -> f64 {
-        self.fraction(self.clip.confidence)
+        fraction(self.clip.confidence, self.images)
     }
 
     /// By each learning rate; none before the first record.
     pub fn memo(&self) -> Vec<Comparison> {
-        let compare = |&Sums { right, confidence, fixed, broken }: &Sums| Comparison {
-            accuracy: self.fraction(right as f64),
-            confidence: self.fraction(confidence),
+        let compare = |&Sums { right, confidence, fixed, broken, failed }: &Sums| Comparison {
+            accuracy: fraction(right as f64, self.images),
+            confidence: fraction(confidence, self.images - failed),
             fixed,
             broken,
+            failed,
             mcnemar_p: mcnemar_p(fixed, broken),
         };
         self.memo.iter().map(compare).collect()
     }
+}
 
-    fn fraction(&self, sum: f64) -> f64 {
-        if self.images == 0 { 0.0 } else { sum / self.images as f64 }
-    }
+fn fraction(sum: f64, of: usize) -> f64 {
+    if of == 0 { 0.0 } else { sum / of as f64 }
 }
 
 fn mcnemar_p(fixed: usize, broken: usize) -> f64 {
@@ -114,14 +127,19 @@ fn mcnemar_p(fixed: usize, broken: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{Choice, Failure};
+    use crate::records::{Choice, Failed, Failure};
 
     #[test]
     fn each_rate_is_compared_with_zero_shot() {
         let choice = |pred, confidence| Choice { pred, confidence };
         let mut totals = Totals::default();
-        for (label, zero_shot, first, second) in [(1, 1, 2, 1), (2, 1, 2, 3), (3, 3, 3, 3), (4, 1, 4, 4)] {
-            let memo = vec![choice(first, 0.5), choice(second, 0.25)];
+        for (label, zero_shot, first, second) in [(1, 1, 2, 1), (2, 1, 2, 3), (3, 3, 3, 3), (4, 4, 4, 4)] {
+            // By the second rate the fourth image has no answer.
+            let second = match label {
+                4 => Answer::Failed(Failed { error: "a logit is not finite".to_string() }),
+                _ => Answer::Choice(choice(second, 0.25)),
+            };
+            let memo = vec![Answer::Choice(choice(first, 0.5)), second];
             let zero_shot = choice(zero_shot, 0.75);
             let (digest, entropy) = (String::new(), vec![]);
             let record =
@@ -130,10 +148,10 @@ mod tests {
         }
         totals.add(&Row::Failure(Failure { index: 4, file: None, label: 1, error: "it is cut".to_string() }));
         assert_eq!(totals.failed(), 1);
-        assert_eq!((totals.images(), totals.clip_accuracy(), totals.clip_confidence()), (4, 0.5, 0.75));
+        assert_eq!((totals.images(), totals.clip_accuracy(), totals.clip_confidence()), (4, 0.75, 0.75));
         let got: Vec<_> =
-            totals.memo().iter().map(|c| (c.accuracy, c.confidence, c.fixed, c.broken)).collect();
-        assert_eq!(got, [(0.75, 0.5, 2, 1), (0.75, 0.25, 1, 0)]);
+            totals.memo().iter().map(|c| (c.accuracy, c.confidence, c.fixed, c.broken, c.failed)).collect();
+        assert_eq!(got, [(0.75, 0.5, 1, 1, 0), (0.5, 0.25, 0, 1, 1)]);
     }
 
     #[test]

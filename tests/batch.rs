@@ -173,7 +173,9 @@ device_test!(what_overflows_is_computed_again_in_float32, |stream| {
                     let want = alone.adapt(&items, &Views::Drawn)?.remove(0)?;
                     assert_eq!(*got, want, "{model}, 2^{power}: image {i}");
                     // As near as `truth.rs` has float16 be: nothing has overflowed unseen.
-                    assert_close(&got.memo[0].logits, &plain[i].memo[0].logits, Tolerance::absolute(0.03));
+                    let [got, want] =
+                        [got, &plain[i]].map(|outcome| &outcome.memo[0].as_ref().unwrap().logits);
+                    assert_close(got, want, Tolerance::absolute(0.03));
                 }
             }
             Ok(got.iter().filter(|outcome| outcome.overflow).count())
@@ -294,6 +296,24 @@ device_test!(from_the_second_batch_on_a_graph_is_launched, |stream| {
         assert_eq!(run(&[4])?, [launches, 0], "another number of images");
         assert_eq!(run(&[5, 3])?, [launches, steps]);
         assert_eq!(run(&[5])?, [launches, steps]);
+    }
+});
+
+device_test!(steps_between_the_first_and_the_last_are_one_graph, |stream| {
+    let case = Case::open("odd");
+    let images = images();
+    for optimizer in [Optimizer::PLAIN, MOMENTUM, ADAMW] {
+        let settings = case.optimized(case.settings(Precision::Fp16, Update::InPlace, 2, 6), optimizer);
+        let batch = case.batch::<f16>(&stream, 2, &settings)?;
+        let run = || -> Result<(usize, Vec<(Vec<u32>, bool)>)> {
+            let before = stream.graphs();
+            let got = adapt(&batch, &images, &[0, 4], &Views::Drawn)?;
+            Ok((stream.graphs() - before, got))
+        };
+        let ((some, first), (all, again)) = (run()?, run()?);
+        // The first, the last and one between them are launched one by one, once.
+        assert_eq!([some, all], [3, 6], "{optimizer:?}");
+        assert!(first == again, "{optimizer:?}: from graphs it is another");
     }
 });
 

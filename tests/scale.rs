@@ -13,14 +13,14 @@ use anyhow::Result;
 use clap::Parser;
 use common::{Case, in_child, is_child};
 use half::f16;
-use memo::check::{fixtures, random};
+use memo::check::{fixtures, random, test_stream};
 use memo::cli::{self, Cli};
 use memo::clip::ClipConfig;
 use memo::data::Rgb8;
 use memo::device_test;
 use memo::engine::{Item, Memo, Precision, Update, Views, Vision};
 use memo::gpu::Stream;
-use memo::ops::Element;
+use memo::ops::{Element, Optimizer};
 
 /// Steps taken in every way.
 const WAYS: [(Update, usize); 3] = [(Update::Implicit, 1), (Update::InPlace, 1), (Update::InPlace, 3)];
@@ -47,6 +47,48 @@ device_test!(a_batch_takes_as_many_launches_as_one_image, |stream| {
     launches::<f32>(&stream, Precision::Fp32)?;
     launches::<f16>(&stream, Precision::Fp16)?;
 });
+
+/// Batches of many sizes and of many steps; the memory that the first has left is left by all. Says how much is used.
+fn batches_in_what_there_is() -> Result<()> {
+    let (stream, case) = (test_stream(), Case::open("tiny"));
+    let image = Rgb8 { width: 32, height: 32, pixels: vec![9; 3 * 32 * 32] };
+    let adamw = Optimizer::AdamW { weight_decay: 0.01 };
+    for (update, steps, optimizer) in [
+        (Update::Implicit, 1, Optimizer::PLAIN),
+        (Update::InPlace, 1, Optimizer::PLAIN),
+        (Update::InPlace, 6, adamw),
+    ] {
+        let settings = case.optimized(case.settings(Precision::Fp16, update, 1, steps), optimizer);
+        let batch = case.batch::<f16>(&stream, 4, &settings)?;
+        let adapt = |images| -> Result<(usize, usize)> {
+            batch.adapt(&vec![Item { image: &image, index: 0 }; images], &Views::Drawn)?;
+            stream.gpu().memory_bytes()
+        };
+        let (free, all) = adapt(4)?;
+        println!("used {}", all - free);
+        for images in [4, 3, 2, 2, 1, 1, 4] {
+            assert_eq!(adapt(images)?.0, free, "{images} images, {settings:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_memory_is_taken_once_batches_run() {
+    const TEST: &str = "no_memory_is_taken_once_batches_run";
+    if is_child() {
+        return batches_in_what_there_is().unwrap();
+    }
+    let used = |settings: &[(&str, &str)]| {
+        let output = in_child(TEST, settings);
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        assert!(output.status.success(), "{}", said.concat());
+        let used = said[0].lines().filter_map(|line| line.split_once("used ")?.1.parse::<usize>().ok());
+        used.max().expect("a line that says so")
+    };
+    let most = used(&[]);
+    assert_eq!(used(&[("VCUDA_MEMORY_BYTES", &most.to_string())]), most);
+}
 
 #[test]
 fn every_image_of_a_batch_takes_as_much_memory() {

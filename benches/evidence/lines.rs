@@ -91,6 +91,7 @@ pub fn compiled_with(defines: &[(&str, i64)]) -> String {
             ("ELEMENT_HALF", 1) => "fp16".to_string(),
             ("ACT", 1) => "activation".to_string(),
             ("ACT", 2) => "slope".to_string(),
+            ("ACT", 3) => "in terms".to_string(),
             ("OUT_FLOAT", 1) => "to fp32".to_string(),
             ("A_TERMS", a) => format!("terms {a} × {}", of("B_TERMS").unwrap_or(1)),
             ("BM", m) => format!("{m} × {}", of("BN").unwrap_or(0)),

@@ -17,7 +17,7 @@ use crate::interrupt::{self, ReaderGone};
 use crate::metrics::Totals;
 use crate::notice;
 use crate::ops::linear::serving;
-use crate::records::{Asked, Failure, Out, Row, name_of};
+use crate::records::{Answer, Asked, Failed, Failure, Out, Record, Row, name_of};
 use crate::report::{self, Progress};
 
 #[derive(Args)]
@@ -51,7 +51,8 @@ pub struct Eval {
     #[arg(long)]
     resume: bool,
     /// End at the first image that cannot be read, with exit code 1. Otherwise it is told of, recorded with its error, left out of
-    /// all figures, and the exit code is 0 if there are others
+    /// all figures, and the exit code is 0 if there are others. The same of one that one of several learning rates has no answer for,
+    /// which counts as wrong by that rate
     #[arg(long)]
     strict: bool,
     /// End with a JSON object instead of the table
@@ -220,6 +221,22 @@ struct Run<'a> {
     is_written: bool,
 }
 
+impl Run<'_> {
+    /// Tells of the first image that a learning rate has no answer for; how many there are is told in the end.
+    fn answered(&self, Record { index, file, memo, .. }: &Record) -> Result<()> {
+        let so_far = self.totals.memo();
+        for (rate, answer) in memo.iter().enumerate() {
+            let Answer::Failed(Failed { error }) = answer else { continue };
+            let name = name_of(*index, file.as_deref());
+            ensure!(!self.strict, "{name}: {error}");
+            if so_far.get(rate).is_none_or(|rate| rate.failed == 0) {
+                notice!("note: {name} counts as wrong by one learning rate: {error}");
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fleet::Run for Run<'_> {
     fn begin(&mut self) -> Result<Vec<usize>> {
         let mut there = BTreeSet::new();
@@ -238,7 +255,10 @@ impl fleet::Run for Run<'_> {
 
     fn keep(&mut self, row: Row) -> Result<()> {
         match &row {
-            Row::Record(_) => self.done += 1,
+            Row::Record(record) => {
+                self.answered(record)?;
+                self.done += 1;
+            }
             Row::Failure(Failure { file, index, error, .. }) => {
                 let name = name_of(*index, file.as_deref());
                 ensure!(!self.strict, "reading {name}: {error}");

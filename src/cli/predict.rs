@@ -59,13 +59,21 @@ impl Predict {
             None => Views::Drawn,
         };
         let indices: Vec<usize> = (0..self.images.len()).collect();
-        let mut failed = 0;
+        let (mut failed, mut unanswered) = (0, 0);
         interrupt::catch()?;
         adapt_each(&mut memo, &views, &Paths(&self.images), &indices, None, &mut |index, adapted| {
             let name = self.images[index].display().to_string();
             if let Err(error) = &adapted {
                 failed += 1;
                 notice!("error: {error:#}");
+            }
+            let without = adapted
+                .iter()
+                .flat_map(|(_, outcome)| &outcome.memo)
+                .filter_map(|after| after.as_ref().err());
+            for error in without {
+                unanswered += 1;
+                notice!("error: {name}: {error}");
             }
             match (adapted, self.json) {
                 (Ok((_, outcome)), true) => {
@@ -85,6 +93,10 @@ impl Predict {
             1 => ensure!(failed == 0, "the image could not be read"),
             all => ensure!(failed == 0, "{failed} of {all} images could not be read"),
         }
+        ensure!(
+            unanswered == 0,
+            "{unanswered} predictions are not finite; those by other learning rates are"
+        );
         Ok(())
     }
 }
@@ -107,10 +119,13 @@ impl Source for Paths<'_> {
 fn as_json(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> serde_json::Value {
     let prediction = |p: &Prediction| json!({ "index": p.index, "label": labels[p.index], "confidence": p.confidence, "logits": p.logits });
     let memo = match &outcome.memo[..] {
-        [one] => prediction(one),
+        [Ok(one)] => prediction(one),
         several => {
-            let with_rate = |(p, lr): (&Prediction, &f32)| {
-                let mut object = prediction(p);
+            let with_rate = |(after, lr): (&Result<Prediction, String>, &f32)| {
+                let mut object = match after {
+                    Ok(p) => prediction(p),
+                    Err(error) => json!({ "error": error }),
+                };
                 object["lr"] = decimal(*lr).into();
                 object
             };
@@ -135,7 +150,11 @@ fn as_text(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> 
     let line = |name: &str, p: &Prediction| {
         format!("  {name:<width$} {:<24} {:6.2} %\n", labels[p.index], 100.0 * p.confidence)
     };
-    let memo: String = names.iter().zip(&outcome.memo).map(|(name, p)| line(name, p)).collect();
+    let after = |(name, after): (&String, &Result<Prediction, String>)| match after {
+        Ok(p) => line(name, p),
+        Err(_) => format!("  {name:<width$} not finite\n"),
+    };
+    let memo: String = names.iter().zip(&outcome.memo).map(after).collect();
     let entropy: Vec<String> = outcome.entropy.iter().map(|h| format!("{h:.4}")).collect();
     format!(
         "{image}\n{}{memo}  {:<width$} {} nats\n",

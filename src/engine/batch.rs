@@ -15,7 +15,7 @@ use super::acts::Acts;
 use super::buffers::{Bound, BoundStep, Buffers, StepRoom};
 use super::fine::{Fine, Loaded, Source};
 use super::grads::Kept;
-use super::in_place::{Adapted, InPlace};
+use super::in_place::{Adapted, InPlace, Tables};
 use super::outcome::{Settings, Update};
 use super::slot::{Results, Slot};
 use super::stages::Stages;
@@ -67,8 +67,8 @@ pub struct Batch<E> {
     stages: Option<Stages>,
 }
 
-/// Of so many images at this step: none before the second time.
-type Graphs<E> = HashMap<(usize, usize), Option<Graph<Keeps<E>>>>;
+/// Of so many images, whether at the first step and whether at the last: none before the second time.
+type Graphs<E> = HashMap<(usize, bool, bool), Option<Graph<Keeps<E>>>>;
 
 /// What a graph's launches read and write.
 type Keeps<E> = (Rc<Bound<E>>, Params<E>, Loaded<E>, Tensor<f32>);
@@ -194,8 +194,9 @@ impl<E: Element> Batch<E> {
         let dims = Dims { s: images, ..self.dims };
         let plan = |plan: &mut Plan| Buffers::plan(plan, &dims, &self.vision, &self.settings);
         let buffers = self.stream.arena(plan)?;
-        if let StepRoom::InPlace(adapted, _) = &buffers.step {
+        if let StepRoom::InPlace(adapted, optimizer, _) = &buffers.step {
             adapted.clear(&self.stream)?;
+            optimizer.iter().try_for_each(|room| room.fill(&self.stream, &self.settings))?;
         }
         self.buffers = Some(buffers);
         self.dims = dims;
@@ -288,16 +289,37 @@ impl<E: Element> Batch<E> {
         for step in 0..self.settings.steps {
             // Not recorded: its scratch memory grows with the images.
             self.time("views", || self.fill_patches(bound, images, views, step))?;
+            // What else is another at each step is copied to where all read it, and from where all write it.
+            if let BoundStep::InPlace(in_place) = &bound.step {
+                in_place.optimizer.iter().try_for_each(|room| room.turn_to(&self.stream, step))?;
+            }
             self.recorded(bound, step, || self.step(bound, step))?;
+            if step + 1 < self.settings.steps {
+                self.stream.copy(&self.entropies(bound, step)?, &self.last_entropies(bound)?)?;
+            }
         }
         Ok(())
     }
 
-    /// Queues `work`, which is the same whenever as many images take the same step: launch by launch at first, which loads what
-    /// it needs, and where ranges are read or stages timed; else as a graph.
+    /// Where each image's entropy at this step is kept.
+    fn entropies(&self, bound: &Bound<E>, step: usize) -> Result<Tensor<f32>> {
+        Ok(self.buffers()?.entropy.rows(step..step + 1).slice(0..bound.flags.len()))
+    }
+
+    /// Where each step writes it.
+    fn last_entropies(&self, bound: &Bound<E>) -> Result<Tensor<f32>> {
+        self.entropies(bound, self.settings.steps - 1)
+    }
+
+    /// Queues `work`, which is the same for as many images at all steps between the first and the last: launch by launch at first,
+    /// which loads what it needs, and where ranges are read or stages timed; else as a graph. There are few graphs, since the
+    /// driver keeps them in memory of its own: of whole batches, and of the size that another had last.
     fn recorded(&self, bound: &Rc<Bound<E>>, step: usize, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let (stream, key) = (&self.stream, (bound.flags.len(), step));
+        let (stream, s) = (&self.stream, bound.flags.len());
+        let key = (s, step == 0, step + 1 == self.settings.steps);
         let mut graphs = self.graphs.borrow_mut();
+        let is_short = |s: usize| s < self.dims.s;
+        graphs.retain(|&(other, ..), _| other == s || !(is_short(s) && is_short(other)));
         if trace::is_heard() || self.stages.is_some() || stream.is_rehearsal() {
             return work();
         }
@@ -328,7 +350,7 @@ impl<E: Element> Batch<E> {
         }
         match &bound.step {
             BoundStep::Implicit(implicit) => {
-                self.views(&self.params, bound, step)?;
+                self.views(&self.params, bound)?;
                 self.time("step", || implicit.step(stream, &bound.flags))?;
                 let all = 0..self.settings.passes();
                 self.predict("predict", Source::Implicit(&self.loaded, implicit), bound, all)
@@ -337,9 +359,9 @@ impl<E: Element> Batch<E> {
                 let adapted = &in_place.adapted;
                 if is_first {
                     self.predict("zero-shot", Source::Loaded(&self.loaded), bound, 0..1)?;
-                    self.views(&self.params, bound, step)?;
+                    self.views(&self.params, bound)?;
                 } else {
-                    self.views(adapted, bound, step)?;
+                    self.views(adapted, bound)?;
                 }
                 let loss_scale = self.settings.loss_scale;
                 for (pass, &learning_rate) in (1..).zip(&self.settings.learning_rates) {
@@ -350,6 +372,7 @@ impl<E: Element> Batch<E> {
                         in_place.step(
                             stream,
                             &bound.flags,
+                            (pass, !is_last),
                             Stride { number: step, learning_rate, loss_scale },
                         )
                     })?;
@@ -380,7 +403,7 @@ impl<E: Element> Batch<E> {
     }
 
     /// The views through the tower, their loss, and every parameter's gradient.
-    fn views(&self, weights: &impl Differentiable<E>, bound: &Bound<E>, step: usize) -> Result<()> {
+    fn views(&self, weights: &impl Differentiable<E>, bound: &Bound<E>) -> Result<()> {
         let (stream, Bound { views, grads, .. }) = (&self.stream, bound);
         let [logits, dlogits] = &bound.logits;
         let &[s, n, k] = logits.shape() else { unreachable!("logits are (s, N, K)") };
@@ -390,8 +413,7 @@ impl<E: Element> Batch<E> {
             Linear::nt(&views.unit, &self.text, &rows(logits)).run(stream)
         })?;
         self.time("backward", || {
-            let at = step * self.dims.s;
-            let entropy = self.buffers()?.entropy.slice(at..at + s);
+            let entropy = self.last_entropies(bound)?;
             let (scale, scratch) = (self.settings.loss_scale, &grads.way.scratch);
             entropy_forward_backward(stream, dlogits, &entropy, logits, None, scale, scratch)?;
             Linear::nn(&rows(dlogits), &self.text, &grads.dunit).run(stream)?;
@@ -423,12 +445,14 @@ impl<E: Element> Batch<E> {
         );
         let (stream, layout, dims) = (&self.stream, &self.vision.layout, Dims { s, ..self.dims });
         let (views, grads) = (self.views_of(s)?, self.buffers()?.grads.images(s, dims.n));
-        let adapted = stream.arena(|plan| Adapted::<E>::plan(plan, s, layout))?;
+        let kept = Kept::new(layout, &views, &grads);
+        let room = |plan: &mut Plan| Ok((Adapted::plan(plan, s, layout)?, Tables::plan(plan, &kept, false)?));
+        let (adapted, tables) = stream.arena(room)?;
         adapted.clear(stream)?;
         let zeros = stream.zeros(layout.total)?;
-        let in_place = InPlace::new(stream, &zeros, adapted, Kept::new(layout, &views, &grads), None)?;
+        let in_place = InPlace::new(stream, &zeros, adapted, kept, None, &tables)?;
         let ascent = Stride { number: 0, learning_rate: -1.0, loss_scale: self.settings.loss_scale };
-        in_place.step(stream, &stream.zeros(s)?, ascent)?;
+        in_place.step(stream, &stream.zeros(s)?, (1, true), ascent)?;
         Ok(in_place.adapted.flat)
     }
 

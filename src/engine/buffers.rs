@@ -7,7 +7,7 @@ use super::acts::Acts;
 use super::fine::FineRoom;
 use super::grads::{Grads, Kept};
 use super::implicit::{Implicit, Room};
-use super::in_place::{Adapted, InPlace, OptimizerRoom};
+use super::in_place::{Adapted, InPlace, OptimizerRoom, Tables};
 use super::outcome::{Settings, Update};
 use super::vision::Vision;
 use crate::gpu::{Plan, Stream, Tensor};
@@ -24,7 +24,7 @@ pub struct Buffers<E> {
     pub logits: Tensor<f32>,    // (S·N, K)
     pub dlogits: Tensor<f32>,   // (S·N, K)
     pub predicted: Tensor<f32>, // (passes·S, K): zero-shot, then by each learning rate
-    pub entropy: Tensor<f32>,   // (steps, S)
+    pub entropy: Tensor<f32>,   // (steps, S), of which each step writes the last row
     pub flags: Tensor<u32>,     // (S,)
     pub fine: FineRoom<E>,
     pub step: StepRoom<E>,
@@ -32,7 +32,7 @@ pub struct Buffers<E> {
 
 pub enum StepRoom<E> {
     Implicit(Room<E>),
-    InPlace(Adapted<E>, Option<OptimizerRoom>),
+    InPlace(Adapted<E>, Option<OptimizerRoom>, Tables),
 }
 
 impl<E: Element> Buffers<E> {
@@ -44,12 +44,15 @@ impl<E: Element> Buffers<E> {
         let passes = settings.passes();
         let is_in_place = settings.update == Update::InPlace;
         let at_once = if is_in_place { 1 } else { passes };
+        let views = plan.part("views", |plan| Acts::plan(plan, dims, layers, s * n, true))?;
+        let grads = plan.part("gradients", |plan| Grads::plan(plan, dims, layers, is_in_place))?;
+        let kept = Kept::new(layout, &views, &grads);
         Ok(Buffers {
             descs: plan.tensor("descs", s)?,
             view_params: plan.tensor("view_params", [s, n])?,
-            views: plan.part("views", |plan| Acts::plan(plan, dims, layers, s * n, true))?,
+            views,
             originals: plan.part("originals", |plan| Acts::plan(plan, dims, layers, at_once * s, false))?,
-            grads: plan.part("gradients", |plan| Grads::plan(plan, dims, layers, is_in_place))?,
+            grads,
             logits: plan.tensor("logits", [s * n, k])?,
             dlogits: plan.tensor("dlogits", [s * n, k])?,
             predicted: plan.tensor("predicted", [passes * s, k])?,
@@ -58,11 +61,13 @@ impl<E: Element> Buffers<E> {
             fine: plan.part("fine", |plan| FineRoom::plan(plan, at_once * s * dims.t, dims.widest()[0]))?,
             step: plan.part("step", |plan| {
                 Ok(match settings.update {
-                    Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout, passes)?),
-                    Update::InPlace => StepRoom::InPlace(
-                        Adapted::plan(plan, s, layout)?,
-                        OptimizerRoom::plan(plan, s, layout, settings)?,
-                    ),
+                    Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout, &kept, passes)?),
+                    Update::InPlace => {
+                        let adapted = Adapted::plan(plan, s, layout)?;
+                        let optimizer = OptimizerRoom::plan(plan, s, layout, settings)?;
+                        let tables = Tables::plan(plan, &kept, optimizer.is_some())?;
+                        StepRoom::InPlace(adapted, optimizer, tables)
+                    }
                 })
             })?,
         })
@@ -73,7 +78,7 @@ impl<E: Element> Buffers<E> {
     /// * `flat`: the tower's parameters, `(total,)`.
     ///
     /// # Errors
-    /// Out of device memory.
+    /// The driver's.
     pub fn bind(
         &self,
         stream: &Stream,
@@ -98,9 +103,9 @@ impl<E: Element> Buffers<E> {
                     let implicit = Implicit::new(stream, flat, kept, room, settings.rates())?;
                     BoundStep::Implicit(Box::new(implicit))
                 }
-                StepRoom::InPlace(adapted, optimizer) => {
+                StepRoom::InPlace(adapted, optimizer, tables) => {
                     let optimizer = optimizer.as_ref().map(|room| room.first(s));
-                    let in_place = InPlace::new(stream, flat, adapted.first(s), kept, optimizer)?;
+                    let in_place = InPlace::new(stream, flat, adapted.first(s), kept, optimizer, tables)?;
                     BoundStep::InPlace(Box::new(in_place))
                 }
             },

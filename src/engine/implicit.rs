@@ -23,7 +23,7 @@ use super::weights::Layer;
 use crate::clip::VisionLayout;
 use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::linear::{Linear, Matrix};
-use crate::ops::optimizer::{Step, Steps, step_plain};
+use crate::ops::optimizer::{Step, Steps, step_plain, table_bytes};
 use crate::ops::{Element, Param};
 
 /// Room for the corrections of so many passes.
@@ -31,20 +31,32 @@ pub struct Room<E> {
     vectors: Tensor<f32>, // (passes·S, vectors)
     inner: Tensor<E>,     // (S·T, N·T, and a few columns more): x Xᵀ, or 1 more
     sums: Tensor<f32>,    // (passes·S·T, widest output)
+    ones: Tensor<f32>,    // (N·T,)
+    table: Tensor<u8>,    // of the vectors' step
     /// How many of the sums are of the first pass.
     of_first: usize,
 }
 
 impl<E: Element> Room<E> {
+    /// * `kept`: of as many images.
+    ///
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, dims: &Dims, layout: &VisionLayout, passes: usize) -> Result<Room<E>> {
+    pub fn plan(
+        plan: &mut Plan,
+        dims: &Dims,
+        layout: &VisionLayout,
+        kept: &Kept<E>,
+        passes: usize,
+    ) -> Result<Room<E>> {
         let &Dims { s, n, t, .. } = dims;
         let of_first = s * t * dims.widest()[1];
         Ok(Room {
             vectors: plan.tensor("vectors", [passes * s, layout.vectors_len()])?,
             inner: plan.tensor("inner", s * t * pitch(n * t))?,
             sums: plan.tensor("sums", passes * of_first)?,
+            ones: plan.tensor("ones", n * t)?,
+            table: plan.tensor("table", table_bytes(kept.vectors.iter().map(|(range, _)| range.len())))?,
             of_first,
         })
     }
@@ -62,20 +74,19 @@ pub struct Implicit<E> {
     inner: Tensor<E>,     // as the room's, and so below
     sums: Tensor<f32>,    // those of the first pass are zeros
     of_first: usize,
-    ones: Tensor<f32>, // (N·T,)
+    ones: Tensor<f32>,
     /// Of each pass: 0, then the learning rates over the loss scale.
     rates: Vec<f32>,
     /// Where a vector begins among the room's, by where it begins in the layout.
     places: HashMap<usize, usize>,
-    /// Of each pass.
-    steps: Vec<Steps>,
+    steps: Steps,
 }
 
 impl<E: Element> Implicit<E> {
     /// * `params`: `(total,)`, in the layout's order. `rates`: of each pass, the learning rate over the loss scale; the first is 0.
     ///
     /// # Errors
-    /// Out of device memory.
+    /// The driver's.
     pub fn new(
         stream: &Stream,
         params: &Tensor<f32>,
@@ -89,19 +100,16 @@ impl<E: Element> Implicit<E> {
             // As in the layout: accesses of several neighbours begin where they may.
             at = (at + range.len()).next_multiple_of(VisionLayout::ALIGN);
         }
-        let steps_of = |pass: usize| {
-            let own = room.vectors.rows(pass * s..(pass + 1) * s);
-            let step = |(range, grad): &(Range<usize>, Param)| Step {
-                param: (&params.slice(range.clone())).into(),
-                grad: grad.clone(),
-                column: places[&range.start],
-            };
-            Steps::new(stream, &own, kept.vectors.iter().map(step).collect())
+        let step = |(range, grad): &(Range<usize>, Param)| Step {
+            param: (&params.slice(range.clone())).into(),
+            grad: grad.clone(),
+            column: places[&range.start],
         };
-        let steps = (0..rates.len()).map(steps_of).collect::<Result<_>>()?;
         let vectors = room.vectors.rows(0..rates.len() * s);
-        let most = kept.layers.iter().map(|layer| layer.inp.shape()[0] / s).max().unwrap_or(0);
-        let ones = stream.vector(&vec![1.0; most])?;
+        let steps = kept.vectors.iter().map(step).collect();
+        let steps = Steps::new(stream, &room.table, [s, vectors.shape()[1]], steps)?;
+        let ones = room.ones.clone();
+        stream.write(&ones, &vec![1.0; ones.len()])?;
         let (inner, sums, of_first) = (room.inner.clone(), room.sums.clone(), room.of_first);
         stream.fill_bytes(&sums.slice(0..of_first), 0)?;
         Ok(Implicit { kept, vectors, inner, sums, of_first, ones, rates, places, steps })
@@ -114,10 +122,11 @@ impl<E: Element> Implicit<E> {
     /// # Errors
     /// The launch's own.
     pub fn step(&self, stream: &Stream, flags: &Tensor<u32>) -> Result<()> {
-        self.steps
-            .iter()
-            .zip(&self.rates)
-            .try_for_each(|(steps, &rate)| step_plain(stream, steps, flags, rate))
+        let s = flags.len();
+        self.rates.iter().enumerate().try_for_each(|(pass, &rate)| {
+            let own = self.vectors.rows(pass * s..(pass + 1) * s);
+            step_plain(stream, &self.steps, &own, flags, rate)
+        })
     }
 
     /// A vector after the step, each pass's and image's own.

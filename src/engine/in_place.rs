@@ -10,7 +10,7 @@ use super::weights::{Differentiable, Layer, Weights};
 use crate::clip::{Activation, VisionLayout};
 use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::linear::{Linear, Matrix, Output};
-use crate::ops::optimizer::{Step, Steps, Stride, step, step_plain};
+use crate::ops::optimizer::{Step, Steps, Stride, step, step_plain, table_bytes};
 use crate::ops::{Element, Optimizer, Param};
 
 /// Each image's own weights.
@@ -57,6 +57,9 @@ pub struct OptimizerRoom {
     rule: Optimizer,
     grads: Tensor<f32>,       // (S, total), of matrices
     states: Vec<Tensor<f32>>, // (S, total) each
+    /// [`Optimizer::pace`] of the step at hand where there are several, then of each step, or of each rate.
+    paces: Tensor<f32>, // (1 + rates or steps, 2)
+    steps: usize,
 }
 
 impl OptimizerRoom {
@@ -70,20 +73,68 @@ impl OptimizerRoom {
         layout: &VisionLayout,
         settings: &Settings,
     ) -> Result<Option<OptimizerRoom>> {
-        let &Settings { optimizer, steps, .. } = settings;
+        let &Settings { optimizer, steps, ref learning_rates, .. } = settings;
         if optimizer.is_plain(steps) {
             return Ok(None);
         }
         let mut of_images = |name: &str| plan.tensor(name, [s, layout.total]);
         let grads = of_images("grads")?;
         let states = (0..optimizer.states(steps)).map(|i| of_images(&format!("state {i}")));
-        Ok(Some(OptimizerRoom { rule: optimizer, grads, states: states.collect::<Result<_>>()? }))
+        let states = states.collect::<Result<_>>()?;
+        let paces = plan.tensor("paces", [1 + steps * learning_rates.len(), 2])?;
+        Ok(Some(OptimizerRoom { rule: optimizer, grads, states, paces, steps }))
+    }
+
+    /// Writes all paces.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn fill(&self, stream: &Stream, settings: &Settings) -> Result<()> {
+        let of_steps = (0..settings.steps).flat_map(|step| {
+            settings.learning_rates.iter().flat_map(move |&rate| self.rule.pace(rate, step))
+        });
+        let paces: Vec<f32> = [0.0; 2].into_iter().chain(of_steps).collect();
+        stream.write(&self.paces.view(self.paces.len()), &paces)
+    }
+
+    /// Before a step: its pace takes the place that is read of several steps, so that these are the same work.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn turn_to(&self, stream: &Stream, step: usize) -> Result<()> {
+        if self.steps == 1 {
+            return Ok(());
+        }
+        stream.copy(&self.paces.rows(0..1), &self.paces.rows(1 + step..2 + step))
+    }
+
+    /// Of the step at hand, by the rate of this pass, 1 of the first.
+    fn pace(&self, pass: usize) -> Tensor<f32> {
+        let place = if self.steps == 1 { pass } else { 0 };
+        self.paces.rows(place..place + 1).view(2)
     }
 
     /// That of the first `s` images.
     pub fn first(&self, s: usize) -> OptimizerRoom {
         let states = self.states.iter().map(|state| state.rows(0..s)).collect();
-        OptimizerRoom { rule: self.rule, grads: self.grads.rows(0..s), states }
+        let (grads, paces) = (self.grads.rows(0..s), self.paces.clone());
+        OptimizerRoom { grads, states, paces, ..*self }
+    }
+}
+
+/// Room for the tables of what steps, from the snapshot and from each image's own.
+pub struct Tables([Tensor<u8>; 2]);
+
+impl Tables {
+    /// * `matrices`: they step by a gradient that is stored.
+    ///
+    /// # Errors
+    /// The plan's.
+    pub fn plan<E: Element>(plan: &mut Plan, kept: &Kept<E>, matrices: bool) -> Result<Tables> {
+        let layers = kept.layers.iter().filter(|_| matrices).map(|layer| &layer.weight);
+        let ranges = kept.vectors_and_biases().map(|(range, _)| range).chain(layers);
+        let bytes = table_bytes(ranges.map(Range::len));
+        Ok(Tables([plan.tensor("from_snapshot", bytes)?, plan.tensor("from_own", bytes)?]))
     }
 }
 
@@ -91,7 +142,7 @@ impl OptimizerRoom {
 pub struct InPlace<E> {
     pub adapted: Adapted<E>,
     kept: Kept<E>,
-    optimizer: Option<OptimizerRoom>,
+    pub optimizer: Option<OptimizerRoom>,
     snapshot: Tensor<f32>, // (total,)
     from_snapshot: Steps,
     from_own: Steps,
@@ -99,18 +150,20 @@ pub struct InPlace<E> {
 
 impl<E: Element> InPlace<E> {
     /// * `snapshot`: `(total,)`, the weights that the first step starts from, in the layout's order.
-    /// * `optimizer`: none where steps are plain ones.
+    /// * `optimizer`: none where steps are plain ones. `tables`: overwritten, with the same for any number of images.
     ///
     /// # Errors
-    /// Out of device memory.
+    /// The driver's.
     pub fn new(
         stream: &Stream,
         snapshot: &Tensor<f32>,
         adapted: Adapted<E>,
         kept: Kept<E>,
         optimizer: Option<OptimizerRoom>,
+        Tables(tables): &Tables,
     ) -> Result<InPlace<E>> {
-        let steps = |from: &dyn Fn(&Range<usize>) -> Param| {
+        let &[images, total] = adapted.flat.shape() else { unreachable!("weights are (S, total)") };
+        let steps = |table: &Tensor<u8>, from: &dyn Fn(&Range<usize>) -> Param| {
             let step = |range: &Range<usize>, grad| Step { param: from(range), grad, column: range.start };
             let mut steps: Vec<Step> =
                 kept.vectors_and_biases().map(|(range, grad)| step(range, grad.clone())).collect();
@@ -118,10 +171,10 @@ impl<E: Element> InPlace<E> {
                 let matrices = kept.layers.iter().map(|layer| &layer.weight);
                 steps.extend(matrices.map(|range| step(range, Param::each(grads, range.clone()))));
             }
-            Steps::new(stream, &adapted.flat, steps)
+            Steps::new(stream, table, [images, total], steps)
         };
-        let from_snapshot = steps(&|range| (&snapshot.slice(range.clone())).into())?;
-        let from_own = steps(&|range| adapted.vector(range))?;
+        let from_snapshot = steps(&tables[0], &|range| (&snapshot.slice(range.clone())).into())?;
+        let from_own = steps(&tables[1], &|range| adapted.vector(range))?;
         Ok(InPlace { adapted, kept, optimizer, snapshot: snapshot.clone(), from_snapshot, from_own })
     }
 
@@ -142,13 +195,21 @@ impl<E: Element> InPlace<E> {
 
     /// A step of every parameter and image, from the snapshot at the first step, then from what the step before has left; so
     /// there is nothing to restore. That of plain SGD, `W' = W - rate · g`, is the end of the products of the gradients: these
-    /// start from W and write W' at once, into no buffer of gradients. Any other is behind [`InPlace::gradients`].
+    /// start from W and write W' at once, in the terms that products take, into no buffer of gradients. Any other is behind [`InPlace::gradients`].
     ///
-    /// * `flags`: `(S,)`, `|= 1` where a gradient is not finite; of a plain step, that of a vector.
+    /// * `flags`: `(S,)`, `|= 1` where a gradient is not finite; of a plain step, that of a vector. `pass`: 1 by the first rate.
+    /// * `goes_on`: a later step starts from what this one leaves. If none does, matrices are left in the terms alone that products
+    ///   take, where these are two.
     ///
     /// # Errors
     /// The launches' own.
-    pub fn step(&self, stream: &Stream, flags: &Tensor<u32>, stride: Stride) -> Result<()> {
+    pub fn step(
+        &self,
+        stream: &Stream,
+        flags: &Tensor<u32>,
+        (pass, goes_on): (usize, bool),
+        stride: Stride,
+    ) -> Result<()> {
         let InPlace { adapted, kept, optimizer, snapshot, from_snapshot, from_own } = self;
         let is_first = stride.number == 0;
         let steps = if is_first { from_snapshot } else { from_own };
@@ -162,14 +223,23 @@ impl<E: Element> InPlace<E> {
                         false => Matrix::each(&adapted.flat, layer.weight.clone(), k),
                     };
                     let product = self.gradient(layer, &adapted.flat).scale(-rate, 1.0).addend(from);
-                    product.run(stream)?;
+                    match &adapted.terms()[..] {
+                        [first, second] => {
+                            let terms =
+                                [first, second].map(|term| Matrix::each(term, layer.weight.clone(), k));
+                            product.in_terms(terms, E::SECOND_TERM, goes_on).run(stream)?;
+                        }
+                        _ => product.run(stream)?,
+                    }
                 }
-                step_plain(stream, steps, flags, rate)?;
+                step_plain(stream, steps, &adapted.flat, flags, rate)
             }
-            Some(OptimizerRoom { rule, states, .. }) => step(stream, *rule, steps, states, flags, stride)?,
+            Some(room) => {
+                let pace = &room.pace(pass);
+                step(stream, room.rule, steps, &adapted.flat, &room.states, flags, (stride, pace))?;
+                E::split(stream, &adapted.flat, &adapted.room).map(|_| ())
+            }
         }
-        E::split(stream, &adapted.flat, &adapted.room)?;
-        Ok(())
     }
 }
 

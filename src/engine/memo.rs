@@ -146,7 +146,7 @@ impl Memo {
 
     /// Waits for a batch. An image whose gradients overflow in float16 is computed again in float32. Where memory runs out, half
     /// as many at once go on with the images that are left. Returns what becomes of each image, in order; the first that fails is
-    /// the last of them: its predictions are not finite even in float32, or what was left to do for it and those behind it failed.
+    /// the last of them: before the step or after it by every learning rate, its predictions are not finite even in float32; or what was left to do for it and those behind it failed.
     ///
     /// * `items`, `views`: what it was queued with.
     ///
@@ -275,7 +275,11 @@ fn outcome(Raw { zero_shot, memo, entropy, overflow }: Raw, rates: &[f32]) -> Re
         let why = || format!("predicting after a step of learning rate {rate:e}; a smaller one may help");
         Prediction::of(logits).with_context(why)
     };
-    let memo = memo.iter().zip(rates).map(after).collect::<Result<_>>()?;
+    let mut memo: Vec<Result<Prediction>> = memo.iter().zip(rates).map(after).collect();
+    if memo.iter().all(Result::is_err) {
+        return Err(memo.swap_remove(0).expect_err("all are"));
+    }
+    let memo = memo.into_iter().map(|after| after.map_err(|error| format!("{error:#}"))).collect();
     Ok(Outcome { zero_shot, memo, entropy, overflow: false })
 }
 
@@ -296,17 +300,25 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_learning_rate_is_no_advice_about_what_it_does_not_change() {
-        let said = |zero_shot: f32, memo: f32| {
-            let (zero_shot, memo, entropy) =
-                (vec![1.0, zero_shot], vec![vec![0.0; 2], vec![memo, 1.0]], vec![0.0]);
-            let raw = Raw { zero_shot, memo, entropy, overflow: false };
-            outcome(raw, &[1e-5, 0.25]).err().map(|error| format!("{error:#}"))
+    fn a_rate_without_a_finite_prediction_takes_none_from_the_others() {
+        let of = |zero_shot: f32, memo: &[f32]| {
+            let logits = |last: f32| vec![0.0, last];
+            let (zero_shot, memo) = (logits(zero_shot), memo.iter().map(|&last| logits(last)).collect());
+            let raw = Raw { zero_shot, memo, entropy: vec![0.0], overflow: false };
+            outcome(raw, &[1e-5, 0.25]).map_err(|error| format!("{error:#}"))
         };
-        assert_eq!(said(0.0, 0.0), None);
-        let before = said(f32::INFINITY, f32::NAN).expect("refused");
+        let why = |rate| {
+            format!(
+                "predicting after a step of learning rate {rate}; a smaller one may help: a logit is not finite"
+            )
+        };
+        let one = of(1.0, &[2.0, f32::NAN]).unwrap();
+        assert_eq!(one.memo, [Prediction::of(&[0.0, 2.0]).map_err(|_| String::new()), Err(why("2.5e-1"))]);
+        // Without any there is no outcome, be it of one rate or of several.
+        assert_eq!(of(1.0, &[f32::NAN, f32::INFINITY]), Err(why("1e-5")));
+        assert_eq!(of(1.0, &[f32::NAN]), Err(why("1e-5")));
+        // A smaller rate is no advice about what it does not change.
+        let before = of(f32::INFINITY, &[1.0, f32::NAN]).unwrap_err();
         assert!(before.contains("before the step") && !before.contains("smaller"), "{before}");
-        let after = said(0.0, f32::NAN).expect("refused");
-        assert!(after.contains("after a step of learning rate 2.5e-1; a smaller one may help"), "{after}");
     }
 }

@@ -104,8 +104,8 @@ impl Prediction {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub zero_shot: Prediction,
-    /// By each learning rate.
-    pub memo: Vec<Prediction>,
+    /// By each learning rate: why there is none, where it is not finite. By one of them at least there is.
+    pub memo: Vec<Result<Prediction, String>>,
     /// Marginal entropy of the views before each step, nats.
     pub entropy: Vec<f32>,
     /// In float16 something was past its largest number, a gradient first of all, so that this was computed again in float32.

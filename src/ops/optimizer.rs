@@ -43,6 +43,20 @@ impl Optimizer {
             Optimizer::AdamW { .. } => 2,
         }
     }
+
+    /// What of a step is another each time: the rate that the kernel takes, and what AdamW multiplies square roots by.
+    ///
+    /// * `number`: 0 of the first.
+    pub fn pace(self, learning_rate: f32, number: usize) -> [f32; 2] {
+        match self {
+            Optimizer::Sgd { .. } => [learning_rate, 1.0],
+            Optimizer::AdamW { .. } => {
+                let correction = |beta: f64| 1.0 - beta.powf(number as f64 + 1.0);
+                let rate = (f64::from(learning_rate) / correction(0.9)) as f32;
+                [rate, (1.0 / correction(0.999).sqrt()) as f32]
+            }
+        }
+    }
 }
 
 /// Elements of a piece, a CTA's.
@@ -71,19 +85,32 @@ pub struct Step {
 
 /// Which parameters step, and where to. Holds all of their memory.
 pub struct Steps {
-    pieces: Tensor<u8>,
+    table: Tensor<u8>, // pieces
     count: usize,
-    out: Tensor<f32>, // (S, width)
+    images: usize,
+    /// Of an image's row of results.
+    width: usize,
     held: Vec<Step>,
 }
 
+/// Bytes of the table of parameters of such lengths.
+pub fn table_bytes(lens: impl Iterator<Item = usize>) -> usize {
+    lens.map(|len| len.div_ceil(PIECE)).sum::<usize>() * size_of::<Piece>()
+}
+
 impl Steps {
-    /// * `out`: `(S, width)`, each image's row of results.
+    /// * `table`: [`table_bytes`], overwritten. What is written does not depend on the images: it is the same for any number of
+    ///   them, as long as their gradients lie where they lay.
+    /// * `images`, `width`: S, and the numbers of an image's row of results.
     ///
     /// # Errors
-    /// Parameters of other lengths, past the row, or for another number of images; no device memory.
-    pub fn new(stream: &Stream, out: &Tensor<f32>, steps: Vec<Step>) -> Result<Steps> {
-        let &[images, width] = out.shape() else { anyhow::bail!("steps: out is {out:?}, not (S, width)") };
+    /// Parameters of other lengths, past the row, or for another number of images; a table of another length.
+    pub fn new(
+        stream: &Stream,
+        table: &Tensor<u8>,
+        [images, width]: [usize; 2],
+        steps: Vec<Step>,
+    ) -> Result<Steps> {
         let mut pieces = Vec::new();
         for Step { param, grad, column } in &steps {
             let n = param.len();
@@ -96,7 +123,7 @@ impl Steps {
                 let bytes = |elements: usize| (size_of::<f32>() * elements) as u64;
                 let [param_at, grad_at] = [param, grad].map(|place| place.address() + bytes(from));
                 let column = column + from;
-                let places = param_at | grad_at | out.address() | bytes(column);
+                let places = param_at | grad_at | bytes(column);
                 let steps = bytes(param.step()) | bytes(grad.step()) | bytes(width);
                 pieces.push(Piece {
                     param: param_at,
@@ -109,9 +136,10 @@ impl Steps {
                 });
             }
         }
-        let count = pieces.len();
-        let pieces = stream.vector(bytemuck::cast_slice::<Piece, u8>(&pieces))?;
-        Ok(Steps { pieces, count, out: out.clone(), held: steps })
+        let bytes = bytemuck::cast_slice::<Piece, u8>(&pieces);
+        table.expect("steps: table", bytes.len())?;
+        stream.write(table, bytes)?;
+        Ok(Steps { table: table.clone(), count: pieces.len(), images, width, held: steps })
     }
 
     /// Parameters that step.
@@ -124,26 +152,44 @@ impl Steps {
     }
 
     /// `rest`: what the kernel takes behind its results.
-    fn launch(&self, stream: &Stream, kernel: &'static str, flags: &Tensor<u32>, rest: &[Arg]) -> Result<()> {
-        let images = self.out.shape()[0];
+    fn launch(
+        &self,
+        stream: &Stream,
+        kernel: &'static str,
+        out: &Tensor<f32>,
+        flags: &Tensor<u32>,
+        rest: &[Arg],
+    ) -> Result<()> {
+        let &Steps { images, width, .. } = self;
+        out.expect("steps: out", [images, width])?;
+        // Where rows are no multiples of that, no four results are written at once.
+        if width.is_multiple_of(4) {
+            expect_aligned("steps: out", out, 4)?;
+        }
         flags.expect("steps: flags", [images])?;
-        let args = [args![&self.pieces, flags, &self.out], rest].concat();
+        let args = [args![&self.table, flags, out], rest].concat();
         let kernel = stream.kernel("optimizer", kernel, &[])?;
         let launch = Launch::over([self.count, images, 1], 256);
-        // SAFETY: the pieces are parts of tensors that are held here; the states, checked below, have the results' shape.
+        // SAFETY: the pieces are parts of tensors that are held here, of as many images; what they write is inside `out`; the
+        // states, checked below, have its shape.
         unsafe { kernel.launch(stream, launch, &args) }
     }
 }
 
 /// `out[s] = param − rate · grad[s]` for all of `steps`, one rounding an element; `flags[s] |= 1` where a gradient is not finite.
 ///
-/// * `flags`: `(S,)`. `rate`: the learning rate over the loss scale.
+/// * `out`: `(S, width)`. `flags`: `(S,)`. `rate`: the learning rate over the loss scale.
 ///
 /// # Errors
-/// Flags of another shape; the launch's own.
-pub fn step_plain(stream: &Stream, steps: &Steps, flags: &Tensor<u32>, rate: f32) -> Result<()> {
-    let width = steps.out.shape()[1] as u64;
-    steps.launch(stream, "sgd_plain", flags, args![width, rate])
+/// Tensors of other shapes; the launch's own.
+pub fn step_plain(
+    stream: &Stream,
+    steps: &Steps,
+    out: &Tensor<f32>,
+    flags: &Tensor<u32>,
+    rate: f32,
+) -> Result<()> {
+    steps.launch(stream, "sgd_plain", out, flags, args![steps.width as u64, rate])
 }
 
 /// Which step is taken, and how far.
@@ -158,7 +204,8 @@ pub struct Stride {
 
 /// `out[s]`: all of `steps` after a step by `grad[s] / loss_scale`; `flags[s] |= 1` where a gradient is not finite.
 ///
-/// * `flags`: `(S,)`.
+/// * `out`: `(S, width)`. `flags`: `(S,)`.
+/// * `pace`: `(2,)`, [`Optimizer::pace`] of the stride: read when the step is taken.
 /// * `states`: `(S, width)` each, [`Optimizer::states`] of them, or none where the first step is the only one. Of what steps, they
 ///   are overwritten; the first step does not read them.
 ///
@@ -168,32 +215,30 @@ pub fn step(
     stream: &Stream,
     optimizer: Optimizer,
     steps: &Steps,
+    out: &Tensor<f32>,
     states: &[Tensor<f32>],
     flags: &Tensor<u32>,
-    stride: Stride,
+    (stride, pace): (Stride, &Tensor<f32>),
 ) -> Result<()> {
     let Stride { number, learning_rate, loss_scale } = stride;
     let fits = states.len() == optimizer.states(2) || (states.is_empty() && number == 0);
     ensure!(fits, "steps: {} states of {optimizer:?} at step {number}", states.len());
     for state in states {
-        state.expect("steps: a state", steps.out.shape())?;
+        state.expect("steps: a state", out.shape())?;
         expect_aligned("steps: a state", state, 4)?;
     }
-    let (width, inverse) = (steps.out.shape()[1] as u64, 1.0 / loss_scale);
+    pace.expect("steps: pace", [2])?;
+    let (width, inverse) = (steps.width as u64, 1.0 / loss_scale);
     let [first, second] = [states.first(), states.get(1)];
     let is_first = i32::from(number == 0 || states.is_empty());
     match optimizer {
         Optimizer::Sgd { momentum, weight_decay } => {
-            let rest = args![first, width, learning_rate, inverse, momentum, weight_decay, is_first];
-            steps.launch(stream, "sgd", flags, rest)
+            let rest = args![first, width, pace, inverse, momentum, weight_decay, is_first];
+            steps.launch(stream, "sgd", out, flags, rest)
         }
         Optimizer::AdamW { weight_decay } => {
-            let correction = |beta: f64| 1.0 - beta.powf(number as f64 + 1.0);
-            let rate = (f64::from(learning_rate) / correction(0.9)) as f32;
-            let root = (1.0 / correction(0.999).sqrt()) as f32;
-            let decay = learning_rate * weight_decay;
-            let rest = args![first, second, width, rate, inverse, decay, root, is_first];
-            steps.launch(stream, "adamw", flags, rest)
+            let rest = args![first, second, width, pace, inverse, learning_rate * weight_decay, is_first];
+            steps.launch(stream, "adamw", out, flags, rest)
         }
     }
 }

@@ -33,9 +33,9 @@ pub struct Record {
     pub digest: String,
     pub label: usize,
     pub zero_shot: Choice,
-    /// By each learning rate; in the file a list where there are several.
+    /// By each learning rate; in the file a list where there are several, of which one at least is a choice.
     #[serde(with = "one_or_several")]
-    pub memo: Vec<Choice>,
+    pub memo: Vec<Answer>,
     pub entropy: Vec<f32>,
     /// Something was too large for float16, a gradient first of all, so that the image was adapted to again in float32.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -115,6 +115,31 @@ pub struct Choice {
     pub confidence: f64,
 }
 
+/// What MEMO answers by one learning rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Choice(Choice),
+    /// The step has led to no number.
+    Failed(Failed),
+}
+
+/// Why there is no choice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failed {
+    pub error: String,
+}
+
+impl From<&Result<Prediction, String>> for Answer {
+    fn from(prediction: &Result<Prediction, String>) -> Answer {
+        match prediction {
+            Ok(prediction) => Answer::Choice(prediction.into()),
+            Err(error) => Answer::Failed(Failed { error: error.clone() }),
+        }
+    }
+}
+
 impl From<&Prediction> for Choice {
     fn from(prediction: &Prediction) -> Choice {
         Choice { pred: prediction.index, confidence: prediction.confidence }
@@ -124,10 +149,10 @@ impl From<&Prediction> for Choice {
 mod one_or_several {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::Choice;
+    use super::{Answer, Choice};
 
-    pub fn serialize<S: Serializer>(choices: &[Choice], serializer: S) -> Result<S::Ok, S::Error> {
-        match choices {
+    pub fn serialize<S: Serializer>(answers: &[Answer], serializer: S) -> Result<S::Ok, S::Error> {
+        match answers {
             [one] => one.serialize(serializer),
             several => several.serialize(serializer),
         }
@@ -137,12 +162,12 @@ mod one_or_several {
     #[serde(untagged)]
     enum OneOrSeveral {
         One(Choice),
-        Several(Vec<Choice>),
+        Several(Vec<Answer>),
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Choice>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Answer>, D::Error> {
         Ok(match OneOrSeveral::deserialize(deserializer)? {
-            OneOrSeveral::One(one) => vec![one],
+            OneOrSeveral::One(one) => vec![Answer::Choice(one)],
             OneOrSeveral::Several(several) => several,
         })
     }
@@ -171,7 +196,7 @@ pub mod tests {
 
     pub fn record(index: usize) -> Record {
         let choice = |x: f64| Choice { pred: index * 3 % 7, confidence: x };
-        let (zero_shot, memo) = (choice(1.0 / (index + 3) as f64), vec![choice(0.1 + 0.2)]);
+        let (zero_shot, memo) = (choice(1.0 / (index + 3) as f64), vec![Answer::Choice(choice(0.1 + 0.2))]);
         let entropy = vec![0.1 * index as f32];
         let digest = format!("{index:016x}");
         Record { index, file: None, digest, label: index, zero_shot, memo, entropy, overflow: false }
@@ -194,9 +219,12 @@ pub mod tests {
         );
         let mut two = record(1);
         two.file = Some("a/1.png".to_string());
-        two.memo.push(Choice { pred: 2, confidence: 0.5 });
-        let line = Row::Record(two).line().unwrap();
-        let want = r#""memo":[{"pred":3,"confidence":0.30000000000000004},{"pred":2,"confidence":0.5}],"#;
+        two.memo.push(Answer::Choice(Choice { pred: 2, confidence: 0.5 }));
+        two.memo.push(Answer::Failed(Failed { error: "a logit is not finite".to_string() }));
+        let two = Row::Record(two);
+        let line = two.line().unwrap();
+        assert_eq!(Row::parse(line.as_bytes()).unwrap(), two);
+        let want = r#""memo":[{"pred":3,"confidence":0.30000000000000004},{"pred":2,"confidence":0.5},{"error":"a logit is not finite"}],"#;
         assert!(line.contains(want) && line.starts_with(r#"{"index":1,"file":"a/1.png","digest""#), "{line}");
         let line = Row::Failure(failure(12)).line().unwrap();
         assert_eq!(line, "{\"index\":12,\"file\":\"six/12.png\",\"label\":6,\"error\":\"it is cut\"}\n");

@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Choice, Record, Row, name_of};
+use super::{Answer, Choice, Record, Row, name_of};
 use crate::data::Dataset;
 use crate::notice;
 use crate::threads::together;
@@ -62,9 +62,14 @@ fn in_range(record: &Record, asked: &Asked) -> Result<()> {
         entropy.len(),
         asked.steps
     );
+    let choices = memo.iter().filter_map(|answer| match answer {
+        Answer::Choice(choice) => Some(choice),
+        Answer::Failed(_) => None,
+    });
+    ensure!(choices.clone().count() > 0, "image {index} has no answer by any learning rate");
     // The largest of K probabilities is at least 1/K, and their entropy at most ln K.
     let classes = asked.classes as f64;
-    for Choice { pred, confidence } in memo.iter().chain([zero_shot]) {
+    for Choice { pred, confidence } in choices.chain([zero_shot]) {
         ensure!(*pred < asked.classes, "image {index} was taken for class {pred} of {}", asked.classes);
         ensure!(
             (1.0 / classes - ROUNDING..=1.0 + ROUNDING).contains(confidence),

@@ -264,8 +264,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::records::Record;
     use crate::records::tests::{failure, record};
+    use crate::records::{Answer, Choice, Record};
 
     /// A folder, and the file in it.
     fn place() -> (TempDir, PathBuf) {
@@ -320,9 +320,10 @@ mod tests {
                 bits = bits.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 let fraction = (bits >> 11) as f64 / (1u64 << 53) as f64;
                 let mut record: Record = record(index);
-                record.memo[0].confidence = fraction;
+                let choice = Choice { confidence: fraction, ..record.zero_shot.clone() };
+                record.memo[0] = Answer::Choice(choice);
                 // A second learning rate, in every other record.
-                let other = record.zero_shot.clone();
+                let other = Answer::Choice(record.zero_shot.clone());
                 record.memo.extend((index % 2 == 0).then_some(other));
                 record.entropy = vec![fraction as f32 * 4.6];
                 Row::Record(record)

@@ -46,7 +46,7 @@ impl Summary<'_> {
                 let rate = |(lr, memo): (&f32, &Comparison)| {
                     json!({
                         "lr": decimal(*lr), "memo_accuracy": memo.accuracy, "memo_confidence": memo.confidence,
-                        "fixed": memo.fixed, "broken": memo.broken, "mcnemar_p": memo.mcnemar_p,
+                        "fixed": memo.fixed, "broken": memo.broken, "failed": memo.failed, "mcnemar_p": memo.mcnemar_p,
                     })
                 };
                 object["rates"] = learning_rates.iter().zip(several).map(rate).collect();
@@ -96,6 +96,9 @@ impl fmt::Display for Summary<'_> {
                         memo.broken,
                         p_value(memo.mcnemar_p)
                     )?;
+                }
+                for (name, memo) in names.iter().zip(several).filter(|(_, memo)| memo.failed > 0) {
+                    writeln!(f, "{name} has no answer for {} images: counted as wrong", memo.failed)?;
                 }
             }
         }

@@ -61,6 +61,43 @@ fn several_learning_rates_are_several_predictions() {
 }
 
 #[test]
+fn a_rate_that_leads_to_no_number_takes_nothing_from_the_others() {
+    let place = Place::new();
+    let data = place.dataset();
+    let eval = |out: &Path, more: &[&str]| {
+        let common = ["eval", "--model", text(&place.model), "--data", text(&data), "--views", "3", "--json"];
+        memo(&[&common[..], &["--out", text(out)], more].concat())
+    };
+    let [several, alone, strict] =
+        ["several.jsonl", "alone.jsonl", "strict.jsonl"].map(|name| place.file(name));
+    let lines = |path: &Path| -> Vec<Value> {
+        fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let rates = ["--lr", "1e-4,1e30,1e-3"];
+    let output = eval(&several, &rates).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    assert_eq!(told.matches("counts as wrong by one learning rate").count(), 1, "{told}");
+    assert!(eval(&alone, &["--lr", "1e-3"]).output().unwrap().status.success());
+    for (several, alone) in lines(&several).iter().zip(lines(&alone)) {
+        assert_eq!((&several["memo"][2], &several["entropy"]), (&alone["memo"], &alone["entropy"]));
+        assert!(several["memo"][1]["error"].as_str().unwrap().contains("learning rate 1e30"), "{several}");
+    }
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let failed: Vec<_> = summary["rates"].as_array().unwrap().iter().map(|rate| &rate["failed"]).collect();
+    assert_eq!(failed, [0, 6, 0]);
+    assert_eq!((&summary["images"], &summary["rates"][1]["memo_accuracy"]), (&6.into(), &0.0.into()));
+    let whole = fs::read_to_string(&several).unwrap();
+    let again = eval(&several, &[&rates[..], &["--resume"]].concat()).output().unwrap();
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!((&again["rates"], fs::read_to_string(&several).unwrap()), (&summary["rates"], whole));
+    // Where nothing is left, and where any is asked to, it ends.
+    refused(eval(&strict, &[&rates[..], &["--strict"]].concat()), 1, &["image 0", "learning rate 1e30"]);
+    refused(eval(&strict, &["--lr", "1e30,1e31"]), 1, &["image 0", "learning rate 1e30"]);
+    refused(eval(&strict, &["--lr", "1e30"]), 1, &["image 0", "learning rate 1e30"]);
+}
+
+#[test]
 fn an_optimizer_is_what_a_run_depends_on() {
     let place = Place::new();
     let common = ["predict", "--model", text(&place.model), "--labels", text(&place.labels)];

@@ -31,6 +31,7 @@ struct Linear {
     second: f32,
     aligned: i32,
     end: i32,
+    rest: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -248,6 +249,7 @@ pub fn check(
         beta: case.beta,
         second: SECOND,
         end: 0,
+        rest: 0,
         aligned: 3 | i32::from(aligned) << 2,
     };
     let [below, beside] = tile.cluster;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::job::Job;
@@ -124,7 +124,8 @@ fn check(memo: &mut Memo, job: &Job) -> Result<Checked> {
     for outcome in memo.adapt(&items, &Views::Drawn)? {
         let outcome = outcome?;
         zero_shot.push(wide(&outcome.zero_shot.logits));
-        after.push(wide(&outcome.memo[0].logits));
+        let memo = outcome.memo[0].as_ref().map_err(|error| anyhow!("{error}"))?;
+        after.push(wide(&memo.logits));
     }
     Ok(Checked { zero_shot, memo: after, moved: None })
 }

@@ -74,6 +74,7 @@ enum Act<E> {
     None,
     Forward(Activation, Option<Matrix<E>>),
     Backward(Activation, Matrix<E>),
+    Terms { terms: [Matrix<E>; 2], scale: f32, beside: bool },
 }
 
 /// `struct Linear` of `kernels/linear.cuh`.
@@ -109,6 +110,7 @@ struct Params {
     /// Bit 0 A, bit 1 B, bit 2 all that the epilogue reads and writes.
     aligned: i32,
     _end: i32,
+    rest: u64,
 }
 
 impl<E: Element, O: Element + Output<E>> Linear<E, O> {
@@ -200,6 +202,15 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         self
     }
 
+    /// y in two terms, `first + scale · second`, for products that take float16: beside `out`, or in its place, where only its
+    /// shape counts. Of results in float32 of float16.
+    ///
+    /// * `scale`: a power of two.
+    pub fn in_terms(mut self, terms: [Matrix<E>; 2], scale: f32, beside: bool) -> Self {
+        self.act = Act::Terms { terms, scale, beside };
+        self
+    }
+
     /// By this backend and no other, for tests.
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = Some(backend);
@@ -224,6 +235,13 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             Act::None => (0, false),
             Act::Forward(kind, _) => (1, kind == Activation::Gelu),
             Act::Backward(kind, _) => (2, kind == Activation::Gelu),
+            Act::Terms { .. } => {
+                let sizes = [size_of::<E>(), size_of::<O>()];
+                ensure!(sizes == [2, 4], "linear: {} of {} in terms", O::NAME, E::NAME);
+                let has_second = self.second.a.is_some() || self.second.b.is_some();
+                ensure!(!has_second, "linear: results in terms, of operands in terms");
+                (3, false)
+            }
         };
         let terms = [&self.second.a, &self.second.b].map(|second| 1 + usize::from(second.is_some()));
         ensure!(terms == [1, 1] || self.layout == Layout::Nt, "linear: second terms in {:?}", self.layout);
@@ -246,6 +264,10 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             + batch * m * n * result;
         if matches!(self.act, Act::Forward(_, Some(_)) | Act::Backward(..)) {
             bytes += shared_or_each(kept_step) * m * n * operand;
+        }
+        if let Act::Terms { beside, .. } = self.act {
+            bytes += batch * m * n * 2 * operand;
+            bytes -= if beside { 0 } else { batch * m * n * result };
         }
         if self.addend.is_some() {
             bytes += shared_or_each(addend_step) * m * n * float;
@@ -288,13 +310,27 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         };
         let kept = match &self.act {
             Act::Forward(_, Some(kept)) | Act::Backward(_, kept) => beside("kept", kept.place("kept"))?,
+            Act::Terms { terms: [first, _], .. } => beside("the first term", first.place("the first term"))?,
             Act::None | Act::Forward(_, None) => None,
         };
+        let rest = match &self.act {
+            Act::Terms { terms: [_, second], .. } => {
+                beside("the second term", second.place("the second term"))?
+            }
+            _ => None,
+        };
+        if let (Some(first), Some(second)) = (kept, rest) {
+            let lies = |place: Place| Place { address: 0, ..place };
+            ensure!(
+                lies(first) == lies(second),
+                "linear: the second term is {second:?}, where the first is {first:?}"
+            );
+        }
         let addend = match &self.addend {
             Some(addend) => beside("addend", addend.place("addend"))?,
             None => None,
         };
-        let is_written = matches!(self.act, Act::Forward(..));
+        let is_written = matches!(self.act, Act::Forward(..) | Act::Terms { .. });
         ensure!(
             !is_written || kept.is_none_or(|kept| kept.batch == batch),
             "linear: kept is shared by all products of a batch"
@@ -311,13 +347,18 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             );
             aligned &= bias.address().is_multiple_of(16) && bias.step().is_multiple_of(4);
         }
+        let (has_out, second_scale) = match self.act {
+            // By the other way: what the second term is made with.
+            Act::Terms { scale, beside, .. } => (beside, 1.0 / scale),
+            _ => (true, self.second.scale),
+        };
         let of = |place: &Option<Place>, value: fn(&Place) -> usize| place.as_ref().map_or(0, value);
         Ok(Params {
             a: a.address,
             b: b.address,
             a2,
             b2,
-            out: out.address,
+            out: if has_out { out.address } else { 0 },
             kept: kept.map_or(0, |kept| kept.address),
             bias: self.bias.as_ref().map_or(0, Param::address),
             addend: addend.map_or(0, |addend| addend.address),
@@ -338,9 +379,10 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             addend_pitch: int(of(&addend, |addend| addend.pitch))?,
             alpha: self.alpha,
             beta: self.beta,
-            second: self.second.scale,
+            second: second_scale,
             aligned: i32::from(a.aligned) | i32::from(b.aligned) << 1 | i32::from(aligned) << 2,
             _end: 0,
+            rest: rest.map_or(0, |rest| rest.address),
         })
     }
 }

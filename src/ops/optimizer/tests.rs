@@ -25,19 +25,41 @@ fn shared(stream: &Stream, lens: &[usize]) -> Result<(Vec<Shared>, Vec<f32>)> {
     Ok((params.collect::<Result<_>>()?, all))
 }
 
+/// With a table of its own.
+fn steps(stream: &Stream, shape: [usize; 2], steps: Vec<Step>) -> Result<Steps> {
+    let table = stream.alloc(table_bytes(steps.iter().map(|step| step.param.len())))?;
+    Steps::new(stream, &table, shape, steps)
+}
+
+/// As [`super::step`], at the pace that the stride has.
+fn step(
+    stream: &Stream,
+    optimizer: Optimizer,
+    steps: &Steps,
+    out: &Tensor<f32>,
+    states: &[Tensor<f32>],
+    flags: &Tensor<u32>,
+    stride: Stride,
+) -> Result<()> {
+    let pace = stream.vector(&optimizer.pace(stride.learning_rate, stride.number))?;
+    super::step(stream, optimizer, steps, out, states, flags, (stride, &pace))
+}
+
 /// From shared parameters, by gradients that lie where the results do.
-fn from_shared(stream: &Stream, params: &[Shared], grad: &Tensor<f32>, out: &Tensor<f32>) -> Result<Steps> {
+fn from_shared(stream: &Stream, params: &[Shared], grad: &Tensor<f32>) -> Result<Steps> {
     let step = |Shared { tensor, column }: &Shared| Step {
         param: tensor.into(),
         grad: Param::each(grad, *column..column + tensor.len()),
         column: *column,
     };
-    Steps::new(stream, out, params.iter().map(step).collect())
+    let &[s, width] = grad.shape() else { panic!("gradients of images") };
+    steps(stream, [s, width], params.iter().map(step).collect())
 }
 
 /// Each image's own, in place.
 fn from_own(stream: &Stream, grad: &Tensor<f32>, own: &Tensor<f32>) -> Result<Steps> {
-    Steps::new(stream, own, vec![Step { param: own.into(), grad: grad.into(), column: 0 }])
+    let &[s, width] = own.shape() else { panic!("parameters of images") };
+    steps(stream, [s, width], vec![Step { param: own.into(), grad: grad.into(), column: 0 }])
 }
 
 device_test!(plain_steps_equal_the_definition, |stream| {
@@ -47,15 +69,15 @@ device_test!(plain_steps_equal_the_definition, |stream| {
         let (grad, out) = (stream.upload([s, width], &grads)?, poisoned::<f32>(&stream, [s, width]));
         let flags = stream.zeros([s])?;
         let (params, all) = shared(&stream, lens)?;
-        let steps = from_shared(&stream, &params, &grad, &out)?;
+        let steps = from_shared(&stream, &params, &grad)?;
         assert_eq!(steps.len(), lens.len());
-        step_plain(&stream, &steps, &flags, 0.1)?;
+        step_plain(&stream, &steps, &out, &flags, 0.1)?;
         let want: Vec<f32> = (0..s * width).map(|i| (-0.1f32).mul_add(grads[i], all[i % width])).collect();
         assert_eq!(stream.read(&out)?, want);
         assert_eq!(stream.read(&flags)?, vec![0; s]);
 
         // Each image's own parameters, in place.
-        step_plain(&stream, &from_own(&stream, &grad, &out)?, &flags, 0.2)?;
+        step_plain(&stream, &from_own(&stream, &grad, &out)?, &out, &flags, 0.2)?;
         let want: Vec<f32> = want.iter().zip(&grads).map(|(x, g)| (-0.2f32).mul_add(*g, *x)).collect();
         assert_eq!(stream.read(&out)?, want);
     }
@@ -63,9 +85,8 @@ device_test!(plain_steps_equal_the_definition, |stream| {
 
 device_test!(what_does_not_fit_is_refused, |stream| {
     let (param, grad) = (stream.vector(&[1.0; 4])?, stream.zeros([2, 6])?);
-    let steps = |out: [usize; 2], param: Param, grad: Param, column| {
-        Steps::new(&stream, &stream.zeros(out)?, vec![Step { param, grad, column }])
-    };
+    let steps =
+        |shape, param: Param, grad: Param, column| steps(&stream, shape, vec![Step { param, grad, column }]);
     let (all, part) = (|| Param::from(&param), || Param::each(&grad, 1..5));
     let fits = steps([2, 6], all(), part(), 2)?;
     assert!(steps([2, 6], all(), part(), 3).is_err());
@@ -73,12 +94,24 @@ device_test!(what_does_not_fit_is_refused, |stream| {
     assert!(steps([2, 6], all(), all(), 0).is_err());
     assert!(steps([3, 6], all(), part(), 0).is_err());
     assert!(steps([3, 6], part(), Param::each(&stream.zeros([3, 4])?, 0..4), 0).is_err());
-    assert!(step_plain(&stream, &fits, &stream.zeros(3)?, 0.1).is_err());
+    let short = Step { param: all(), grad: part(), column: 2 };
+    assert!(Steps::new(&stream, &stream.zeros(47)?, [2, 6], vec![short]).is_err());
+    let out = stream.zeros([2, 6])?;
+    assert!(step_plain(&stream, &fits, &out, &stream.zeros(3)?, 0.1).is_err());
+    assert!(step_plain(&stream, &fits, &stream.zeros([2, 7])?, &stream.zeros(2)?, 0.1).is_err());
 
     let (adamw, flags) = (Optimizer::AdamW { weight_decay: 0.0 }, stream.zeros(2)?);
     let take = |shapes: &[[usize; 2]], number| {
         let states: Vec<_> = shapes.iter().map(|&shape| stream.zeros(shape)).collect::<Result<_>>()?;
-        step(&stream, adamw, &fits, &states, &flags, Stride { number, learning_rate: 0.1, loss_scale: 1.0 })
+        step(
+            &stream,
+            adamw,
+            &fits,
+            &out,
+            &states,
+            &flags,
+            Stride { number, learning_rate: 0.1, loss_scale: 1.0 },
+        )
     };
     take(&[], 0)?;
     take(&[[2, 6]; 2], 1)?;
@@ -107,12 +140,12 @@ fn three_steps(
     let (params, _) = shared(stream, lens)?;
     let states: Vec<_> = (0..optimizer.states(3)).map(|_| poisoned(stream, [s, width])).collect();
     let flags = stream.zeros(s)?;
-    let tables = [from_shared(stream, &params, &grad, &out)?, from_own(stream, &grad, &out)?];
+    let tables = [from_shared(stream, &params, &grad)?, from_own(stream, &grad, &out)?];
     let mut after = Vec::new();
     for (number, grads) in grads.iter().enumerate() {
         stream.write(&grad, grads)?;
         let stride = Stride { number, learning_rate: 0.05, loss_scale: 8.0 };
-        step(stream, optimizer, &tables[number.min(1)], &states, &flags, stride)?;
+        step(stream, optimizer, &tables[number.min(1)], &out, &states, &flags, stride)?;
         after.push(stream.read(&out)?);
     }
     assert_eq!(stream.read(&flags)?, vec![0; s]);
@@ -152,9 +185,9 @@ device_test!(the_only_step_needs_no_state, |stream| {
     let (params, _) = shared(&stream, lens)?;
     for optimizer in OPTIMIZERS {
         let (grad, out) = (stream.upload([s, width], &grads)?, poisoned(&stream, [s, width]));
-        let steps = from_shared(&stream, &params, &grad, &out)?;
+        let steps = from_shared(&stream, &params, &grad)?;
         let stride = Stride { number: 0, learning_rate: 0.05, loss_scale: 8.0 };
-        step(&stream, optimizer, &steps, &[], &stream.zeros(s)?, stride)?;
+        step(&stream, optimizer, &steps, &out, &[], &stream.zeros(s)?, stride)?;
         assert_eq!(stream.read(&out)?, three_steps(&stream, optimizer, (s, lens), from_ref(&grads))?[0]);
     }
 });
@@ -164,7 +197,7 @@ device_test!(overflow_is_flagged_and_flags_stay, |stream| {
         let width: usize = lens.iter().sum();
         let grads = random(s * width, 6e4, 1);
         let (grad, out) = (poisoned(&stream, [s, width]), poisoned(&stream, [s, width]));
-        let steps = from_shared(&stream, &shared(&stream, lens)?.0, &grad, &out)?;
+        let steps = from_shared(&stream, &shared(&stream, lens)?.0, &grad)?;
         let flags = stream.zeros(s)?;
         let take = |flags: &Tensor<u32>, with: Option<(usize, f32)>| -> Result<Vec<Vec<u32>>> {
             let mut grads = grads.clone();
@@ -172,10 +205,10 @@ device_test!(overflow_is_flagged_and_flags_stay, |stream| {
             stream.write(&grad, &grads)?;
             let stride = Stride { number: 0, learning_rate: 0.1, loss_scale: 1.0 };
             let mut found = Vec::new();
-            step_plain(&stream, &steps, flags, 0.1)?;
+            step_plain(&stream, &steps, &out, flags, 0.1)?;
             found.push(stream.read(flags)?);
             for optimizer in OPTIMIZERS {
-                step(&stream, optimizer, &steps, &[], flags, stride)?;
+                step(&stream, optimizer, &steps, &out, &[], flags, stride)?;
                 found.push(stream.read(flags)?);
             }
             Ok(found)

@@ -231,8 +231,8 @@ fn sums_and_tokens() -> Vec<Compiled> {
                 (
                     "race",
                     "the warps' sums are read before they are all there",
-                    "[lane_id() * W], sum);\n    __syncthreads();",
-                    "[lane_id() * W], sum);",
+                    "[lane_id() * AT_ONCE], sum[part]);\n    __syncthreads();",
+                    "[lane_id() * AT_ONCE], sum[part]);",
                 ),
                 (
                     "memory",

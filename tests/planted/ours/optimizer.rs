@@ -14,13 +14,13 @@ pub fn cases() -> Vec<Compiled> {
     let fresh = || Arg::Fresh(4 * 2 * WIDTH);
     let width = || Arg::Value((WIDTH as u64).to_le_bytes().to_vec());
     let sgd = |before: Vec<Arg>, first| {
-        let rest = vec![width(), float(0.5), float(0.25), float(0.75), float(0.125), Arg::int(first)];
+        let pace = Arg::given(&[0.5, 1.0]);
+        let rest = vec![width(), pace, float(0.25), float(0.75), float(0.125), Arg::int(first)];
         launch("sgd", before, rest)
     };
     let adamw = |before: Vec<Arg>, first| {
-        let rest =
-            vec![width(), float(0.5), float(0.25), float(0.125), float(if first == 1 { 31.6 } else { 22.4 })];
-        launch("adamw", before, [rest, vec![Arg::int(first)]].concat())
+        let pace = Arg::given(&[0.5, if first == 1 { 31.6 } else { 22.4 }]);
+        launch("adamw", before, vec![width(), pace, float(0.25), float(0.125), Arg::int(first)])
     };
     let again = |states: usize| {
         let shared = [OUT - 2, FLAGS].into_iter().chain(OUT..=OUT + states);
