@@ -1,11 +1,12 @@
 # make build       memo, the virtual CUDA driver beside it, and NVRTC where the machine has none
 # make demo        build, then MEMO on a small trained model and shifted images
 # make test        formatting, lints, every test, the demo
-# make libtorch    a Python with PyTorch, for memo bench --against libtorch (4.6 GB)
+# make libtorch    a Python with PyTorch, for memo bench --against libtorch (4.6 GB); make libtorch-tch, one of the
+#                  version that libtorch:tch is for
 # make evidence    what every kernel is and does, as a table in benches/results (an hour or more)
 # make gpu-bundle  one folder to carry to a machine with a GPU, see benches/gpu/run.sh
 
-.PHONY: build nvrtc nvdisasm demo test libtorch evidence gpu-bundle clean
+.PHONY: build nvrtc nvdisasm demo test libtorch libtorch-tch evidence gpu-bundle clean
 
 build:
 	cargo build --release
@@ -38,6 +39,10 @@ libtorch:
 	python3 -m venv .libtorch
 	.libtorch/bin/python -m pip install --quiet --disable-pip-version-check --requirement benches/libtorch/requirements.txt
 
+libtorch-tch:
+	python3 -m venv .libtorch-tch
+	.libtorch-tch/bin/python -m pip install --quiet --disable-pip-version-check --requirement benches/libtorch/rust/requirements.txt
+
 evidence: build nvdisasm
 	cargo bench --bench evidence -- --out "benches/results/$$(date +%F)-evidence"
 
@@ -46,4 +51,4 @@ gpu-bundle: build
 
 clean:
 	cargo clean
-	rm -rf gpu-bundle demo-out .libtorch .nvdisasm
+	rm -rf gpu-bundle demo-out .libtorch .libtorch-tch .nvdisasm

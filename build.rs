@@ -1,5 +1,5 @@
 //! Gathers `kernels/*.cu` into one table, `#include`s of our own headers pasted in, so that the
-//! binary carries its kernels and a cache key over a source covers all of it; and `benches/libtorch/*.py` as they are.
+//! binary carries its kernels and a cache key over a source covers all of it; and `benches/libtorch`'s programs as they are.
 //! Compiles `jpeg.c`, what stands between libjpeg and Rust.
 
 use std::collections::BTreeSet;
@@ -20,11 +20,19 @@ fn main() {
         (stem, inline(&path, &mut BTreeSet::new()))
     });
     write_table(&out.join("kernels.rs"), "SOURCES", kernels);
-    let programs = files(&root.join("benches/libtorch"), "py").into_iter().map(|path| {
+    let libtorch = root.join("benches/libtorch");
+    let text = |name: &str| {
+        let path = libtorch.join(name);
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    };
+    let programs = files(&libtorch, "py").into_iter().map(|path| {
         let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
-        (name, fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+        (name.clone(), text(&name))
     });
     write_table(&out.join("libtorch.rs"), "PROGRAMS", programs);
+    let package = ["Cargo.toml", "Cargo.lock", "build.rs", "src/main.rs"];
+    let package = package.into_iter().map(|name| (name.to_string(), text(&format!("rust/{name}"))));
+    write_table(&out.join("tch.rs"), "PACKAGE", package);
 
     let jpeg = "src/data/image/jpeg.c";
     println!("cargo:rerun-if-changed={jpeg}");

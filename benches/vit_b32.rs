@@ -29,9 +29,11 @@ fn main() {
     let run = || -> Result<ExitStatus> {
         make_checkpoint(&model).with_context(|| format!("making {}", model.display()))?;
         let mut command = Command::new(&program);
-        command.args(["bench", "--stages", "--model"]).arg(&model);
+        command.args(["bench", "--model"]).arg(&model);
         match given.is_empty() {
-            true => command.args(["--views", "8", "--images", "1", "--no-warm-up", "--classes", "10"]),
+            true => {
+                command.args(["--views", "8", "--images", "1", "--no-warm-up", "--classes", "10", "--stages"])
+            }
             false => command.args(given),
         };
         command.status().with_context(|| format!("running {}", program.display()))

@@ -41,8 +41,9 @@ fn picture(w: usize, h: usize) -> Rgb {
 
 /// The demo's weights with this logit scale.
 fn weights(log_scale: f64) -> Vec<u8> {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model/model.safetensors");
-    let mut bytes = fs::read(demo).unwrap();
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
+    let assets = std::env::var_os("MEMO_ASSETS").map_or(built, PathBuf::from);
+    let mut bytes = fs::read(assets.join("demo-model/model.safetensors")).unwrap();
     let place = {
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let data = file.tensor("logit_scale").unwrap().data();

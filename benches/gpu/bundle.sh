@@ -7,11 +7,12 @@ rm -rf "$out"
 mkdir -p "$out/tests" "$out/benches"
 
 cd "$root"
-# Test and bench executables, as cargo names them, but for those that never open a device: they pass or fail where they are built.
+# Test and bench executables, as cargo names them, but for those that open no device or the virtual one alone: they pass or fail where
+# they are built.
 cargo test --release --workspace --all-targets --no-run --message-format=json 2>/dev/null |
   python3 -c '
 import json, sys
-hosts = "architectures assembled checks driver evidence forms fuzz patterns profile profile_matrix ptx registers speed".split()
+hosts = "architectures assembled checks data driver evidence forms fuzz images patterns profile profile_matrix ptx registers robust speed".split()
 for line in sys.stdin:
     message = json.loads(line)
     if message.get("reason") != "compiler-artifact" or not message.get("executable"):

@@ -12,6 +12,8 @@ It writes a JSON object a line: {"ready": ...} by itself, and then an answer to 
     {"warm_up": true}    warm_up_s: it has compiled, captured and run what it needs to
     {"run": k}           seconds of each of the next k images, from the picture to logits on the host, with views of its own
                          making; and peak_bytes of the device's memory, or of the process on the CPU
+    {"stages": k}        stages: seconds an image of views, forward, backward, step and predict over the next k images, with the device
+                         waited for after each and no CUDA graph; null where a variant cannot tell them apart
 An error is {"error": "what: why"} and exit code 1. All else that anything prints goes to stderr.
 """
 import json
@@ -20,6 +22,7 @@ import os
 import sys
 import time
 import traceback
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -29,6 +32,7 @@ from torch import nn
 from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel
 
+STAGES = ("views", "forward", "backward", "step", "predict")
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -141,6 +145,24 @@ class Captured:
         return graph, inputs, outputs
 
 
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self, job):
+        self.job, self.seconds = job, {}
+
+    def now(self):
+        if self.job.on_gpu:
+            torch.cuda.synchronize(self.job.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def stage(self, name):
+        start = self.now()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0) + self.now() - start
+
+
 class Variant:
     """A way to do the job. `make` and `adapt` are what is timed."""
 
@@ -148,7 +170,7 @@ class Variant:
     parameters = 0
 
     def __init__(self, job):
-        self.job, self.turn = job, 0
+        self.job, self.turn, self.clock = job, 0, None
 
     def make(self, pictures):
         """Originals (S, 3, H, H) and views (S, steps * N, 3, H, H) of S pictures (h, w, 3)."""
@@ -157,6 +179,14 @@ class Variant:
     def adapt(self, originals, views):
         """Zero-shot logits (S, K), logits after the step (S, K), entropy before it (S,)."""
         raise NotImplementedError
+
+    def adapt_eagerly(self, originals, views):
+        """`adapt`, launched one by one."""
+        return self.adapt(originals, views)
+
+    def stage(self, name):
+        """Around the lines of a stage; nothing, unless stages are timed."""
+        return self.clock.stage(name) if self.clock else nullcontext()
 
     def moved(self):
         raise NotImplementedError
@@ -171,11 +201,15 @@ class Variant:
         zero_shot, memo, entropy = (torch.cat(parts).tolist() for parts in zip(*outcomes))
         return {"zero_shot": zero_shot, "memo": memo, "entropy": entropy, "moved": self.moved()}
 
-    def next_images(self, count):
-        """Seconds that `count` images took together. A graph is of one size: there a short batch is filled up."""
-        slots = self.at_once if self.job.on_gpu else count
+    def next_pictures(self, count, slots):
+        """The next `count` pictures, and those after them up to `slots`."""
         pictures = [self.job.pictures[(self.turn + i) % len(self.job.pictures)] for i in range(slots)]
         self.turn += count
+        return pictures
+
+    def next_images(self, count):
+        """Seconds that `count` images took together. A graph is of one size: there a short batch is filled up."""
+        pictures = self.next_pictures(count, self.at_once if self.job.on_gpu else count)
         start = time.perf_counter()
         for outcome in self.adapt(*self.make(pictures)):
             outcome.cpu()  # waits for a GPU
@@ -196,6 +230,22 @@ class Variant:
             s = min(self.at_once, count - len(seconds))
             seconds += [self.next_images(s) / s] * s
         return {"seconds": seconds, "peak_bytes": peak_bytes(self.job)}
+
+
+    def stages(self, count):
+        """On a GPU what comes first is not counted: graphs have kept what is launched one by one from being tried."""
+        turn = self.turn
+        for _ in range(2 if self.job.on_gpu else 1):
+            self.turn, self.clock, done = turn, Clock(self.job), 0
+            while done < count:
+                s = min(self.at_once, count - done)
+                pictures = self.next_pictures(s, s)
+                with self.stage("views"):
+                    made = self.make(pictures)
+                self.adapt_eagerly(*made)
+                done += s
+        seconds, self.clock = self.clock.seconds, None
+        return {"stages": {name: seconds[name] / count if name in seconds else None for name in STAGES}}
 
 
 def reset_peak(job):
@@ -241,6 +291,7 @@ def serve(make_variant):
                 case {"check": True}: answer(variant.check())
                 case {"warm_up": True}: answer(variant.warm_up())
                 case {"run": int(count)} if count > 0: answer(variant.run(count))
+                case {"stages": int(count)} if count > 0: answer(variant.stages(count))
                 case _: raise ValueError("no such request")
     except Exception as error:
         traceback.print_exc()

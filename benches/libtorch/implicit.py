@@ -52,16 +52,19 @@ class Implicit(Variant):
         """What each layer's step is made of, and entropies (S,)."""
         s, n = views.shape[:2]
         self.steps = None
-        with self.job.autocast():
-            features = self.tower(views.flatten(0, 1))
-        entropy = marginal_entropy(class_logits(features.float(), self.text).unflatten(0, (s, n)))
+        with self.stage("forward"):
+            with self.job.autocast():
+                features = self.tower(views.flatten(0, 1))
+            entropy = marginal_entropy(class_logits(features.float(), self.text).unflatten(0, (s, n)))
         layers = [layer for layer, y in self.outputs.items() if y.requires_grad]
-        gradients = torch.autograd.grad(entropy.sum(), [self.outputs[layer] for layer in layers])
+        with self.stage("backward"):
+            gradients = torch.autograd.grad(entropy.sum(), [self.outputs[layer] for layer in layers])
         kept = {layer: (self.inputs[layer].unflatten(0, (s, n)), dy.unflatten(0, (s, n))) for layer, dy in zip(layers, gradients)}
         patches = self.inputs[self.tower.patch].unflatten(0, (s, n))
         kept[self.tower.patch] = patches, kept[self.tower.embed][1][:, :, 1:]
         self.inputs, self.outputs = {}, {}
-        return {layer: self.prepare(layer, *pair) for layer, pair in kept.items()}, entropy.detach()
+        with self.stage("step"):
+            return {layer: self.prepare(layer, *pair) for layer, pair in kept.items()}, entropy.detach()
 
     def prepare(self, layer, x, dy):  # (S, N, T, K), (S, N, T, C), or without T
         if isinstance(layer, Embed):  # of each position; the class embedding's step is position 0's once more
@@ -98,7 +101,7 @@ class Implicit(Variant):
     def adapt_eagerly(self, originals, views):
         self.steps, entropy = self.gradients(views)
         torch.set_float32_matmul_precision("highest")
-        with torch.no_grad():
+        with self.stage("predict"), torch.no_grad():
             zero_shot, memo = class_logits(self.tower(originals.repeat(2, 1, 1, 1)), self.text).chunk(2)
         torch.set_float32_matmul_precision(self.precision)
         self.steps = None

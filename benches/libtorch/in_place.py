@@ -19,21 +19,27 @@ class InPlace(Variant):
         """The weights adapted to the views, and the entropy before."""
         entropies = []
         for pixels in views.split(self.job.views):
-            entropies.append(marginal_entropy(self.logits(pixels)))
-            gradients = torch.autograd.grad(entropies[-1], self.weights)
-            with torch.no_grad():
+            with self.stage("forward"):
+                entropies.append(marginal_entropy(self.logits(pixels)))
+            with self.stage("backward"):
+                gradients = torch.autograd.grad(entropies[-1], self.weights)
+            with self.stage("step"), torch.no_grad():
                 torch._foreach_add_(self.weights, gradients, alpha=-self.job.lr)
         return entropies[0].detach()[None]
 
     @torch.no_grad()
     def restore(self):
-        torch._foreach_copy_(self.weights, self.loaded)
+        with self.stage("step"):
+            torch._foreach_copy_(self.weights, self.loaded)
 
     def adapt(self, originals, views):
-        with torch.no_grad():
+        return self.adapt_eagerly(originals, views)
+
+    def adapt_eagerly(self, originals, views):
+        with self.stage("predict"), torch.no_grad():
             zero_shot = self.logits(originals)
         entropy = self.step(views[0])
-        with torch.no_grad():
+        with self.stage("predict"), torch.no_grad():
             memo = self.logits(originals)
         self.restore()
         return zero_shot, memo, entropy

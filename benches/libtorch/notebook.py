@@ -49,18 +49,23 @@ class Notebook(Variant):
 
     def step(self, views):
         """An adapted copy, and the entropy before its first step."""
-        model, entropies = copy.deepcopy(self.model), []
-        optimizer = torch.optim.SGD(model.parameters(), lr=self.job.lr)
+        with self.stage("step"):
+            model, entropies = copy.deepcopy(self.model), []
+            optimizer = torch.optim.SGD(model.parameters(), lr=self.job.lr)
         for pixels in views[0].split(self.job.views):
-            entropies.append(marginal_entropy(class_logits(model(pixels), self.text)))
-            optimizer.zero_grad()
-            entropies[-1].backward()
-            optimizer.step()
+            with self.stage("forward"):
+                entropies.append(marginal_entropy(class_logits(model(pixels), self.text)))
+            with self.stage("backward"):
+                optimizer.zero_grad()
+                entropies[-1].backward()
+            with self.stage("step"):
+                optimizer.step()
         return model, entropies[0].detach()[None]
 
     @torch.no_grad()
     def predict(self, model, originals):
-        return class_logits(model(originals), self.text)
+        with self.stage("predict"):
+            return class_logits(model(originals), self.text)
 
     def adapt(self, originals, views):
         zero_shot = self.predict(self.model, originals)

@@ -30,7 +30,9 @@ from vmap import Vmap
 HERE = Path(__file__).parent
 I, N, K, D, H = 3, 4, 5, 24, 32
 VARIANTS = ["notebook", "tuned", "vmap", "implicit"]
-LINES = ['{"check": true}', '{"warm_up": true}', '{"run": 4}']
+LINES = ['{"check": true}', '{"warm_up": true}', '{"run": 4}', '{"stages": 3}']
+# What torch.func does at once is one.
+UNTOLD = {"vmap": {"forward", "backward", "step"}}
 
 
 def make_job(folder, dtype=torch.float32, **changes):
@@ -87,7 +89,7 @@ class Processes(unittest.TestCase):
         _, (truth,) = self.answers("reference", LINES[0])
         for variant in sys.argv[1:] or VARIANTS:
             with self.subTest(variant):
-                ready, (check, warm, run) = self.answers(variant, *LINES)
+                ready, (check, warm, run, told) = self.answers(variant, *LINES)
                 self.assertEqual((ready["dtype"], ready["threads"]), ("float32", 2))
                 self.assertEqual(ready["parameters"], 33248)
                 compare(self, check, truth, 1e-3, 1e-2)
@@ -96,6 +98,10 @@ class Processes(unittest.TestCase):
                 self.assertEqual(len(run["seconds"]), 4)
                 self.assertGreater(min(run["seconds"]), 0)
                 self.assertGreater(run["peak_bytes"], 1e7)
+                self.assertEqual(list(told["stages"]), ["views", "forward", "backward", "step", "predict"])
+                untold = {name for name, seconds in told["stages"].items() if seconds is None}
+                self.assertEqual(untold, UNTOLD.get(variant, set()))
+                self.assertGreater(min(seconds for seconds in told["stages"].values() if seconds is not None), 0)
 
     def test_each_error_is_one_line(self):
         for says, variant, line, changes in (

@@ -23,7 +23,7 @@ class Tuned(InPlace):
         self.text = job.text.to(job.device)
         self.tower = job.faster(tower)
         self.make = device_views.maker(job)
-        self.adapt = job.captured(self.adapt)
+        self.adapt = job.captured(self.adapt_eagerly)
 
     def logits(self, pixels):
         with self.job.autocast():

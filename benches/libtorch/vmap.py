@@ -44,9 +44,11 @@ class Vmap(Variant):
         return weights, entropies[0]
 
     def adapt_eagerly(self, originals, views):
-        zero_shot = self.logits(self.weights, originals)
-        weights, entropy = self.step(views)
-        memo = vmap(self.logits)(weights, originals[:, None])[:, 0]
+        with self.stage("predict"):
+            zero_shot = self.logits(self.weights, originals)
+        weights, entropy = self.step(views)  # of which forward, backward and step are one to torch.func
+        with self.stage("predict"):
+            memo = vmap(self.logits)(weights, originals[:, None])[:, 0]
         return zero_shot, memo, entropy
 
     def moved(self):

@@ -1,22 +1,35 @@
 //! `memo bench`: what it says of a run, and what it compares it with.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use memo::check::fixtures;
 use serde_json::Value;
 
-use super::{memo, refused, run, stdout, text};
+use super::{memo, refused, stdout, text};
 
-fn model() -> PathBuf {
+pub fn model() -> PathBuf {
     fixtures().join("models/tiny")
 }
 
-fn args<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub fn args<'a>(model: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let device = if std::env::var("MEMO_TEST_DEVICE").as_deref() == Ok("gpu") { "gpu" } else { "virtual" };
     let always = ["bench", "--model", model, "--views", "2", "--batch", "2", "--classes", "2"];
     [&always, &["--device", device][..], more].concat()
+}
+
+#[test]
+fn settings_are_told_as_they_were_asked_for() {
+    let model = model();
+    let more =
+        ["--images", "2", "--json", "--optimizer", "sgd", "--momentum", "0.9", "--weight-decay", "0.1"];
+    let more = [&more[..], &["--lr", "1e-5,0.003", "--loss-scale", "0.25", "--precision", "fp16"]].concat();
+    let printed = stdout(&args(text(&model), &more));
+    for field in
+        [r#""lr":[0.00001,0.003]"#, r#""momentum":0.9,"#, r#""weight_decay":0.1}"#, r#""loss_scale":0.25,"#]
+    {
+        assert!(printed.contains(field), "no {field} in {printed}");
+    }
 }
 
 #[test]
@@ -168,87 +181,4 @@ fn own_images_bring_their_classes() {
     let object: Value = serde_json::from_str(&stdout(&[&own[..], &["--json"]].concat())).expect("JSON");
     assert_eq!(object["classes"], 3);
     refused(memo(&[&own[..], &["--classes", "3"]].concat()), 2, &["--classes", "--data"]);
-}
-
-/// Stands in for Python and the programs: answers as the shell script says.
-fn python(answers: &str) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("python");
-    fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = -c ] && exit 0\n{answers}\n"))
-        .expect("a file is written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it may run");
-    (folder, path)
-}
-
-/// Two images of two classes whose logits a step changes by 1 and -1.
-const ANSWERS: &str = r#"
-echo '{"ready": {"torch": "1.2", "transformers": "3.4", "device": "a CPU", "dtype": "float32"}}'
-[ -f "$2/tensors.safetensors" ] && grep -q '"views":2' "$2/job.json" || echo '{"error": "job: incomplete"}'
-while read line; do
-  case $line in
-    *check*) echo '{"zero_shot": [[0, 1], [1, 0]], "memo": [[1, 0], [2, -1]], "entropy": [0.5, 0.5], "moved": 0.25}' ;;
-    *warm*) echo '{"warm_up_s": 0.1}' ;;
-    *run*) echo '{"seconds": [0.5, 0.25], "peak_bytes": 1000000}' ;;
-  esac
-done"#;
-
-#[test]
-fn other_programs_are_checked_and_timed_in_turn() {
-    let (model, (_folder, python)) = (model(), python(ANSWERS));
-    let mut command =
-        memo(&args(text(&model), &["--seconds", "0", "--json", "--against", "libtorch:vmap,libtorch"]));
-    let output = command.env("MEMO_PYTHON", &python).output().expect("the program starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let object: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let all = object["against"].as_array().expect("programs");
-    assert_eq!(
-        all.iter().map(|row| row["name"].as_str()).collect::<Vec<_>>(),
-        ["memo", "vmap", "tuned"].map(Some)
-    );
-    let [ours, vmap, _] = &all[..] else { panic!("{all:?}") };
-    assert_eq!((&vmap["step_error"], &vmap["weights_moved"]), (&0.0.into(), &0.25.into()));
-    assert_eq!(
-        (vmap["samples_s"].as_array().map(Vec::len), &vmap["peak_bytes"]),
-        (Some(6), &1_000_000.into())
-    );
-    assert!(ours["step_error"].as_f64() > Some(0.1), "of an effect that is made up");
-    let ratio = |row: &Value| row["memo_is_faster"]["ratio"].as_f64().expect("a ratio");
-    let seconds = |row: &Value| 1.0 / row["images_per_s"]["median"].as_f64().expect("a rate");
-    assert!((ratio(vmap) - seconds(vmap) / seconds(ours)).abs() < 1e-9 && ratio(ours) == 1.0);
-}
-
-#[test]
-fn what_other_programs_cannot_do_is_an_error_that_names_it() {
-    let model = model();
-    let against = |python: &str, more: &[&str]| {
-        let mut command = memo(&args(text(&model), &[&["--against", "libtorch"], more].concat()));
-        command.env("MEMO_PYTHON", python);
-        command
-    };
-    refused(against("/no/python", &[]), 1, &["/no/python", "make libtorch", "MEMO_PYTHON"]);
-    for (answers, names) in [
-        (
-            "echo '{\"error\": \"model: no such layer\"}'; exit 1",
-            &["reference in libtorch", "model: no such layer"][..],
-        ),
-        ("echo 'Segmentation fault' >&2; exit 139", &["reference in libtorch", "139", "Segmentation fault"]),
-        ("echo hello", &["reference in libtorch", "hello"]),
-        ("echo 5", &["reference in libtorch", "began with 5"]),
-        ("echo '[]'", &["reference in libtorch", "began with []"]),
-        ("echo '{\"about\": {}}'", &["reference in libtorch", "not with what it is"]),
-        ("echo '{\"ready\": {}}'; read line; echo '{\"zero_shot\": 3}'", &["no logits"]),
-    ] {
-        let (_folder, python) = python(answers);
-        refused(against(text(&python), &[]), 1, names);
-    }
-    for (more, names) in [
-        (&["--lr", "1e-5,1e-4"][..], &["--against", "--lr"][..]),
-        (&["--optimizer", "adamw"], &["--against", "--optimizer"]),
-        (&["--policy", "mild"], &["--against", "--policy"]),
-        (&["--steps", "2", "--against", "libtorch:implicit"], &["libtorch:implicit", "--steps"]),
-    ] {
-        refused(against("/no/python", more), 2, names);
-    }
-    refused(memo(&args(text(&model), &["--against", "jax"])), 2, &["--against", "libtorch", "notebook"]);
-    assert!(!run(&args(text(&model), &["--against", "libtorch", "--stages"])).status.success());
 }

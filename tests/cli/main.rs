@@ -1,5 +1,6 @@
 //! The built program from outside: what it prints, what it writes, how it refuses.
 
+mod against;
 mod bench;
 mod compilers;
 mod data;

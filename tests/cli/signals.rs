@@ -42,7 +42,7 @@ impl Run {
 }
 
 /// What SIGINT does to a program when it starts.
-fn on_interrupt(command: &mut Command, action: libc::sighandler_t) {
+pub fn on_interrupt(command: &mut Command, action: libc::sighandler_t) {
     // SAFETY: signal() may be called between fork and exec.
     unsafe {
         command.pre_exec(move || {
@@ -52,7 +52,7 @@ fn on_interrupt(command: &mut Command, action: libc::sighandler_t) {
     }
 }
 
-fn send(child: &Child, signal: i32) {
+pub fn send(child: &Child, signal: i32) {
     // SAFETY: the process is a child that has not been waited for.
     assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
 }

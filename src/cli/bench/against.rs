@@ -1,22 +1,28 @@
 //! This program and others at the same job, in turn.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use serde_json::{Value, json};
+use anyhow::{Context, Error, Result, anyhow, ensure};
+use serde_json::{Map, Value, json};
 
+use super::checked::Checked;
 use super::job::Job;
 use super::peak_host_bytes;
-use super::rival::{Checked, Rival, Variant, find_python, write_programs};
+use super::programs::Programs;
+use super::rival::{Rival, Variant};
 use super::samples::Samples;
 use crate::engine::{Item, Memo, Settings, Views};
 use crate::gpu::Stream;
+use crate::interrupt::{self, Interrupted};
 use crate::ops::Optimizer;
 use crate::policy::Policy;
 
 /// Rounds at least.
 const LEAST: usize = 3;
+
+/// What each says how long it takes, as `common.py` has it.
+pub const STAGES: [&str; 5] = ["views", "forward", "backward", "step", "predict"];
 
 /// One of those that are timed.
 struct Runner {
@@ -25,6 +31,8 @@ struct Runner {
     error: f64,
     moved: Option<f64>,
     seconds: Vec<f64>,
+    /// Seconds an image of each stage.
+    stages: Map<String, Value>,
     peak_bytes: u64,
     /// What this program takes of a GPU's memory.
     device_bytes: Option<u64>,
@@ -50,31 +58,42 @@ pub fn expect_comparable(settings: &Settings, variants: &[Variant]) -> Result<()
     Ok(())
 }
 
+/// How long others are listened to.
+pub struct Limits {
+    /// What is timed, together.
+    pub seconds: f64,
+    /// For one answer of another program.
+    pub answer: Duration,
+}
+
 /// Checks what step each of them makes, then lets each have as many images as this program takes at once, one after the other,
-/// until `seconds` are over; `free_bytes` of the device were free before this program had any. `effect`, the most that the true step changes a logit, and `against`, one object for each, this program
-/// first.
+/// until the time is over; last, one turn of each by stages. `free_bytes` of the device were free before this program had any.
+///
+/// `effect`, the most that the true step changes a logit; `against`, one object for each, this program first; `failed`, the name
+/// of each that failed or did not answer in time, and why: the others go on.
 ///
 /// # Errors
-/// No Python for them; their own; this program's.
+/// No Python for them; this program's; the reference's; that none of the others is left; [`Interrupted`].
 pub fn run(
     stream: &Stream,
     free_bytes: usize,
     memo: &mut Memo,
     job: &Job,
     variants: &[Variant],
-    seconds: f64,
+    limits: &Limits,
 ) -> Result<Value> {
-    let python = find_python()?;
+    // What has a folder and processes to clear away ends in order.
+    interrupt::catch()?;
     let folder = tempfile::Builder::new().prefix("memo-against-").tempdir();
     let folder = folder.context("making a folder for other programs")?;
+    let programs = Programs::prepare(folder.path(), variants.iter().any(Variant::is_tch))?;
     let reference = Variant::reference();
     let precisions: BTreeSet<&str> =
         variants.iter().chain([&reference]).map(|variant| variant.precision.as_str()).collect();
-    write_programs(folder.path())?;
     job.write(stream, folder.path(), &precisions.into_iter().collect::<Vec<_>>())?;
     let start = |variant: &Variant| {
         crate::notice!("checking {}", variant.describe());
-        Rival::start(&python, folder.path(), variant)
+        Rival::start(&programs, folder.path(), variant, limits.answer)
     };
     let checked = check(memo, job)?;
     // As many images as are timed: kernels are loaded with the first batch, and a graph is recorded with the second, which takes
@@ -83,29 +102,80 @@ pub fn run(
     (0..if is_virtual { 1 } else { 2 }).try_for_each(|_| adapt(memo, job, 0))?;
     // No other program is there yet, so that all that is taken is this one's.
     let device_bytes = free_bytes.saturating_sub(stream.gpu().memory_bytes()?.0) as u64;
+    interrupt::check()?;
     let truth = start(&reference)?.check()?;
-    let mut runners = vec![Runner::new(None, &checked, &truth)?];
-    runners[0].device_bytes = (!is_virtual).then_some(device_bytes);
+    let mut ours = Runner::new(None, &checked, &truth)?;
+    ours.device_bytes = (!is_virtual).then_some(device_bytes);
+    let mut field = Field { runners: vec![ours], failed: Vec::new() };
     for variant in variants {
-        let mut rival = start(variant)?;
-        let checked = rival.check()?;
-        rival.ask(&json!({ "warm_up": true }))?;
-        runners.push(Runner::new(Some(rival), &checked, &truth)?);
+        let ready = || {
+            let mut rival = start(variant)?;
+            let checked = rival.check()?;
+            rival.ask(&json!({ "warm_up": true }))?;
+            Runner::new(Some(rival), &checked, &truth)
+        };
+        match ready() {
+            Ok(runner) => field.runners.push(runner),
+            Err(error) => field.fail(variant, error)?,
+        }
     }
     let clock = Instant::now();
     for round in 1.. {
-        for runner in &mut runners {
-            runner.go(memo, job)?;
-        }
+        field.turn(|runner| runner.go(memo, job))?;
         crate::notice!("round {round}: {:.0} s", clock.elapsed().as_secs_f64());
-        if round >= LEAST && clock.elapsed().as_secs_f64() >= seconds {
+        if round >= LEAST && clock.elapsed().as_secs_f64() >= limits.seconds {
             break;
         }
     }
+    field.turn(|runner| runner.go_by_stages(memo, job))?;
+    let Field { runners, failed } = field;
     let all: Vec<Samples> = runners.iter().map(Runner::samples).collect::<Result<_>>()?;
     let rows: Vec<Value> =
         runners.iter().zip(&all).map(|(runner, own)| runner.object(own, &all[0])).collect();
-    Ok(json!({ "batch": job.batch, "effect": truth.most(), "against": rows }))
+    Ok(json!({ "batch": job.batch, "effect": truth.most(), "against": rows, "failed": failed }))
+}
+
+/// Those that are timed, and what became of the others.
+struct Field {
+    /// This program first.
+    runners: Vec<Runner>,
+    failed: Vec<Value>,
+}
+
+impl Field {
+    /// Lets each have a turn.
+    ///
+    /// # Errors
+    /// This program's; that no other is left.
+    fn turn(&mut self, mut go: impl FnMut(&mut Runner) -> Result<()>) -> Result<()> {
+        ensure!(self.runners.len() > 1, "--against: {}", failures(&self.failed));
+        for mut runner in std::mem::take(&mut self.runners) {
+            interrupt::check()?;
+            match go(&mut runner) {
+                Ok(()) => self.runners.push(runner),
+                Err(error) => match &runner.rival {
+                    Some(rival) => self.fail(rival.variant(), error)?,
+                    None => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on without a program, unless it is the run that is to end.
+    fn fail(&mut self, variant: &Variant, error: Error) -> Result<()> {
+        if error.is::<Interrupted>() {
+            return Err(error);
+        }
+        crate::notice!("note: {error:#}; the others go on");
+        self.failed.push(json!({ "name": variant.describe(), "why": format!("{error:#}") }));
+        Ok(())
+    }
+}
+
+/// Why they failed.
+pub fn failures(failed: &[Value]) -> String {
+    failed.iter().filter_map(|one| one["why"].as_str()).collect::<Vec<_>>().join("; ")
 }
 
 /// Adapts to as many images as are timed, from number `first` on.
@@ -134,7 +204,7 @@ impl Runner {
     fn new(rival: Option<Rival>, checked: &Checked, truth: &Checked) -> Result<Runner> {
         let error = checked.error(truth)?;
         let (seconds, moved) = (Vec::new(), checked.moved);
-        Ok(Runner { rival, error, moved, seconds, peak_bytes: 0, device_bytes: None })
+        Ok(Runner { rival, error, moved, seconds, stages: Map::new(), peak_bytes: 0, device_bytes: None })
     }
 
     /// Times the next images.
@@ -150,6 +220,28 @@ impl Runner {
         };
         self.seconds.extend(seconds);
         self.peak_bytes = self.peak_bytes.max(peak_bytes);
+        Ok(())
+    }
+
+    /// Times the stages of as many images.
+    fn go_by_stages(&mut self, memo: &mut Memo, job: &Job) -> Result<()> {
+        self.stages = match &mut self.rival {
+            Some(rival) => rival.stages(job.batch)?,
+            None => {
+                memo.keep_stage_times();
+                adapt(memo, job, self.seconds.len())?;
+                let mut stages = STAGES.map(|name| (name, 0.0));
+                for (name, time) in memo.stage_times() {
+                    // The others predict before and after the step, and have one name for it.
+                    let name = if name == "zero-shot" { "predict" } else { name };
+                    let stage = stages.iter_mut().find(|(known, _)| *known == name);
+                    stage.with_context(|| format!("timing: no stage {name}"))?.1 += time.as_secs_f64();
+                }
+                let of_image =
+                    |(name, seconds): (&str, f64)| (name.to_string(), json!(seconds / job.batch as f64));
+                stages.into_iter().map(of_image).collect()
+            }
+        };
         Ok(())
     }
 
@@ -171,6 +263,7 @@ impl Runner {
             "peak_bytes": self.peak_bytes,
             "step_error": self.error,
             "weights_moved": self.moved,
+            "stages_s": self.stages,
             "samples_s": own.seconds,
         })
     }

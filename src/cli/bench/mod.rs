@@ -2,10 +2,13 @@
 
 mod against;
 mod batches;
+mod checked;
 mod earlier;
 mod job;
 mod output;
 mod pictures;
+mod process;
+mod programs;
 mod report;
 mod rival;
 mod roofline;
@@ -27,7 +30,7 @@ use crate::engine::{Dims, Item, Memo, prepare, rehearse_batch};
 use crate::gpu::trace::Profiler;
 use crate::gpu::{Rehearsed, Stream};
 use crate::ops::preprocess::Preprocess;
-use crate::report::decimal;
+use crate::report::{decimal, decimals};
 use batches::Batches;
 use earlier::Earlier;
 use job::Job;
@@ -82,10 +85,14 @@ pub struct Bench {
     #[arg(long, conflicts_with_all = ["against", "roofline", "stages", "compare", "csv", "seconds", "images", "no_warm_up", "data",
         "pictures", "classes", "lr", "seed", "policy", "prompt", "truncate", "loss_scale"])]
     shapes: bool,
-    /// Other programs at the same job, in turn with this one: libtorch[:VARIANT[:PRECISION]], of notebook, tuned, vmap and implicit,
-    /// in float32, tf32 or bf16
+    /// Other programs at the same job, in turn with this one: libtorch[:VARIANT[:PRECISION]], of notebook, tuned, vmap, implicit and
+    /// tch, in float32, tf32 or bf16
     #[arg(long, value_name = "LIBRARY", value_delimiter = ',', conflicts_with_all = ["stages", "compare", "csv", "images", "no_warm_up"])]
     against: Vec<Variant>,
+    /// Seconds that another program may take for one answer, be it its start, its check or a turn; then it is stopped, and the
+    /// others go on
+    #[arg(long, default_value_t = 600.0, value_parser = seconds, requires = "against", value_name = "SECONDS", allow_negative_numbers = true)]
+    answer_limit: f64,
     /// Every sample, a line each, to this file
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -211,9 +218,14 @@ impl Bench {
                 images: CHECKED,
             };
             object["device"] = gpu.name()?.into();
-            let rows = against::run(&stream, free_bytes, &mut memo, &job, &self.against, self.seconds)?;
+            let limits =
+                against::Limits { seconds: self.seconds, answer: Duration::from_secs_f64(self.answer_limit) };
+            let rows = against::run(&stream, free_bytes, &mut memo, &job, &self.against, &limits)?;
             extend(&mut object, rows);
-            return print(&if self.json { format!("{object}\n") } else { report::against(&object)? });
+            print(&if self.json { format!("{object}\n") } else { report::against(&object)? })?;
+            let failed = object["failed"].as_array().map_or(&[][..], Vec::as_slice);
+            ensure!(failed.is_empty(), "--against: {}", against::failures(failed));
+            return Ok(());
         }
         let mut batches = Batches::new(&stream, &mut memo, &pictures);
         let timed = self.time(&stream, &mut batches)?;
@@ -287,10 +299,10 @@ impl Bench {
             "views": self.adapt.views,
             "steps": self.adapt.steps,
             "lr": settings.learning_rates.iter().map(|&lr| decimal(lr)).collect::<Vec<f64>>(),
-            "optimizer": settings.optimizer,
+            "optimizer": decimals(&settings.optimizer)?,
             "update": settings.update,
             "precision": settings.precision,
-            "loss_scale": settings.loss_scale,
+            "loss_scale": decimals(&settings.loss_scale)?,
             "policy": settings.policy.to_string(),
             "seed": settings.seed,
             "prompt": self.adapt.prompt,

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::against::STAGES;
 use crate::gpu::human_bytes;
 
 /// Values by their paths, such as `/work/flops`.
@@ -168,11 +169,27 @@ pub fn against(object: &Value) -> Result<String> {
         if about.is_object() {
             let word = |part: &str| about[part].as_str().unwrap_or("?");
             let [dtype, torch, transformers, device] = ["dtype", "torch", "transformers", "device"].map(word);
-            abouts +=
-                &format!("{name}: {dtype} in torch {torch}, transformers {transformers}, on {device}\n");
+            let note = about["note"].as_str().map(|note| format!("; {note}")).unwrap_or_default();
+            abouts += &format!(
+                "{name}: {dtype} in torch {torch}, transformers {transformers}, on {device}{note}\n"
+            );
         }
     }
-    Ok(text + &abouts)
+    for one in of.all("/failed")?.iter().map(Fields) {
+        text += &format!("{:<14} failed: {}\n", one.word("/name")?, one.word("/why")?);
+    }
+    Ok(text + &stages_of(of.all("/against")?)? + &abouts)
+}
+
+/// A row of each program's stages; nothing where it cannot tell.
+fn stages_of(programs: &[Value]) -> Result<String> {
+    let columns = |texts: [String; 5]| texts.map(|text| format!(" {text:>12}")).concat();
+    let mut text = format!("{:<14}{}\n", "an image", columns(STAGES.map(str::to_string)));
+    for program in programs {
+        let time = |name: &str| program["stages_s"][name].as_f64().map_or(String::new(), duration);
+        text += &format!("{:<14}{}\n", Fields(program).word("/name")?, columns(STAGES.map(time)));
+    }
+    Ok(text)
 }
 
 /// A row for each product.

@@ -45,7 +45,7 @@ fn an_older_driver_knows_less() {
             // SAFETY: a live local, and no events.
             let elapsed = unsafe { sys::cuEventElapsedTime_v2(&mut ms, none, none) };
             assert_eq!(elapsed, CUresult::CUDA_ERROR_NOT_FOUND);
-            // ELF headers of CUDA 12's and 13's cubins.
+            // ELF headers of CUDA 12's and 13's cubins for sm_90a.
             for (abi, status) in [
                 ([0x33, 7], CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU),
                 ([0x41, 8], CUresult::CUDA_ERROR_INVALID_IMAGE),

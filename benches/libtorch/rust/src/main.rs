@@ -1,12 +1,13 @@
 //! MEMO as the notebook does it, in Rust on libtorch: one image at a time, given views, a deep copy of the model for each.
 //!
-//!     LIBTORCH_USE_PYTORCH=1 cargo build --release     with torch 2.13.0 in the `python` on the path
+//!     LIBTORCH_USE_PYTORCH=1 cargo build --release     with torch 2.13.0 in the `python` on the path; or memo bench builds it
 //!     target/release/memo-tch JOB_FOLDER
 //!
 //! ../common.py says what is in the folder, and what to type. Views are not made here but read from there, so that a
 //! run's seconds are those of zero-shot, copy, step and prediction. It is float32; tch has no autocast or tf32 to ask
 //! for, and no figure for a GPU's memory: `peak_bytes` is 0 there.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -138,6 +139,9 @@ fn marginal_entropy(logits: &Tensor) -> Tensor {
     -(average.exp() * average).sum(None)
 }
 
+/// In the order in which they are answered; views are not made here.
+const STAGES: [&str; 5] = ["views", "forward", "backward", "step", "predict"];
+
 struct Bench<'a> {
     job: &'a Job,
     tower: Tower<'a>,
@@ -145,6 +149,8 @@ struct Bench<'a> {
     tensors: BTreeMap<String, Tensor>,
     text: Tensor,
     turn: i64,
+    /// Seconds of each stage, where they are timed.
+    clock: RefCell<Option<BTreeMap<&'static str, f64>>>,
 }
 
 impl<'a> Bench<'a> {
@@ -152,19 +158,36 @@ impl<'a> Bench<'a> {
         self.tensors[name].get(image).to_device(self.device)
     }
 
+    /// Does a part of the work, and adds its time to a stage's where stages are timed: then the device is waited for.
+    fn stage<T>(&self, name: &'static str, work: impl FnOnce() -> T) -> T {
+        if self.clock.borrow().is_none() {
+            return work();
+        }
+        let (start, done) = (Instant::now(), work());
+        if let Device::Cuda(index) = self.device {
+            tch::Cuda::synchronize(index as i64);
+        }
+        if let Some(clock) = self.clock.borrow_mut().as_mut() {
+            *clock.entry(name).or_default() += start.elapsed().as_secs_f64();
+        }
+        done
+    }
+
     /// An adapted copy, and the entropy before its first step.
     fn step(&self, views: &Tensor) -> (Tower<'a>, f64) {
-        let mut tower = self.tower.deep_copy();
+        let mut tower = self.stage("step", || self.tower.deep_copy());
         let mut entropies = Vec::new();
         for pixels in views.split(self.job.views, 0) {
-            let entropy = marginal_entropy(&tower.logits(&pixels, &self.text));
-            entropy.backward();
-            no_grad(|| {
-                for w in tower.weights.values_mut() {
-                    let mut gradient = w.grad();
-                    let _ = w.g_sub_(&(&gradient * self.job.lr));
-                    let _ = gradient.zero_();
-                }
+            let entropy = self.stage("forward", || marginal_entropy(&tower.logits(&pixels, &self.text)));
+            self.stage("backward", || entropy.backward());
+            self.stage("step", || {
+                no_grad(|| {
+                    for w in tower.weights.values_mut() {
+                        let mut gradient = w.grad();
+                        let _ = w.g_sub_(&(&gradient * self.job.lr));
+                        let _ = gradient.zero_();
+                    }
+                })
             });
             entropies.push(entropy);
         }
@@ -175,7 +198,8 @@ impl<'a> Bench<'a> {
     fn adapt(&self, image: i64) -> Result<(Vec<f64>, Vec<f64>, f64)> {
         let (original, views) = (self.given("originals", image).unsqueeze(0), self.given("views", image));
         let logits = |tower: &Tower| {
-            Vec::<f64>::try_from(no_grad(|| tower.logits(&original, &self.text)).squeeze_dim(0))
+            let logits = || no_grad(|| tower.logits(&original, &self.text));
+            Vec::<f64>::try_from(self.stage("predict", logits).squeeze_dim(0))
         };
         let zero_shot = logits(&self.tower)?;
         let (adapted, entropy) = self.step(&views);
@@ -209,6 +233,16 @@ impl<'a> Bench<'a> {
             .collect()
     }
 
+    /// Seconds an image. What comes first on a GPU has been tried before: nothing is compiled or recorded here.
+    fn stages(&mut self, count: u64) -> Result<Value> {
+        self.clock.replace(Some(BTreeMap::new()));
+        self.run(count)?;
+        let seconds = self.clock.replace(None).unwrap_or_default();
+        let of_image = |name: &str| seconds.get(name).map(|seconds| seconds / count as f64);
+        let stages = STAGES.into_iter().map(|name| (name.to_string(), json!(of_image(name))));
+        Ok(json!({"stages": Value::Object(stages.collect())}))
+    }
+
     fn parameters(&self) -> usize {
         self.tower.weights.values().map(Tensor::numel).sum()
     }
@@ -222,6 +256,9 @@ impl<'a> Bench<'a> {
             let (seconds, turn) = (self.run(2)?, self.turn);
             self.turn = turn - 2;
             return Ok(json!({"warm_up_s": seconds.iter().sum::<f64>()}));
+        }
+        if let Some(count) = request["stages"].as_u64().filter(|count| *count > 0) {
+            return self.stages(count);
         }
         let count = request["run"].as_u64().filter(|count| *count > 0).context("no such request")?;
         std::fs::write("/proc/self/clear_refs", "5")?; // the peak starts anew
@@ -274,7 +311,7 @@ fn start<'a>(folder: &Path, job: &'a Job, config: &'a Vision) -> Result<Bench<'a
         job.views
     );
     let text = tensors["text"].to_device(device) * job.logit_scale;
-    Ok(Bench { job, tower, device, tensors, text, turn: 0 })
+    Ok(Bench { job, tower, device, tensors, text, turn: 0, clock: RefCell::new(None) })
 }
 
 fn serve(what: &mut String) -> Result<()> {
@@ -290,6 +327,7 @@ fn serve(what: &mut String) -> Result<()> {
     say(&json!({"ready": {
         "torch": torch_version().unwrap_or_default(), "transformers": "none (tch 0.26.0)",
         "device": if bench.device == Device::Cpu { cpu.unwrap_or("cpu") } else { &job.device },
+        "note": "its views are given, not made: its time is without them",
         "dtype": "float32", "threads": tch::get_num_threads(), "parameters": bench.parameters()}}));
     for line in std::io::stdin().lock().lines() {
         *what = line?.trim().to_string();

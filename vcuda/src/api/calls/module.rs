@@ -24,8 +24,9 @@ use crate::memory::host_has_room;
 use crate::ptx;
 use crate::ptx::forms::target::Target;
 
-/// OS ABI and its version in the ELF headers of CUDA 13's cubins; 0x33 and 7 before.
-const CUDA_13_ABI: [u8; 2] = [0x41, 8];
+/// OS ABI and its version in the ELF headers of CUDA 13's cubins, and of those that CUDA 12.8 and 12.9 make for sm_100 and newer; 0x33
+/// and 7 in all others of CUDA 12.
+const NEWER_ABI: [u8; 2] = [0x41, 8];
 
 fn string<'a>(text: *const c_char) -> Result<&'a CStr, Status> {
     if text.is_null() {
@@ -217,10 +218,10 @@ pub fn load(out: *mut Handle, image: &[u8], jit: &mut Jit, is_library: bool) -> 
     if out.is_null() {
         return Err(Status::InvalidValue);
     }
-    if image.starts_with(b"\x7fELF")
-        && image.get(7..9) == Some(&CUDA_13_ABI)
-        && settings().driver_version < 13_000
-    {
+    // On a GPU of sm_100 and newer a driver of 12.8 has cubins of this form itself.
+    let knows_newer =
+        settings().driver_version >= if settings().capability.0 >= 10 { 12_080 } else { 13_000 };
+    if image.starts_with(b"\x7fELF") && image.get(7..9) == Some(&NEWER_ABI) && !knows_newer {
         say!(
             "a cubin of CUDA 13; a driver of {} does not know its form",
             version::name(settings().driver_version)

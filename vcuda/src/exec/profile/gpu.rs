@@ -1,13 +1,16 @@
 //! The GPUs that a launch can be modelled on. Sources, all NVIDIA's unless said otherwise:
 //!
 //! * multiprocessors, clocks, memory bandwidth, peak rates without sparsity: the H100, H200 and A100 datasheets and
-//!   architecture whitepapers (SXM boards; A100 of 80 GB), the Ada and RTX Blackwell whitepapers for the RTX 4090 and 5090, the
-//!   HGX B200's datasheet for the B200, whose multiprocessors and clock are those that its users see, the T4's datasheet;
+//!   architecture whitepapers (SXM boards; A100 of 80 GB), the Ada and RTX Blackwell whitepapers for the RTX 4090 and 5090,
+//!   "NVIDIA Blackwell Architecture Technical Brief" 2.1, table 3, for a B200 of an HGX B200 (7.7 TB/s, 1.1 PFLOP/s of tf32), whose
+//!   multiprocessors and clock are those that its users see, the T4's datasheet;
 //! * lanes a clock of each pipe, and the limits of a multiprocessor: CUDA C++ Programming Guide, "Arithmetic
 //!   Instructions" and "Technical Specifications per Compute Capability";
 //! * L2: the A100 whitepaper's 5120 bytes a clock. NVIDIA publishes none for the others: Hopper and the
-//!   B200 are taken to have the A100's, the RTX 4090 and 5090 2048 bytes, near what microbenchmarks of others see of the
-//!   first; the T4 1270 GB/s, as measured in "Dissecting the NVidia Turing T4 GPU via Microbenchmarking" (arXiv 1903.07486).
+//!   B200 are taken to have the A100's, the RTX 4090 2048 bytes, near the 1946 that were seen of one
+//!   (github.com/smallscientist1/cuda_microbenchmark, analysis_RTX4090.md); the RTX 5090 its share, by multiprocessors, of the 8.7 TB/s
+//!   that were seen of the 188 of an RTX PRO 6000, which has the same chip (Chips and Cheese, "Blackwell: Nvidia's Massive GPU", 2025);
+//!   the T4 the 1270 GB/s of "Dissecting the NVidia Turing T4 GPU via Microbenchmarking" (arXiv 1903.07486).
 
 /// What the model needs to know of a GPU.
 #[derive(Clone, Copy, Debug)]
@@ -102,29 +105,28 @@ pub const RTX4090: Gpu = Gpu {
     tensor: TensorPeaks { fp16: 165.2, tf32: 82.6, fp64: 1.29, int8: 660.6 },
 };
 
-/// Its peaks are those of `tcgen05`: kernels of `mma.sync` come less near to them. 8 TB/s are a GB200's; NVIDIA's table of the HGX
-/// B200 has 7.7, and 1.1 PFLOP/s of tf32.
+/// Its peaks are those of `tcgen05`: kernels of `mma.sync` come less near to them. Not a GB200's, whose memory and tensor cores are
+/// faster.
 pub const B200: Gpu = Gpu {
     name: "B200",
     sms: 148,
     clock_ghz: 1.965,
-    dram_gb_per_s: 8000.0,
-    tensor: TensorPeaks { fp16: 2250.0, tf32: 1125.0, fp64: 37.0, int8: 4500.0 },
+    dram_gb_per_s: 7700.0,
+    tensor: TensorPeaks { fp16: 2250.0, tf32: 1100.0, fp64: 37.0, int8: 4500.0 },
     ..H100
 };
 
-/// Not held against its whitepaper yet.
 pub const RTX5090: Gpu = Gpu {
     name: "RTX5090",
     sms: 170,
     clock_ghz: 2.407,
     dram_gb_per_s: 1792.0,
+    l2_bytes_per_clock: 3268.0,
     lanes: Lanes { integer: 128.0, ..RTX4090.lanes },
     tensor: TensorPeaks { fp16: 209.5, tf32: 104.8, fp64: 1.64, int8: 838.0 },
     ..RTX4090
 };
 
-/// Its L2's rate has not been held against the paper yet.
 pub const T4: Gpu = Gpu {
     name: "T4",
     sms: 40,
