@@ -18,7 +18,14 @@ use crate::policy::Policy;
 use crate::report::grid;
 use crate::{interrupt, output};
 
+const EXAMPLES: &str = "\
+Examples:
+  memo augment photo.jpg --grid views.png
+  memo augment photo.jpg --index 17 --views 8 --params-out views.json
+  memo augment photo.jpg --model MODEL --views-out views.safetensors";
+
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Augment {
     /// The image
     #[arg(value_name = "IMAGE")]
@@ -29,13 +36,13 @@ pub struct Augment {
     /// Seed of the views
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     seed: u64,
-    /// The image's number in its dataset, which the random numbers depend on
+    /// The image's index in its dataset, which decides its views together with the seed
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     index: u64,
     /// How views are drawn: notebook or mild, with changes such as mild:rotation=10,scale=0.5..1
     #[arg(long, default_value = "notebook")]
     policy: Policy,
-    /// Pillow whose resize the views go through to the bit: 13, or 12.1 for any up to 12.1
+    /// The Pillow release whose resizing is reproduced to the bit
     #[arg(long, value_enum, default_value_t)]
     pillow: Pillow,
     /// Take the views' size and normalisation from a model, as for --views-in; else they are OpenAI's

@@ -20,43 +20,52 @@ use crate::ops::linear::serving;
 use crate::records::{Answer, Asked, Failed, Failure, Out, Record, Row, name_of};
 use crate::report::{self, Progress};
 
+const EXAMPLES: &str = "\
+Examples:
+  memo eval --model MODEL --data cifar-100-binary.tar.gz --limit 500 --out run.jsonl
+  memo eval --model MODEL --data cifar-100-binary.tar.gz --limit 500 --out run.jsonl --resume
+  memo eval --model MODEL --data imagenet/val --limit 1000 --lr 1e-6,1e-5,1e-4
+  memo eval --model MODEL --data photos --views 8 --limit 20     a try on the CPU";
+
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
+#[command(mut_arg("device", |arg| arg.help("auto (a GPU if there is one), gpu, gpu:N, gpu:all (every GPU, each with a part of \
+    the images), or virtual (the CPU, through the virtual CUDA driver)")))]
 pub struct Eval {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Model")]
     model: ModelOptions,
-    /// CIFAR (binary or python folder, or its .tar.gz), or a folder with one subfolder a class
-    #[arg(long, short, value_name = "PATH")]
+    /// Images at once; no result depends on it
+    #[arg(long, default_value = "auto", value_name = "auto|S", help_heading = "Device")]
+    batch: Batch,
+    /// CIFAR-10 or CIFAR-100 (a folder or its .tar.gz), or a folder with one subfolder of images for each class
+    #[arg(long, short, value_name = "PATH", help_heading = "Data")]
     data: PathBuf,
-    #[command(flatten)]
-    part: DataOptions,
     /// Evaluate N images only, of all classes in proportion, which the seed chooses
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true,
+        help_heading = "Data")]
     limit: Option<u64>,
     /// Evaluate the first N images only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true,
-        conflicts_with = "limit")]
+        conflicts_with = "limit", help_heading = "Data")]
     first: Option<u64>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Data")]
     labels: LabelOptions,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Data")]
+    part: DataOptions,
+    #[command(flatten, next_help_heading = "Adaptation")]
     adapt: AdaptOptions,
-    /// Images at once; no result depends on it
-    #[arg(long, default_value = "auto", value_name = "auto|S")]
-    batch: Batch,
-    /// Write one JSON object a line and image as it goes. With /dev/stdout (or a pipe) that is all that goes there: the table
-    /// goes to stderr then
-    #[arg(long, value_name = "run.jsonl")]
+    /// Write a line of JSON for each image, as it goes. To /dev/stdout too, where the table then goes to stderr
+    #[arg(long, value_name = "run.jsonl", help_heading = "Output")]
     out: Option<PathBuf>,
-    /// Continue the run that --out holds. Images that could not be read are tried again
-    #[arg(long)]
+    /// Continue the run in --out; images that could not be read are tried again
+    #[arg(long, help_heading = "Output")]
     resume: bool,
-    /// End at the first image that cannot be read, with exit code 1. Otherwise it is told of, recorded with its error, left out of
-    /// all figures, and the exit code is 0 if there are others. The same of one that one of several learning rates has no answer for,
-    /// which counts as wrong by that rate
-    #[arg(long)]
+    /// End at the first image that cannot be read, with exit code 1; otherwise it is named, recorded and left out of all figures.
+    /// Also at one for which one of several learning rates leads to no number; otherwise that counts as wrong
+    #[arg(long, help_heading = "Output")]
     strict: bool,
     /// End with a JSON object instead of the table
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 

@@ -12,7 +12,7 @@ pub struct Inspect {
     /// Hugging Face or open_clip folder, or safetensors file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// Activation of a bare safetensors file, which does not say its own
+    /// The activation, for a safetensors file without a config, which does not say its own
     #[arg(long, value_enum)]
     activation: Option<Activation>,
     /// A JSON object instead of text

@@ -21,29 +21,29 @@ pub const PROMPT: &str = "a photo of a {}";
 /// Which model, on what.
 #[derive(Args)]
 pub struct ModelOptions {
-    /// Hugging Face or open_clip folder, or a safetensors file in either naming
+    /// The CLIP model: a Hugging Face or open_clip folder, or a safetensors file in either naming
     #[arg(long, short, value_name = "PATH")]
     pub model: PathBuf,
-    /// Activation of a bare safetensors file, which does not say its own
+    /// The activation, for a safetensors file without a config, which does not say its own
     #[arg(long, value_enum)]
     pub activation: Option<Activation>,
     /// What similarities are multiplied by, instead of the checkpoint's own exp(logit_scale), at most 100
     #[arg(long, value_name = "X", value_parser = positive, allow_negative_numbers = true)]
     pub logit_scale: Option<f32>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device")]
     pub device: DeviceOptions,
 }
 
 /// Which part of --data.
 #[derive(Args, Clone)]
 pub struct DataOptions {
-    /// The folder of --data to take, such as val; . takes --data itself, whatever its folders look like
+    /// The folder inside --data to take, such as val; `.` takes --data itself, whatever its folders look like
     #[arg(long, value_name = "FOLDER", requires = "data")]
     split: Option<String>,
-    /// Of two CIFARs in --data, which
+    /// Which CIFAR, where --data holds both
     #[arg(long, value_enum, requires = "data")]
     dataset: Option<Cifar>,
-    /// Take images of these extensions too, such as gif,pnm: torchvision's ImageFolder passes them over
+    /// Also take images of these extensions, such as gif,pnm, which torchvision's ImageFolder leaves out
     #[arg(long, value_name = "EXT", value_delimiter = ',', requires = "data", value_parser = extension)]
     extensions: Vec<String>,
 }
@@ -75,7 +75,7 @@ impl DataOptions {
 /// Names for the classes of a dataset.
 #[derive(Args, Clone)]
 pub struct LabelOptions {
-    /// Class names instead of the dataset's own: one a line, a JSON list, or with their folders, in JSON {"FOLDER": "NAME"}, CSV and so on
+    /// Class names instead of the dataset's own: one a line or a JSON list; or with their folders, as JSON {"FOLDER": "NAME"} or CSV
     #[arg(long, value_name = "FILE", requires = "data")]
     labels: Option<PathBuf>,
     /// The name of one class, by its folder; may be repeated
@@ -109,7 +109,7 @@ fn folder_and_name(text: &str) -> Result<(String, String), String> {
 
 #[derive(Args, Clone, Copy)]
 pub struct DeviceOptions {
-    /// auto, gpu, gpu:N, gpu:all (eval) or virtual (the CPU, through the virtual CUDA driver)
+    /// auto (a GPU if there is one), gpu, gpu:N, or virtual (the CPU, through the virtual CUDA driver)
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
 }
@@ -120,13 +120,13 @@ pub struct AdaptOptions {
     /// Random views of each image
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), allow_negative_numbers = true)]
     pub views: u32,
-    /// Learning rate of the step; of several, such as 1e-5,1e-4, each is a step and a prediction of its own
+    /// Learning rate; several, such as 1e-5,1e-4, are compared in one run, each from the loaded weights
     #[arg(long, default_value = "1e-5", value_name = "RATE", value_delimiter = ',', value_parser = not_negative, allow_hyphen_values = true)]
     pub lr: Vec<f32>,
-    /// Steps an image, each on fresh views
+    /// Steps for each image, each on fresh views
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
     pub steps: u32,
-    /// What a step makes of a gradient, as torch.optim defines it
+    /// The optimizer, as torch.optim defines it
     #[arg(long, value_enum, default_value_t = Rule::Sgd)]
     pub optimizer: Rule,
     /// Momentum of sgd, from each step to the next; by default 0
@@ -141,10 +141,10 @@ pub struct AdaptOptions {
     /// How views are drawn: notebook or mild, with changes such as mild:rotation=10,scale=0.5..1
     #[arg(long, default_value = "notebook")]
     pub policy: Policy,
-    /// Pillow whose resize views and pictures go through to the bit: 13, or 12.1 for any up to 12.1
+    /// The Pillow release whose resizing is reproduced to the bit
     #[arg(long, value_enum, default_value_t)]
     pub pillow: Pillow,
-    /// Text for each class; {} is the label
+    /// The text for each class; {} stands for its name
     #[arg(long, default_value = PROMPT, value_parser = prompt)]
     pub prompt: String,
     /// Cut prompts that are longer than the model takes, instead of refusing them
@@ -156,7 +156,7 @@ pub struct AdaptOptions {
     /// Power of two that gradients are scaled by on their way; by default 4096 in fp16, 1 in fp32
     #[arg(long, value_name = "SCALE", value_parser = power_of_two, allow_negative_numbers = true)]
     pub loss_scale: Option<f32>,
-    /// How the step is taken; by default implicit where it is one of sgd without weight decay
+    /// How the step is taken; by default implicit for one sgd step without weight decay, else in-place
     #[arg(long, value_enum)]
     pub update: Option<Update>,
 }

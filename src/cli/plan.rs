@@ -15,7 +15,7 @@ use crate::gpu::{Entry, Gpu, human_bytes};
 #[derive(Args)]
 #[command(next_help_heading = PlanOptions::HEADING)]
 pub struct PlanOptions {
-    /// Hugging Face or open_clip folder, or a safetensors file in either naming
+    /// The CLIP model: a Hugging Face or open_clip folder, or a safetensors file in either naming
     #[arg(long, short, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Images at once
@@ -24,7 +24,7 @@ pub struct PlanOptions {
     /// Classes
     #[arg(long, default_value_t = 100, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
     classes: u32,
-    /// Activation of a bare safetensors file, which does not say its own
+    /// The activation, for a safetensors file without a config, which does not say its own
     #[arg(long, value_enum)]
     activation: Option<Activation>,
     #[command(flatten)]

@@ -14,24 +14,33 @@ use crate::engine::{Outcome, Prediction, Views};
 use crate::report::decimal;
 use crate::{interrupt, notice};
 
+const EXAMPLES: &str = "\
+Examples:
+  memo predict --model MODEL --labels labels.txt photo.jpg
+  memo predict --model MODEL --labels labels.txt --json *.jpg
+
+An image's place on the command line, from 0, is its index. The index and --seed decide its random views, so the same \
+image in another place may have another result.";
+
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Predict {
-    #[command(flatten)]
-    model: ModelOptions,
-    /// Class names: one a line, a JSON list or object, or CSV
-    #[arg(long, value_name = "FILE")]
-    labels: PathBuf,
-    #[command(flatten)]
-    adapt: AdaptOptions,
-    /// Use these views instead of drawing any: safetensors with `views` (N, 3, H, H) float32, normalised
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["views", "seed", "policy"])]
-    views_in: Option<PathBuf>,
-    /// One JSON object an image
-    #[arg(long)]
-    json: bool,
-    /// Images to classify. One that cannot be read is told of, the others are classified, and the exit code is 1
+    /// Images to classify. One that cannot be read is named, the others are classified, and the exit code is 1
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
+    #[command(flatten, next_help_heading = "Model")]
+    model: ModelOptions,
+    /// Class names: one a line, a JSON list or object, or CSV
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    labels: PathBuf,
+    #[command(flatten, next_help_heading = "Adaptation")]
+    adapt: AdaptOptions,
+    /// Use these views instead of drawing any: safetensors with `views` (N, 3, H, H) float32, normalised
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["views", "seed", "policy"], help_heading = "Adaptation")]
+    views_in: Option<PathBuf>,
+    /// Print a JSON object for each image instead of text
+    #[arg(long, help_heading = "Output")]
+    json: bool,
 }
 
 impl Predict {

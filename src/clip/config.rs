@@ -20,6 +20,16 @@ pub enum Activation {
     Gelu,
 }
 
+impl Activation {
+    /// As flags and Hugging Face's configs call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::QuickGelu => "quick_gelu",
+            Activation::Gelu => "gelu",
+        }
+    }
+}
+
 /// One of the two transformers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TowerConfig {

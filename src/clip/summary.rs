@@ -39,8 +39,13 @@ impl fmt::Display for Summary {
         };
         let tower = |t: &TowerConfig, parameters: usize| {
             format!(
-                "{} layers, width {}, {} heads, MLP {}, {:?}, eps {:e}; {parameters} parameters",
-                t.layers, t.width, t.heads, t.mlp, t.activation, t.eps
+                "{} layers, width {}, {} heads, MLP {}, {}, eps {:e}; {parameters} parameters",
+                t.layers,
+                t.width,
+                t.heads,
+                t.mlp,
+                t.activation.name(),
+                t.eps
             )
         };
         let files = if self.files == 1 { String::new() } else { format!(" in {} files", self.files) };

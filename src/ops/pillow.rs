@@ -13,12 +13,12 @@ use super::preprocess::{Preprocess, Scale};
 /// rounded in between, so that the order shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 pub enum Pillow {
-    /// 13.0: down first where that takes off more than twice what is taken off across
+    /// Pillow 13.0
     #[default]
     #[serde(rename = "13")]
     #[value(name = "13")]
     V13,
-    /// Up to 12.1, and 12.2 and 12.3 but for images over 100 times as tall as wide: always across first
+    /// Pillow up to 12.1; and 12.2 and 12.3, but for images over 100 times as tall as wide
     #[serde(rename = "12.1")]
     #[value(name = "12.1")]
     V12_1,

@@ -39,69 +39,83 @@ use pictures::{Pictures, Sizes};
 use rival::Variant;
 use samples::Samples;
 
+const EXAMPLES: &str = "\
+Examples:
+  memo bench --model MODEL
+  memo bench --model MODEL --views 8 --batch 1 --images 1     short enough for a CPU
+  memo bench --model MODEL --stages --json > old.json
+  memo bench --model MODEL --stages --compare old.json
+  memo bench --model MODEL --against libtorch:notebook,libtorch:tuned";
+
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Bench {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Model")]
     model: ModelOptions,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Adaptation")]
     adapt: AdaptOptions,
-    /// Images at once
-    #[arg(long, default_value = "auto", value_name = "auto|S")]
+    /// Images at once: what is timed depends on it, but no image's result
+    #[arg(long, default_value = "auto", value_name = "auto|S", help_heading = "Timing")]
     batch: Batch,
     /// Seconds to time, in whole batches, three at least, after one that is not counted; on a GPU two, of which the second is
     /// recorded as a graph
-    #[arg(long, default_value_t = 10.0, value_parser = seconds, conflicts_with = "images", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 10.0, value_parser = seconds, conflicts_with = "images", allow_negative_numbers = true,
+        help_heading = "Timing")]
     seconds: f64,
     /// Images to time instead, in whole batches
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000), allow_negative_numbers = true)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000), allow_negative_numbers = true,
+        help_heading = "Timing")]
     images: Option<u32>,
-    /// The user's own images and classes, as eval takes them, instead of made ones
-    #[arg(long, value_name = "DATA", conflicts_with_all = ["pictures", "classes"])]
+    /// Your own images and classes, as eval takes them, instead of made ones
+    #[arg(long, value_name = "DATA", conflicts_with_all = ["pictures", "classes"], help_heading = "Data")]
     data: Option<PathBuf>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Data")]
     part: DataOptions,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Data")]
     labels: LabelOptions,
     /// Sizes of made images
-    #[arg(long, value_enum, default_value_t = Sizes::Cifar)]
+    #[arg(long, value_enum, default_value_t = Sizes::Cifar, help_heading = "Data")]
     pictures: Sizes,
-    /// Classes
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
+    /// Classes of made images
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true,
+        help_heading = "Data")]
     classes: u32,
     /// Also time each stage, between events on the device; batches are then not launched as graphs
-    #[arg(long)]
+    #[arg(long, help_heading = "Timing")]
     stages: bool,
     /// Also count what a batch's launches do, on the virtual device, and say what GPUs would take for it at least: a model, not a
     /// measurement, and longer than the batch itself
-    #[arg(long, conflicts_with = "against")]
+    #[arg(long, conflicts_with = "against", help_heading = "Timing")]
     roofline: bool,
     /// Do not run what is not counted
-    #[arg(long)]
+    #[arg(long, help_heading = "Timing")]
     no_warm_up: bool,
-    /// How many times as fast this is as an earlier run of the same settings, of which this is the --json
-    #[arg(long, value_name = "OLD.json")]
+    /// Also say how many times as fast this is as an earlier run of the same settings, whose --json this file is
+    #[arg(long, value_name = "OLD.json", help_heading = "Timing")]
     compare: Option<PathBuf>,
     /// Instead, each matrix product of a batch by itself; needs --batch, and nothing of the checkpoint but its sizes
     #[arg(long, conflicts_with_all = ["against", "roofline", "stages", "compare", "csv", "seconds", "images", "no_warm_up", "data",
-        "pictures", "classes", "lr", "seed", "policy", "prompt", "truncate", "loss_scale"])]
+        "pictures", "classes", "lr", "seed", "policy", "prompt", "truncate", "loss_scale"], help_heading = "Timing")]
     shapes: bool,
-    /// Other programs at the same job, in turn with this one: libtorch[:VARIANT[:PRECISION]], of notebook, tuned, vmap, implicit and
-    /// tch, in float32, tf32 or bf16
-    #[arg(long, value_name = "LIBRARY", value_delimiter = ',', conflicts_with_all = ["stages", "compare", "csv", "images", "no_warm_up"])]
+    /// Other programs at the same job, in turn with this one: libtorch[:VARIANT[:PRECISION]], of notebook, tuned, vmap, implicit
+    /// and tch, in float32, tf32 or bf16
+    #[arg(long, value_name = "LIBRARY", value_delimiter = ',', conflicts_with_all = ["stages", "compare", "csv", "images", "no_warm_up"],
+        help_heading = "Timing")]
     against: Vec<Variant>,
     /// Seconds that another program may take for one answer, be it its start, its check or a turn; then it is stopped, and the
     /// others go on
-    #[arg(long, default_value_t = 600.0, value_parser = seconds, requires = "against", value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 600.0, value_parser = seconds, requires = "against", value_name = "SECONDS", allow_negative_numbers = true,
+        help_heading = "Timing")]
     answer_limit: f64,
     /// Every sample, a line each, to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     csv: Option<PathBuf>,
     /// Afterwards, a few batches as they run and one launch by launch, to this file, for ui.perfetto.dev: the host's threads, and
     /// copies, graphs, stages and kernels between events on the device
-    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["against", "shapes", "stages"])]
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["against", "shapes", "stages"], help_heading = "Output")]
     trace: Option<PathBuf>,
     /// A JSON object instead of text
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
