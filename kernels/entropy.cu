@@ -26,7 +26,7 @@
 #define SCRATCH 0
 #endif
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
 entropy_forward_backward(const float* __restrict__ logits, const float* __restrict__ weights,
                          float* __restrict__ dlogits, float* __restrict__ entropy, float* scratch, int N, int K,
                          float scale) {
@@ -66,6 +66,7 @@ entropy_forward_backward(const float* __restrict__ logits, const float* __restri
     __syncthreads();
     double total = 0.0;
     for (int i = 0; i < N; ++i) total += weight[i];
+    double log_total = log(total);
     float views = total;
 
     float h = 0.f;
@@ -76,7 +77,7 @@ entropy_forward_backward(const float* __restrict__ logits, const float* __restri
             if (weight[i] > 0.f) most = fmaxf(most, x[i * K + j] - top[i] - log_sum[i]);
         for (int i = 0; i < N; ++i)
             if (weight[i] > 0.f) sum += weight[i] * expf(x[i * K + j] - top[i] - log_sum[i] - most);
-        double exact = most + log(sum / total);
+        double exact = most + (log(sum) - log_total);
         float lp = fmaxf(exact, -FLT_MAX);
         logpbar[j] = lp;
         rest[j] = exact - lp;

@@ -48,8 +48,8 @@ pub fn cases() -> Vec<Case> {
                 (
                     "race",
                     "the rows' sums are read before they are all there",
-                    "    __syncthreads();\n    float views",
-                    "    float views",
+                    "    __syncthreads();\n    double total",
+                    "    double total",
                 ),
                 ("race", "no barrier after the average", "h = block_sum(h);", "h = warp_sum(h);"),
                 (

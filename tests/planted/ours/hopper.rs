@@ -25,6 +25,7 @@ fn product([m, n, k]: [i32; 3], batch: i32, [a_terms, b_terms]: [usize; 2], stag
     parts.extend([k, k, n, 0, n].map(Arg::int)); // pitches
     parts.extend([0.5, 2.0, 0.25].map(Arg::float));
     parts.extend([7, 0].map(Arg::int));
+    parts.push(null());
     let rows = (128 * a_terms + 64 * b_terms) as u32;
     let args = vec![Arg::Struct(maps), Arg::Struct(parts)];
     let shared_bytes = stages * (128 * rows + 16) + 32_768 + 16;

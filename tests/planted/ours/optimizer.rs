@@ -14,13 +14,16 @@ pub fn cases() -> Vec<Compiled> {
     let fresh = || Arg::Fresh(4 * 2 * WIDTH);
     let width = || Arg::Value((WIDTH as u64).to_le_bytes().to_vec());
     let sgd = |before: Vec<Arg>, first| {
-        let pace = Arg::given(&[0.5, 1.0]);
+        let pace = if first == 1 { Arg::given(&[0.5, 1.0]) } else { Arg::Shared(OUT + 2) };
         let rest = vec![width(), pace, float(0.25), float(0.75), float(0.125), Arg::int(first)];
         launch("sgd", before, rest)
     };
     let adamw = |before: Vec<Arg>, first| {
-        let pace = Arg::given(&[0.5, if first == 1 { 31.6 } else { 22.4 }]);
-        launch("adamw", before, vec![width(), pace, float(0.25), float(0.125), Arg::int(first)])
+        let pace = if first == 1 { Arg::given(&[0.5, 31.6]) } else { Arg::Shared(OUT + 4) };
+        let mut rest = vec![width(), pace, float(0.25), float(0.125), Arg::int(first)];
+        // For the second launch.
+        rest.extend((first == 1).then(|| Arg::given(&[0.5, 22.4])));
+        launch("adamw", before, rest)
     };
     let again = |states: usize| {
         let shared = [OUT - 2, FLAGS].into_iter().chain(OUT..=OUT + states);
