@@ -12,12 +12,12 @@ const FILES: [&str; 3] = ["open_clip_model.safetensors", "model.safetensors", "m
 const CONVERT: &str = "load it in PyTorch (OpenAI's own .pt with torch.jit.load(…).state_dict()) and save it with \
                        safetensors.torch.save_file as model.safetensors";
 
-/// What OpenAI's program calls its models, and where the hub has them.
-const OPENAI: [(&str, &str); 4] = [
-    ("ViT-B/32", "openai/clip-vit-base-patch32"),
-    ("ViT-B/16", "openai/clip-vit-base-patch16"),
-    ("ViT-L/14", "openai/clip-vit-large-patch14"),
-    ("ViT-L/14@336px", "openai/clip-vit-large-patch14-336"),
+/// What OpenAI's program calls its models, where the hub has them, and where it has them as open_clip's safetensors.
+const OPENAI: [[&str; 3]; 4] = [
+    ["ViT-B/32", "openai/clip-vit-base-patch32", "timm/vit_base_patch32_clip_224.openai"],
+    ["ViT-B/16", "openai/clip-vit-base-patch16", "timm/vit_base_patch16_clip_224.openai"],
+    ["ViT-L/14", "openai/clip-vit-large-patch14", "timm/vit_large_patch14_clip_224.openai"],
+    ["ViT-L/14@336px", "openai/clip-vit-large-patch14-336", "timm/vit_large_patch14_clip_336.openai"],
 ];
 
 /// The weights at `path`: a safetensors file, the index of several, a model's folder, or a folder of the hub's cache
@@ -47,18 +47,23 @@ fn not_there(path: &Path) -> anyhow::Error {
     let error = std::fs::metadata(path).err().map_or_else(String::new, |error| error.to_string());
     let name = path.to_string_lossy();
     let name = name.strip_prefix("hf-hub:").unwrap_or(&name);
-    let name = OPENAI.iter().find(|(openai, _)| *openai == name).map_or(name, |(_, hub)| hub);
     let plain = |part: &str| {
         part.starts_with(char::is_alphanumeric)
             && part.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c))
     };
-    let name = OPENAI.iter().find(|(_, hub)| hub.ends_with(&format!("/{name}"))).map_or(name, |(_, hub)| hub);
+    let openais = OPENAI.iter().find(|[openai, hub, _]| {
+        *openai == name || hub.strip_prefix("openai/") == Some(name) || *hub == name
+    });
+    let name = openais.map_or(name, |[_, hub, _]| hub);
+    let same = openais.map_or(String::new(), |[_, _, same]| {
+        format!(" (where that has pickles alone, {same} has the same weights as safetensors)")
+    });
     if name.split('/').count() != 2 || !name.split('/').all(plain) {
         return anyhow!("{error}; a model's folder or a safetensors file is expected");
     }
     anyhow!(
         "{error}. Models are not fetched by their names: if you mean one of the Hugging Face hub, `hf download {name}` \
-         fetches it and prints its folder, which is what to give here"
+         fetches it and prints its folder, which is what to give here{same}"
     )
 }
 

@@ -112,8 +112,11 @@ fn the_hubs_cache_has_one_snapshot_or_is_refused() {
 #[test]
 fn what_is_there_instead_is_named() {
     let folder = Folder::new();
-    for name in ["openai/clip-vit-base-patch32", "hf-hub:openai/clip-vit-base-patch32", "ViT-B/32"] {
-        assert_refused(name.as_ref(), &[name, "`hf download openai/clip-vit-base-patch32`"]);
+    let hub = "openai/clip-vit-base-patch32";
+    for name in [hub, "hf-hub:openai/clip-vit-base-patch32", "clip-vit-base-patch32", "ViT-B/32"] {
+        let wanted =
+            [name, "`hf download openai/clip-vit-base-patch32`", "timm/vit_base_patch32_clip_224.openai"];
+        assert_refused(name.as_ref(), &wanted);
     }
     for name in ["./model", "/nowhere/model", "model", "a/b/c"] {
         let error = format!("{:#}", Checkpoint::open(name.as_ref(), None).err().unwrap());
