@@ -34,7 +34,7 @@ if [ ! "$here/unpacked" -nt "$here/programs.tar.gz" ]; then
   touch "$here/unpacked"
 fi
 export MEMO_FIXTURES=$here/fixtures MEMO_PROGRAM=$here/memo MEMO_ASSETS=$here/assets MEMO_CACHE=$here/cache
-export MEMO_TEST_DEVICE=$device
+export MEMO_TEST_DEVICE=$device MEMO_VCUDA=$here/libvcuda.so
 export LD_LIBRARY_PATH=$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 model=$here/benches/vit-b32-fp16
 memo=$here/memo
@@ -163,7 +163,7 @@ parts() {
     # What is tried here is the bundle; the tests themselves have passed where it was made.
     part operators 60 "$lib" --test-threads=1 ops::norm ops::entropy ops::segment
     part cli 60 "$here/tests/memo-cli" start::inspect
-    part demo 60 "$memo" demo --device "$device" --out "$logs"
+    part demo 120 "$memo" demo --device "$device" --out "$logs"
     return
   fi
   part operators 120 "$lib" --test-threads=1 ops::
