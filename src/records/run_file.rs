@@ -362,7 +362,7 @@ mod tests {
         refused(RunFile::open(&path, true), &["line 1 is no record"]);
         fs::remove_file(folder.path().join("run.jsonl.run.json")).unwrap();
         refused(RunFile::open(&path, true), &["run.jsonl.run.json is missing"]);
-        refused(RunFile::open(&folder.path().join("no/run.jsonl"), false), &["No such file"]);
+        refused(RunFile::open(&folder.path().join("no/run.jsonl"), false), &["there is no folder"]);
         refused(RunFile::open(folder.path(), false), &["directory"]);
     }
 
