@@ -10,7 +10,7 @@
 //!   B200 are taken to have the A100's, the RTX 4090 2048 bytes, near the 1946 that were seen of one
 //!   (github.com/smallscientist1/cuda_microbenchmark, analysis_RTX4090.md); the RTX 5090 its share, by multiprocessors, of the 8.7 TB/s
 //!   that were seen of the 188 of an RTX PRO 6000, which has the same chip (Chips and Cheese, "Blackwell: Nvidia's Massive GPU", 2025);
-//!   the T4 the 1270 GB/s of "Dissecting the NVidia Turing T4 GPU via Microbenchmarking" (arXiv 1903.07486).
+//!   the T4 the 1270 GB/s of "Dissecting the NVidia Turing T4 GPU via Microbenchmarking" (arXiv 1903.07486), not looked up again.
 
 /// What the model needs to know of a GPU.
 #[derive(Clone, Copy, Debug)]
