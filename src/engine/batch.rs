@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,14 +14,15 @@ use super::acts::Acts;
 use super::buffers::{Bound, BoundStep, Buffers, StepRoom};
 use super::fine::{Fine, Loaded, Source};
 use super::grads::Kept;
+use super::graphs::{Graphs, Key};
 use super::in_place::{Adapted, InPlace, Tables};
-use super::outcome::{Settings, Update};
+use super::outcome::{Raw, Settings, Update};
 use super::slot::{Results, Slot};
 use super::stages::Stages;
 use super::vision::Vision;
 use super::weights::{Differentiable, Params};
 use crate::data::Rgb8;
-use crate::gpu::{self, Graph, Kind, Plan, Stream, Tensor, trace};
+use crate::gpu::{self, Kind, Plan, Stream, Tensor, trace};
 use crate::ops::Element;
 use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::draw_views;
@@ -59,7 +59,7 @@ pub struct Batch<E> {
     /// Of `dims.s` images; none of no image.
     buffers: Option<Buffers<E>>,
     bound: RefCell<HashMap<usize, Rc<Bound<E>>>>,
-    graphs: RefCell<Graphs<E>>,
+    graphs: Graphs<Keeps<E>>,
     pixels: RefCell<Tensor<u8>>,
     slots: RefCell<[Slot; 2]>,
     /// Batches so far.
@@ -67,21 +67,8 @@ pub struct Batch<E> {
     stages: Option<Stages>,
 }
 
-/// Of so many images, whether at the first step and whether at the last: none before the second time.
-type Graphs<E> = HashMap<(usize, bool, bool), Option<Graph<Keeps<E>>>>;
-
 /// What a graph's launches read and write.
 type Keeps<E> = (Rc<Bound<E>>, Params<E>, Loaded<E>, Tensor<f32>);
-
-/// What becomes of an image.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Raw {
-    pub zero_shot: Vec<f32>, // (K,) logits
-    pub memo: Vec<Vec<f32>>, // the same by each learning rate
-    pub entropy: Vec<f32>,   // (steps,)
-    /// Whether a gradient was past the largest number of its type.
-    pub overflow: bool,
-}
 
 /// A batch on its way.
 #[derive(Debug)]
@@ -165,7 +152,7 @@ impl<E: Element> Batch<E> {
             augmenter,
             buffers: None,
             bound: RefCell::default(),
-            graphs: RefCell::default(),
+            graphs: Graphs::default(),
             pixels: RefCell::new(stream.alloc(0)?),
             slots: RefCell::new([slot()?, slot()?]),
             queued: Cell::new(0),
@@ -181,7 +168,7 @@ impl<E: Element> Batch<E> {
     /// # Errors
     /// Out of device memory: then there are none.
     pub fn resize(&mut self, images: usize) -> Result<()> {
-        self.graphs.borrow_mut().clear();
+        self.graphs.clear();
         self.bound.borrow_mut().clear();
         (self.buffers, self.dims.s) = (None, 0);
         self.augmenter.free();
@@ -293,7 +280,7 @@ impl<E: Element> Batch<E> {
             if let BoundStep::InPlace(in_place) = &bound.step {
                 in_place.optimizer.iter().try_for_each(|room| room.turn_to(&self.stream, step))?;
             }
-            self.recorded(bound, step, || self.step(bound, step))?;
+            self.recorded(bound, step)?;
             if step + 1 < self.settings.steps {
                 self.stream.copy(&self.entropies(bound, step)?, &self.last_entropies(bound)?)?;
             }
@@ -311,35 +298,18 @@ impl<E: Element> Batch<E> {
         self.entropies(bound, self.settings.steps - 1)
     }
 
-    /// Queues `work`, which is the same for as many images at all steps between the first and the last: launch by launch at first,
-    /// which loads what it needs, and where ranges are read or stages timed; else as a graph. There are few graphs, since the
-    /// driver keeps them in memory of its own: of whole batches, and of the size that another had last.
-    fn recorded(&self, bound: &Rc<Bound<E>>, step: usize, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let (stream, s) = (&self.stream, bound.flags.len());
-        let key = (s, step == 0, step + 1 == self.settings.steps);
-        let mut graphs = self.graphs.borrow_mut();
-        let is_short = |s: usize| s < self.dims.s;
-        graphs.retain(|&(other, ..), _| other == s || !(is_short(s) && is_short(other)));
+    /// Queues a step as a graph from the second time on, but where ranges are read or stages timed.
+    fn recorded(&self, bound: &Rc<Bound<E>>, step: usize) -> Result<()> {
+        let (stream, work) = (&self.stream, || self.step(bound, step));
         if trace::is_heard() || self.stages.is_some() || stream.is_rehearsal() {
             return work();
         }
-        let graph = match graphs.entry(key) {
-            Entry::Vacant(none) => {
-                work()?; // one that failed has not loaded all
-                none.insert(None);
-                return Ok(());
-            }
-            Entry::Occupied(known) => known.into_mut(),
-        };
-        let graph = match graph {
-            Some(graph) => graph,
-            None => {
-                let keeps = (bound.clone(), self.params.clone(), self.loaded.clone(), self.text.clone());
-                // SAFETY: the launches use the batch's buffers, of which `bound` holds the one allocation, and the rest.
-                graph.insert(unsafe { Graph::record(stream, keeps, |_| work()) }?)
-            }
-        };
-        graph.launch(stream)
+        let key =
+            Key { images: bound.flags.len(), is_first: step == 0, is_last: step + 1 == self.settings.steps };
+        let keeps = || (bound.clone(), self.params.clone(), self.loaded.clone(), self.text.clone());
+        // SAFETY: the launches use the batch's buffers, of which `bound` holds the one allocation, and the rest; what else is another
+        // at each step is not among them.
+        unsafe { self.graphs.run(stream, key, self.dims.s, keeps, work) }
     }
 
     /// Queues a step of all images behind their views; with the first the predictions before it, with the last those after it.

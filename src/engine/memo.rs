@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, ensure};
 use half::f16;
 
-use super::batch::{self, Batch, Item, Raw, Views};
-use super::outcome::{Outcome, Precision, Prediction, Settings};
+use super::batch::{self, Batch, Item, Views};
+use super::outcome::{Outcome, Precision, Prediction, Raw, Settings};
 use super::vision::Vision;
 use crate::gpu::{Entry, Stream, is_out_of_memory};
 

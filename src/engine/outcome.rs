@@ -100,6 +100,16 @@ impl Prediction {
     }
 }
 
+/// What a batch gives of an image, as it is computed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raw {
+    pub zero_shot: Vec<f32>, // (K,) logits
+    pub memo: Vec<Vec<f32>>, // the same by each learning rate
+    pub entropy: Vec<f32>,   // (steps,)
+    /// Whether a gradient was past the largest number of its type.
+    pub overflow: bool,
+}
+
 /// What MEMO did to one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {

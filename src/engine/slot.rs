@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::batch::{Item, Raw};
+use super::batch::Item;
+use super::outcome::Raw;
 use crate::gpu::{Event, Gpu, Pinned, Stream, Tensor};
 use crate::ops::augmenter::Images;
 use crate::ops::draw::ImageDesc;
