@@ -26,11 +26,9 @@ pub enum Labels {
 /// A file that cannot be read, is not UTF-8 or holds no labels; an empty or doubtful line by number.
 pub fn read(path: &Path) -> Result<Labels> {
     let read = || -> Result<Labels> {
-        ensure!(path.exists(), "no such file; --labels names a file with a class name a line, JSON or CSV");
-        ensure!(
-            !path.is_dir(),
-            "it is a folder; --labels names a file with a class name a line, JSON or CSV"
-        );
+        let expected = "--labels names a file with a class name a line, JSON or CSV";
+        ensure!(path.try_exists()?, "no such file; {expected}");
+        ensure!(!path.is_dir(), "it is a folder; {expected}");
         let bytes = std::fs::read(path)?;
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
         match extension.as_deref() {
@@ -227,9 +225,16 @@ fn csv(text: &str, delimiter: u8) -> Result<Labels> {
     let has_keys = rows.len() > 1 && rows[1..].iter().all(|row| is_key(&row[0]));
     let is_header = |row: &csv::StringRecord| match row.len() {
         1 => alone(&row[0]),
-        _ => row.iter().all(header) || has_keys && !is_key(&row[0]),
+        _ => row.iter().all(header),
     };
     let from = usize::from(rows.first().is_some_and(is_header));
+    if has_keys && from == 0 && rows[0].len() > 1 && !is_key(&rows[0][0]) {
+        let first: Vec<&str> = rows[0].iter().collect();
+        bail!(
+            "its first row, {}, is no key and name as the others are; if it is a header, call its columns id,name",
+            first.join(",")
+        );
+    }
     let rows = &rows[from..];
     ensure!(!rows.is_empty(), "it holds no labels");
     let columns = rows[0].len();
@@ -378,12 +383,13 @@ mod tests {
         assert_eq!(csv("key\nlock\ndoor", b',').unwrap(), list(&["key", "lock", "door"]));
         assert_eq!(csv("folder\tname\na\tcat\nb\tdog", b'\t').unwrap(), of(&[("a", "cat"), ("b", "dog")]));
         assert_eq!(csv("id,category\n0,cat\n1,\"dog, wild\"", b',').unwrap(), numbered);
-        assert_eq!(csv("nummer,art\n0,cat\n1,\"dog, wild\"", b',').unwrap(), numbered);
         assert_eq!(csv("category\ncat\ndog", b',').unwrap(), list(&["cat", "dog"]));
         assert_eq!(csv("classname\ncat\ndog", b',').unwrap(), list(&["cat", "dog"]));
         assert_eq!(csv("\"dog, wild\"\n\"cat, tame\"", b',').unwrap(), list(&["dog, wild", "cat, tame"]));
         assert_eq!(csv("dog, wild\ncat, tame", b'\t').unwrap(), list(&["dog, wild", "cat, tame"]));
         for (text, delimiter, want) in [
+            ("nummer,art\n0,cat\n1,dog", b',', "first row, nummer,art, is no key and name"),
+            ("background,bg\nn01440764,tench", b',', "first row, background,bg"),
             ("cat,dog", b',', "one row of 2 cells"),
             ("0;cat\n1;dog", b',', "parted by ';', not by ','"),
             ("0\tcat\n1\tdog", b',', "parted by '\\t', not by ','"),

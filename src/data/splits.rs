@@ -71,11 +71,11 @@ pub fn refuse(root: &Path, folders: &[PathBuf]) -> Result<()> {
         few => few.join(", "),
     };
     let split = take.strip_prefix(root).unwrap_or(&take).display();
-    let are = if folders.len() == 1 { "folder" } else { "folders" };
-    bail!(
-        "its {are} {names}: {kind}, no classes; say --data {} or --split {split} (or --split . if they are classes)",
-        take.display()
-    )
+    let what = match folders {
+        [_] => format!("its only folder, {names}, is one of {kind}, no class"),
+        _ => format!("its folders {names} are {kind}, no classes"),
+    };
+    bail!("{what}; say --data {} or --split {split} (or --split . if they are classes)", take.display())
 }
 
 /// What folders are if not classes, by what they hold: a class may have folders too, but not the same as all others.

@@ -195,7 +195,8 @@ impl<E: Element> InPlace<E> {
 
     /// A step of every parameter and image, from the snapshot at the first step, then from what the step before has left; so
     /// there is nothing to restore. That of plain SGD, `W' = W - rate · g`, is the end of the products of the gradients: these
-    /// start from W and write W' at once, in the terms that products take, into no buffer of gradients. Any other is behind [`InPlace::gradients`].
+    /// start from W and write W' at once, in the terms that products take, into no buffer of gradients. Any other is behind
+    /// [`InPlace::gradients`].
     ///
     /// * `flags`: `(S,)`, `|= 1` where a gradient is not finite; of a plain step, that of a vector. `pass`: 1 by the first rate.
     /// * `goes_on`: a later step starts from what this one leaves. If none does, matrices are left in the terms alone that products

@@ -146,7 +146,8 @@ impl Memo {
 
     /// Waits for a batch. An image whose gradients overflow in float16 is computed again in float32. Where memory runs out, half
     /// as many at once go on with the images that are left. Returns what becomes of each image, in order; the first that fails is
-    /// the last of them: before the step or after it by every learning rate, its predictions are not finite even in float32; or what was left to do for it and those behind it failed.
+    /// the last of them: before the step or after it by every learning rate, its predictions are not finite even in float32; or
+    /// what was left to do for it and those behind it failed.
     ///
     /// * `items`, `views`: what it was queued with.
     ///
@@ -277,7 +278,7 @@ fn outcome(Raw { zero_shot, memo, entropy, overflow }: Raw, rates: &[f32]) -> Re
     };
     let mut memo: Vec<Result<Prediction>> = memo.iter().zip(rates).map(after).collect();
     if memo.iter().all(Result::is_err) {
-        return Err(memo.swap_remove(0).expect_err("all are"));
+        memo.swap_remove(0)?;
     }
     let memo = memo.into_iter().map(|after| after.map_err(|error| format!("{error:#}"))).collect();
     Ok(Outcome { zero_shot, memo, entropy, overflow: false })

@@ -1,9 +1,9 @@
 //! Compiled kernels on disk, so that a program starts in milliseconds.
 //!
 //! An entry's name is a digest of everything its content depends on: source (with the paths that line information
-//! names), flags, architecture and the compiler itself. A shared folder serves every user who may read it. An entry begins with a digest of its own payload: one that is cut, or that
-//! something else wrote, does not match and is compiled again. Entries are renamed into place, so
-//! processes that fill the cache at once each leave a whole file (the scheme of DeepGEMM's JIT).
+//! names), flags, architecture and the compiler itself. A shared folder serves every user who may read it. An entry begins with a
+//! digest of its own payload: one that is cut, or that something else wrote, does not match and is compiled again. Entries are
+//! renamed into place, so processes that fill the cache at once each leave a whole file (the scheme of DeepGEMM's JIT).
 
 use std::fs;
 use std::io::{Read, Write};
