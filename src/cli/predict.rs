@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 
@@ -45,7 +45,10 @@ pub struct Predict {
 
 impl Predict {
     pub fn run(self) -> Result<()> {
-        let labels = names::spelled_out(labels::read(&self.labels)?.names())?;
+        let named = names::alone(&labels::read(&self.labels)?)
+            .with_context(|| format!("naming the classes by {}", self.labels.display()))?;
+        notice!("note: {}", named.header_alone());
+        let labels = named.names;
         let checkpoint = session::open_checkpoint(&self.model)?;
         let config = checkpoint.config();
         let mut adapt = self.adapt.clone();

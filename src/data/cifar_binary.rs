@@ -58,7 +58,7 @@ pub fn dataset<'a>(
 impl BinaryForm {
     /// The dataset from its two files.
     pub fn parse(&self, records: &[u8], names: &[u8]) -> Result<Dataset> {
-        let labels = labels::parse(names).context(self.names)?.names();
+        let labels = labels::parse(names).and_then(|labels| labels.names()).context(self.names)?;
         let count = labels.len();
         ensure!(count == self.classes, "{}: {count} names; {} are expected", self.names, self.classes);
         let record_len = self.label_bytes + 3 * PLANE;

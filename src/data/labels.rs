@@ -1,19 +1,33 @@
 //! Files of class names: a name a line, JSON, CSV, and the index files of ImageNet that timm, torchvision and Keras have.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::Value;
 
-/// Names of classes.
+use super::{labels_json, labels_table, labels_text};
+
+/// Names of classes, as a file has them. What belongs to which class is for [`super::names`] to say, where there are classes.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Labels {
-    /// In the order of the classes' numbers.
-    List(Vec<String>),
-    /// By keys: folders' names or classes' numbers, a name each, or both, as in `{"0": ["n01440764", "tench"]}`.
-    Map(Vec<(Vec<String>, String)>),
+pub struct Labels {
+    /// Before anything is read into it: lines whole, a table with the row that looks like its header. To be taken where it
+    /// is, to the letter, the classes' own names, whatever it looks like.
+    pub literal: Option<Reading>,
+    /// What it is otherwise, or why that cannot be told.
+    pub reading: Result<Reading, String>,
 }
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// Names in the order of the classes' numbers.
+    List(Vec<String>),
+    /// Names by keys.
+    Map(Vec<Entry>),
+}
+
+/// A class's keys and its name: a folder's name or a number, or a number and a folder's name, as in
+/// `{"0": ["n01440764", "tench"]}`.
+pub type Entry = (Vec<String>, String);
 
 /// Reads names of classes in any of these forms. Names may repeat, as in OpenAI's list for ImageNet; none is empty.
 ///
@@ -23,7 +37,7 @@ pub enum Labels {
 /// * `.csv` and `.tsv`: names, or keys and names, with or without a header.
 ///
 /// # Errors
-/// A file that cannot be read, is not UTF-8 or holds no labels; an empty or doubtful line by number.
+/// A file that cannot be read, is not UTF-8 or holds no labels; an empty line by number.
 pub fn read(path: &Path) -> Result<Labels> {
     let read = || -> Result<Labels> {
         let expected = "--labels names a file with a class name a line, JSON or CSV";
@@ -32,8 +46,8 @@ pub fn read(path: &Path) -> Result<Labels> {
         let bytes = std::fs::read(path)?;
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
         match extension.as_deref() {
-            Some("csv") => csv(decoded(&bytes)?, b','),
-            Some("tsv") => csv(decoded(&bytes)?, b'\t'),
+            Some("csv") => labels_table::parse(decoded(&bytes)?, b','),
+            Some("tsv") => labels_table::parse(decoded(&bytes)?, b'\t'),
             Some(yaml @ ("yaml" | "yml")) => {
                 bail!("names are not read from .{yaml}; write one a line, or JSON")
             }
@@ -47,27 +61,63 @@ pub fn read(path: &Path) -> Result<Labels> {
 pub fn parse(bytes: &[u8]) -> Result<Labels> {
     let text = decoded(bytes)?;
     match text.trim_start().chars().next() {
-        Some('{' | '[') => json(text),
-        _ => lines(text),
+        Some('{' | '[') => labels_json::parse(text),
+        _ => labels_text::parse(text),
     }
 }
 
 impl Labels {
+    /// Of a file that can be read in one way alone.
+    pub fn of(reading: Reading) -> Labels {
+        Labels { literal: None, reading: Ok(reading) }
+    }
+
+    /// What it is where there are no classes to compare it with, or where it is not these classes' names to the letter.
+    ///
+    /// # Errors
+    /// What of it cannot be told, by line.
+    pub fn reading(&self) -> Result<&Reading> {
+        self.reading.as_ref().map_err(|why| anyhow::anyhow!("{why}"))
+    }
+
     /// The names alone, in the order of the file, or of their numbers where it has numbers.
-    pub fn names(self) -> Vec<String> {
-        match self {
-            Labels::List(names) => names,
-            Labels::Map(entries) => {
-                let by_number = in_order(&entries);
-                by_number.unwrap_or_else(|| entries.into_iter().map(|(_, name)| name).collect())
-            }
+    ///
+    /// # Errors
+    /// Numbers that are not those from 0 or from 1 on; numbers where names should be; as [`Labels::reading`].
+    pub fn names(&self) -> Result<Vec<String>> {
+        let entries = match self.reading()? {
+            Reading::List(names) => return Ok(names.clone()),
+            Reading::Map(entries) => entries,
+        };
+        if is_numbered(entries) {
+            return in_order(entries).with_context(|| {
+                let (keys, name) = &entries[0];
+                format!(
+                    "{} is {name}: its numbers are not 0, 1, 2, … or 1, 2, 3, …; if they are part of the names, write a \
+                     JSON list, and the names alone if not",
+                    keys[0]
+                )
+            });
         }
+        let names: Vec<String> = entries.iter().map(|(_, name)| name.clone()).collect();
+        ensure!(
+            !names.iter().all(|name| is_number(name)),
+            "its names are numbers: {:?} is {}; write the names alone",
+            entries[0].0[0],
+            names[0]
+        );
+        Ok(names)
     }
 }
 
+/// Whether all keys are classes' numbers.
+pub fn is_numbered(entries: &[Entry]) -> bool {
+    entries.iter().all(|(keys, _)| keys[0].parse::<usize>().is_ok())
+}
+
 /// The names in the order of their keys, if these are the numbers from 0 or from 1 on.
-pub fn in_order(entries: &[(Vec<String>, String)]) -> Option<Vec<String>> {
-    let number = |(keys, name): &(Vec<String>, String)| Some((keys[0].parse::<usize>().ok()?, name.clone()));
+pub fn in_order(entries: &[Entry]) -> Option<Vec<String>> {
+    let number = |(keys, name): &Entry| Some((keys[0].parse::<usize>().ok()?, name.clone()));
     let mut numbered = entries.iter().map(number).collect::<Option<Vec<_>>>()?;
     numbered.sort_by_key(|(number, _)| *number);
     let first = numbered.first()?.0;
@@ -75,99 +125,9 @@ pub fn in_order(entries: &[(Vec<String>, String)]) -> Option<Vec<String>> {
     whole.then(|| numbered.into_iter().map(|(_, name)| name).collect())
 }
 
-fn decoded(bytes: &[u8]) -> Result<&str> {
-    let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
-    ensure!(!utf16, "it is UTF-16; save it as UTF-8");
-    let text = std::str::from_utf8(bytes)
-        .map_err(|e| anyhow::anyhow!("byte {} is not UTF-8; save it as UTF-8", e.valid_up_to()))?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
-
-fn lines(text: &str) -> Result<Labels> {
-    // Of Unix, Windows, and Macs of old.
-    let text = text.replace("\r\n", "\n").replace('\r', "\n");
-    let lines: Vec<&str> = text.trim_end().split('\n').map(str::trim).collect();
-    if let [line] = lines[..] {
-        ensure!(!line.is_empty(), "it holds no labels; write one a line");
-        let commas = line.matches([',', ';', '\t']).count();
-        let words = line.split_whitespace().count();
-        ensure!(
-            commas == 0 && words <= 8,
-            "it is one line of {words} words and {commas} commas; write one name a line, or a JSON list"
-        );
-    }
-    if let Some(at) = lines.iter().position(|line| line.is_empty()) {
-        bail!("line {} is empty", at + 1);
-    }
-    for (line, number) in lines.iter().zip(1..) {
-        plain(line).with_context(|| format!("line {number}"))?;
-    }
-    for split in [by_tab, by_word_net_id, by_equals] {
-        if let Some(entries) = lines.iter().map(|line| split(line)).collect::<Option<Vec<_>>>() {
-            let is_devkits = |(key, name): &Pair| is_word_net_id(key) && by_number(name).is_some();
-            ensure!(
-                !entries.iter().all(is_devkits),
-                "its lines have an id, a number and a name; write the id and the name alone"
-            );
-            return map(entries);
-        }
-    }
-    if lines.len() > 1
-        && let Some(entries) = lines.iter().map(|line| by_number(line)).collect::<Option<Vec<_>>>()
-    {
-        let entries: Vec<_> = entries.into_iter().map(|(key, name)| (vec![key], name)).collect();
-        ensure!(
-            in_order(&entries).is_some(),
-            "all its lines begin with a number, and these are not 0, 1, 2, … or 1, 2, 3, …; if they are part of the names, \
-             write a JSON list"
-        );
-        return Ok(Labels::Map(entries));
-    }
-    Ok(Labels::List(lines.into_iter().map(str::to_string).collect()))
-}
-
-/// Refuses what is left of another file's syntax: quotes around a name, a comma behind it, a comment.
-fn plain(line: &str) -> Result<()> {
-    ensure!(!line.starts_with("# "), "{line:?} looks like a comment, which is not read");
-    ensure!(
-        !line.ends_with([',', ';']),
-        "it ends in {}; write one name a line, or a JSON list",
-        &line[line.len() - 1..]
-    );
-    let is_quoted = |quote: char| line.len() > 1 && line.ends_with(quote) && line.matches(quote).count() == 2;
-    ensure!(
-        !['"', '\''].into_iter().any(is_quoted),
-        "the name in {line} is in quotes; write it without, or a JSON list"
-    );
-    Ok(())
-}
-
-type Pair = (String, String);
-
-fn pair(key: &str, name: &str) -> Option<Pair> {
-    let (key, name) = (key.trim(), name.trim());
-    (!key.is_empty() && !name.is_empty()).then(|| (key.to_string(), name.to_string()))
-}
-
-fn by_tab(line: &str) -> Option<Pair> {
-    line.split_once('\t').and_then(|(key, name)| pair(key, name))
-}
-
-fn by_equals(line: &str) -> Option<Pair> {
-    line.split_once('=').and_then(|(key, name)| pair(key, name))
-}
-
-fn by_word_net_id(line: &str) -> Option<Pair> {
-    let (id, name) = line.split_at_checked(9)?;
-    let apart = name.starts_with([' ', ',', ':', '=']);
-    (is_word_net_id(id) && apart).then(|| pair(id, name.trim_start_matches([' ', ',', ':', '='])))?
-}
-
-fn by_number(line: &str) -> Option<Pair> {
-    let digits = line.find(|c: char| !c.is_ascii_digit()).filter(|&digits| digits > 0)?;
-    let (number, name) = line.split_at(digits);
-    let apart = [' ', ',', ':', ';', '.', ')', '='];
-    name.starts_with(apart).then(|| pair(number, name.trim_start_matches(apart)))?
+/// A number and nothing else, such as `3`, `-1`, `0.0`.
+pub fn is_number(name: &str) -> bool {
+    name.bytes().any(|byte| byte.is_ascii_digit()) && name.parse::<f64>().is_ok()
 }
 
 /// An `n` and eight digits, as ImageNet's folders are named.
@@ -175,160 +135,136 @@ pub fn is_word_net_id(text: &str) -> bool {
     text.len() == 9 && text.starts_with('n') && text[1..].bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Pairs of key and name, or of name and number.
-fn map(pairs: Vec<Pair>) -> Result<Labels> {
-    let numbers = |of: fn(&Pair) -> &str| pairs.iter().all(|pair| of(pair).parse::<usize>().is_ok());
-    let pairs = match numbers(|pair| &pair.1) && !numbers(|pair| &pair.0) {
-        true => pairs.into_iter().map(|(name, number)| (number, name)).collect(),
-        false => pairs,
-    };
-    let mut keys: Vec<&String> = pairs.iter().map(|(key, _)| key).collect();
-    keys.sort();
-    if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
-        bail!("it names {:?} twice", twice[0]);
-    }
-    Ok(Labels::Map(pairs.into_iter().map(|(key, name)| (vec![key], name)).collect()))
+fn decoded(bytes: &[u8]) -> Result<&str> {
+    let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0);
+    ensure!(!utf16, "it is UTF-16, or no text; save it as UTF-8");
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| anyhow::anyhow!("byte {} is not UTF-8; save it as UTF-8", e.valid_up_to()))?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-fn csv(text: &str, delimiter: u8) -> Result<Labels> {
-    let mut builder = csv::ReaderBuilder::new();
-    let reader = builder.has_headers(false).delimiter(delimiter).trim(csv::Trim::All);
-    let rows = reader.from_reader(text.as_bytes()).into_records().collect::<Result<Vec<_>, _>>()?;
-    let header = |cell: &str| {
-        let words = [
-            "",
-            "label",
-            "name",
-            "class",
-            "classname",
-            "category",
-            "categorie",
-            "index",
-            "id",
-            "idx",
-            "folder",
-            "wnid",
-            "synset",
-            "number",
-            "key",
-        ];
-        cell.to_lowercase()
-            .split([' ', '_'])
-            .all(|word| words.contains(&word) || words.contains(&word.trim_end_matches('s')))
+/// Refuses what nobody sees in a name, and what a terminal would obey.
+pub fn visible(name: &str) -> Result<()> {
+    let is_hidden = |c: &char| {
+        let unseen = ['\u{ad}', '\u{200b}', '\u{2028}', '\u{2029}', '\u{2060}', '\u{feff}'].contains(c);
+        let turns = ('\u{202a}'..='\u{202e}').contains(c) || ('\u{2066}'..='\u{2069}').contains(c);
+        c.is_control() || unseen || turns
     };
-    // One word alone may be a class itself, such as `key`.
-    let alone = |cell: &str| {
-        header(cell)
-            && ["label", "name", "class", "categor"].iter().any(|word| cell.to_lowercase().contains(word))
-    };
-    let is_key = |cell: &str| cell.parse::<usize>().is_ok() || is_word_net_id(cell);
-    let has_keys = rows.len() > 1 && rows[1..].iter().all(|row| is_key(&row[0]));
-    let is_header = |row: &csv::StringRecord| match row.len() {
-        1 => alone(&row[0]),
-        _ => row.iter().all(header),
-    };
-    let from = usize::from(rows.first().is_some_and(is_header));
-    if has_keys && from == 0 && rows[0].len() > 1 && !is_key(&rows[0][0]) {
-        let first: Vec<&str> = rows[0].iter().collect();
-        bail!(
-            "its first row, {}, is no key and name as the others are; if it is a header, call its columns id,name",
-            first.join(",")
+    match name.chars().find(is_hidden) {
+        Some('\t') => {
+            bail!("{name:?} has one more column; write KEY<tab>NAME or the name alone, so on every line")
+        }
+        Some(hidden) => {
+            bail!("{:?} has a character that is not to be seen, U+{:04X}; remove it", name, u32::from(hidden))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The same, and what is left of another file's syntax: marks of a list, quotes around a name, a comma behind it, a comment,
+/// a column of WordNet ids.
+pub fn plain(name: &str) -> Result<()> {
+    visible(name)?;
+    let is_comment =
+        ["# ", "// "].iter().any(|mark| name.starts_with(mark) || name.contains(&format!(" {mark}")));
+    ensure!(!is_comment, "{name:?} looks like a comment, which is not read; remove it, or write a JSON list");
+    let mark = ["- ", "* ", "+ ", "• "].iter().find(|mark| name.starts_with(**mark));
+    ensure!(mark.is_none(), "{name:?} begins as in a list of notes; write the name alone, or a JSON list");
+    ensure!(
+        !name.ends_with([',', ';']),
+        "it ends in {}; write one name a line, or a JSON list",
+        &name[name.len() - 1..]
+    );
+    let quotes = [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('‘', '’'), ('«', '»')];
+    let is_quoted =
+        |(open, close)| name.chars().count() > 1 && name.starts_with(open) && name.ends_with(close);
+    ensure!(
+        !quotes.into_iter().any(is_quoted),
+        "the name in {name} is in quotes; write it without, or a JSON list"
+    );
+    let mut words = name.split(|c: char| !c.is_alphanumeric());
+    ensure!(
+        is_word_net_id(name) || !words.any(is_word_net_id),
+        "{name:?} has a WordNet id beside other words; write the id and the name alone, so on every line"
+    );
+    Ok(())
+}
+
+/// Keys and names, or names and numbers, in either case a pair a row.
+///
+/// # Errors
+/// A key twice; a first row that is unlike all others.
+pub fn map(pairs: Vec<(String, String)>) -> Result<Reading> {
+    let is_numeric = |text: &str| text.parse::<usize>().is_ok();
+    let is_key = |text: &str| is_numeric(text) || is_word_net_id(text);
+    if let [first, rest @ ..] = &pairs[..]
+        && !rest.is_empty()
+    {
+        let is_odd = (!is_key(&first.0) && rest.iter().all(|(key, _)| is_key(key)))
+            || (!is_numeric(&first.1) && rest.iter().all(|(_, name)| is_numeric(name)));
+        ensure!(
+            !is_odd,
+            "its first row, {},{}, is no key and name as the others are; if it is a header, call its columns id,name or name,id",
+            first.0,
+            first.1
         );
     }
-    let rows = &rows[from..];
-    ensure!(!rows.is_empty(), "it holds no labels");
-    let columns = rows[0].len();
-    if let Some(empty) = rows.iter().position(|row| row.iter().any(str::is_empty)) {
-        bail!("row {} has an empty cell", from + empty + 1);
-    }
-    ensure!(rows.len() > 1 || columns == 1, "it is one row of {columns} cells; write one name a line");
-    // In names of their own commas are common.
-    let is_parted = |cell: &str, by: char| {
-        cell.split_once(by).is_some_and(|(before, _)| by != ',' || is_key(before.trim()))
-    };
-    let other = [',', ';', '\t'].into_iter().filter(|&by| by != char::from(delimiter));
-    if columns == 1
-        && let Some(by) = other.into_iter().find(|&by| rows.iter().all(|row| is_parted(&row[0], by)))
-    {
-        bail!("its cells seem to be parted by {by:?}, not by {:?}; save it so", char::from(delimiter));
-    }
-    match columns {
-        1 => Ok(Labels::List(rows.iter().map(|row| row[0].to_string()).collect())),
-        2 => map(rows.iter().map(|row| (row[0].to_string(), row[1].to_string())).collect()),
-        _ => bail!(
-            "it has {columns} columns; one of names is read, or a second one before it, of folders or numbers"
-        ),
-    }
-}
-
-fn json(text: &str) -> Result<Labels> {
-    let name = |what: &str, value: &Value| match value.as_str().map(str::trim) {
-        Some(name) if !name.is_empty() => Ok(name.to_string()),
-        _ => bail!("{what} is {value}, not a name"),
-    };
-    let begins = text.trim_start();
-    if begins.starts_with('[') {
-        let list: Vec<Value> = serde_json::from_str(text).context("it begins as a JSON list and is none")?;
-        ensure!(!list.is_empty(), "it holds no labels");
-        let names = list.iter().enumerate().map(|(i, value)| name(&format!("element {i}"), value));
-        return Ok(Labels::List(names.collect::<Result<_>>()?));
-    }
-    let Object(object) = serde_json::from_str(text).context("it begins as a JSON object and is none")?;
-    ensure!(!object.is_empty(), "it holds no labels");
-    if object.iter().all(|(_, value)| value.is_u64()) {
-        return map(object.into_iter().map(|(name, number)| (name, number.to_string())).collect());
-    }
-    let is_entry = |(key, value): &(String, Value)| {
-        key.parse::<usize>().is_ok() && value.as_array().is_some_and(|list| list.len() == 2)
-    };
-    if object.iter().all(is_entry) {
-        let entry = |(number, value): (String, Value)| {
-            let [folder, label] = [0, 1].map(|i| name(&format!("{number:?}"), &value[i]));
-            Ok((vec![number, folder?], label?))
-        };
-        return Ok(Labels::Map(object.into_iter().map(entry).collect::<Result<_>>()?));
-    }
-    let pair = |(key, value): (String, Value)| Ok((key.clone(), name(&format!("{key:?}"), &value)?));
-    map(object.into_iter().map(pair).collect::<Result<_>>()?)
-}
-
-/// A JSON object, with keys that repeat.
-struct Object(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Object;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Object(entries))
-            }
+    let swapped =
+        pairs.iter().all(|pair| is_numeric(&pair.1)) && !pairs.iter().all(|pair| is_numeric(&pair.0));
+    if swapped {
+        let names: Vec<&str> = pairs.iter().map(|(name, _)| &name[..]).collect();
+        if let Some((at, _)) = repeated(&names) {
+            bail!("it names {:?} twice", names[at]);
         }
-        deserializer.deserialize_map(Entries)
     }
+    let entry = |(key, name): (String, String)| match swapped {
+        true => (vec![name], key),
+        false => (vec![key], name),
+    };
+    once(pairs.into_iter().map(entry).collect())
+}
+
+/// The first two places of one name, where names repeat more than in a list of classes: ImageNet's has `crane` twice.
+pub fn repeated(names: &[&str]) -> Option<(usize, usize)> {
+    let mut first = HashMap::new();
+    let again = names.iter().enumerate().filter_map(|(at, name)| Some((first.insert(name, at)?, at)));
+    let again: Vec<_> = again.collect();
+    again.first().copied().filter(|_| again.len() * 50 > names.len())
+}
+
+/// # Errors
+/// A key twice.
+pub fn once(entries: Vec<Entry>) -> Result<Reading> {
+    for column in 0..entries[0].0.len() {
+        let mut keys: Vec<&String> = entries.iter().map(|(keys, _)| &keys[column]).collect();
+        keys.sort();
+        if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("it names {:?} twice", twice[0]);
+        }
+    }
+    Ok(Reading::Map(entries))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn list(names: &[&str]) -> Labels {
-        Labels::List(names.iter().map(|name| name.to_string()).collect())
+    fn list(names: &[&str]) -> Reading {
+        Reading::List(names.iter().map(|name| name.to_string()).collect())
     }
 
-    fn of(entries: &[(&str, &str)]) -> Labels {
+    fn of(entries: &[(&str, &str)]) -> Reading {
         let entry =
             |(keys, name): &(&str, &str)| (keys.split(' ').map(str::to_string).collect(), name.to_string());
-        Labels::Map(entries.iter().map(entry).collect())
+        Reading::Map(entries.iter().map(entry).collect())
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Reading> {
+        super::parse(bytes)?.reading().cloned()
+    }
+
+    fn csv(text: &str, delimiter: u8) -> Result<Reading> {
+        labels_table::parse(text, delimiter)?.reading().cloned()
     }
 
     #[test]
@@ -360,13 +296,24 @@ mod tests {
             "0\tcat\n1\tdog",
             r#"{"0": "cat", "1": "dog"}"#,
             r#"{"cat": 0, "dog": 1}"#,
+            r#"{"cat": "0", "dog": 1}"#,
         ] {
             assert_eq!(parse(text.as_bytes()).unwrap(), numbered, "{text}");
         }
         let index = br#"{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}"#;
         assert_eq!(parse(index).unwrap(), of(&[("0 n01440764", "tench"), ("1 n01443537", "goldfish")]));
         assert_eq!(parse(b"[\"cat\",\n \"dog\"]").unwrap(), list(&["cat", "dog"]));
-        assert_eq!(parse(br#"{"1": "dog", "0": "cat"}"#).unwrap().names(), ["cat", "dog"]);
+        let names = |text: &str| super::parse(text.as_bytes())?.names();
+        assert_eq!(names(r#"{"1": "dog", "0": "cat"}"#).unwrap(), ["cat", "dog"]);
+        assert_eq!(names("n01440764\ttench\nn01443537\tgoldfish").unwrap(), ["tench", "goldfish"]);
+        for (text, want) in [
+            (r#"{"one": 17, "two": 2, "zero": 0}"#, "17 is one: its numbers are not 0, 1, 2"),
+            ("0 cat\n2 dog", "0 is cat: its numbers are not"),
+            (r#"{"cat": "0.0", "dog": "1.0"}"#, "its names are numbers: \"cat\" is 0.0"),
+        ] {
+            let error = names(text).expect_err(text).to_string();
+            assert!(error.contains(want), "{error}");
+        }
     }
 
     #[test]
@@ -404,7 +351,7 @@ mod tests {
 
     #[test]
     fn faults_are_named() {
-        let cases: [(&[u8], &str); 22] = [
+        let cases: [(&[u8], &str); 21] = [
             (b"", "no labels"),
             (b"\n\n", "no labels"),
             (b"cat\n\ndog", "line 2 is empty"),
@@ -423,14 +370,87 @@ mod tests {
             (b"\"cat\",\n\"dog\",", "line 1: it ends in ,"),
             (b"cat,\ndog", "line 1: it ends in ,"),
             (b"'cat'\n'dog'", "line 1: the name in 'cat' is in quotes"),
-            (b"0: 'cat'\n1: 'dog'", "line 1: the name in 0: 'cat' is in quotes"),
+            (b"0: 'cat'\n1: 'dog'", "line 1: the name in 'cat' is in quotes"),
             (b"# names\ncat", "line 1: \"# names\" looks like a comment"),
             (b"n01440764 1 tench\nn01443537 2 goldfish", "an id, a number and a name"),
-            (b"0 cat\n2 dog", "all its lines begin with a number"),
         ];
         for (bytes, want) in cases {
             let error = format!("{:#}", parse(bytes).unwrap_err());
             assert!(error.contains(want), "{error}");
         }
+    }
+
+    /// What another program's file has beside names does not become part of them.
+    #[test]
+    fn other_columns_and_marks_are_refused() {
+        for (text, want) in [
+            ("/a/airfield 0\n/a/alcove 1\n/z/zoo 2", "line 1, \"/a/airfield 0\", ends in a number"),
+            ("/a/airfield\n/a/alcove", "is a path"),
+            ("cat 0\ndog 1", "ends in a number"),
+            ("cat,0\ndog,1", "in two parts by a comma"),
+            ("cat;0\ndog;1", "in two parts by \";\""),
+            ("cat: tabby\ndog: hound", "in two parts by \": \""),
+            ("cat -> tabby\ndog -> hound", "in two parts by \"->\""),
+            ("cat|tabby\ndog|hound", "in two parts by \"|\""),
+            ("tench n01440764\ngoldfish n01443537", "line 1: \"tench n01440764\" has a WordNet id"),
+            ("0 n01440764 tench\n1 n01443537 goldfish", "has a WordNet id beside other words"),
+            (
+                "n01440764 tench\nn01443537 goldfish\n1 normal",
+                "line 3, \"1 normal\", begins with no WordNet id",
+            ),
+            ("0\tn01440764\ttench\n1\tn01443537\tgoldfish", "one more column"),
+            ("n01440764\t1\ttench\nn01443537\t2\tgoldfish", "one more column"),
+            ("cat\ndog\thound", "line 2: \"dog\\thound\" has one more column"),
+            ("breed\ttarget\ncat\t0\ndog\t1", "its first row, breed,target,"),
+            (
+                "0 fingers\n1 finger\n2 fingers",
+                "lines 1 and 3, \"0 fingers\" and \"2 fingers\", are one name",
+            ),
+            ("x=1\nx=2", "it names \"x\" twice"),
+            ("- cat\n- dog", "line 1: \"- cat\" begins as in a list of notes"),
+            ("cat\n* dog", "line 2: \"* dog\" begins"),
+            ("cat # 0\ndog # 1", "looks like a comment"),
+            ("cat\ndog // 1", "line 2: \"dog // 1\" looks like a comment"),
+            ("“cat”\n“dog”", "in quotes"),
+            ("`cat`\n`dog`", "in quotes"),
+            ("cat\nd\u{200b}og", "line 2: \"d\\u{200b}og\" has a character that is not to be seen, U+200B"),
+            ("cat\n\u{feff}dog", "U+FEFF"),
+            ("\u{1b}[31mcat\u{1b}[0m\ndog", "U+001B"),
+            ("\0c\0a\0t\0\n\0d\0o\0g", "UTF-16, or no text"),
+            ("[\"cat\", \"d\\u001bog\"]", "element 1: "),
+            ("{\"\": \"cat\", \"b\": \"dog\"}", "\"cat\" has no key"),
+            ("{0: 'tench'}", "it looks like Python's own"),
+        ] {
+            let error = format!("{:#}", parse(text.as_bytes()).expect_err(text));
+            assert!(error.contains(want), "{text}: {error}");
+        }
+        for (text, want) in [
+            ("breed,target\ncat,0\ndog,1", "its first row, breed,target,"),
+            ("0, \"cat\"\n1, \"dog\"", "row 1: the name in \"cat\" is in quotes"),
+            ("# names\ncat", "row 1: \"# names\" looks like a comment"),
+            ("index,mid,name\n0,/m/0,cat", "3 columns"),
+        ] {
+            let error = format!("{:#}", csv(text, b',').expect_err(text));
+            assert!(error.contains(want), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_keep_what_is_theirs() {
+        for names in [
+            &["grade 1", "grade 2", "grade 3"][..],
+            &["0.5 litre", "1.5 litre"],
+            &["captain, headwaiter, maitre d'hotel, maitre d'", "cat"],
+            &["tench, Tinca tinca", "goldfish, Carassius auratus"],
+            &["F/A-18", "Boeing 737-400"],
+            &["n01440764", "n01443537"],
+        ] {
+            assert_eq!(parse(names.join("\n").as_bytes()).unwrap(), list(names));
+        }
+        let numbered = of(&[("0", "cat"), ("1", "dog")]);
+        assert_eq!(csv("sep=;\r\n0;cat\r\n1;dog", b',').unwrap(), numbered);
+        let header = labels_table::parse("label\nname", b',').unwrap();
+        assert_eq!(header.literal, Some(list(&["label", "name"])));
+        assert_eq!(header.reading, Ok(list(&["name"])));
     }
 }

@@ -5,9 +5,16 @@ mod cifar_binary;
 mod cifar_python;
 mod folder;
 mod image;
+mod imagenet;
+mod known_as;
 pub mod labels;
+mod labels_json;
+mod labels_table;
+mod labels_text;
 mod memory;
 pub mod names;
+#[cfg(test)]
+mod names_tests;
 mod pickle;
 mod select;
 mod source;

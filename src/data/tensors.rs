@@ -11,7 +11,7 @@ use super::{Classes, Dataset, labels};
 pub fn open(path: &Path, tensor: &str, labels_path: &Path) -> Result<Dataset> {
     let reading = || format!("reading the images {}", path.display());
     let bytes = std::fs::read(path).with_context(reading)?;
-    let labels = labels::read(labels_path)?.names();
+    let labels = labels::read(labels_path)?.names()?;
     let read = || -> Result<Memory> {
         let file = SafeTensors::deserialize(&bytes).context("not a whole safetensors file")?;
         let images = file.tensor(tensor).with_context(|| format!("tensor {tensor}"))?;
