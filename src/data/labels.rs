@@ -440,6 +440,7 @@ mod tests {
         for names in [
             &["grade 1", "grade 2", "grade 3"][..],
             &["0.5 litre", "1.5 litre"],
+            &["10:30 train", "11:30 train"],
             &["captain, headwaiter, maitre d'hotel, maitre d'", "cat"],
             &["tench, Tinca tinca", "goldfish, Carassius auratus"],
             &["F/A-18", "Boeing 737-400"],

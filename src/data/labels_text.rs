@@ -144,7 +144,7 @@ fn by_number(line: &str) -> Option<Pair> {
     let digits = line.find(|c: char| !c.is_ascii_digit()).filter(|&digits| digits > 0)?;
     let (number, name) = line.split_at(digits);
     let apart = [' ', ',', ':', ';', '.', ')', '='];
-    // 0.5 is one number.
-    let is_fraction = name.starts_with('.') && name[1..].starts_with(|c: char| c.is_ascii_digit());
-    (name.starts_with(apart) && !is_fraction).then(|| pair(number, name.trim_start_matches(apart)))?
+    // 0.5 is one number, and so is 10:30.
+    let goes_on = name.starts_with(['.', ',', ':']) && name[1..].starts_with(|c: char| c.is_ascii_digit());
+    (name.starts_with(apart) && !goes_on).then(|| pair(number, name.trim_start_matches(apart)))?
 }

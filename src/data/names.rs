@@ -389,7 +389,7 @@ impl<'a> Search<'a> {
     }
 }
 
-const BY_KEY: &str = "by the folders' names in the labels";
+const BY_KEY: &str = "by the keys in the labels";
 const IN_ORDER: &str = "in the order of the folders";
 
 fn may_be_silent(classes: usize) -> usize {
