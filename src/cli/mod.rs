@@ -7,6 +7,7 @@ mod doctor;
 mod eval;
 mod fleet;
 mod inspect;
+mod merge;
 mod options;
 mod pipeline;
 mod plan;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Demo),
     /// Evaluate zero-shot CLIP and MEMO on a dataset
     Eval(eval::Eval),
+    /// Put the files of a run's shards together
+    Merge(merge::Merge),
     /// Classify images, before and after adapting to each
     Predict(predict::Predict),
     /// Draw random views of an image, as eval does
@@ -57,6 +60,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Demo(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Merge(command) => command.run(),
         Command::Predict(command) => command.run(),
         Command::Augment(command) => command.run(),
         Command::Inspect(command) => command.run(),

@@ -9,6 +9,7 @@ pub mod labels;
 pub mod names;
 mod pickle;
 mod select;
+mod shard;
 mod splits;
 mod tensors;
 mod unread;
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 pub use cifar::Cifar;
 pub use image::{Rgb8, decode, read_image};
 pub use select::Selection;
+pub use shard::Shard;
 
 /// An image and its class.
 #[derive(Clone, Debug, PartialEq)]
