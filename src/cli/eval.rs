@@ -207,7 +207,7 @@ fn together(objects: [&Value; 4]) -> Value {
 /// Images that could not be read, and that were removed since, keep their places among the others.
 fn restore_removed(dataset: &mut Dataset, out: &Option<Out>) {
     for row in out.iter().flat_map(Out::rows) {
-        if let Row::Failure(Failure { index, file: Some(file), label, .. }) = row {
+        if let Row::Failure(Failure { index, file: Some(file), label: Some(label), .. }) = row {
             dataset.restore(*index, file, *label);
         }
     }

@@ -11,7 +11,7 @@ use crate::data::{Dataset, Sample};
 use crate::engine::{Memo, Outcome, Views};
 use crate::gpu::Stream;
 use crate::interrupt;
-use crate::records::{Failure, Record, Row};
+use crate::records::{Answer, Choice, Failure, Record, Row};
 
 /// What is evaluated, and what becomes of it.
 pub trait Run {
@@ -116,16 +116,18 @@ pub fn evaluate(
     keep: &mut impl FnMut(Row) -> Result<()>,
 ) -> Result<()> {
     adapt_each(memo, &Views::Drawn, dataset, indices, profiled, &mut |index, adapted| {
-        let file = dataset.file(index);
+        let (file, group) = (dataset.file(index), dataset.group(index).map(str::to_string));
         keep(match adapted {
             Ok((Sample { label, digest, .. }, Outcome { zero_shot, memo, entropy, overflow })) => {
-                let (zero_shot, memo) = ((&zero_shot).into(), memo.iter().map(Into::into).collect());
-                Row::Record(Record { index, file, digest, label, zero_shot, memo, entropy, overflow })
+                let label = Some(label);
+                let zero_shot = Choice::of(&zero_shot, label);
+                let memo = memo.iter().map(|answer| Answer::of(answer, label)).collect();
+                Row::Record(Record { index, file, group, digest, label, zero_shot, memo, entropy, overflow })
             }
             Err(error) => {
                 ensure!(index < dataset.len(), "reading image {index}: {error:#}");
-                let label = dataset.label(index);
-                Row::Failure(Failure { index, file, label, error: format!("{error:#}") })
+                let (label, error) = (Some(dataset.label(index)), format!("{error:#}"));
+                Row::Failure(Failure { index, file, group, label, error })
             }
         })
     })

@@ -179,6 +179,12 @@ impl Dataset {
         }
     }
 
+    /// The part of the data that an image belongs to, whatever its class: a corruption and its severity, `fog/3`. None where
+    /// there are no such parts.
+    pub fn group(&self, _index: usize) -> Option<&str> {
+        None
+    }
+
     /// The class of image `index`.
     ///
     /// # Panics

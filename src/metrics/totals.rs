@@ -49,7 +49,7 @@ impl Totals {
     }
 
     fn add_record(&mut self, record: &Record) {
-        let clip = record.zero_shot.pred == record.label;
+        let clip = Some(record.zero_shot.pred) == record.label;
         self.images += 1;
         self.clip.right += clip as usize;
         self.clip.confidence += record.zero_shot.confidence;
@@ -58,7 +58,7 @@ impl Totals {
             let memo = match answer {
                 Answer::Choice(choice) => {
                     sums.confidence += choice.confidence;
-                    choice.pred == record.label
+                    Some(choice.pred) == record.label
                 }
                 Answer::Failed(_) => {
                     sums.failed += 1;
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn each_rate_is_compared_with_zero_shot() {
-        let choice = |pred, confidence| Choice { pred, confidence };
+        let choice = |pred, confidence| Choice { pred, confidence, truth: None };
         let mut totals = Totals::default();
         for (label, zero_shot, first, second) in [(1, 1, 2, 1), (2, 1, 2, 3), (3, 3, 3, 3), (4, 4, 4, 4)] {
             // By the second rate the fourth image has no answer.
@@ -126,12 +126,13 @@ mod tests {
             };
             let memo = vec![Answer::Choice(choice(first, 0.5)), second];
             let zero_shot = choice(zero_shot, 0.75);
-            let (digest, entropy) = (String::new(), vec![]);
-            let record =
-                Record { index: 0, file: None, digest, label, zero_shot, memo, entropy, overflow: false };
+            let (digest, label, entropy) = (String::new(), Some(label), vec![]);
+            let (file, group, overflow) = (None, None, false);
+            let record = Record { index: 0, file, group, digest, label, zero_shot, memo, entropy, overflow };
             totals.add(&Row::Record(record));
         }
-        totals.add(&Row::Failure(Failure { index: 4, file: None, label: 1, error: "it is cut".to_string() }));
+        let (label, error) = (Some(1), "it is cut".to_string());
+        totals.add(&Row::Failure(Failure { index: 4, file: None, group: None, label, error }));
         assert_eq!(totals.failed(), 1);
         assert_eq!((totals.images(), totals.clip_accuracy(), totals.clip_confidence()), (4, 0.75, 0.75));
         let got: Vec<_> =

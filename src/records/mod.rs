@@ -1,15 +1,15 @@
 //! What becomes of each image: a line of `--out`, which a killed run goes on from.
 
+mod choice;
 mod out;
 mod resume;
 mod run_file;
 mod settings;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Prediction;
-
+pub use choice::{Answer, Choice, Failed, Truth};
 pub use out::Out;
 pub use resume::Asked;
 
@@ -29,17 +29,69 @@ pub struct Record {
     /// Within the data; none where images have no files of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// Of the data, see [`crate::data::Dataset::group`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Of the image's bytes, see [`crate::data::digest_of`].
     pub digest: String,
-    pub label: usize,
+    /// None where the image is of no class; then no choice has a truth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<usize>,
     pub zero_shot: Choice,
     /// By each learning rate; in the file a list where there are several, of which one at least is a choice.
-    #[serde(with = "one_or_several")]
+    #[serde(with = "choice::one_or_several")]
     pub memo: Vec<Answer>,
     pub entropy: Vec<f32>,
     /// Something was too large for float16, a gradient first of all, so that the image was adapted to again in float32.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overflow: bool,
+}
+
+impl Record {
+    /// What each predictor answers, in the order in which people read of them; none where it has failed.
+    pub fn answers(&self) -> impl Iterator<Item = (Predictor, Option<&Choice>)> {
+        let memo = self.memo.iter().map(Answer::choice).enumerate();
+        let memo = memo.map(|(rate, choice)| (Predictor::Memo { rate }, choice));
+        std::iter::once((Predictor::ZeroShot, Some(&self.zero_shot))).chain(memo)
+    }
+
+    /// Refuses a record with a label whose choices know no truth, as older ones did, and the other way around.
+    fn consistent(self) -> Result<Record> {
+        for (predictor, choice) in self.answers() {
+            match (self.label, choice.map(|choice| choice.truth)) {
+                (Some(_), Some(None)) => {
+                    bail!("missing field `rank` of `{}`: a memo that knew none wrote it", predictor.field())
+                }
+                (None, Some(Some(_))) => {
+                    bail!("missing field `label`, beside `rank` of `{}`", predictor.field())
+                }
+                _ => {}
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Predictor {
+    /// CLIP as it was loaded, on the image itself.
+    ZeroShot,
+    /// CLIP after the steps.
+    Memo {
+        /// The learning rate's place among the run's.
+        rate: usize,
+    },
+}
+
+impl Predictor {
+    /// Its name in a record, and wherever scripts read it.
+    pub fn field(self) -> &'static str {
+        match self {
+            Predictor::ZeroShot => "zero_shot",
+            Predictor::Memo { .. } => "memo",
+        }
+    }
 }
 
 /// An image that could not be read.
@@ -49,7 +101,10 @@ pub struct Failure {
     pub index: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    pub label: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<usize>,
     /// Why; where the data lies is not in it.
     pub error: String,
 }
@@ -67,9 +122,16 @@ impl Row {
         }
     }
 
-    pub fn label(&self) -> usize {
+    /// None of an image of no class.
+    pub fn label(&self) -> Option<usize> {
         match self {
             Row::Record(Record { label, .. }) | Row::Failure(Failure { label, .. }) => *label,
+        }
+    }
+
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Row::Record(Record { group, .. }) | Row::Failure(Failure { group, .. }) => group.as_deref(),
         }
     }
 
@@ -86,7 +148,7 @@ impl Row {
             error: Option<serde::de::IgnoredAny>,
         }
         let row = match serde_json::from_slice::<Kind>(line)?.error {
-            None => Row::Record(serde_json::from_slice(line)?),
+            None => Row::Record(serde_json::from_slice::<Record>(line)?.consistent()?),
             Some(_) => Row::Failure(serde_json::from_slice(line)?),
         };
         let own = row.line()?;
@@ -104,72 +166,6 @@ pub fn name_of(index: usize, file: Option<&str>) -> String {
     match file {
         Some(file) => format!("image {index} ({file})"),
         None => format!("image {index}"),
-    }
-}
-
-/// A predicted class and its softmax value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Choice {
-    pub pred: usize,
-    pub confidence: f64,
-}
-
-/// What MEMO answers by one learning rate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Answer {
-    Choice(Choice),
-    /// The step has led to no number.
-    Failed(Failed),
-}
-
-/// Why there is no choice.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Failed {
-    pub error: String,
-}
-
-impl From<&Result<Prediction, String>> for Answer {
-    fn from(prediction: &Result<Prediction, String>) -> Answer {
-        match prediction {
-            Ok(prediction) => Answer::Choice(prediction.into()),
-            Err(error) => Answer::Failed(Failed { error: error.clone() }),
-        }
-    }
-}
-
-impl From<&Prediction> for Choice {
-    fn from(prediction: &Prediction) -> Choice {
-        Choice { pred: prediction.index, confidence: prediction.confidence }
-    }
-}
-
-mod one_or_several {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::{Answer, Choice};
-
-    pub fn serialize<S: Serializer>(answers: &[Answer], serializer: S) -> Result<S::Ok, S::Error> {
-        match answers {
-            [one] => one.serialize(serializer),
-            several => several.serialize(serializer),
-        }
-    }
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrSeveral {
-        One(Choice),
-        Several(Vec<Answer>),
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Answer>, D::Error> {
-        Ok(match OneOrSeveral::deserialize(deserializer)? {
-            OneOrSeveral::One(one) => vec![Answer::Choice(one)],
-            OneOrSeveral::Several(several) => several,
-        })
     }
 }
 
@@ -195,15 +191,18 @@ pub mod tests {
     use super::*;
 
     pub fn record(index: usize) -> Record {
-        let choice = |x: f64| Choice { pred: index * 3 % 7, confidence: x };
+        let truth = Truth { nll: Some(0.5 + index as f64), rank: index, brier: 1.0 / (index + 1) as f64 };
+        let choice = |x: f64| Choice { pred: index * 3 % 7, confidence: x, truth: Some(truth) };
         let (zero_shot, memo) = (choice(1.0 / (index + 3) as f64), vec![Answer::Choice(choice(0.1 + 0.2))]);
         let entropy = vec![0.1 * index as f32];
         let digest = format!("{index:016x}");
-        Record { index, file: None, digest, label: index, zero_shot, memo, entropy, overflow: false }
+        let (file, group, label, overflow) = (None, None, Some(index), false);
+        Record { index, file, group, digest, label, zero_shot, memo, entropy, overflow }
     }
 
     pub fn failure(index: usize) -> Failure {
-        Failure { index, file: Some(format!("six/{index}.png")), label: 6, error: "it is cut".to_string() }
+        let (file, error) = (Some(format!("six/{index}.png")), "it is cut".to_string());
+        Failure { index, file, group: None, label: Some(6), error }
     }
 
     #[test]
@@ -212,23 +211,42 @@ pub mod tests {
         assert_eq!(
             line,
             concat!(
-                r#"{"index":1,"digest":"0000000000000001","label":1,"zero_shot":{"pred":3,"confidence":0.25},"#,
-                r#""memo":{"pred":3,"confidence":0.30000000000000004},"entropy":[0.1]}"#,
+                r#"{"index":1,"digest":"0000000000000001","label":1,"#,
+                r#""zero_shot":{"pred":3,"confidence":0.25,"nll":1.5,"rank":1,"brier":0.5},"#,
+                r#""memo":{"pred":3,"confidence":0.30000000000000004,"nll":1.5,"rank":1,"brier":0.5},"entropy":[0.1]}"#,
                 "\n"
             )
         );
         let mut two = record(1);
         two.file = Some("a/1.png".to_string());
-        two.memo.push(Answer::Choice(Choice { pred: 2, confidence: 0.5 }));
+        two.group = Some("fog/3".to_string());
+        let truth = Some(Truth { nll: None, rank: 4, brier: 1.5 });
+        two.memo.push(Answer::Choice(Choice { pred: 2, confidence: 0.5, truth }));
         two.memo.push(Answer::Failed(Failed { error: "a logit is not finite".to_string() }));
         let two = Row::Record(two);
         let line = two.line().unwrap();
         assert_eq!(Row::parse(line.as_bytes()).unwrap(), two);
-        let want = r#""memo":[{"pred":3,"confidence":0.30000000000000004},{"pred":2,"confidence":0.5},{"error":"a logit is not finite"}],"#;
-        assert!(line.contains(want) && line.starts_with(r#"{"index":1,"file":"a/1.png","digest""#), "{line}");
+        let want = concat!(
+            r#""memo":[{"pred":3,"confidence":0.30000000000000004,"nll":1.5,"rank":1,"brier":0.5},"#,
+            r#"{"pred":2,"confidence":0.5,"rank":4,"brier":1.5},{"error":"a logit is not finite"}],"#
+        );
+        let begin = r#"{"index":1,"file":"a/1.png","group":"fog/3","digest""#;
+        assert!(line.contains(want) && line.starts_with(begin), "{line}");
         let line = Row::Failure(failure(12)).line().unwrap();
         assert_eq!(line, "{\"index\":12,\"file\":\"six/12.png\",\"label\":6,\"error\":\"it is cut\"}\n");
+        // Of no class.
+        let mut none = record(2);
+        (none.label, none.zero_shot.truth, none.memo) = (None, None, vec![]);
+        none.memo.push(Answer::Choice(none.zero_shot.clone()));
+        let none = Row::Record(none);
+        let line = none.line().unwrap();
+        assert_eq!(Row::parse(line.as_bytes()).unwrap(), none);
+        let want = r#""digest":"0000000000000002","zero_shot":{"pred":6,"confidence":0.2},"memo":{"#;
+        assert!(line.contains(want), "{line}");
     }
+
+    /// Of the third record's choices; older ones had none.
+    const OF_TRUTH: &str = ",\"nll\":2.5,\"rank\":2,\"brier\":0.3333333333333333}";
 
     #[test]
     fn lines_that_memo_did_not_write_are_refused_by_number() {
@@ -247,9 +265,12 @@ pub mod tests {
         for (line, from, to, want) in [
             (1, "\n", "\r\n", "line 1 is no record: it ends in CRLF"),
             (2, "{", "", "line 2 is no record"),
-            (3, ":0.2}", ":NaN}", "line 3 is no record"),
-            (3, ":0.2}", ":null}", "line 3 is no record"),
-            (3, ":0.2}", ":0.20}", "line 3 is no record: memo writes it otherwise, from byte"),
+            (3, ":0.2,", ":NaN,", "line 3 is no record"),
+            (3, ":0.2,", ":null,", "line 3 is no record"),
+            (3, ":0.2,", ":0.20,", "line 3 is no record: memo writes it otherwise, from byte"),
+            (3, ",\"rank\":2", "", "line 3 is no record: missing field `rank`"),
+            (3, OF_TRUTH, "}", "line 3 is no record: missing field `rank` of `zero_shot`"),
+            (3, "\"label\":2,", "", "line 3 is no record: missing field `label`"),
             (3, "\n", " \n", "line 3 is no record: memo writes it otherwise, from byte"),
             (3, "\"index\"", "\"number\":1,\"index\"", "line 3 is no record: unknown field `number`"),
             (3, "\"digest\":\"0000000000000002\",", "", "line 3 is no record: missing field `digest`"),

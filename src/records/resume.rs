@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Answer, Choice, Record, Row, name_of};
+use super::{Choice, Record, Row, Truth, name_of};
 use crate::data::Dataset;
 use crate::notice;
 use crate::threads::together;
@@ -30,8 +30,10 @@ pub struct Asked<'a> {
 pub fn expect(rows: &[Row], asked: &Asked, dataset: &Dataset) -> Result<()> {
     for (row, number) in rows.iter().zip(1..) {
         let expect = || -> Result<()> {
-            let (index, label, classes) = (row.index(), row.label(), asked.classes);
-            ensure!(label < classes, "label {label} of {classes} classes");
+            let (index, classes) = (row.index(), asked.classes);
+            if let Some(label) = row.label() {
+                ensure!(label < classes, "label {label} of {classes} classes");
+            }
             if let Row::Record(record) = row {
                 in_range(record, asked)?;
                 same_place(record, dataset)?;
@@ -53,7 +55,7 @@ pub fn expect(rows: &[Row], asked: &Asked, dataset: &Dataset) -> Result<()> {
 const ROUNDING: f64 = 1e-3;
 
 fn in_range(record: &Record, asked: &Asked) -> Result<()> {
-    let Record { index, zero_shot, memo, entropy, .. } = record;
+    let Record { index, memo, entropy, .. } = record;
     let (there, rates) = (memo.len(), asked.rates);
     ensure!(there == rates, "image {index} was adapted to by {there} of {rates} learning rates");
     ensure!(
@@ -62,19 +64,23 @@ fn in_range(record: &Record, asked: &Asked) -> Result<()> {
         entropy.len(),
         asked.steps
     );
-    let choices = memo.iter().filter_map(|answer| match answer {
-        Answer::Choice(choice) => Some(choice),
-        Answer::Failed(_) => None,
-    });
-    ensure!(choices.clone().count() > 0, "image {index} has no answer by any learning rate");
+    let has_answer = memo.iter().any(|answer| answer.choice().is_some());
+    ensure!(has_answer, "image {index} has no answer by any learning rate");
     // The largest of K probabilities is at least 1/K, and their entropy at most ln K.
     let classes = asked.classes as f64;
-    for Choice { pred, confidence } in choices.chain([zero_shot]) {
+    for Choice { pred, confidence, truth } in record.answers().filter_map(|(_, choice)| choice) {
         ensure!(*pred < asked.classes, "image {index} was taken for class {pred} of {}", asked.classes);
         ensure!(
             (1.0 / classes - ROUNDING..=1.0 + ROUNDING).contains(confidence),
             "image {index} has a confidence of {confidence} among {classes} classes"
         );
+        let Some(Truth { nll, rank, brier }) = truth else { continue };
+        ensure!(
+            *rank < asked.classes && (*rank == 0) == (record.label == Some(*pred)),
+            "image {index}, taken for class {pred}, has the right one at rank {rank} of {classes}"
+        );
+        ensure!(nll.is_none_or(|nll| nll >= 0.0), "image {index} has a negative log-likelihood of {nll:?}");
+        ensure!((0.0..=2.0 + ROUNDING).contains(brier), "image {index} has a Brier score of {brier}");
     }
     for &entropy in entropy {
         ensure!(
@@ -86,7 +92,7 @@ fn in_range(record: &Record, asked: &Asked) -> Result<()> {
 }
 
 /// Whether the data has this image where it was, and in its class.
-fn same_place(Record { index, file, label, .. }: &Record, dataset: &Dataset) -> Result<()> {
+fn same_place(Record { index, file, group, label, .. }: &Record, dataset: &Dataset) -> Result<()> {
     let (image, now) = (name_of(*index, file.as_deref()), dataset.file(*index));
     ensure!(*index < dataset.len(), "the data, of {} images, ends before {image}", dataset.len());
     ensure!(
@@ -94,7 +100,8 @@ fn same_place(Record { index, file, label, .. }: &Record, dataset: &Dataset) -> 
         "{image}: {} is in its place now",
         now.as_deref().unwrap_or("an image without a file")
     );
-    ensure!(dataset.label(*index) == *label, "{image} was of class {label}, and is of another now");
+    ensure!(dataset.group(*index) == group.as_deref(), "{image} was of another group than it is of now");
+    ensure!(Some(dataset.label(*index)) == *label, "{image} was of another class than it is of now");
     Ok(())
 }
 
