@@ -1,5 +1,6 @@
 //! Running totals of a comparison on the same images, and whether its difference is more than chance.
 
+use super::paired::Changes;
 use crate::records::{Answer, Record, Row};
 
 /// What zero-shot CLIP and MEMO, by each learning rate, have done so far.
@@ -34,8 +35,7 @@ pub struct Comparison {
     pub broken: usize,
     /// Without an answer after: the step has led to no number.
     pub failed: usize,
-    /// The exact two-sided p-value of McNemar's test: how likely fixed and broken would be at least as
-    /// unequal if each change were a coin's toss (McNemar 1947, in its binomial form).
+    /// See [`Changes::mcnemar_p`].
     pub mcnemar_p: f64,
 }
 
@@ -99,7 +99,7 @@ impl Totals {
             fixed,
             broken,
             failed,
-            mcnemar_p: mcnemar_p(fixed, broken),
+            mcnemar_p: Changes { images: self.images, fixed, broken }.mcnemar_p(),
         };
         self.memo.iter().map(compare).collect()
     }
@@ -107,21 +107,6 @@ impl Totals {
 
 fn fraction(sum: f64, of: usize) -> f64 {
     if of == 0 { 0.0 } else { sum / of as f64 }
-}
-
-fn mcnemar_p(fixed: usize, broken: usize) -> f64 {
-    let (n, k) = (fixed + broken, fixed.min(broken));
-    if n == 0 {
-        return 1.0;
-    }
-    // log of C(n, i) / 2^n, from i = 0 upward.
-    let mut log_term = -(n as f64) * std::f64::consts::LN_2;
-    let mut tail = log_term.exp();
-    for i in 0..k {
-        log_term += ((n - i) as f64).ln() - ((i + 1) as f64).ln();
-        tail += log_term.exp();
-    }
-    (2.0 * tail).min(1.0)
 }
 
 #[cfg(test)]
@@ -153,24 +138,5 @@ mod tests {
         let got: Vec<_> =
             totals.memo().iter().map(|c| (c.accuracy, c.confidence, c.fixed, c.broken, c.failed)).collect();
         assert_eq!(got, [(0.75, 0.5, 1, 1, 0), (0.5, 0.25, 0, 1, 1)]);
-    }
-
-    #[test]
-    fn mcnemar_is_the_binomial_test() {
-        // min(1, 2 Σ C(n, i) / 2^n) in exact integers.
-        let cases = [
-            (0, 0, 1.0),
-            (1, 0, 1.0),
-            (5, 5, 1.0),
-            (10, 2, 0.038_574_218_75),
-            (2, 10, 0.038_574_218_75),
-            (22, 6, 0.003_719_165_921_211_242_7),
-            (60, 40, 0.056_887_933_640_980_784),
-        ];
-        for (fixed, broken, want) in cases {
-            assert!((mcnemar_p(fixed, broken) - want).abs() < 1e-12, "{fixed} {broken}");
-        }
-        assert!(mcnemar_p(600_000, 400_000) < 1e-100);
-        assert!((mcnemar_p(500_000, 500_000) - 1.0).abs() < 1e-9);
     }
 }
