@@ -74,7 +74,7 @@ impl Merged {
         }
         let of = first.shard.of;
         parts.sort_by_key(|part| part.shard.index);
-        if let Some([a, b]) = parts.array_windows().find(|[a, b]| a.shard == b.shard) {
+        if let Some([a, b]) = parts.windows(2).find(|pair| pair[0].shard == pair[1].shard) {
             bail!("{} and {} are both shard {}", a.path.display(), b.path.display(), a.shard);
         }
         let is_there = |index: &usize| parts.iter().any(|part| part.shard.index == *index);

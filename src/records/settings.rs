@@ -172,10 +172,10 @@ mod tests {
         let mut settings = Settings::new(&folder.path().join("run.jsonl"));
         let path = folder.path().join("run.jsonl.run.json");
         let error = |result: Result<()>| format!("{:#}", result.unwrap_err());
-        assert!(error(settings.read()).contains("run.jsonl.run.json is missing"));
+        assert!(error(settings.read().map(drop)).contains("run.jsonl.run.json is missing"));
         for (text, want) in [("[]", "no object"), ("1", "no object"), ("", "EOF"), ("{\"se", "EOF")] {
             std::fs::write(&path, text).unwrap();
-            let error = error(settings.read());
+            let error = error(settings.read().map(drop));
             assert!(error.contains("run.jsonl.run.json") && error.contains(want), "{error}");
         }
         std::fs::write(&path, r#"{"seed":1,"selection":3,"later":true}"#).unwrap();
