@@ -3,6 +3,7 @@
 mod cifar;
 mod cifar_binary;
 mod cifar_python;
+mod evaluated;
 mod folder;
 mod image;
 pub mod labels;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
 pub use cifar::Cifar;
+pub use evaluated::Evaluated;
 pub use image::{Rgb8, decode, read_image};
 pub use select::Selection;
 
