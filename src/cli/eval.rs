@@ -38,7 +38,8 @@ pub struct Eval {
     /// Images at once; no result depends on it
     #[arg(long, default_value = "auto", value_name = "auto|S", help_heading = "Device")]
     batch: Batch,
-    /// CIFAR-10 or CIFAR-100 (a folder or its .tar.gz), or a folder with one subfolder of images for each class
+    /// A folder with one subfolder of images for each class; CIFAR-10 or CIFAR-100 (a folder or its .tar.gz); .npy, .npz, .parquet,
+    /// WebDataset's .tar, .zip, .csv, or a folder of such; what torchvision has downloaded. `memo data PATH` says what a path is
     #[arg(long, short, value_name = "PATH", help_heading = "Data")]
     data: PathBuf,
     /// Evaluate N images only, of all classes in proportion, which the seed chooses

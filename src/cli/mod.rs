@@ -2,6 +2,7 @@
 
 mod augment;
 mod bench;
+mod data;
 mod demo;
 mod doctor;
 mod eval;
@@ -45,6 +46,8 @@ enum Command {
     Predict(predict::Predict),
     /// Draw random views of an image, as eval does
     Augment(augment::Augment),
+    /// Say what a folder or file of images is
+    Data(data::Data),
     /// Say what a checkpoint holds
     Inspect(inspect::Inspect),
     /// Say which driver, device, compiler and cache are in use, and how to get what is missing
@@ -64,6 +67,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Merge(command) => command.run(),
         Command::Predict(command) => command.run(),
         Command::Augment(command) => command.run(),
+        Command::Data(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Bench(command) => command.run(),

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::labels::{Labels, in_order, is_word_net_id};
 use super::{Classes, Dataset};
@@ -43,6 +43,9 @@ impl Named {
 /// Names that belong to the classes in no such way, with the first that does not.
 pub fn find(dataset: &Dataset, labels: Option<&Labels>, pairs: &[(String, String)]) -> Result<Named> {
     let own = dataset.labels();
+    if let (Classes::Unnamed, Some(labels)) = (dataset.classes(), labels) {
+        return by_number_alone(own.len(), labels, pairs);
+    }
     let mut given: Vec<Option<String>> = vec![None; own.len()];
     for (class, name) in pairs {
         let Some(at) = own.iter().position(|own| own == class) else {
@@ -52,6 +55,10 @@ pub fn find(dataset: &Dataset, labels: Option<&Labels>, pairs: &[(String, String
         given[at] = Some(name.clone());
     }
     let (found, how) = match labels {
+        None if dataset.names().is_some() => {
+            let (names, whose) = dataset.names().unwrap_or_default();
+            (names.iter().cloned().map(Some).collect(), whose)
+        }
         None => {
             let numbers = own.iter().all(|own| own.bytes().all(|byte| byte.is_ascii_digit()));
             let how = if numbers {
@@ -79,6 +86,23 @@ pub fn find(dataset: &Dataset, labels: Option<&Labels>, pairs: &[(String, String
     Ok(Named { names, how: how.to_string() })
 }
 
+/// Names for numbers that nothing is known of. There may be more: not every class needs to have an image.
+fn by_number_alone(numbers: usize, labels: &Labels, pairs: &[(String, String)]) -> Result<Named> {
+    let mut names = match labels {
+        Labels::List(names) => names.clone(),
+        Labels::Map(entries) => in_order(entries)
+            .context("the dataset's classes are numbers; its keys are not the numbers from 0 or from 1 on")?,
+    };
+    ensure!(names.len() >= numbers, "{} labels for a dataset of {numbers} classes", names.len());
+    for (class, name) in pairs {
+        let at = class.parse::<usize>().ok().filter(|&at| at < names.len());
+        let at =
+            at.with_context(|| format!("--labels-for {class}={name}: the dataset has no class {class}"))?;
+        names[at] = name.clone();
+    }
+    Ok(Named { names: spelled_out(names)?, how: "in the order of the labels".to_string() })
+}
+
 type Found = (Vec<Option<String>>, &'static str);
 
 fn by_key(dataset: &Dataset, entries: &[(Vec<String>, String)], given: &[Option<String>]) -> Result<Found> {
@@ -95,7 +119,7 @@ fn by_key(dataset: &Dataset, entries: &[(Vec<String>, String)], given: &[Option<
                 |own: &String| names.get(own.as_str()).or_else(|| by_number(own)).map(|n| n.to_string());
             dataset.labels().iter().map(find).collect()
         }
-        Classes::Numbers => Vec::new(),
+        Classes::Numbers | Classes::Unnamed => Vec::new(),
     };
     if found.iter().any(Option::is_some) {
         let all = found.iter().zip(given).all(|(found, given)| found.is_some() || given.is_some());
@@ -290,6 +314,13 @@ fn by_number(own: &[String]) -> Option<Vec<usize>> {
 /// WordNet ids and names.
 fn imagenet() -> impl Iterator<Item = (&'static str, &'static str)> {
     IMAGENET.lines().filter_map(|line| line.split_once('\t'))
+}
+
+/// ImageNet's names for folders that are its classes' numbers, all from 0 to 999, as ImageNet-V2's are.
+pub fn imagenet_by_number(folders: &[String]) -> Option<Vec<String>> {
+    let all: Vec<&str> = imagenet().map(|(_, name)| name).collect();
+    let name = |folder: &String| Some(all.get(folder.parse::<usize>().ok()?)?.to_string());
+    (folders.len() == all.len()).then(|| folders.iter().map(name).collect())?
 }
 
 /// Names as they are, and ImageNet's for WordNet ids, of which CLIP knows nothing.
