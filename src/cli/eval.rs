@@ -88,6 +88,7 @@ impl Eval {
         let indices = self.selection().indices(&dataset);
         let selection = json!({
             "limit": self.limit, "first": self.first, "images": indices.len(), "of": dataset.len(),
+            "data": std::path::absolute(&self.data)?.display().to_string(),
         });
         expect(&out, &json!({ "labels": names }))?;
         if let Some(out) = &out {

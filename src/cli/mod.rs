@@ -11,6 +11,7 @@ mod options;
 mod pipeline;
 mod plan;
 mod predict;
+mod report;
 mod session;
 
 use std::fmt;
@@ -39,6 +40,8 @@ enum Command {
     Eval(eval::Eval),
     /// Classify images, before and after adapting to each
     Predict(predict::Predict),
+    /// Say what runs have come to, as tables or a page; needs no model and no GPU
+    Report(report::Report),
     /// Draw random views of an image, as eval does
     Augment(augment::Augment),
     /// Say what a checkpoint holds
@@ -58,6 +61,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Demo(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Predict(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Augment(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Doctor(command) => command.run(),

@@ -220,4 +220,3 @@ fn scores_are_as_others_have_them() {
     }
     assert_eq!(wants.len(), 4 * CASES);
 }
-

@@ -4,6 +4,7 @@ mod choice;
 mod out;
 mod resume;
 mod run_file;
+mod scan;
 mod settings;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub use choice::{Answer, Choice, Failed, Truth};
 pub use out::Out;
 pub use resume::Asked;
+pub use scan::{End, scan};
+pub use settings::{begun_with, is_settings};
 
 /// A line of `--out`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -92,6 +95,28 @@ impl Predictor {
             Predictor::Memo { .. } => "memo",
         }
     }
+
+    /// What people call it.
+    ///
+    /// * `rates`: the run's learning rates; where there is one, nobody need be told which.
+    pub fn title(self, rates: &[f32]) -> String {
+        let name = match self {
+            Predictor::ZeroShot => "zero-shot",
+            Predictor::Memo { .. } => "MEMO",
+        };
+        match self.rate().and_then(|rate| rates.get(rate)) {
+            Some(rate) if rates.len() > 1 => format!("{name} {rate:e}"),
+            _ => name.to_string(),
+        }
+    }
+
+    /// Of one that takes steps, the place of its learning rate.
+    pub fn rate(self) -> Option<usize> {
+        match self {
+            Predictor::Memo { rate } => Some(rate),
+            Predictor::ZeroShot => None,
+        }
+    }
 }
 
 /// An image that could not be read.
@@ -147,9 +172,12 @@ impl Row {
         struct Kind {
             error: Option<serde::de::IgnoredAny>,
         }
-        let row = match serde_json::from_slice::<Kind>(line)?.error {
-            None => Row::Record(serde_json::from_slice::<Record>(line)?.consistent()?),
-            Some(_) => Row::Failure(serde_json::from_slice(line)?),
+        let row = match serde_json::from_slice::<Record>(line) {
+            Ok(record) => Row::Record(record.consistent()?),
+            Err(error) => match serde_json::from_slice::<Kind>(line)?.error {
+                None => return Err(error.into()),
+                Some(_) => Row::Failure(serde_json::from_slice(line)?),
+            },
         };
         let own = row.line()?;
         let at = own.bytes().zip(line).position(|(own, &byte)| own != byte);
@@ -176,14 +204,20 @@ fn parse(bytes: &[u8]) -> Result<(Vec<Row>, usize)> {
     for line in bytes[..whole].split_inclusive(|&byte| byte == b'\n') {
         let number = rows.len() + 1;
         let row = Row::parse(line).with_context(|| format!("line {number} is no record"))?;
-        if let Some(last) = rows.last().map(Row::index) {
-            let (index, before) = (row.index(), number - 1);
-            ensure!(index != last, "line {number} is image {index} again, as line {before} is");
-            ensure!(index > last, "line {number} is image {index}, behind image {last}");
-        }
+        in_order(rows.last().map(Row::index), row.index(), number)?;
         rows.push(row);
     }
     Ok((rows, whole))
+}
+
+/// Refuses a line whose image is not behind that of the line before it, which was `last`.
+fn in_order(last: Option<usize>, index: usize, number: usize) -> Result<()> {
+    if let Some(last) = last {
+        let before = number - 1;
+        ensure!(index != last, "line {number} is image {index} again, as line {before} is");
+        ensure!(index > last, "line {number} is image {index}, behind image {last}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
