@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::options::{AdaptOptions, Batch, DataOptions, LabelOptions, ModelOptions};
 use super::{Usage, fleet, print, session};
-use crate::data::{Dataset, Selection};
+use crate::data::{Dataset, Selection, Shard};
 use crate::engine::Precision;
 use crate::gpu::{Gpu, Stream};
 use crate::interrupt::{self, ReaderGone};
@@ -48,6 +48,10 @@ pub struct Eval {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true,
         conflicts_with = "limit", help_heading = "Data")]
     first: Option<u64>,
+    /// Of the images that are asked for, evaluate those whose index leaves I when divided by N, on this machine; `memo merge` puts
+    /// the files of all N together
+    #[arg(long, value_name = "I/N", help_heading = "Data")]
+    shard: Option<Shard>,
     #[command(flatten, next_help_heading = "Data")]
     labels: LabelOptions,
     #[command(flatten, next_help_heading = "Data")]
@@ -85,12 +89,15 @@ impl Eval {
         let mut dataset = self.part.open(&self.data)?;
         restore_removed(&mut dataset, &out);
         let names = self.labels.names(&dataset, &self.data)?;
-        let indices = self.selection().indices(&dataset);
+        let mut indices = self.selection().indices(&dataset);
         let selection = json!({
             "limit": self.limit, "first": self.first, "images": indices.len(), "of": dataset.len(),
             "data": std::path::absolute(&self.data)?.display().to_string(),
         });
-        expect(&out, &json!({ "labels": names }))?;
+        indices.retain(|&index| self.shard.is_none_or(|shard| shard.has(index)));
+        let shard = self.shard.map(|shard| shard.settings(indices.len()));
+        let part = json!({ "shard": shard, "labels": names });
+        expect(&out, &part)?;
         if let Some(out) = &out {
             let (rates, steps) = (self.adapt.lr.len(), self.adapt.steps as usize);
             out.expect_rows(&Asked { indices: &indices, classes: names.len(), rates, steps }, &dataset)?;
@@ -102,14 +109,20 @@ impl Eval {
             "model": if out.is_some() { checkpoint.fingerprint()? } else { Value::Null },
             "preprocess": config.preprocess,
             "logit_scale": report::decimal(config.logit_scale),
+            "logit_scale_is": checkpoint.scale_is(),
         });
         expect(&out, &model)?;
+        if let (Some(shard), true) = (self.shard, indices.is_empty()) {
+            notice!("note: no image is of shard {shard}");
+        }
         let streams = session::open_devices(self.model.device)?;
-        let told = json!({ "selection": selection, "labels": names });
+        let told = json!({ "selection": selection });
         let mut run = Run {
             indices: &indices,
             strict: self.strict,
-            settings: Box::new(|| Ok(together([&told, &model, &flags, &self.platform(streams[0].gpu())?]))),
+            settings: Box::new(|| {
+                Ok(together([&told, &part, &model, &flags, &self.platform(streams[0].gpu())?]))
+            }),
             out,
             totals: Totals::default(),
             progress: None,
@@ -129,7 +142,8 @@ impl Eval {
         let (asked, learning_rates) = (indices.len(), &self.adapt.lr[..]);
         let logit_scale = (checkpoint.config().logit_scale, checkpoint.scale_is());
         let totals = &totals;
-        let summary = report::Summary { totals, asked, learning_rates, logit_scale, images_per_s };
+        let summary =
+            report::Summary { totals, asked, learning_rates, logit_scale, images_per_s: Some(images_per_s) };
         let is_read = !ended.as_ref().is_err_and(|error| error.is::<ReaderGone>());
         if totals.images() > 0 && is_read && (ended.is_ok() || !is_written) {
             self.show(&summary, out.as_ref())?;
@@ -144,7 +158,11 @@ impl Eval {
             notice!("note: ended by {interrupted} after {} of {asked} images; {how}", asked - summary.left());
             bail!(interrupted);
         }
-        ensure!(totals.images() > 0, "{}: none of {asked} images could be read", self.data.display());
+        ensure!(
+            totals.images() > 0 || asked == 0,
+            "{}: none of {asked} images could be read",
+            self.data.display()
+        );
         Ok(())
     }
 
@@ -200,7 +218,7 @@ impl Eval {
 }
 
 /// One object of the fields of several.
-fn together(objects: [&Value; 4]) -> Value {
+fn together(objects: [&Value; 5]) -> Value {
     let fields = objects.into_iter().filter_map(Value::as_object).flatten();
     Value::Object(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
 }

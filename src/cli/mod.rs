@@ -7,6 +7,7 @@ mod doctor;
 mod eval;
 mod fleet;
 mod inspect;
+mod merge;
 mod options;
 mod pipeline;
 mod plan;
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::Demo),
     /// Evaluate zero-shot CLIP and MEMO on a dataset
     Eval(eval::Eval),
+    /// Put the files of a run's shards together
+    Merge(merge::Merge),
     /// Classify images, before and after adapting to each
     Predict(predict::Predict),
     /// Say what runs have come to, as tables or a page; needs no model and no GPU
@@ -60,6 +63,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Demo(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Merge(command) => command.run(),
         Command::Predict(command) => command.run(),
         Command::Report(command) => command.run(),
         Command::Augment(command) => command.run(),

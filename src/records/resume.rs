@@ -30,18 +30,14 @@ pub struct Asked<'a> {
 pub fn expect(rows: &[Row], asked: &Asked, dataset: &Dataset) -> Result<()> {
     for (row, number) in rows.iter().zip(1..) {
         let expect = || -> Result<()> {
-            let (index, classes) = (row.index(), asked.classes);
-            if let Some(label) = row.label() {
-                ensure!(label < classes, "label {label} of {classes} classes");
-            }
+            in_range(row, asked)?;
             if let Row::Record(record) = row {
-                in_range(record, asked)?;
                 same_place(record, dataset)?;
             }
             ensure!(
-                asked.indices.binary_search(&index).is_ok(),
+                asked.indices.binary_search(&row.index()).is_ok(),
                 "{} is not among the {} images that are asked for now; ask for all that are there, or choose another name",
-                name_of(index, row.file()),
+                name_of(row.index(), row.file()),
                 asked.indices.len()
             );
             Ok(())
@@ -54,7 +50,15 @@ pub fn expect(rows: &[Row], asked: &Asked, dataset: &Dataset) -> Result<()> {
 /// What sums of a thousand float32 are off by at most.
 const ROUNDING: f64 = 1e-3;
 
-fn in_range(record: &Record, asked: &Asked) -> Result<()> {
+/// Refuses what no run over so many classes, by so many rates and steps, writes.
+///
+/// # Errors
+/// The field that it does not write so.
+pub fn in_range(row: &Row, asked: &Asked) -> Result<()> {
+    if let Some(label) = row.label() {
+        ensure!(label < asked.classes, "label {label} of {} classes", asked.classes);
+    }
+    let Row::Record(record) = row else { return Ok(()) };
     let Record { index, memo, entropy, .. } = record;
     let (there, rates) = (memo.len(), asked.rates);
     ensure!(there == rates, "image {index} was adapted to by {there} of {rates} learning rates");

@@ -16,8 +16,8 @@ pub struct Summary<'a> {
     pub learning_rates: &'a [f32],
     /// Of the logits, and whose that is.
     pub logit_scale: (f32, &'a str),
-    /// Of the images that this run has adapted to: 0 where a resumed run had none left.
-    pub images_per_s: f64,
+    /// Of the images that this run has adapted to: 0 where a resumed run had none left; none where files were put together.
+    pub images_per_s: Option<f64>,
 }
 
 impl Summary<'_> {
@@ -106,6 +106,7 @@ impl fmt::Display for Summary<'_> {
             let (failed, asked) = (totals.failed(), self.asked);
             writeln!(f, "{failed} of {asked} images could not be read: left out")?;
         }
+        let Some(images_per_s) = images_per_s else { return Ok(()) };
         match (self.left(), images_per_s > 0.0) {
             (0, false) => writeln!(f, "nothing was left to do: every image was in the file"),
             (0, true) => writeln!(f, "{images_per_s:.2} images/s"),
