@@ -327,7 +327,8 @@ fn opened(chromium: &str, page: &Path) -> String {
     let options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"];
     let output = Command::new(chromium).args(options).arg(page).output().unwrap();
     let dom = text(&output.stdout);
-    let (_, behind) = dom.split_once("<title>").unwrap_or_else(|| panic!("no title: {}", text(&output.stderr)));
+    let (_, behind) =
+        dom.split_once("<title>").unwrap_or_else(|| panic!("no title: {}", text(&output.stderr)));
     behind.split_once("</title>").unwrap().0.to_string()
 }
 

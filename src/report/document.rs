@@ -1,5 +1,7 @@
 //! A report: what all its forms say, and as JSON what scripts read.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -10,6 +12,7 @@ use crate::metrics::calibration::Bin;
 use crate::metrics::corruption::{alexnet, mean_corruption_error};
 use crate::metrics::mean;
 use crate::metrics::selective::Point;
+use crate::threads::together;
 
 /// Classes of ImageNet, whose reference is no other data set's.
 const IMAGENET: usize = 1000;
@@ -146,7 +149,15 @@ impl RunReport {
         for (row, &group) in all.iter().zip(&run.group_of).filter(|(_, group)| **group != NONE) {
             groups[group as usize].push(*row);
         }
-        let predictors = (0..run.columns.len()).map(|column| PredictorReport::of(run, column, &all, &groups));
+        // Two at once: each takes some 60 bytes an image on the way.
+        let columns = Mutex::new(0..run.columns.len());
+        let next = || columns.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let of = |column| (column, PredictorReport::of(run, column, &all, &groups));
+        let mut predictors: Vec<_> = together(2, || std::iter::from_fn(next).map(of).collect::<Vec<_>>())
+            .into_iter()
+            .flatten()
+            .collect();
+        predictors.sort_unstable_by_key(|(column, _)| *column);
         let (fixed, broken) = changed(run, examples);
         RunReport {
             file: run.path.clone(),
@@ -156,7 +167,7 @@ impl RunReport {
             images: run.indices.len(),
             images_of_no_class: run.of_no_class,
             failed: run.failed,
-            predictors: predictors.collect(),
+            predictors: predictors.into_iter().map(|(_, predictor)| predictor).collect(),
             entropy: Entropy::of(run),
             fixed,
             broken,

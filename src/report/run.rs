@@ -185,7 +185,9 @@ impl Run {
 
     fn finish(&mut self, end: End, is_known: bool) {
         let done = self.indices.len() + self.of_no_class + self.failed;
-        let asked = self.settings.get("selection").and_then(|selection| selection.get("images")?.as_u64());
+        // A shard's own, or the whole run's.
+        let images = |of: &str| self.settings.get(of).and_then(|selection| selection.get("images")?.as_u64());
+        let asked = images("shard").or_else(|| images("selection"));
         let of =
             asked.filter(|&asked| asked > done as u64).map_or(String::new(), |asked| format!(" of {asked}"));
         match end {
