@@ -2,7 +2,7 @@
 
     python3 benches/report.py target/release/memo [RECORDS]
 
-Writes such a run into a temporary folder (ImageNet-C's size: 1000 classes, 75 groups; every predictor that --like's first record has),
+Writes such a run into a temporary folder (ImageNet-C's size: 1000 classes, 75 groups; all predictors of one learning rate),
 reports on it as a page, JSON, CSV and Markdown, and says how long it took and how much memory.
 """
 
@@ -67,7 +67,7 @@ def write(path, records):
 
 
 # Those of a record, in its order, but for zero-shot.
-PREDICTORS = ["memo"]
+PREDICTORS = ["view_average", "confident_average", "vote", "memo"]
 
 
 def main():

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use html5gum::{Token, Tokenizer};
 use memo::check::random;
 use memo::data::digest_of;
+use memo::engine::Guard;
 use memo::records::{Answer, Choice, Failed, Failure, Record, Row, Truth};
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ fn choice(label: usize, right: bool, confidence: f64) -> Choice {
     let own = if right { confidence } else { (1.0 - confidence) / 2.0 };
     let brier = (1.0 - own).powi(2) + if right { 0.0 } else { confidence.powi(2) };
     let truth = Truth { nll: Some(-own.ln()), rank: usize::from(!right) * 2, brier };
-    Choice { pred, confidence, truth: Some(truth) }
+    Choice { pred, confidence, truth: Some(truth), guard: None }
 }
 
 /// Of `images` images, as `seed` has them answered; what is zero-shot's does not depend on it.
@@ -43,7 +44,26 @@ fn rows(images: usize, rates: usize, seed: u64) -> Vec<Row> {
         let (file, label) = (Some(format!("{label}/{index:04}.png")), Some(label));
         let digest = digest_of(&index.to_le_bytes());
         let entropy = vec![(base[index].abs() + 0.1).min(1.7)];
-        Row::Record(Record { index, file, group, digest, label, zero_shot, memo, entropy, overflow: false })
+        let [view_average, confident_average] = [&zero_shot; 2].map(Clone::clone);
+        let mut vote = zero_shot.clone();
+        vote.truth.iter_mut().filter(|truth| truth.rank > 0).for_each(|truth| truth.nll = None);
+        let (memo_confident, confident_entropy, overflow) = (vec![], vec![], false);
+        Row::Record(Record {
+            index,
+            file,
+            group,
+            digest,
+            label,
+            zero_shot,
+            view_average,
+            confident_average,
+            vote,
+            memo,
+            entropy,
+            memo_confident,
+            confident_entropy,
+            overflow,
+        })
     };
     (0..images).map(row).collect()
 }
@@ -90,10 +110,32 @@ fn refused(folder: &Path, arguments: &[&str], code: i32, wants: &[&str]) {
 fn every_form_has_the_same_figures() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let mut all = rows(300, 2, 1);
-    let (file, label) = (Some("0/0300.png".to_string()), Some(0));
-    all.push(Row::Failure(Failure { index: 300, file, group: None, label, error: "it is cut".to_string() }));
-    write(folder, "run.jsonl", &all, &settings(301, &[1e-5, 1e-4], 0));
+    let mut all = rows(340, 2, 1);
+    // The last are of no class, which is seen in a lower confidence.
+    for row in &mut all[300..] {
+        let Row::Record(record) = row else { continue };
+        record.label = None;
+        let stepless = [
+            &mut record.zero_shot,
+            &mut record.view_average,
+            &mut record.confident_average,
+            &mut record.vote,
+        ];
+        let memo = record.memo.iter_mut().filter_map(|answer| match answer {
+            Answer::Choice(choice) => Some(choice),
+            Answer::Failed(_) => None,
+        });
+        for choice in stepless.into_iter().chain(memo) {
+            (choice.truth, choice.confidence) = (None, 0.25);
+        }
+    }
+    if let Row::Record(Record { memo, .. }) = &mut all[0] {
+        let Answer::Choice(choice) = &mut memo[0] else { panic!("an answer") };
+        choice.guard = Some(Guard::Skipped);
+    }
+    let (file, label) = (Some("0/0340.png".to_string()), Some(0));
+    all.push(Row::Failure(Failure { index: 340, file, group: None, label, error: "it is cut".to_string() }));
+    write(folder, "run.jsonl", &all, &settings(341, &[1e-5, 1e-4], 0));
     let (printed, said) = done(folder, &["run.jsonl"]);
     let outs = ["--out", "r.html", "--out", "r.csv", "--out", "r.md", "--out", "r.json"];
     let (nothing, _) = done(folder, &[&["run.jsonl"], &outs[..]].concat());
@@ -111,12 +153,16 @@ fn every_form_has_the_same_figures() {
         (&memo["name"], &memo["lr"], &memo["images"]),
         (&json!("MEMO 1e-5"), &json!(1e-5), &json!(300))
     );
-    assert_eq!(run["predictors"][2]["no_answer"], 6);
+    assert_eq!((&run["predictors"][5]["no_answer"], &memo["skipped"]), (&json!(6), &json!(1)));
+    assert_eq!(run["predictors"][3]["nll"], Value::Null);
+    assert!(run["predictors"][3]["nll_infinite"].as_u64().unwrap() > 50);
+    let detection = json!({ "images_of_no_class": 40, "auroc": 1.0, "fpr95": 0.0 });
+    assert_eq!(memo["detection"], detection);
     // By hand, from the rows.
     let is_right = |choice: &Choice, label: Option<usize>| Some(choice.pred) == label;
     let (mut right, mut fixed, mut broken, mut brier) = (0, 0, 0, 0.0);
     for row in &all {
-        let Row::Record(Record { label, zero_shot, memo, .. }) = row else { continue };
+        let Row::Record(Record { label: label @ Some(_), zero_shot, memo, .. }) = row else { continue };
         let Answer::Choice(after) = &memo[0] else { panic!("an answer") };
         let (before, now) = (is_right(zero_shot, *label), is_right(after, *label));
         right += i32::from(now);

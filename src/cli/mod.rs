@@ -12,6 +12,7 @@ mod options;
 mod pipeline;
 mod plan;
 mod predict;
+mod predictors;
 mod report;
 mod session;
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use super::Usage;
+use super::predictors::PredictorOptions;
 use crate::clip::Activation;
 use crate::data::{Cifar, DataSource, Dataset, labels, names};
 use crate::engine::{Precision, Settings, Update};
@@ -159,6 +160,9 @@ pub struct AdaptOptions {
     /// How the step is taken; by default implicit for one sgd step without weight decay, else in-place
     #[arg(long, value_enum)]
     pub update: Option<Update>,
+    /// Flags of their own, where a command has them.
+    #[arg(skip)]
+    pub predictors: PredictorOptions,
 }
 
 impl AdaptOptions {
@@ -179,6 +183,7 @@ impl AdaptOptions {
             precision: Precision::Fp16,
             update: None,
             loss_scale: None,
+            predictors: PredictorOptions::default(),
         }
     }
 
@@ -198,6 +203,9 @@ impl AdaptOptions {
             update: Update::InPlace,
             precision: self.precision,
             loss_scale: self.loss_scale.unwrap_or(self.precision.loss_scale()),
+            confident: self.predictors.confident,
+            losses: self.predictors.losses(),
+            guards: self.predictors.guards(),
         };
         let implicit = settings.is_one_plain_step();
         settings.update = self.update.unwrap_or(if implicit { Update::Implicit } else { Update::InPlace });

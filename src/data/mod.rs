@@ -3,6 +3,7 @@
 mod cifar;
 mod cifar_binary;
 mod cifar_python;
+mod evaluated;
 mod folder;
 mod image;
 pub mod labels;
@@ -24,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 use self::source::Probe;
 pub use cifar::Cifar;
+pub use evaluated::Evaluated;
 pub use image::{Rgb8, decode, read_image};
 pub use select::Selection;
 pub use shard::Shard;

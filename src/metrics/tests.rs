@@ -208,7 +208,7 @@ fn scores_are_as_others_have_them() {
             .map(|logits| {
                 // The first of the largest.
                 let index = (0..classes).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
-                let prediction = Prediction { index, confidence: 0.5, logits };
+                let prediction = Prediction { index, confidence: 0.5, logits, guard: None };
                 Choice::of(&prediction, Some(draws.below(classes as u64) as usize)).truth.unwrap()
             })
             .collect();

@@ -20,6 +20,7 @@ pub mod patches;
 pub mod pillow;
 pub mod preprocess;
 pub mod segment;
+pub mod select;
 pub mod token_embed;
 mod width;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Prediction;
+use crate::engine::{Guard, Prediction};
 
 /// A predicted class and its probability; all numbers are of float64.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ pub struct Choice {
     pub confidence: f64,
     /// None where the image is of no class.
     pub truth: Option<Truth>,
+    /// Of MEMO's: why this is zero-shot's answer.
+    pub guard: Option<Guard>,
 }
 
 /// A prediction beside the class that is right, `t`. With K probabilities `p`:
@@ -33,7 +35,8 @@ impl Choice {
     /// A label that is no class.
     pub fn of(prediction: &Prediction, label: Option<usize>) -> Choice {
         let truth = label.map(|label| Truth::of(prediction, label));
-        Choice { pred: prediction.index, confidence: prediction.confidence, truth }
+        let &Prediction { index: pred, confidence, guard, .. } = prediction;
+        Choice { pred, confidence, truth, guard }
     }
 }
 
@@ -64,12 +67,14 @@ struct Flat {
     rank: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     brier: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guard: Option<Guard>,
 }
 
 impl TryFrom<Flat> for Choice {
     type Error = &'static str;
 
-    fn try_from(Flat { pred, confidence, nll, rank, brier }: Flat) -> Result<Choice, &'static str> {
+    fn try_from(Flat { pred, confidence, nll, rank, brier, guard }: Flat) -> Result<Choice, &'static str> {
         let truth = match (rank, brier) {
             (Some(rank), Some(brier)) => Some(Truth { nll, rank, brier }),
             (None, Some(_)) => return Err("missing field `rank` beside `brier`"),
@@ -77,14 +82,14 @@ impl TryFrom<Flat> for Choice {
             (None, None) if nll.is_some() => return Err("missing field `rank` beside `nll`"),
             (None, None) => None,
         };
-        Ok(Choice { pred, confidence, truth })
+        Ok(Choice { pred, confidence, truth, guard })
     }
 }
 
 impl From<Choice> for Flat {
-    fn from(Choice { pred, confidence, truth }: Choice) -> Flat {
+    fn from(Choice { pred, confidence, truth, guard }: Choice) -> Flat {
         let (rank, brier) = (truth.map(|truth| truth.rank), truth.map(|truth| truth.brier));
-        Flat { pred, confidence, nll: truth.and_then(|truth| truth.nll), rank, brier }
+        Flat { pred, confidence, nll: truth.and_then(|truth| truth.nll), rank, brier, guard }
     }
 }
 
@@ -156,7 +161,7 @@ mod tests {
     use crate::check::random;
 
     fn prediction(logits: &[f32], index: usize) -> Prediction {
-        Prediction { index, confidence: 0.5, logits: logits.to_vec() }
+        Prediction { index, confidence: 0.5, logits: logits.to_vec(), guard: None }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::resume::{Asked, in_range};
 use super::settings::{Settings, difference, is_settings};
 use super::{Row, name_of, parse};
 use crate::data::Shard;
+use crate::engine::Loss;
 use crate::output;
 
 /// The field of a run's settings that says which shard it is; null where it is the whole.
@@ -31,6 +32,7 @@ struct Sizes {
     labels: Vec<String>,
     lr: Vec<f32>,
     steps: usize,
+    loss: Vec<Loss>,
     selection: Selected,
     logit_scale: f32,
     logit_scale_is: String,
@@ -158,7 +160,8 @@ impl Part {
                 "line {number} is {}, which is not of shard {shard}",
                 name_of(row.index(), row.file())
             );
-            in_range(row, &Asked { indices: &[], classes, rates, steps }).with_context(line)?;
+            in_range(row, &Asked { indices: &[], classes, rates, steps, losses: &asked.loss })
+                .with_context(line)?;
         }
         let (there, images) = (rows.len(), own.images);
         ensure!(

@@ -3,6 +3,7 @@
 mod choice;
 mod merge;
 mod out;
+mod predictor;
 mod resume;
 mod run_file;
 mod scan;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use choice::{Answer, Choice, Failed, Truth};
 pub use merge::Merged;
 pub use out::Out;
+pub use predictor::Predictor;
 pub use resume::Asked;
 pub use scan::{End, scan};
 pub use settings::{begun_with, is_settings};
@@ -43,23 +45,27 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<usize>,
     pub zero_shot: Choice,
-    /// By each learning rate; in the file a list where there are several, of which one at least is a choice.
-    #[serde(with = "choice::one_or_several")]
+    pub view_average: Choice,
+    pub confident_average: Choice,
+    pub vote: Choice,
+    /// By each learning rate; in the file a list where there are several, of which one at least is a choice. None where the run
+    /// has another loss.
+    #[serde(default, with = "choice::one_or_several", skip_serializing_if = "Vec::is_empty")]
     pub memo: Vec<Answer>,
+    /// Before each step, nats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entropy: Vec<f32>,
+    /// Both by the confident views' loss, if the run has that.
+    #[serde(default, with = "choice::one_or_several", skip_serializing_if = "Vec::is_empty")]
+    pub memo_confident: Vec<Answer>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confident_entropy: Vec<f32>,
     /// Something was too large for float16, a gradient first of all, so that the image was adapted to again in float32.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overflow: bool,
 }
 
 impl Record {
-    /// What each predictor answers, in the order in which people read of them; none where it has failed.
-    pub fn answers(&self) -> impl Iterator<Item = (Predictor, Option<&Choice>)> {
-        let memo = self.memo.iter().map(Answer::choice).enumerate();
-        let memo = memo.map(|(rate, choice)| (Predictor::Memo { rate }, choice));
-        std::iter::once((Predictor::ZeroShot, Some(&self.zero_shot))).chain(memo)
-    }
-
     /// Refuses a record with a label whose choices know no truth, as older ones did, and the other way around.
     fn consistent(self) -> Result<Record> {
         for (predictor, choice) in self.answers() {
@@ -74,50 +80,6 @@ impl Record {
             }
         }
         Ok(self)
-    }
-}
-
-/// Who answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Predictor {
-    /// CLIP as it was loaded, on the image itself.
-    ZeroShot,
-    /// CLIP after the steps.
-    Memo {
-        /// The learning rate's place among the run's.
-        rate: usize,
-    },
-}
-
-impl Predictor {
-    /// Its name in a record, and wherever scripts read it.
-    pub fn field(self) -> &'static str {
-        match self {
-            Predictor::ZeroShot => "zero_shot",
-            Predictor::Memo { .. } => "memo",
-        }
-    }
-
-    /// What people call it.
-    ///
-    /// * `rates`: the run's learning rates; where there is one, nobody need be told which.
-    pub fn title(self, rates: &[f32]) -> String {
-        let name = match self {
-            Predictor::ZeroShot => "zero-shot",
-            Predictor::Memo { .. } => "MEMO",
-        };
-        match self.rate().and_then(|rate| rates.get(rate)) {
-            Some(rate) if rates.len() > 1 => format!("{name} {rate:e}"),
-            _ => name.to_string(),
-        }
-    }
-
-    /// Of one that takes steps, the place of its learning rate.
-    pub fn rate(self) -> Option<usize> {
-        match self {
-            Predictor::Memo { rate } => Some(rate),
-            Predictor::ZeroShot => None,
-        }
     }
 }
 
@@ -225,15 +187,30 @@ fn in_order(last: Option<usize>, index: usize, number: usize) -> Result<()> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::engine::Guard;
 
     pub fn record(index: usize) -> Record {
         let truth = Truth { nll: Some(0.5 + index as f64), rank: index, brier: 1.0 / (index + 1) as f64 };
-        let choice = |x: f64| Choice { pred: index * 3 % 7, confidence: x, truth: Some(truth) };
-        let (zero_shot, memo) = (choice(1.0 / (index + 3) as f64), vec![Answer::Choice(choice(0.1 + 0.2))]);
-        let entropy = vec![0.1 * index as f32];
-        let digest = format!("{index:016x}");
-        let (file, group, label, overflow) = (None, None, Some(index), false);
-        Record { index, file, group, digest, label, zero_shot, memo, entropy, overflow }
+        let choice = |confidence| {
+            let (pred, truth) = (index * 3 % 7, Some(truth));
+            Choice { pred, confidence, truth, guard: None }
+        };
+        Record {
+            index,
+            file: None,
+            group: None,
+            digest: format!("{index:016x}"),
+            label: Some(index),
+            zero_shot: choice(1.0 / (index + 3) as f64),
+            view_average: choice(0.5),
+            confident_average: choice(0.75),
+            vote: choice(1.0),
+            memo: vec![Answer::Choice(choice(0.1 + 0.2))],
+            entropy: vec![0.1 * index as f32],
+            memo_confident: Vec::new(),
+            confident_entropy: Vec::new(),
+            overflow: false,
+        }
     }
 
     pub fn failure(index: usize) -> Failure {
@@ -249,6 +226,9 @@ pub mod tests {
             concat!(
                 r#"{"index":1,"digest":"0000000000000001","label":1,"#,
                 r#""zero_shot":{"pred":3,"confidence":0.25,"nll":1.5,"rank":1,"brier":0.5},"#,
+                r#""view_average":{"pred":3,"confidence":0.5,"nll":1.5,"rank":1,"brier":0.5},"#,
+                r#""confident_average":{"pred":3,"confidence":0.75,"nll":1.5,"rank":1,"brier":0.5},"#,
+                r#""vote":{"pred":3,"confidence":1.0,"nll":1.5,"rank":1,"brier":0.5},"#,
                 r#""memo":{"pred":3,"confidence":0.30000000000000004,"nll":1.5,"rank":1,"brier":0.5},"entropy":[0.1]}"#,
                 "\n"
             )
@@ -257,27 +237,35 @@ pub mod tests {
         two.file = Some("a/1.png".to_string());
         two.group = Some("fog/3".to_string());
         let truth = Some(Truth { nll: None, rank: 4, brier: 1.5 });
-        two.memo.push(Answer::Choice(Choice { pred: 2, confidence: 0.5, truth }));
+        let guard = Some(Guard::RolledBack);
+        two.memo.push(Answer::Choice(Choice { pred: 2, confidence: 0.5, truth, guard }));
         two.memo.push(Answer::Failed(Failed { error: "a logit is not finite".to_string() }));
         let two = Row::Record(two);
         let line = two.line().unwrap();
         assert_eq!(Row::parse(line.as_bytes()).unwrap(), two);
         let want = concat!(
             r#""memo":[{"pred":3,"confidence":0.30000000000000004,"nll":1.5,"rank":1,"brier":0.5},"#,
-            r#"{"pred":2,"confidence":0.5,"rank":4,"brier":1.5},{"error":"a logit is not finite"}],"#
+            r#"{"pred":2,"confidence":0.5,"rank":4,"brier":1.5,"guard":"rolled-back"},{"error":"a logit is not finite"}],"#
         );
         let begin = r#"{"index":1,"file":"a/1.png","group":"fog/3","digest""#;
         assert!(line.contains(want) && line.starts_with(begin), "{line}");
         let line = Row::Failure(failure(12)).line().unwrap();
         assert_eq!(line, "{\"index\":12,\"file\":\"six/12.png\",\"label\":6,\"error\":\"it is cut\"}\n");
-        // Of no class.
+        // Of no class, and by the other loss.
         let mut none = record(2);
-        (none.label, none.zero_shot.truth, none.memo) = (None, None, vec![]);
-        none.memo.push(Answer::Choice(none.zero_shot.clone()));
+        let Record { zero_shot, view_average, confident_average, vote, .. } = &mut none;
+        for choice in [zero_shot, view_average, confident_average, vote] {
+            choice.truth = None;
+        }
+        (none.label, none.memo, none.entropy) = (None, vec![], vec![]);
+        none.memo_confident.push(Answer::Choice(none.zero_shot.clone()));
+        none.confident_entropy = vec![0.5];
         let none = Row::Record(none);
         let line = none.line().unwrap();
         assert_eq!(Row::parse(line.as_bytes()).unwrap(), none);
-        let want = r#""digest":"0000000000000002","zero_shot":{"pred":6,"confidence":0.2},"memo":{"#;
+        let want = r#""digest":"0000000000000002","zero_shot":{"pred":6,"confidence":0.2},"view_average":"#;
+        assert!(line.contains(want), "{line}");
+        let want = r#""vote":{"pred":6,"confidence":1.0},"memo_confident":{"pred":6,"confidence":0.2},"confident_entropy":[0.5]}"#;
         assert!(line.contains(want), "{line}");
     }
 
@@ -307,6 +295,8 @@ pub mod tests {
             (3, ",\"rank\":2", "", "line 3 is no record: missing field `rank`"),
             (3, OF_TRUTH, "}", "line 3 is no record: missing field `rank` of `zero_shot`"),
             (3, "\"label\":2,", "", "line 3 is no record: missing field `label`"),
+            (3, "\"view_average\"", "\"average\"", "line 3 is no record: unknown field `average`"),
+            (3, "\"memo\"", "\"memo_confident\"", "line 3 is no record"),
             (3, "\n", " \n", "line 3 is no record: memo writes it otherwise, from byte"),
             (3, "\"index\"", "\"number\":1,\"index\"", "line 3 is no record: unknown field `number`"),
             (3, "\"digest\":\"0000000000000002\",", "", "line 3 is no record: missing field `digest`"),

@@ -55,6 +55,9 @@ pub struct PredictorReport {
     pub lr: Option<f64>,
     #[serde(flatten)]
     pub figures: Figures,
+    /// Images for which zero-shot's answer stands: it was so confident, or the step had led to a collapse.
+    pub skipped: usize,
+    pub rolled_back: usize,
     pub detection: Option<Detection>,
     pub by_class: Vec<ClassFigures>,
     pub by_group: Vec<GroupFigures>,
@@ -64,6 +67,21 @@ pub struct PredictorReport {
     pub mean_corruption_error: Option<f64>,
     pub reliability: Vec<Bin>,
     pub risk_coverage: Vec<Point>,
+}
+
+impl PredictorReport {
+    /// What of its answers is not its own, a sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let (name, figures) = (&self.name, &self.figures);
+        let notes = [
+            (figures.no_answer, "has no answer for {}: not right, and in no other figure"),
+            (self.skipped, "took no step for {}, of which zero-shot was confident enough"),
+            (self.rolled_back, "was rolled back for {}, for which it had collapsed"),
+        ];
+        let told = notes.into_iter().filter(|(count, _)| *count > 0);
+        told.map(|(count, what)| format!("{name} {}", what.replace("{}", &format!("{count} images"))))
+            .collect()
+    }
 }
 
 #[derive(Serialize)]
@@ -198,6 +216,8 @@ impl PredictorReport {
             name: its.name.clone(),
             lr: its.predictor.rate().and_then(|rate| run.rates.get(rate)).map(|&rate| super::decimal(rate)),
             figures: figures(run, column, all, None),
+            skipped: its.skipped,
+            rolled_back: its.rolled_back,
             detection: detection(run, column),
             by_class: by_class(run, column),
             mean_over_groups: mean(by_group.iter().filter_map(|group| group.figures.accuracy)),

@@ -46,6 +46,7 @@ pub fn head(report: &Report) -> String {
         notes(&mut text, &run.notes);
         text += &format!("{}\n", verdict(run));
         table(&mut text, &tables::headline(run));
+        run.predictors.iter().for_each(|predictor| notes(&mut text, &predictor.notes()));
         table(&mut text, &tables::calibration(run));
         if let Some(groups) = tables::by_group(run).first() {
             table(&mut text, groups);

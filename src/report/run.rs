@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value};
 
+use crate::engine::Guard;
 use crate::records::{Choice, End, Predictor, Record, Row, begun_with, scan};
 
 /// In a column of classes: none.
@@ -56,6 +57,9 @@ pub struct Column {
     pub scores: Vec<Scores>,
     /// Confidences in images of no class.
     pub outside: Vec<f64>,
+    /// Images for which zero-shot's answer stands, see [`Guard`].
+    pub skipped: usize,
+    pub rolled_back: usize,
 }
 
 /// Sums over images that have an answer.
@@ -151,7 +155,8 @@ impl Run {
         self.digests.push(u64::from_str_radix(&record.digest, 16).unwrap_or(0));
         self.labels.push(label as u32);
         self.group_of.push(group);
-        let ends = [record.entropy.first(), record.entropy.last()];
+        let entropy = if record.entropy.is_empty() { &record.confident_entropy } else { &record.entropy };
+        let ends = [entropy.first(), entropy.last()];
         self.entropies.push(ends.map(|entropy| entropy.copied().unwrap_or(f32::NAN)));
         for (column, (_, choice)) in self.columns.iter_mut().zip(record.answers()) {
             column.add(choice, group);
@@ -242,12 +247,17 @@ impl Column {
             ranks: Vec::new(),
             scores: Vec::new(),
             outside: Vec::new(),
+            skipped: 0,
+            rolled_back: 0,
         }
     }
 
     fn add(&mut self, choice: Option<&Choice>, group: u32) {
         self.answers.push(choice.map_or(NONE, |choice| choice.pred as u32));
         self.confidences.push(choice.map_or(f64::NAN, |choice| choice.confidence));
+        let guard = choice.and_then(|choice| choice.guard);
+        self.skipped += usize::from(guard == Some(Guard::Skipped));
+        self.rolled_back += usize::from(guard == Some(Guard::RolledBack));
         let truth = choice.and_then(|choice| choice.truth);
         self.ranks.push(truth.map_or(NONE, |truth| truth.rank as u32));
         let place = if group == NONE { 0 } else { group as usize + 1 };

@@ -3,6 +3,8 @@
 mod plots;
 mod tables;
 
+use std::path::Path;
+
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -99,9 +101,7 @@ fn run(run: &RunReport, number: usize, several: bool) -> Result<Markup> {
             }
             (heading("accuracy", number, "Accuracy"))
             (cards(&headline(run)))
-            @for predictor in run.predictors.iter().filter(|predictor| predictor.figures.no_answer > 0) {
-                p.note { (predictor.name) " has no answer for " (predictor.figures.no_answer) " images: not right, and in no other figure" }
-            }
+            @for predictor in &run.predictors { (notes(&predictor.notes())) }
             (accuracies(run)?)
             @if let Some((first, others)) = groups.split_first() {
                 (heading("groups", number, "By group"))
@@ -144,7 +144,8 @@ fn side_by_side(report: &Report) -> Result<Markup> {
         .flat_map(|run| {
             series(run).map(move |(series, predictor)| {
                 let figures = &predictor.figures;
-                let name = format!("{} {}", run.file, predictor.name);
+                let stem = Path::new(&run.file).file_stem().unwrap_or_default().to_string_lossy();
+                let name = format!("{stem} {}", predictor.name);
                 Some((name, series, figures.accuracy?, figures.accuracy_interval?))
             })
         })
@@ -159,7 +160,7 @@ fn side_by_side(report: &Report) -> Result<Markup> {
             (cards(&comparison(report)))
             (figure("one", "Accuracy with its 95 % interval", alternative, &plots::intervals(&rows)?))
             @for table in [differing(report), pairs(report), seeds(report)] {
-                @if !table.rows.is_empty() { h3 { (table.title) } (cards(&table)) }
+                @if !table.rows.is_empty() { (cards(&table)) }
             }
         }
     })

@@ -150,7 +150,7 @@ pub fn intervals(rows: &[(String, usize, f64, (f64, f64))]) -> Result<String> {
     let margin = ((high - low) * 0.08).max(0.002);
     let (low, high) = ((low - margin).max(0.0), (high + margin).min(1.0));
     let letters = rows.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0) as u32;
-    let names = (letters * TEXT * 55 / 100 + 24).min(WIDTH / 2);
+    let names = (letters * TEXT * 55 / 100 + 24).min(WIDTH * 55 / 100);
     let digits = if high - low < 0.05 { 1 } else { 0 };
     let height = rows.len() as u32 * 48 + AXIS + 24;
     drawn(height, |area| {
@@ -167,7 +167,7 @@ pub fn intervals(rows: &[(String, usize, f64, (f64, f64))]) -> Result<String> {
             .bold_line_style(GRID)
             .axis_style(GRID)
             .disable_y_mesh()
-            .x_labels(5)
+            .x_labels(((WIDTH - names) / (TEXT * 5)) as usize)
             .y_labels(0)
             .label_style(text())
             .x_label_formatter(&|x| format!("{:.digits$} %", 100.0 * x))
