@@ -101,6 +101,7 @@ impl Eval {
         let selection = json!({
             "limit": self.limit, "first": self.first, "images": indices.len(), "of": dataset.len(),
             "of_no_class": of_no_class,
+            "data": std::path::absolute(&self.data)?.display().to_string(),
         });
         indices.retain(|&index| self.shard.is_none_or(|shard| shard.has(index)));
         let shard = self.shard.map(|shard| shard.settings(indices.len()));

@@ -14,6 +14,7 @@ mod pipeline;
 mod plan;
 mod predict;
 mod predictors;
+mod report;
 mod session;
 
 use std::fmt;
@@ -44,6 +45,8 @@ enum Command {
     Merge(merge::Merge),
     /// Classify images, before and after adapting to each
     Predict(predict::Predict),
+    /// Say what runs have come to, as tables or a page; needs no model and no GPU
+    Report(report::Report),
     /// Draw random views of an image, as eval does
     Augment(augment::Augment),
     /// Say what a folder or file of images is
@@ -66,6 +69,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Eval(command) => command.run(),
         Command::Merge(command) => command.run(),
         Command::Predict(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Augment(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Inspect(command) => command.run(),

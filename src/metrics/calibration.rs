@@ -1,10 +1,12 @@
 //! Whether answers of which a confidence of 0.8 is said are right eight times in ten (Guo et al. 2017).
 
+use serde::Serialize;
+
 /// Bins of the calibration error, where nothing else is said.
 pub const BINS: usize = 15;
 
 /// Answers of about one confidence.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Bin {
     /// The edges.
     pub low: f64,

@@ -1,9 +1,11 @@
 //! What is gained where only the surest answers are given (El-Yaniv and Wiener 2010).
 
+use serde::Serialize;
+
 use super::mean;
 
 /// Errors among the surest answers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {
     /// Fraction of images that are answered.
     pub coverage: f64,

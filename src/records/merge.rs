@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::resume::{Asked, in_range};
-use super::settings::{Settings, difference};
+use super::settings::{Settings, difference, is_settings};
 use super::{Row, name_of, parse};
 use crate::data::Shard;
 use crate::engine::Loss;
@@ -120,7 +120,7 @@ impl Merged {
         if output::is_plain(path) {
             let target = output::target(path).with_context(|| format!("writing {}", path.display()))?;
             ensure!(
-                !Settings::is_name(&target),
+                !is_settings(&target),
                 "writing {}: a run's settings are kept under such a name; choose another",
                 path.display()
             );

@@ -6,6 +6,7 @@ mod out;
 mod predictor;
 mod resume;
 mod run_file;
+mod scan;
 mod settings;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +17,8 @@ pub use merge::Merged;
 pub use out::Out;
 pub use predictor::Predictor;
 pub use resume::Asked;
+pub use scan::{End, scan};
+pub use settings::{begun_with, is_settings};
 
 /// A line of `--out`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -133,9 +136,12 @@ impl Row {
         struct Kind {
             error: Option<serde::de::IgnoredAny>,
         }
-        let row = match serde_json::from_slice::<Kind>(line)?.error {
-            None => Row::Record(serde_json::from_slice::<Record>(line)?.consistent()?),
-            Some(_) => Row::Failure(serde_json::from_slice(line)?),
+        let row = match serde_json::from_slice::<Record>(line) {
+            Ok(record) => Row::Record(record.consistent()?),
+            Err(error) => match serde_json::from_slice::<Kind>(line)?.error {
+                None => return Err(error.into()),
+                Some(_) => Row::Failure(serde_json::from_slice(line)?),
+            },
         };
         let own = row.line()?;
         let at = own.bytes().zip(line).position(|(own, &byte)| own != byte);
@@ -162,14 +168,20 @@ fn parse(bytes: &[u8]) -> Result<(Vec<Row>, usize)> {
     for line in bytes[..whole].split_inclusive(|&byte| byte == b'\n') {
         let number = rows.len() + 1;
         let row = Row::parse(line).with_context(|| format!("line {number} is no record"))?;
-        if let Some(last) = rows.last().map(Row::index) {
-            let (index, before) = (row.index(), number - 1);
-            ensure!(index != last, "line {number} is image {index} again, as line {before} is");
-            ensure!(index > last, "line {number} is image {index}, behind image {last}");
-        }
+        in_order(rows.last().map(Row::index), row.index(), number)?;
         rows.push(row);
     }
     Ok((rows, whole))
+}
+
+/// Refuses a line whose image is not behind that of the line before it, which was `last`.
+fn in_order(last: Option<usize>, index: usize, number: usize) -> Result<()> {
+    if let Some(last) = last {
+        let before = number - 1;
+        ensure!(index != last, "line {number} is image {index} again, as line {before} is");
+        ensure!(index > last, "line {number} is image {index}, behind image {last}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -24,12 +24,24 @@ pub struct Settings {
     begun: Option<Map<String, Value>>,
 }
 
-impl Settings {
-    /// Whether a file of this name is some run's settings.
-    pub fn is_name(path: &Path) -> bool {
-        path.as_os_str().as_encoded_bytes().ends_with(END.as_bytes())
+/// What the run was begun with whose records are in `path`, wherever links lead; none where nothing says so.
+///
+/// # Errors
+/// A file that is no object of settings.
+pub fn begun_with(path: &Path) -> Result<Option<Map<String, Value>>> {
+    let mut settings = Settings::new(&output::target(path)?);
+    if settings.path.exists() {
+        settings.read()?;
     }
+    Ok(settings.begun)
+}
 
+/// Whether a file of this name is some run's settings.
+pub fn is_settings(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(END.as_bytes())
+}
+
+impl Settings {
     /// Beside the records in `path`, of a run that is begun.
     pub fn new(path: &Path) -> Settings {
         let mut beside = path.as_os_str().to_owned();

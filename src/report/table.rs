@@ -144,7 +144,7 @@ impl fmt::Display for Summary<'_> {
 }
 
 /// Three decimals, or as many as a small one needs to be told from 0.
-fn p_value(p: f64) -> String {
+pub(super) fn p_value(p: f64) -> String {
     if p < 0.001 { format!("{p:.1e}") } else { format!("{p:.3}") }
 }
 
