@@ -58,7 +58,7 @@ impl<E: Element> Buffers<E> {
             predicted: plan.tensor("predicted", [passes * s, k])?,
             entropy: plan.tensor("entropy", [settings.steps, s])?,
             flags: plan.tensor("flags", s)?,
-            fine: plan.part("fine", |plan| FineRoom::plan(plan, at_once * s * dims.t, dims.widest()[0]))?,
+            fine: plan.part("fine", |plan| FineRoom::plan(plan, at_once * s * (dims.t - 1) * dims.p))?,
             step: plan.part("step", |plan| {
                 Ok(match settings.update {
                     Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout, &kept, passes)?),
