@@ -381,7 +381,7 @@ fn opened(chromium: &str, page: &Path) -> String {
 #[test]
 #[ignore = "needs Chromium: make test-report"]
 fn a_page_fits_every_width() {
-    let found = |name: &&str| Command::new(name).arg("--version").output().is_ok();
+    let found = |name: &&&str| Command::new(name).arg("--version").output().is_ok();
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let chromium = names.iter().find(found).expect("Chromium is installed, as by apt-get install chromium");
     let folder = tempfile::tempdir().unwrap();
