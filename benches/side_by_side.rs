@@ -17,8 +17,6 @@ use memo::clip::{Checkpoint, Naming};
 use memo::data::Rgb8;
 use memo::engine::{Batch, Item, Precision, Settings, Update, Views, Vision};
 use memo::gpu::{DeviceChoice, Gpu, Stream};
-use memo::ops::Optimizer;
-use memo::ops::pillow::Pillow;
 use memo::policy::Policy;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -113,14 +111,10 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
     let settings = Settings {
         views: n,
         learning_rates: vec![1e-4],
-        steps: 1,
-        optimizer: Optimizer::PLAIN,
         seed: 7,
-        policy: Policy::notebook(),
-        pillow: Pillow::default(),
-        update: Update::Implicit,
         precision: Precision::Fp32,
         loss_scale: 1.0,
+        ..Settings::one_step(Policy::notebook())
     };
     let text: Vec<f32> = random(k * config.embed_dim, 1.0, 3)
         .chunks(config.embed_dim)
@@ -143,9 +137,9 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
     let mut numbers = vec![
         ("patches".to_string(), stream.read(&memo.views_of(1)?.patches)?),
         ("zero_shot".to_string(), outcome.zero_shot),
-        ("memo".to_string(), outcome.memo.concat()),
-        ("memo in place".to_string(), outcome_in_place.memo.concat()),
-        ("entropy".to_string(), outcome.entropy),
+        ("memo".to_string(), outcome.by_loss[0].memo.concat()),
+        ("memo in place".to_string(), outcome_in_place.by_loss[0].memo.concat()),
+        ("entropy".to_string(), outcome.by_loss[0].entropy.clone()),
     ];
     let grads = stream.read(&in_place.gradients(1)?)?;
     for source in config.vision_sources(Naming::HuggingFace) {

@@ -10,6 +10,7 @@
 //   weights  (B, N)    fp32   of the views, 0 for those that are not selected, not all of them; or null: all 1
 //   dlogits  (B, N, K) fp32   written (=), times `scale`, the loss scale
 //   entropy  (B,)      fp32   written (=), nats, not scaled
+//   average  (B, K)    fp32   written (=), logpbar; or null
 //   scratch  (B, 4 N + 2 K) words, written, with SCRATCH 1; else null
 //
 // Grid: one CTA of 256 threads per image; a warp per view, then a thread per class.
@@ -28,8 +29,8 @@
 
 extern "C" __global__ void __launch_bounds__(256, 1)
 entropy_forward_backward(const float* __restrict__ logits, const float* __restrict__ weights,
-                         float* __restrict__ dlogits, float* __restrict__ entropy, float* scratch, int N, int K,
-                         float scale) {
+                         float* __restrict__ dlogits, float* __restrict__ entropy, float* __restrict__ average,
+                         float* scratch, int N, int K, float scale) {
 #if SCRATCH
     float* shared = scratch + (size_t)blockIdx.x * (4 * N + 2 * K);
 #else
@@ -80,6 +81,7 @@ entropy_forward_backward(const float* __restrict__ logits, const float* __restri
         double exact = most + (log(sum) - log_total);
         float lp = fmaxf(exact, -FLT_MAX);
         logpbar[j] = lp;
+        if (average) average[(size_t)blockIdx.x * K + j] = lp;
         rest[j] = exact - lp;
         h -= expf(lp) * lp;
     }

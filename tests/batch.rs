@@ -10,7 +10,7 @@ use memo::clip::LOGIT_SCALE;
 use memo::data::Rgb8;
 use memo::device_test;
 use memo::engine::{
-    Batch, Item, Memo, Outcome, Precision, Raw, Settings, Update, Views, encode_text, prepare,
+    Batch, Item, Memo, Outcome, Precision, Raw, RawViews, Settings, Update, Views, encode_text, prepare,
 };
 use memo::gpu::Stream;
 use memo::ops::{Element, Optimizer};
@@ -28,9 +28,13 @@ fn images() -> Vec<Rgb8> {
 }
 
 /// Everything of a result, to the bit.
-fn bits(raw: &Raw) -> (Vec<u32>, bool) {
-    let all = raw.zero_shot.iter().chain(raw.memo.iter().flatten()).chain(&raw.entropy);
-    (all.map(|x| x.to_bits()).collect(), raw.overflow)
+fn bits(raw: &Raw) -> Vec<u32> {
+    let RawViews { average, confident_average, choices, confident } = &raw.views;
+    let steps = raw.by_loss.iter().flat_map(|by| by.memo.iter().flatten().chain(&by.entropy));
+    let all = raw.zero_shot.iter().chain(steps).chain(average).chain(confident_average);
+    let views = choices.iter().map(|&class| class as u32).chain(confident.iter().map(|&is| u32::from(is)));
+    let overflow = raw.by_loss.iter().map(|by| u32::from(by.overflow));
+    all.map(|x| x.to_bits()).chain(views).chain(overflow).collect()
 }
 
 /// Adapts to these images, in this order, in as few batches as may be.
@@ -39,7 +43,7 @@ fn adapt<E: Element>(
     images: &[Rgb8],
     order: &[usize],
     views: &Views,
-) -> Result<Vec<(Vec<u32>, bool)>> {
+) -> Result<Vec<Vec<u32>>> {
     let mut all = Vec::new();
     for part in order.chunks(batch.images()) {
         let items: Vec<Item> =
@@ -216,15 +220,17 @@ fn both_ways<E: Element>(stream: &Stream, precision: Precision, operand: f64) ->
             Ok(batch.adapt(&items, &case.given(stream, n)?)?.remove(0))
         };
         let (implicit, in_place) = (adapted(Update::Implicit)?, adapted(Update::InPlace)?);
-        assert_eq!((&implicit.zero_shot, &implicit.entropy), (&in_place.zero_shot, &in_place.entropy));
+        assert_eq!((&implicit.zero_shot, &implicit.views), (&in_place.zero_shot, &in_place.views));
+        let [implicit_memo, in_place_memo] = [&implicit, &in_place].map(|raw| &raw.by_loss[0]);
+        assert_eq!(implicit_memo.entropy, in_place_memo.entropy);
 
-        let pairs = implicit.memo[0].iter().zip(&implicit.zero_shot);
+        let pairs = implicit_memo.memo[0].iter().zip(&implicit.zero_shot);
         let effect = pairs.map(|(after, before)| f64::from((after - before).abs())).fold(0.0, f64::max);
         assert!(effect > 0.1, "{model}: a step that changes something, not {effect}");
         let products = (2 + 4 * case.checkpoint.config().vision.layers) as f64;
         let digits = 2.0 * products * 2f64.powi(-24) * f64::from(LOGIT_SCALE);
         let bound = digits + 2.0 * operand * effect;
-        assert_close(&implicit.memo[0], &in_place.memo[0], Tolerance::absolute(bound));
+        assert_close(&implicit_memo.memo[0], &in_place_memo.memo[0], Tolerance::absolute(bound));
     }
     Ok(())
 }
@@ -257,11 +263,13 @@ fn several_rates<E: Element>(
     assert_eq!(all[0], all[1]);
     for (i, &rate) in rates.iter().enumerate() {
         let alone = adapted(&[rate], 1, 1)?.remove(0);
-        assert_eq!((&alone.zero_shot, &alone.entropy), (&all[0].zero_shot, &all[0].entropy));
-        assert_eq!(alone.memo, [all[0].memo[i].clone()]);
+        assert_eq!((&alone.zero_shot, &alone.views), (&all[0].zero_shot, &all[0].views));
+        let [alone, memo] = [&alone, &all[0]].map(|raw| &raw.by_loss[0]);
+        assert_eq!((&alone.memo[..], &alone.entropy), (&memo.memo[i..=i], &memo.entropy));
     }
-    assert_eq!(all[0].memo[2], all[0].zero_shot, "a rate of 0 changes nothing");
-    assert!(all[0].memo[0] != all[0].memo[1] && all[0].memo[0] != all[0].zero_shot);
+    let memo = &all[0].by_loss[0].memo;
+    assert_eq!(memo[2], all[0].zero_shot, "a rate of 0 changes nothing");
+    assert!(memo[0] != memo[1] && memo[0] != all[0].zero_shot);
     Ok(())
 }
 

@@ -53,7 +53,7 @@ fn whole_pass() -> Result<()> {
                 prepare(&stream, config, classes, &settings)?;
                 let mut memo = case.memo(&stream, 2, &settings)?;
                 for (i, outcome) in memo.adapt(&items, &Views::Drawn)?.into_iter().enumerate() {
-                    let Outcome { zero_shot, memo, entropy, overflow } = outcome?;
+                    let Outcome { zero_shot, memo, entropy, overflow, .. } = outcome?;
                     assert!(!overflow);
                     let name = format!("{model}.{precision:?}.{way}.{i}");
                     print(&format!("{name}.zero_shot"), &zero_shot.logits);

@@ -189,34 +189,38 @@ fn a_root_of_splits_is_no_dataset() {
 fn what_is_not_read_is_called_what_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let tar = [&[0; 257][..], b"ustar\0", &[0; 249]].concat();
-    let files: [(&str, &[u8], &str); 7] = [
-        ("test.npy", b"\x93NUMPY\x01\x00", "NumPy array"),
-        ("test-00000-of-00001.parquet", b"PAR1\x15", "Parquet table"),
-        ("data.zip", b"PK\x03\x04", "ZIP archive"),
-        ("shard.tar", &tar, "tar archive"),
-        ("photo.jpg", b"\xff\xd8\xff\xe0", "one image"),
-        ("cifar.tar.gz", b"<html>", "web page"),
-        ("cifar.tar.gz", b"plain", "no .tar.gz"),
+    // Of formats that are read, whole or not, the format's own error; and what a class folder or another's name has of it.
+    let files: [(&str, &[u8], &str, &str); 8] = [
+        ("test.npy", b"\x93NUMPY\x01\x00", "not a whole .npy file", "NumPy array"),
+        ("test-00000-of-00001.parquet", b"PAR1\x15", "not a whole Parquet file", "Parquet table"),
+        ("data.zip", b"PK\x03\x04", "not a whole ZIP archive", "ZIP archive"),
+        ("shard.tar", &tar, "not a whole tar file", "tar archive"),
+        ("table.arrow", b"ARROW1", "Arrow table", "Arrow table"),
+        ("photo.jpg", b"\xff\xd8\xff\xe0", "one image", "one image"),
+        ("cifar.tar.gz", b"<html>", "web page", "web page"),
+        ("cifar.tar.gz", b"plain", "no .tar.gz", "no images"),
     ];
-    for (name, bytes, want) in files {
+    for (name, bytes, alone, kind) in files {
         let path = folder.path().join(name);
         fs::write(&path, bytes).unwrap();
-        refused(open(&path), &[name, want, "subfolder of image files a class"]);
-        if want != "no .tar.gz" {
-            refused(open(folder.path()), &[name, want]);
-            let class = folder.path().join("class");
-            fs::create_dir(&class).unwrap();
-            fs::rename(&path, class.join(name.replace("jpg", "dat"))).unwrap();
-            refused(open(folder.path()), &["class has no images", want]);
-            fs::remove_dir_all(class).unwrap();
+        refused(open(&path), &[name, alone]);
+        let class = folder.path().join("class");
+        fs::create_dir(&class).unwrap();
+        fs::rename(&path, class.join(name.replace("jpg", "dat"))).unwrap();
+        refused(open(folder.path()), &["class has no images", kind]);
+        fs::remove_dir_all(class).unwrap();
+        fs::write(folder.path().join("other.dat"), bytes).unwrap();
+        if kind != "no images" {
+            refused(open(folder.path()), &["other.dat is", kind]);
         }
+        fs::remove_file(folder.path().join("other.dat")).unwrap();
     }
 }
 
 #[test]
 fn folders_without_images_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    refused(open(folder.path()), &["neither CIFAR's files", "nor one subfolder"]);
+    refused(open(folder.path()), &["neither a data set's files", "nor one subfolder"]);
     refused(open(&folder.path().join("none")), &["none", "No such file"]);
     let class = folder.path().join("cat");
     fs::create_dir(&class).unwrap();

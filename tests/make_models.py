@@ -17,6 +17,7 @@ first; all expectations are computed with those, in float64, and stored as float
 The closed form of the loss and its gradient is checked against autograd here.
 """
 import copy
+import gzip
 import json
 import pathlib
 
@@ -28,7 +29,7 @@ from transformers import CLIPConfig, CLIPModel
 OUT = pathlib.Path(__file__).parent / "fixtures" / "models"
 MEAN, STD = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
 # For the model with CLIP's vocabulary; the others get random ids.
-PROMPTS = [ids for _, ids in json.loads((OUT.parent / "tokens.json").read_text())[:100:3]]
+PROMPTS = [row[1] for row in json.loads(gzip.decompress((OUT.parent / "tokens.json.gz").read_bytes()))[:100:3]]
 
 MODELS = {
     # name: image, patch, (width, layers, heads, mlp) of vision and text, features, vocabulary, activation, dtype, N, K, lr

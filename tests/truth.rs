@@ -10,7 +10,7 @@ use half::f16;
 use memo::check::{Tolerance, assert_close, within};
 use memo::clip::Naming;
 use memo::device_test;
-use memo::engine::{Batch, Item, Precision, Raw, Update};
+use memo::engine::{Batch, Item, Loss, Precision, Raw, Settings, Update};
 use memo::gpu::Stream;
 use memo::ops::{Element, Optimizer};
 
@@ -114,9 +114,13 @@ fn one_step<E: Element>(stream: &Stream, update: Update, bounds: &Bounds) -> Res
         let original = &case.values("logits")[case.views() * raw.zero_shot.len()..];
         let want = effect(case.values("adapted1"), original);
         assert_close(&raw.zero_shot, original, Tolerance::absolute(bounds.zero_shot));
-        assert_close(&raw.entropy, &case.values("entropy")[..1], Tolerance::absolute(bounds.entropy));
-        assert_close(&raw.memo[0], case.values("adapted1"), Tolerance::absolute(bounds.adapted));
-        assert_close(&effect(&raw.memo[0], &raw.zero_shot), &want, within(bounds.effect));
+        assert_close(
+            &raw.by_loss[0].entropy,
+            &case.values("entropy")[..1],
+            Tolerance::absolute(bounds.entropy),
+        );
+        assert_close(&raw.by_loss[0].memo[0], case.values("adapted1"), Tolerance::absolute(bounds.adapted));
+        assert_close(&effect(&raw.by_loss[0].memo[0], &raw.zero_shot), &want, within(bounds.effect));
 
         if update == Update::InPlace {
             gradients(&case, &stream.read(&batch.gradients(3)?)?, bounds);
@@ -145,8 +149,16 @@ fn three_steps<E: Element>(stream: &Stream, bounds: &Bounds) -> Result<()> {
         let case = Case::open(model);
         let batch = batch::<E>(&case, stream, 2, 3, Update::InPlace)?;
         let all = adapt(&case, stream, &batch, 2)?;
-        assert_close(&all[0].entropy, case.values("entropy"), Tolerance::absolute(10.0 * bounds.entropy));
-        assert_close(&all[0].memo[0], case.values("adapted3"), Tolerance::absolute(bounds.adapted));
+        assert_close(
+            &all[0].by_loss[0].entropy,
+            case.values("entropy"),
+            Tolerance::absolute(10.0 * bounds.entropy),
+        );
+        assert_close(
+            &all[0].by_loss[0].memo[0],
+            case.values("adapted3"),
+            Tolerance::absolute(bounds.adapted),
+        );
         assert_eq!(adapt(&case, stream, &batch, 2)?, all);
         assert_eq!(all[0], all[1]);
     }
@@ -174,9 +186,10 @@ fn other_steps<E: Element>(stream: &Stream, bounds: &Bounds) -> Result<()> {
             let batch: Batch<E> = case.batch(stream, 2, &settings)?;
             let all = adapt(&case, stream, &batch, 2)?;
             let (raw, original) = (&all[0], &case.values("logits")[case.views() * all[0].zero_shot.len()..]);
-            let (got, want) = (effect(&raw.memo[0], &raw.zero_shot), effect(of("adapted"), original));
-            assert_close(&raw.entropy, of("entropy"), Tolerance::absolute(10.0 * bounds.entropy));
-            assert_close(&raw.memo[0], of("adapted"), Tolerance::absolute(bounds.adapted));
+            let (got, want) =
+                (effect(&raw.by_loss[0].memo[0], &raw.zero_shot), effect(of("adapted"), original));
+            assert_close(&raw.by_loss[0].entropy, of("entropy"), Tolerance::absolute(10.0 * bounds.entropy));
+            assert_close(&raw.by_loss[0].memo[0], of("adapted"), Tolerance::absolute(bounds.adapted));
             assert_close(&got, &want, within(bounds.effect));
             assert_eq!(all[0], all[1]);
             assert_eq!(adapt(&case, stream, &batch, 2)?, all);
@@ -191,6 +204,76 @@ device_test!(steps_of_other_optimizers_are_pytorchs, |stream| {
 
 device_test!(steps_of_other_optimizers_in_float16_are_pytorchs, |stream| {
     other_steps::<f16>(&stream, &FP16)?;
+});
+
+/// As in `make_predictors.py`: the logit scale, the share of the views that are confident, and the rate of their steps.
+const OF_PREDICTORS: (f32, f64, f32) = (16.0, 0.5, 1e-3);
+
+/// The selection, the averages, and steps on the confident views, by themselves and behind MEMO's own.
+fn predictors<E: Element>(stream: &Stream, update: Update, steps: usize, bounds: &Bounds) -> Result<()> {
+    let (scale, confident, rate) = OF_PREDICTORS;
+    for model in MODELS {
+        let case = Case::open(model);
+        let by = |losses: &[Loss], rates: &[f32]| -> Result<Raw> {
+            let (losses, learning_rates) = (losses.to_vec(), rates.to_vec());
+            let settings = case.settings(precision::<E>(), update, case.views(), steps);
+            let settings = Settings { confident, losses, learning_rates, ..settings };
+            let batch: Batch<E> = case.batch_at(stream, scale, 2, &settings)?;
+            let all = adapt(&case, stream, &batch, 2)?;
+            assert_eq!(all[0], all[1]);
+            assert_eq!(adapt(&case, stream, &batch, 1)?, all[..1]);
+            Ok(all[0].clone())
+        };
+        let raw = by(&[Loss::Confident], &[rate])?;
+        let views = &raw.views;
+        let selected: Vec<f32> = views.confident.iter().map(|&is| f32::from(u8::from(is))).collect();
+        assert_eq!(selected, case.values("selected"), "{model}");
+        let probabilities = |logs: &[f32]| logs.iter().map(|x| x.exp()).collect::<Vec<f32>>();
+        for (got, name) in [(&views.average, "view_average"), (&views.confident_average, "confident_average")]
+        {
+            let [got, want] = [got, case.values(name)].map(probabilities);
+            assert_close(&got, &want, Tolerance::absolute(bounds.entropy));
+        }
+        let (got, name) = (&raw.by_loss[0], format!("confident.adapted{steps}"));
+        let want = case.values(&name);
+        let change = effect(want, case.values("confident.logits"));
+        assert_close(&raw.zero_shot, case.values("confident.logits"), Tolerance::absolute(bounds.zero_shot));
+        let entropies = &case.values("confident.entropy")[..steps];
+        assert_close(&got.entropy, entropies, Tolerance::absolute(10.0 * bounds.entropy));
+        assert_close(&got.memo[0], want, Tolerance::absolute(bounds.adapted));
+        assert_close(&effect(&got.memo[0], &raw.zero_shot), &change, within(bounds.effect));
+
+        // Beside the other loss, before it and behind it, and beside other rates, each is what it is alone.
+        let all = by(&[Loss::All], &[rate])?;
+        assert_eq!((&all.zero_shot, &all.views), (&raw.zero_shot, views));
+        let rates = if steps == 1 { &[rate, rate / 2.0][..] } else { &[rate] };
+        for order in [[Loss::All, Loss::Confident], [Loss::Confident, Loss::All]] {
+            let both = by(&order, rates)?;
+            assert_eq!((&both.zero_shot, &both.views), (&raw.zero_shot, views), "{model}");
+            for (loss, got) in order.iter().zip(&both.by_loss) {
+                let alone = if *loss == Loss::All { &all } else { &raw };
+                let alone = &alone.by_loss[0];
+                assert_eq!(
+                    (&got.memo[0], &got.entropy),
+                    (&alone.memo[0], &alone.entropy),
+                    "{model}: {loss:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+device_test!(predictors_are_pytorchs, |stream| {
+    predictors::<f32>(&stream, Update::Implicit, 1, &FP32)?;
+    predictors::<f32>(&stream, Update::InPlace, 1, &FP32)?;
+    predictors::<f32>(&stream, Update::InPlace, 3, &FP32)?;
+});
+
+device_test!(predictors_in_float16_are_pytorchs, |stream| {
+    predictors::<f16>(&stream, Update::Implicit, 1, &FP16)?;
+    predictors::<f16>(&stream, Update::InPlace, 1, &FP16)?;
+    predictors::<f16>(&stream, Update::InPlace, 3, &FP16)?;
 });
 
 #[test]

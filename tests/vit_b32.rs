@@ -135,10 +135,10 @@ impl Expected {
     fn check(&self, rate: usize, got: &Raw, bounds: &Bounds) {
         let want = &self.adapted[rate * self.logits.len()..][..self.logits.len()];
         assert_close(&got.zero_shot, &self.logits, Tolerance::absolute(bounds.zero_shot));
-        assert_close(&got.entropy, &self.entropy, Tolerance::absolute(bounds.entropy));
-        assert_close(&got.memo[rate], want, Tolerance::absolute(bounds.adapted));
+        assert_close(&got.by_loss[0].entropy, &self.entropy, Tolerance::absolute(bounds.entropy));
+        assert_close(&got.by_loss[0].memo[rate], want, Tolerance::absolute(bounds.adapted));
         assert_close(
-            &effect(&got.memo[rate], &got.zero_shot),
+            &effect(&got.by_loss[0].memo[rate], &got.zero_shot),
             &effect(want, &self.logits),
             within(bounds.effect[rate]),
         );
@@ -156,7 +156,8 @@ device_test!(a_step_of_vit_b32_is_pytorchs, |stream| {
         for got in [&folded, &in_place] {
             expected.check(rate, got, &FP16);
         }
-        let [folded, in_place] = [&folded, &in_place].map(|got| effect(&got.memo[rate], &got.zero_shot));
+        let [folded, in_place] =
+            [&folded, &in_place].map(|got| effect(&got.by_loss[0].memo[rate], &got.zero_shot));
         assert_close(&folded, &in_place, within(FP16.effect[rate]));
     }
     let got = inputs.adapt::<f32>(&stream, &expected, (Precision::Fp32, Update::Implicit))?;

@@ -4,10 +4,8 @@ use anyhow::Result;
 use memo::check::random;
 use memo::clip::ClipConfig;
 use memo::data::Rgb8;
-use memo::engine::{Item, Precision, Settings, Update, rehearse_batch};
+use memo::engine::{Item, Settings, Update, rehearse_batch};
 use memo::gpu::{Gpu, Launched};
-use memo::ops::Optimizer;
-use memo::ops::pillow::Pillow;
 use memo::policy::Policy;
 use vcuda::exec::profile::{self, gpu};
 
@@ -83,18 +81,7 @@ impl Case {
     }
 
     pub fn settings(&self) -> Settings {
-        Settings {
-            views: self.views,
-            learning_rates: vec![1e-5],
-            steps: 1,
-            optimizer: Optimizer::PLAIN,
-            seed: 0,
-            policy: Policy::notebook(),
-            pillow: Pillow::default(),
-            update: self.update,
-            precision: Precision::Fp16,
-            loss_scale: Precision::Fp16.loss_scale(),
-        }
+        Settings { views: self.views, update: self.update, ..Settings::one_step(Policy::notebook()) }
     }
 
     /// The model with so many blocks.

@@ -33,8 +33,9 @@ pub fn run(case: &Case, layers: usize) -> Result<()> {
     let batch = Batch::<f16>::new(&stream, vision, &weights, &text, case.images, case.settings())?;
     let pictures = case.pictures();
     let results = batch.adapt(&items(&pictures), &Views::Drawn)?;
+    let mut stepped = results.iter().flat_map(|raw| &raw.by_loss);
     ensure!(
-        results.iter().all(|raw| !raw.overflow && raw.entropy.iter().all(|h| h.is_finite())),
+        stepped.all(|step| !step.overflow && step.entropy.iter().all(|h| h.is_finite())),
         "a batch of random weights: gradients overflow, or the entropy is not finite"
     );
     Ok(())

@@ -9,8 +9,8 @@ use clap::Args;
 use super::fleet::evaluate;
 use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions};
 use super::{print, session};
-use crate::data::Dataset;
 use crate::data::views::ViewSet;
+use crate::data::{Dataset, Evaluated};
 use crate::metrics::Totals;
 use crate::ops::augmenter::{Augmenter, Images};
 use crate::ops::draw::draw_views;
@@ -52,10 +52,10 @@ impl Demo {
         let (images, labels) = (assets.join("demo-images.safetensors"), assets.join("demo-labels.txt"));
         let datasets = CORRUPTIONS
             .iter()
-            .map(|name| Dataset::from_safetensors(&images, name, &labels))
+            .map(|name| Ok(Evaluated::from(Dataset::from_safetensors(&images, name, &labels)?)))
             .collect::<Result<Vec<_>>>()?;
         let counts: Vec<usize> = datasets.iter().map(|set| set.len().min(self.limit as usize)).collect();
-        let (labels, most) = (datasets[0].labels(), counts.iter().copied().max().unwrap_or(0));
+        let (labels, most) = (datasets[0].data().labels(), counts.iter().copied().max().unwrap_or(0));
         let mut memo = session::classifier(&stream, &checkpoint, labels, &adapt, Batch::Auto, most)?;
 
         interrupt::catch()?;
@@ -95,7 +95,7 @@ impl Demo {
         let augmenter = Augmenter::new(size, size, config.preprocess, adapt.pillow)?;
         let mut pictures = Vec::new();
         for dataset in &datasets {
-            let original = dataset.get(0)?.image;
+            let original = dataset.data().get(0)?.image;
             let (w, h) = (original.width as usize, original.height as usize);
             let images = Images::upload(&stream, &[(0, (w, h), &original.pixels)])?;
             let (params, patches) = (stream.alloc([1, 7])?, stream.alloc(augmenter.patches(7))?);

@@ -9,10 +9,8 @@ use super::options::DeviceOptions;
 use super::plan::PlanOptions;
 use super::print;
 use crate::clip::ClipConfig;
-use crate::engine::{Precision, Settings, Update, prepare};
+use crate::engine::{Settings, prepare};
 use crate::gpu::{Cache, CudaVersion, Gpu, Nvrtc, find_virtual_driver, how_to_get, human_bytes, installed};
-use crate::ops::Optimizer;
-use crate::ops::pillow::Pillow;
 use crate::policy::Policy;
 
 #[derive(Args)]
@@ -125,18 +123,7 @@ impl Doctor {
     fn kernels(&self) -> Result<String> {
         let start = std::time::Instant::now();
         let stream = Gpu::open(self.device.device)?.stream()?;
-        let settings = Settings {
-            views: 50,
-            learning_rates: vec![0.0],
-            steps: 1,
-            optimizer: Optimizer::PLAIN,
-            seed: 0,
-            policy: Policy::notebook(),
-            pillow: Pillow::default(),
-            update: Update::Implicit,
-            precision: Precision::Fp16,
-            loss_scale: Precision::Fp16.loss_scale(),
-        };
+        let settings = Settings::one_step(Policy::notebook());
         prepare(&stream, &ClipConfig::vit_b_32(), 100, &settings)?;
         Ok(format!("compiled or cached, loaded and tried, in {:.2} s", start.elapsed().as_secs_f64()))
     }

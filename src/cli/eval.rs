@@ -4,20 +4,21 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::options::{AdaptOptions, Batch, DataOptions, LabelOptions, ModelOptions};
+use super::predictors::PredictorOptions;
 use super::{Usage, fleet, print, session};
-use crate::data::{Dataset, Selection};
+use crate::data::{DataSource, Dataset, Evaluated, Selection, Shard};
 use crate::engine::Precision;
 use crate::gpu::{Gpu, Stream};
 use crate::interrupt::{self, ReaderGone};
 use crate::metrics::Totals;
 use crate::notice;
 use crate::ops::linear::serving;
-use crate::records::{Answer, Asked, Failed, Failure, Out, Record, Row, name_of};
+use crate::records::{Answer, Asked, Failed, Failure, Out, Predictor, Record, Row, name_of};
 use crate::report::{self, Progress};
 
 const EXAMPLES: &str = "\
@@ -37,7 +38,8 @@ pub struct Eval {
     /// Images at once; no result depends on it
     #[arg(long, default_value = "auto", value_name = "auto|S", help_heading = "Device")]
     batch: Batch,
-    /// CIFAR-10 or CIFAR-100 (a folder or its .tar.gz), or a folder with one subfolder of images for each class
+    /// A folder with one subfolder of images for each class; CIFAR-10 or CIFAR-100 (a folder or its .tar.gz); .npy, .npz, .parquet,
+    /// WebDataset's .tar, .zip, .csv, or a folder of such; what torchvision has downloaded. `memo data PATH` says what a path is
     #[arg(long, short, value_name = "PATH", help_heading = "Data")]
     data: PathBuf,
     /// Evaluate N images only, of all classes in proportion, which the seed chooses
@@ -48,12 +50,21 @@ pub struct Eval {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true,
         conflicts_with = "limit", help_heading = "Data")]
     first: Option<u64>,
+    /// Of the images that are asked for, evaluate those whose index leaves I when divided by N, on this machine; `memo merge` puts
+    /// the files of all N together
+    #[arg(long, value_name = "I/N", help_heading = "Data")]
+    shard: Option<Shard>,
     #[command(flatten, next_help_heading = "Data")]
     labels: LabelOptions,
     #[command(flatten, next_help_heading = "Data")]
     part: DataOptions,
+    /// Images of none of the classes, behind the others: --limit and --first hold for them too
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    ood: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Adaptation")]
     adapt: AdaptOptions,
+    #[command(flatten, next_help_heading = "Predictors")]
+    predictors: PredictorOptions,
     /// Write a line of JSON for each image, as it goes. To /dev/stdout too, where the table then goes to stderr
     #[arg(long, value_name = "run.jsonl", help_heading = "Output")]
     out: Option<PathBuf>,
@@ -70,7 +81,8 @@ pub struct Eval {
 }
 
 impl Eval {
-    pub fn run(self) -> Result<()> {
+    pub fn run(mut self) -> Result<()> {
+        self.adapt.predictors = self.predictors.clone();
         if self.resume && self.out.is_none() {
             return Err(
                 Usage("--resume: it continues the file that --out names; give both".to_string()).into()
@@ -82,17 +94,23 @@ impl Eval {
             |out: &Option<Out>, settings: &Value| out.iter().try_for_each(|out| out.expect(settings));
         expect(&out, &flags)?;
 
-        let mut dataset = self.part.open(&self.data)?;
+        let mut dataset = self.open_data()?;
         restore_removed(&mut dataset, &out);
-        let names = self.labels.names(&dataset, &self.data)?;
-        let indices = self.selection().indices(&dataset);
+        let names = self.labels.names(dataset.data(), &self.data)?;
+        let (mut indices, of_no_class) = self.indices(&dataset);
         let selection = json!({
             "limit": self.limit, "first": self.first, "images": indices.len(), "of": dataset.len(),
+            "of_no_class": of_no_class,
+            "data": std::path::absolute(&self.data)?.display().to_string(),
         });
-        expect(&out, &json!({ "labels": names }))?;
+        indices.retain(|&index| self.shard.is_none_or(|shard| shard.has(index)));
+        let shard = self.shard.map(|shard| shard.settings(indices.len()));
+        let part = json!({ "shard": shard, "labels": names });
+        expect(&out, &part)?;
         if let Some(out) = &out {
             let (rates, steps) = (self.adapt.lr.len(), self.adapt.steps as usize);
-            out.expect_rows(&Asked { indices: &indices, classes: names.len(), rates, steps }, &dataset)?;
+            let (losses, classes) = (&self.predictors.losses()[..], names.len());
+            out.expect_rows(&Asked { indices: &indices, classes, rates, steps, losses }, &dataset)?;
         }
 
         let checkpoint = session::open_checkpoint(&self.model)?;
@@ -101,14 +119,20 @@ impl Eval {
             "model": if out.is_some() { checkpoint.fingerprint()? } else { Value::Null },
             "preprocess": config.preprocess,
             "logit_scale": report::decimal(config.logit_scale),
+            "logit_scale_is": checkpoint.scale_is(),
         });
         expect(&out, &model)?;
+        if let (Some(shard), true) = (self.shard, indices.is_empty()) {
+            notice!("note: no image is of shard {shard}");
+        }
         let streams = session::open_devices(self.model.device)?;
-        let told = json!({ "selection": selection, "labels": names });
+        let told = json!({ "selection": selection });
         let mut run = Run {
             indices: &indices,
             strict: self.strict,
-            settings: Box::new(|| Ok(together([&told, &model, &flags, &self.platform(streams[0].gpu())?]))),
+            settings: Box::new(|| {
+                Ok(together(&[&told, &part, &model, &flags, &self.platform(streams[0].gpu())?]))
+            }),
             out,
             totals: Totals::default(),
             progress: None,
@@ -128,7 +152,8 @@ impl Eval {
         let (asked, learning_rates) = (indices.len(), &self.adapt.lr[..]);
         let logit_scale = (checkpoint.config().logit_scale, checkpoint.scale_is());
         let totals = &totals;
-        let summary = report::Summary { totals, asked, learning_rates, logit_scale, images_per_s };
+        let summary =
+            report::Summary { totals, asked, learning_rates, logit_scale, images_per_s: Some(images_per_s) };
         let is_read = !ended.as_ref().is_err_and(|error| error.is::<ReaderGone>());
         if totals.images() > 0 && is_read && (ended.is_ok() || !is_written) {
             self.show(&summary, out.as_ref())?;
@@ -143,8 +168,31 @@ impl Eval {
             notice!("note: ended by {interrupted} after {} of {asked} images; {how}", asked - summary.left());
             bail!(interrupted);
         }
-        ensure!(totals.images() > 0, "{}: none of {asked} images could be read", self.data.display());
+        ensure!(
+            totals.images() > 0 || asked == 0,
+            "{}: none of {asked} images could be read",
+            self.data.display()
+        );
         Ok(())
+    }
+
+    fn open_data(&self) -> Result<Evaluated> {
+        let data = self.part.open(&self.data)?;
+        let Some(path) = &self.ood else { return Ok(data.into()) };
+        let of_no_class = Dataset::open(&DataSource { path: path.clone(), ..DataSource::default() });
+        let of_no_class = of_no_class.context("--ood")?;
+        for notice in of_no_class.notices() {
+            notice!("note: --ood: {notice}");
+        }
+        Ok(Evaluated::with(data, of_no_class))
+    }
+
+    /// Those that are asked for, increasing, and how many of them are of no class.
+    fn indices(&self, dataset: &Evaluated) -> (Vec<usize>, usize) {
+        let mut indices = self.selection().indices(dataset.data());
+        let others = dataset.of_no_class().map(|others| self.selection().indices(others)).unwrap_or_default();
+        indices.extend(others.iter().map(|index| dataset.data().len() + index));
+        (indices, others.len())
     }
 
     fn selection(&self) -> Selection {
@@ -172,7 +220,7 @@ impl Eval {
     fn flags(&self) -> Result<Value> {
         let (adapt, settings) = (&self.adapt, self.adapt.settings()?);
         let lr: Vec<f64> = adapt.lr.iter().map(|&lr| report::decimal(lr)).collect();
-        Ok(json!({
+        let adaptation = json!({
             "views": adapt.views,
             "lr": lr,
             "steps": adapt.steps,
@@ -185,7 +233,8 @@ impl Eval {
             "precision": adapt.precision,
             "update": settings.update,
             "loss_scale": settings.loss_scale,
-        }))
+        });
+        Ok(together(&[&adaptation, &self.predictors.fields()]))
     }
 
     /// What of it the machine says, once backends have proved themselves.
@@ -199,13 +248,13 @@ impl Eval {
 }
 
 /// One object of the fields of several.
-fn together(objects: [&Value; 4]) -> Value {
-    let fields = objects.into_iter().filter_map(Value::as_object).flatten();
+fn together(objects: &[&Value]) -> Value {
+    let fields = objects.iter().filter_map(|object| object.as_object()).flatten();
     Value::Object(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// Images that could not be read, and that were removed since, keep their places among the others.
-fn restore_removed(dataset: &mut Dataset, out: &Option<Out>) {
+fn restore_removed(dataset: &mut Evaluated, out: &Option<Out>) {
     for row in out.iter().flat_map(Out::rows) {
         if let Row::Failure(Failure { index, file: Some(file), label, .. }) = row {
             dataset.restore(*index, file, *label);
@@ -232,13 +281,15 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Tells of the first image that a learning rate has no answer for; how many there are is told in the end.
-    fn answered(&self, Record { index, file, memo, .. }: &Record) -> Result<()> {
-        let so_far = self.totals.memo();
-        for (rate, answer) in memo.iter().enumerate() {
+    fn answered(&self, Record { index, file, memo, memo_confident, .. }: &Record) -> Result<()> {
+        let all = (0..).zip(memo).map(|(rate, answer)| (Predictor::Memo { rate }, answer));
+        let confident = (0..).zip(memo_confident);
+        let confident = confident.map(|(rate, answer)| (Predictor::MemoConfident { rate }, answer));
+        for (predictor, answer) in all.chain(confident) {
             let Answer::Failed(Failed { error }) = answer else { continue };
             let name = name_of(*index, file.as_deref());
             ensure!(!self.strict, "{name}: {error}");
-            if so_far.get(rate).is_none_or(|rate| rate.failed == 0) {
+            if self.totals.failures(predictor) == 0 {
                 notice!("note: {name} counts as wrong by one learning rate: {error}");
             }
         }

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::pipeline::{adapt_each, caught};
 use super::session::MOST_IMAGES;
-use crate::data::{Dataset, Sample};
-use crate::engine::{Memo, Outcome, Views};
+use crate::data::{Evaluated, Sample};
+use crate::engine::{Memo, Prediction, Views};
 use crate::gpu::Stream;
 use crate::interrupt;
-use crate::records::{Failure, Record, Row};
+use crate::records::{Answer, Choice, Failure, Record, Row};
 
 /// What is evaluated, and what becomes of it.
 pub trait Run {
@@ -37,7 +37,7 @@ pub trait Run {
 pub fn evaluate_on(
     streams: &[Stream],
     build: impl Fn(&Stream) -> Result<Memo> + Sync,
-    dataset: &Dataset,
+    dataset: &Evaluated,
     run: &mut impl Run,
 ) -> Result<()> {
     if let [stream] = streams {
@@ -110,22 +110,41 @@ struct Worker {
 /// Its own.
 pub fn evaluate(
     memo: &mut Memo,
-    dataset: &Dataset,
+    dataset: &Evaluated,
     indices: &[usize],
     profiled: Option<&Stream>,
     keep: &mut impl FnMut(Row) -> Result<()>,
 ) -> Result<()> {
     adapt_each(memo, &Views::Drawn, dataset, indices, profiled, &mut |index, adapted| {
-        let file = dataset.file(index);
+        let (file, group) = (dataset.file(index), dataset.group(index).map(str::to_string));
         keep(match adapted {
-            Ok((Sample { label, digest, .. }, Outcome { zero_shot, memo, entropy, overflow })) => {
-                let (zero_shot, memo) = ((&zero_shot).into(), memo.iter().map(Into::into).collect());
-                Row::Record(Record { index, file, digest, label, zero_shot, memo, entropy, overflow })
+            Ok((Sample { digest, .. }, outcome)) => {
+                let label = dataset.label(index);
+                let choice = |prediction: &Prediction| Choice::of(prediction, label);
+                let answers = |all: &[Result<Prediction, String>]| {
+                    all.iter().map(|answer| Answer::of(answer, label)).collect()
+                };
+                Row::Record(Record {
+                    index,
+                    file,
+                    group,
+                    digest,
+                    label,
+                    zero_shot: choice(&outcome.zero_shot),
+                    view_average: choice(&outcome.view_average),
+                    confident_average: choice(&outcome.confident_average),
+                    vote: choice(&outcome.vote),
+                    memo: answers(&outcome.memo),
+                    entropy: outcome.entropy,
+                    memo_confident: answers(&outcome.memo_confident),
+                    confident_entropy: outcome.confident_entropy,
+                    overflow: outcome.overflow,
+                })
             }
             Err(error) => {
                 ensure!(index < dataset.len(), "reading image {index}: {error:#}");
-                let label = dataset.label(index);
-                Row::Failure(Failure { index, file, label, error: format!("{error:#}") })
+                let (label, error) = (dataset.label(index), format!("{error:#}"));
+                Row::Failure(Failure { index, file, group, label, error })
             }
         })
     })
@@ -138,13 +157,13 @@ mod tests {
     use crate::cli::options::{AdaptOptions, Batch};
     use crate::cli::session;
     use crate::clip::Checkpoint;
-    use crate::data::DataSource;
+    use crate::data::{DataSource, Dataset};
     use crate::device_test;
 
     /// Five images of noise, their folder, and a model for them.
     struct Place {
         _folder: tempfile::TempDir,
-        dataset: Dataset,
+        dataset: Evaluated,
         checkpoint: Checkpoint,
         adapt: AdaptOptions,
     }
@@ -160,10 +179,10 @@ mod tests {
             }
             let adapt = AdaptOptions::mild(2, 1e-3);
             Ok(Place {
-                dataset: Dataset::open(&DataSource {
+                dataset: Evaluated::from(Dataset::open(&DataSource {
                     path: folder.path().to_path_buf(),
                     ..DataSource::default()
-                })?,
+                })?),
                 checkpoint: Checkpoint::open(&fixtures().join("models/tiny"), None)?,
                 adapt,
                 _folder: folder,
@@ -171,7 +190,7 @@ mod tests {
         }
 
         fn memo(&self, stream: &Stream, at_once: usize) -> Result<Memo> {
-            let (labels, batch) = (self.dataset.labels(), Batch::Images(at_once));
+            let (labels, batch) = (self.dataset.data().labels(), Batch::Images(at_once));
             session::classifier(stream, &self.checkpoint, labels, &self.adapt, batch, self.dataset.len())
         }
     }

@@ -2,15 +2,19 @@
 
 mod augment;
 mod bench;
+mod data;
 mod demo;
 mod doctor;
 mod eval;
 mod fleet;
 mod inspect;
+mod merge;
 mod options;
 mod pipeline;
 mod plan;
 mod predict;
+mod predictors;
+mod report;
 mod session;
 
 use std::fmt;
@@ -37,10 +41,16 @@ enum Command {
     Demo(demo::Demo),
     /// Evaluate zero-shot CLIP and MEMO on a dataset
     Eval(eval::Eval),
+    /// Put the files of a run's shards together
+    Merge(merge::Merge),
     /// Classify images, before and after adapting to each
     Predict(predict::Predict),
+    /// Say what runs have come to, as tables or a page; needs no model and no GPU
+    Report(report::Report),
     /// Draw random views of an image, as eval does
     Augment(augment::Augment),
+    /// Say what a folder or file of images is
+    Data(data::Data),
     /// Say what a checkpoint holds
     Inspect(inspect::Inspect),
     /// Say which driver, device, compiler and cache are in use, and how to get what is missing
@@ -57,8 +67,11 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Demo(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Merge(command) => command.run(),
         Command::Predict(command) => command.run(),
+        Command::Report(command) => command.run(),
         Command::Augment(command) => command.run(),
+        Command::Data(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Bench(command) => command.run(),

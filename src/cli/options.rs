@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use super::Usage;
+use super::predictors::PredictorOptions;
 use crate::clip::Activation;
+use crate::data::corruptions::SEVERITIES;
 use crate::data::{Cifar, DataSource, Dataset, labels, names};
 use crate::engine::{Precision, Settings, Update};
 use crate::gpu::DeviceChoice;
@@ -37,7 +39,7 @@ pub struct ModelOptions {
 /// Which part of --data.
 #[derive(Args, Clone)]
 pub struct DataOptions {
-    /// The folder inside --data to take, such as val; `.` takes --data itself, whatever its folders look like
+    /// The folder inside --data to take, or the split of its files, such as val; `.` takes --data itself, whatever its folders look like
     #[arg(long, value_name = "FOLDER", requires = "data")]
     split: Option<String>,
     /// Which CIFAR, where --data holds both
@@ -46,6 +48,27 @@ pub struct DataOptions {
     /// Also take images of these extensions, such as gif,pnm, which torchvision's ImageFolder leaves out
     #[arg(long, value_name = "EXT", value_delimiter = ',', requires = "data", value_parser = extension)]
     extensions: Vec<String>,
+    /// Of CIFAR-10-C, ImageNet-C and their like, the corruptions to take, such as fog,snow, or all
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "data")]
+    corruptions: Vec<String>,
+    /// And their severities: 1 to 5, such as 3,5, or all
+    #[arg(long, value_name = "1..5", value_delimiter = ',', requires = "data", value_parser = severity, allow_negative_numbers = true)]
+    severity: Vec<Severity>,
+}
+
+/// `--severity`
+#[derive(Clone, Copy)]
+enum Severity {
+    All,
+    One(usize),
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Severity::All),
+        (_, Ok(one @ 1..=SEVERITIES)) => Ok(Severity::One(one)),
+        _ => Err("expected 1 to 5, several with commas between them, or all".to_string()),
+    }
 }
 
 fn extension(text: &str) -> Result<String, String> {
@@ -57,14 +80,23 @@ fn extension(text: &str) -> Result<String, String> {
 }
 
 impl DataOptions {
+    /// What is asked for of what lies at `path`.
+    pub fn source(&self, path: &Path) -> DataSource {
+        let DataOptions { split, dataset, extensions, corruptions, severity } = self.clone();
+        let severities = severity.into_iter().flat_map(|severity| match severity {
+            Severity::All => 1..=SEVERITIES,
+            Severity::One(one) => one..=one,
+        });
+        let (path, severities) = (path.to_path_buf(), severities.collect());
+        DataSource { path, split, cifar: dataset, extensions, corruptions, severities }
+    }
+
     /// Opens the dataset at `path` and passes on what was left out or chosen.
     ///
     /// # Errors
     /// The dataset's.
     pub fn open(&self, path: &Path) -> Result<Dataset> {
-        let DataOptions { split, dataset, extensions } = self.clone();
-        let dataset =
-            Dataset::open(&DataSource { path: path.to_path_buf(), split, cifar: dataset, extensions })?;
+        let dataset = Dataset::open(&self.source(path))?;
         for notice in dataset.notices() {
             crate::notice!("note: {notice}");
         }
@@ -159,6 +191,9 @@ pub struct AdaptOptions {
     /// How the step is taken; by default implicit for one sgd step without weight decay, else in-place
     #[arg(long, value_enum)]
     pub update: Option<Update>,
+    /// Flags of their own, where a command has them.
+    #[arg(skip)]
+    pub predictors: PredictorOptions,
 }
 
 impl AdaptOptions {
@@ -179,6 +214,7 @@ impl AdaptOptions {
             precision: Precision::Fp16,
             update: None,
             loss_scale: None,
+            predictors: PredictorOptions::default(),
         }
     }
 
@@ -198,6 +234,9 @@ impl AdaptOptions {
             update: Update::InPlace,
             precision: self.precision,
             loss_scale: self.loss_scale.unwrap_or(self.precision.loss_scale()),
+            confident: self.predictors.confident,
+            losses: self.predictors.losses(),
+            guards: self.predictors.guards(),
         };
         let implicit = settings.is_one_plain_step();
         settings.update = self.update.unwrap_or(if implicit { Update::Implicit } else { Update::InPlace });

@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 
-use crate::data::{Dataset, Rgb8, Sample};
+use crate::data::{Evaluated, Rgb8, Sample};
 use crate::engine::{Item, Memo, Outcome, Queued, Views};
 use crate::gpu::Stream;
 use crate::gpu::trace::Profiler;
@@ -25,7 +25,7 @@ pub trait Source: Sync {
     fn name(&self, index: usize) -> String;
 }
 
-impl Source for Dataset {
+impl Source for Evaluated {
     type Image = Sample;
 
     fn read(&self, index: usize) -> Result<Sample> {

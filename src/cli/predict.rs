@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::options::{AdaptOptions, Batch, ModelOptions};
 use super::pipeline::{Source, adapt_each};
+use super::predictors::PredictorOptions;
 use super::{print, session};
 use crate::data::{Rgb8, labels, names, read_image};
-use crate::engine::{Outcome, Prediction, Views};
+use crate::engine::{Guard, Outcome, Prediction, Views};
+use crate::records::Predictor;
 use crate::report::decimal;
 use crate::{interrupt, notice};
 
@@ -35,6 +37,8 @@ pub struct Predict {
     labels: PathBuf,
     #[command(flatten, next_help_heading = "Adaptation")]
     adapt: AdaptOptions,
+    #[command(flatten, next_help_heading = "Predictors")]
+    predictors: PredictorOptions,
     /// Use these views instead of drawing any: safetensors with `views` (N, 3, H, H) float32, normalised
     #[arg(long, value_name = "FILE", conflicts_with_all = ["views", "seed", "policy"], help_heading = "Adaptation")]
     views_in: Option<PathBuf>,
@@ -51,7 +55,7 @@ impl Predict {
         let labels = named.names;
         let checkpoint = session::open_checkpoint(&self.model)?;
         let config = checkpoint.config();
-        let mut adapt = self.adapt.clone();
+        let mut adapt = AdaptOptions { predictors: self.predictors.clone(), ..self.adapt.clone() };
         let given = match &self.views_in {
             None => None,
             Some(path) => {
@@ -81,7 +85,7 @@ impl Predict {
             }
             let without = adapted
                 .iter()
-                .flat_map(|(_, outcome)| &outcome.memo)
+                .flat_map(|(_, outcome)| outcome.memo.iter().chain(&outcome.memo_confident))
                 .filter_map(|after| after.as_ref().err());
             for error in without {
                 unanswered += 1;
@@ -128,9 +132,19 @@ impl Source for Paths<'_> {
     }
 }
 
-fn as_json(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> serde_json::Value {
-    let prediction = |p: &Prediction| json!({ "index": p.index, "label": labels[p.index], "confidence": p.confidence, "logits": p.logits });
-    let memo = match &outcome.memo[..] {
+fn as_json(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> Value {
+    let prediction = |p: &Prediction| {
+        let mut object = json!({ "index": p.index, "label": labels[p.index], "confidence": p.confidence });
+        // JSON has no infinity, such as the logit of a class that nothing voted for.
+        if p.logits.iter().all(|logit| logit.is_finite()) {
+            object["logits"] = json!(p.logits);
+        }
+        if let Some(guard) = p.guard {
+            object["guard"] = json!(guard);
+        }
+        object
+    };
+    let by_rate = |answers: &[Result<Prediction, String>]| match answers {
         [Ok(one)] => prediction(one),
         several => {
             let with_rate = |(after, lr): (&Result<Prediction, String>, &f32)| {
@@ -144,34 +158,59 @@ fn as_json(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> 
             several.iter().zip(rates).map(with_rate).collect()
         }
     };
-    json!({
+    let mut object = json!({
         "image": image,
         "labels": labels.len(),
         "zero_shot": prediction(&outcome.zero_shot),
-        "memo": memo,
-        "entropy": outcome.entropy,
-    })
+        "view_average": prediction(&outcome.view_average),
+        "confident_average": prediction(&outcome.confident_average),
+        "vote": prediction(&outcome.vote),
+    });
+    for (memo, entropy, names) in [
+        (&outcome.memo, &outcome.entropy, ["memo", "entropy"]),
+        (&outcome.memo_confident, &outcome.confident_entropy, ["memo_confident", "confident_entropy"]),
+    ] {
+        if !memo.is_empty() {
+            object[names[0]] = by_rate(memo);
+            object[names[1]] = json!(entropy);
+        }
+    }
+    object
 }
 
 fn as_text(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> String {
-    let names = match rates {
-        [_] => vec!["MEMO".to_string()],
-        _ => rates.iter().map(|lr| format!("MEMO {lr:e}")).collect(),
+    let stepless = [
+        (Predictor::ZeroShot, &outcome.zero_shot),
+        (Predictor::ViewAverage, &outcome.view_average),
+        (Predictor::ConfidentAverage, &outcome.confident_average),
+        (Predictor::Vote, &outcome.vote),
+    ];
+    let all = (0..).zip(&outcome.memo).map(|(rate, after)| (Predictor::Memo { rate }, after.as_ref().ok()));
+    let confident = (0..).zip(&outcome.memo_confident);
+    let confident = confident.map(|(rate, after)| (Predictor::MemoConfident { rate }, after.as_ref().ok()));
+    let stepless = stepless.into_iter().map(|(predictor, answer)| (predictor, Some(answer)));
+    let rows: Vec<(String, Option<&Prediction>)> = stepless
+        .chain(all)
+        .chain(confident)
+        .map(|(predictor, answer)| (predictor.title(rates), answer))
+        .collect();
+    let width = rows.iter().map(|(title, _)| title.len()).max().unwrap_or(0);
+    let line = |(title, answer): &(String, Option<&Prediction>)| match answer {
+        Some(p) => {
+            let guard = match p.guard {
+                None => "",
+                Some(Guard::Skipped) => "  no step: zero-shot is confident",
+                Some(Guard::RolledBack) => "  taken back: a collapse",
+            };
+            format!("  {title:<width$} {:<24} {:6.2} %{guard}\n", labels[p.index], 100.0 * p.confidence)
+        }
+        None => format!("  {title:<width$} not finite\n"),
     };
-    let width = names.iter().map(String::len).fold(10, usize::max);
-    let line = |name: &str, p: &Prediction| {
-        format!("  {name:<width$} {:<24} {:6.2} %\n", labels[p.index], 100.0 * p.confidence)
-    };
-    let after = |(name, after): (&String, &Result<Prediction, String>)| match after {
-        Ok(p) => line(name, p),
-        Err(_) => format!("  {name:<width$} not finite\n"),
-    };
-    let memo: String = names.iter().zip(&outcome.memo).map(after).collect();
-    let entropy: Vec<String> = outcome.entropy.iter().map(|h| format!("{h:.4}")).collect();
-    format!(
-        "{image}\n{}{memo}  {:<width$} {} nats\n",
-        line("zero-shot", &outcome.zero_shot),
-        "entropy",
-        entropy.join(", ")
-    )
+    let rows: String = rows.iter().map(line).collect();
+    let losses = [("entropy", &outcome.entropy), ("of confident", &outcome.confident_entropy)];
+    let entropies = losses.into_iter().filter(|(_, steps)| !steps.is_empty()).map(|(title, steps)| {
+        let steps: Vec<String> = steps.iter().map(|h| format!("{h:.4}")).collect();
+        format!("  {title:<width$} {} nats\n", steps.join(", "))
+    });
+    format!("{image}\n{rows}{}", entropies.collect::<String>())
 }

@@ -19,8 +19,8 @@ use super::{DataSource, Dataset};
 const MEMBER_BYTES: u64 = 256 << 20;
 
 /// What is read, for those who bring something else.
-const READ: &str =
-    "what is read is CIFAR (folder or .tar.gz), or a folder with one subfolder of image files a class";
+const READ: &str = "what is read is a folder with one subfolder of image files a class, CIFAR (folder or .tar.gz), .npy, .npz, .parquet, \
+    WebDataset's .tar, .zip, .csv";
 
 /// A dataset from its records and its class names.
 type Parse = dyn Fn(&[u8], &[u8]) -> Result<Dataset>;
@@ -70,17 +70,10 @@ fn forms() -> Vec<Form> {
     binary.chain(python).collect()
 }
 
-/// A folder of either form, or a file that must be an archive of one.
-pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
-    match path.is_dir() {
-        true => open_folder(path, source.cifar),
-        false => open_archive(path, source.cifar).map(Some),
-    }
-}
-
 /// The files' own folder or the one around it; `None` if no form's files are there. Of both CIFARs the one that is
 /// `wanted`, or CIFAR-100, with a notice.
-fn open_folder(path: &Path, wanted: Option<Cifar>) -> Result<Option<Dataset>> {
+pub fn open_folder(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
+    let wanted = source.cifar;
     let mut there = Vec::new();
     for form in forms() {
         for folder in [path.to_path_buf(), path.join(form.folder)] {
@@ -102,6 +95,7 @@ fn open_folder(path: &Path, wanted: Option<Cifar>) -> Result<Option<Dataset>> {
     let folder = records.parent().unwrap_or(path);
     let mut dataset =
         parse(&read(&records)?, &read(&names)?).with_context(|| format!("reading {}", folder.display()))?;
+    dataset = of_form(dataset, taken);
     if let (Some(other), None) = (other, wanted) {
         let place = path.display();
         dataset.notices.push(format!("{place} has {first} and {other}: {first} is taken; --dataset chooses"));
@@ -109,8 +103,21 @@ fn open_folder(path: &Path, wanted: Option<Cifar>) -> Result<Option<Dataset>> {
     Ok(Some(dataset))
 }
 
+fn of_form(mut dataset: Dataset, cifar: Cifar) -> Dataset {
+    dataset.took.cifar = Some(cifar);
+    dataset.format = match cifar {
+        Cifar::Cifar10 => "CIFAR-10's files",
+        Cifar::Cifar100 => "CIFAR-100's files",
+    };
+    dataset
+}
+
 /// A `.tar.gz` of either form, not extracted.
-fn open_archive(path: &Path, wanted: Option<Cifar>) -> Result<Dataset> {
+pub fn open_archive(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
+    if path.is_dir() {
+        return Ok(None);
+    }
+    let wanted = source.cifar;
     let read = || -> Result<Dataset> {
         let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
         let head = file.fill_buf()?;
@@ -147,9 +154,9 @@ fn open_archive(path: &Path, wanted: Option<Cifar>) -> Result<Dataset> {
             bail!("it holds {}, not {wanted}", form.cifar);
         }
         let names = members.get(form.names).with_context(|| format!("no {} inside", form.names))?;
-        (form.parse)(&members[form.records], names)
+        Ok(of_form((form.parse)(&members[form.records], names)?, form.cifar))
     };
-    read().with_context(|| format!("reading the dataset {}", path.display()))
+    read().with_context(|| format!("reading the dataset {}", path.display())).map(Some)
 }
 
 #[cfg(test)]

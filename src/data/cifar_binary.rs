@@ -3,8 +3,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::bytes::Bytes;
 use super::cifar::Cifar;
-use super::memory::Memory;
+use super::pixels::{Layout, Pixels, Rows};
 use super::{Classes, Dataset, labels};
 
 const SIDE: usize = 32;
@@ -41,18 +42,10 @@ pub static BINARY_FORMS: [BinaryForm; 2] = [
     },
 ];
 
-/// A dataset of interleaved pixels from images of three planes.
-pub fn dataset<'a>(
-    labels: Vec<String>,
-    classes: Vec<usize>,
-    images: impl Iterator<Item = &'a [u8]>,
-) -> Dataset {
-    let mut pixels = Vec::with_capacity(classes.len() * 3 * PLANE);
-    for planes in images {
-        pixels.extend((0..3 * PLANE).map(|at| planes[at % 3 * PLANE + at / 3]));
-    }
-    let side = SIDE as u32;
-    Dataset::new(labels, Classes::Numbers, Memory { pixels, width: side, height: side, classes })
+/// A dataset from images of three planes each, one behind the other.
+pub fn dataset(labels: Vec<String>, classes: Vec<usize>, planes: Vec<u8>) -> Result<Dataset> {
+    let pixels = Pixels::new(Bytes::in_memory(planes), classes.len(), (SIDE, SIDE), Layout::Planes)?;
+    Ok(Dataset::new(labels, Classes::Numbers, Rows::of(pixels, classes)))
 }
 
 impl BinaryForm {
@@ -78,11 +71,8 @@ impl BinaryForm {
             }
             classes.push(label);
         }
-        Ok(dataset(
-            labels,
-            classes,
-            records.chunks_exact(record_len).map(|record| &record[self.label_bytes..]),
-        ))
+        let planes = records.chunks_exact(record_len).flat_map(|record| &record[self.label_bytes..]);
+        dataset(labels, classes, planes.copied().collect())
     }
 }
 

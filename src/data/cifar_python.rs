@@ -53,7 +53,7 @@ impl PythonForm {
             let data = records.top().field("data")?.array().context("`data` is not an array")?;
             let planes = rows(data, classes.len())?;
             ensure!(!classes.is_empty(), "it has no images");
-            Ok(dataset(labels, classes, planes.chunks_exact(3 * PLANE)))
+            dataset(labels, classes, planes.into_owned())
         };
         read().context(self.records)
     }

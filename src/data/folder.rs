@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::image::read_bytes;
 use super::source::{Source, Stored};
 use super::unread::kind_of;
-use super::{Classes, DataSource, Dataset, splits};
+use super::{Classes, DataSource, Dataset, names, splits};
 
 /// torchvision's `IMG_EXTENSIONS`.
 pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
@@ -32,7 +32,40 @@ pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
     if !path.is_dir() {
         return Ok(None);
     }
+    let Some(Listing { labels, files, notices }) = list(path, source)? else { return Ok(None) };
+    let names = is_imagenet(path).then(|| names::imagenet_by_number(&labels)).flatten();
+    let mut dataset = Dataset::new(labels, Classes::Folders, files);
+    dataset.notices = notices;
+    dataset.format = "a folder of images a class";
+    dataset.names = names.map(|names| (names, "numbers with ImageNet's names, as OpenAI has them"));
+    dataset.took.extensions = true;
+    Ok(Some(dataset))
+}
+
+/// Whether a path speaks of ImageNet: the folders of ImageNet-V2 are the classes' numbers, which other sets' may be too.
+fn is_imagenet(path: &Path) -> bool {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    whole.to_string_lossy().to_lowercase().contains("imagenet")
+}
+
+/// Class folders' names, their images, and what was left out.
+pub struct Listing {
+    pub labels: Vec<String>,
+    pub files: Files,
+    pub notices: Vec<String>,
+}
+
+/// What [`open`] finds.
+///
+/// # Errors
+/// [`open`]'s.
+pub fn list(path: &Path, source: &DataSource) -> Result<Option<Listing>> {
     let opening = || format!("opening the dataset {}", path.display());
+    if let Some(split) = source.split.as_deref().filter(|split| *split != ".") {
+        let folders = subfolders(path)?;
+        let names: Vec<_> = folders.iter().filter_map(|f| Some(f.file_name()?.to_string_lossy())).collect();
+        bail!("{}: --split {split}: no such folder; there are {}", opening(), names.join(", "));
+    }
     let mut walk = Walk::new(source);
     let inside = walk.entries(path).with_context(opening)?;
     let folders: Vec<PathBuf> = inside.iter().filter(|e| e.is_folder).map(|e| e.path.clone()).collect();
@@ -60,9 +93,8 @@ pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
         labels.push(name.to_string());
         files.extend(images.into_iter().map(|image| (image, label)));
     }
-    let mut dataset = Dataset::new(labels, Classes::Folders, Files { root: path.to_path_buf(), files });
-    dataset.notices = walk.notices();
-    Ok(Some(dataset))
+    let files = Files { root: path.to_path_buf(), files, groups: Vec::new() };
+    Ok(Some(Listing { labels, files, notices: walk.notices() }))
 }
 
 /// One file an image, below a folder.
@@ -71,6 +103,8 @@ pub struct Files {
     pub root: PathBuf,
     /// With their classes.
     pub files: Vec<(PathBuf, usize)>,
+    /// Where each group's files begin, and its name.
+    pub groups: Vec<(usize, String)>,
 }
 
 impl Source for Files {
@@ -87,6 +121,11 @@ impl Source for Files {
         Some(path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned())
     }
 
+    fn group(&self, index: usize) -> Option<&str> {
+        let at = self.groups.partition_point(|(first, _)| *first <= index).checked_sub(1)?;
+        Some(&self.groups[at].1)
+    }
+
     fn name(&self, index: usize) -> String {
         format!("the image {}", self.files[index].0.display())
     }
@@ -98,7 +137,13 @@ impl Source for Files {
     fn restore(&mut self, index: usize, file: &str, label: usize) {
         let path = self.root.join(file);
         if self.files.iter().all(|(other, _)| *other != path) {
-            self.files.insert(index.min(self.files.len()), (path, label));
+            let at = index.min(self.files.len());
+            self.files.insert(at, (path, label));
+            // It may be the first of the group that begins there, or the last of the one before.
+            let behind = |(first, group): &(usize, String)| {
+                *first > at || (*first == at && !file.contains(&format!("{group}/")))
+            };
+            self.groups.iter_mut().filter(|group| behind(group)).for_each(|(first, _)| *first += 1);
         }
     }
 }

@@ -34,6 +34,12 @@ pub fn class(id: &str) -> Option<&'static Class> {
     BY_ID.get(id).copied()
 }
 
+/// Names for folders that are its classes' numbers, all from 0 to 999, as ImageNet-V2's are.
+pub fn by_number(folders: &[String]) -> Option<Vec<String>> {
+    let name = |folder: &String| Some(CLASSES.get(folder.parse::<usize>().ok()?)?.name.to_string());
+    (folders.len() == CLASSES.len()).then(|| folders.iter().map(name).collect())?
+}
+
 /// Names as they are, and ImageNet's for WordNet ids, of which CLIP knows nothing.
 ///
 /// # Errors

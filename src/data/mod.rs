@@ -1,37 +1,54 @@
 //! Datasets and images, as people have them on disk.
 
+mod arrays;
+mod bytes;
 mod cifar;
 mod cifar_binary;
 mod cifar_python;
+pub mod corruptions;
+mod evaluated;
 mod folder;
 mod image;
 mod imagenet;
+mod known;
 mod known_as;
 pub mod labels;
 mod labels_json;
 mod labels_table;
 mod labels_text;
-mod memory;
+mod matlab;
 pub mod names;
 #[cfg(test)]
 mod names_tests;
+mod numpy;
+mod parquet;
 mod pickle;
+mod pixels;
 mod select;
+mod shard;
 mod source;
 mod splits;
+mod table;
 mod tensors;
+mod torchvision;
 mod unread;
 pub mod views;
+mod webdataset;
+mod zip;
+mod zip_folder;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use self::source::Probe;
 pub use cifar::Cifar;
+pub use evaluated::Evaluated;
 pub use image::{Rgb8, decode, read_image};
 pub use select::Selection;
+pub use shard::Shard;
 pub use source::{Source, Stored};
 
 /// An image and its class.
@@ -59,18 +76,49 @@ pub struct DataSource {
     pub cifar: Option<Cifar>,
     /// Of images in class folders, beside torchvision's.
     pub extensions: Vec<String>,
+    /// Of corrupted images, by which corruptions; `all` is all that are there.
+    pub corruptions: Vec<String>,
+    /// And how severely, 1 to 5.
+    pub severities: Vec<usize>,
 }
 
 /// Images with labels, in a fixed order.
 pub struct Dataset {
     labels: Vec<String>,
+    /// What prompts call its classes, where that is not what it calls them itself; and whose names they are.
+    names: Option<(Vec<String>, &'static str)>,
     classes: Classes,
     source: Box<dyn Source>,
     notices: Vec<String>,
+    format: &'static str,
+    /// A file of prompts that comes with the data.
+    templates: Option<PathBuf>,
+    took: Took,
+}
+
+/// What of a [`DataSource`] a format has gone by, beside the path and folders.
+#[derive(Default)]
+struct Took {
+    split: Option<String>,
+    cifar: Option<Cifar>,
+    extensions: bool,
+    corruptions: bool,
 }
 
 /// What may lie at a path, in the order in which it is looked for.
-const PROBES: [Probe; 2] = [cifar::open, folder::open];
+const PROBES: [Probe; 11] = [
+    cifar::open_folder,
+    torchvision::open,
+    corruptions::open,
+    corruptions::open_tree,
+    arrays::open,
+    webdataset::open,
+    parquet::open,
+    zip_folder::open,
+    table::open,
+    folder::open,
+    cifar::open_archive,
+];
 
 /// What tells an image's class.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,33 +127,51 @@ pub enum Classes {
     Folders,
     /// A number beside it.
     Numbers,
+    /// The same, and nothing says what the numbers stand for.
+    Unnamed,
 }
 
 impl Dataset {
-    /// Opens what is at a path:
-    ///
-    /// * CIFAR-100's binary folder (`test.bin`, `fine_label_names.txt`), its python folder as torchvision
-    ///   leaves it (`test`, `meta`), or CIFAR-10's of either kind; the folder around it; or the
-    ///   `.tar.gz` as downloaded from the University of Toronto, `cifar-100-binary.tar.gz` or
-    ///   `cifar-100-python.tar.gz`, whose members lie in a folder of the same name. A record of `test.bin`
-    ///   is a coarse label, a fine label, and 1,024 bytes each of red, green and blue, row by row; only
-    ///   the test images and the fine labels are read;
-    /// * a folder with a subfolder of images for each class, as torchvision's `ImageFolder` reads it;
-    /// * `FILE.safetensors#TENSOR`: bytes `(N, H, W, 3)` with `labels` `(N,)` beside them, and the
-    ///   class names in `FILE-labels.txt`'s place, one a line.
+    /// Opens what is at a path, by the first of the formats that knows it. Each is a file of this folder: CIFAR's own files, or their
+    /// `.tar.gz`; NumPy's arrays with labels beside them, CIFAR-10-C and CIFAR-10.1 among them; WebDataset's tar files; Hugging
+    /// Face's tables; ZIP archives; tables of paths; torchvision's data sets; a folder with a subfolder of images for each class,
+    /// as torchvision's `ImageFolder` reads it, ImageNet and its kin among them. And `FILE.safetensors#TENSOR`: bytes
+    /// `(N, H, W, 3)` with `labels` `(N,)` beside them, and the class names in `FILE-labels.txt`'s place, one a line.
     ///
     /// # Errors
     /// What is missing, cut or out of range, with the file and the record; a folder of splits, where none is chosen.
     pub fn open(source: &DataSource) -> Result<Dataset> {
-        let DataSource { path, split, cifar, .. } = source;
-        let dataset = match split {
+        let DataSource { path, split, .. } = source;
+        let folder = split.as_ref().map(|split| path.join(split)).filter(|folder| folder.is_dir());
+        let dataset = match folder {
+            // The folder is chosen: those in it are classes.
+            Some(folder) => {
+                Dataset::open_at(&folder, &DataSource { split: Some(".".into()), ..source.clone() })?
+            }
             None => Dataset::open_at(path, source)?,
-            Some(split) => Dataset::open_at(&split_of(path, split)?, source)?,
         };
-        if let (Some(cifar), Classes::Folders) = (cifar, dataset.classes) {
-            bail!("opening the dataset {}: no files of {cifar} are there", path.display());
-        }
+        dataset.obeys(source).with_context(|| format!("opening the dataset {}", path.display()))?;
         Ok(dataset)
+    }
+
+    /// Refuses what was asked for, and what this dataset has no part in.
+    fn obeys(&self, source: &DataSource) -> Result<()> {
+        let Took { split, cifar, extensions, corruptions } = &self.took;
+        if let (Some(wanted), true) = (source.cifar, *cifar != source.cifar) {
+            bail!("no files of {wanted} are there");
+        }
+        if let (Some(wanted), None) = (source.split.as_deref().filter(|split| *split != "."), split)
+            && !source.path.join(wanted).is_dir()
+        {
+            bail!("--split {wanted}: no such folder, and what is there has no splits");
+        }
+        if let (Some(extension), false) = (source.extensions.first(), extensions) {
+            bail!("--extensions {extension}: what is there are no folders of images");
+        }
+        if (!source.corruptions.is_empty() || !source.severities.is_empty()) && !corruptions {
+            bail!("--corruptions, --severity: what is there has no corruptions");
+        }
+        Ok(())
     }
 
     fn open_at(path: &Path, source: &DataSource) -> Result<Dataset> {
@@ -130,7 +196,10 @@ impl Dataset {
                 );
             }
         }
-        bail!("{}: neither CIFAR's files (test.bin) nor one subfolder of images a class", opening())
+        bail!(
+            "{}: neither a data set's files (CIFAR's test.bin; .npy, .tar, .parquet, …) nor one subfolder of images a class",
+            opening()
+        )
     }
 
     /// Images and labels of a safetensors file, class names of a text file.
@@ -142,7 +211,8 @@ impl Dataset {
     }
 
     fn new(labels: Vec<String>, classes: Classes, source: impl Source + 'static) -> Dataset {
-        Dataset { labels, classes, source: Box::new(source), notices: Vec::new() }
+        let (notices, format, templates, took) = (Vec::new(), "", None, Took::default());
+        Dataset { labels, names: None, classes, source: Box::new(source), notices, format, templates, took }
     }
 
     pub fn len(&self) -> usize {
@@ -156,6 +226,21 @@ impl Dataset {
     /// Class names, by label.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// What prompts call its classes unless told otherwise, where that is not [`Dataset::labels`]; and whose names they are.
+    pub fn names(&self) -> Option<(&[String], &'static str)> {
+        self.names.as_ref().map(|(names, whose)| (&names[..], *whose))
+    }
+
+    /// What it is, in a few words.
+    pub fn format(&self) -> &'static str {
+        self.format
+    }
+
+    /// A file of prompts that lies beside the data.
+    pub fn templates(&self) -> Option<&Path> {
+        self.templates.as_deref()
     }
 
     /// Whether the class names are those of folders.
@@ -234,15 +319,47 @@ pub fn digest_of(bytes: &[u8]) -> String {
     Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A folder of a dataset, chosen.
-fn split_of(path: &Path, split: &str) -> Result<PathBuf> {
-    let choosing = || format!("opening the dataset {}: --split {split}", path.display());
-    ensure!(path.is_dir(), "{}: it is no folder", choosing());
-    let chosen = path.join(split);
-    if !chosen.is_dir() {
-        let folders = folder::subfolders(path)?;
-        let names: Vec<_> = folders.iter().filter_map(|f| Some(f.file_name()?.to_string_lossy())).collect();
-        bail!("{}: no such folder; there are {}", choosing(), names.join(", "));
+/// The error of a path that has several datasets, of which none was asked for.
+#[derive(Debug)]
+pub struct Several {
+    pub parts: Parts,
+    text: String,
+}
+
+/// What there are several of.
+#[derive(Clone, Debug)]
+pub enum Parts {
+    /// To be asked for by [`DataSource::split`].
+    Splits(Vec<String>),
+    /// By [`DataSource::corruptions`] and [`DataSource::severities`].
+    Corruptions,
+}
+
+impl fmt::Display for Several {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
-    Ok(chosen)
+}
+
+impl std::error::Error for Several {}
+
+/// Of splits or versions by these names, which: the one that is asked for, or the only one. And its name, where it was asked for.
+///
+/// # Errors
+/// Several, of which none is asked for, or another.
+fn choose(there: &[String], asked: Option<&str>) -> Result<(usize, Option<String>)> {
+    match (asked.filter(|split| *split != "."), there) {
+        (None, [_]) => Ok((0, None)),
+        (None, several) => {
+            let tests =
+                ["test", "val", "validation"].map(|known| several.iter().find(|split| *split == known));
+            let first = tests.into_iter().flatten().next().unwrap_or(&several[0]);
+            let text = format!("it has the splits {}; say --split {first}", several.join(", "));
+            Err(Several { parts: Parts::Splits(several.to_vec()), text }.into())
+        }
+        (Some(split), several) => match several.iter().position(|there| there == split) {
+            Some(at) => Ok((at, Some(split.to_string()))),
+            None => bail!("--split {split}: no such split; there are {}", several.join(", ")),
+        },
+    }
 }

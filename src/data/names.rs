@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::imagenet;
-pub use super::imagenet::spelled_out;
+pub use super::imagenet::{by_number as imagenet_by_number, spelled_out};
 use super::known_as::{KnownAs, Verdict, folded, fronts, number_ends, numbers_elsewhere};
 use super::labels::{Entry, Labels, Reading, in_order, is_number, is_numbered, is_word_net_id};
 use super::{Classes, Dataset};
@@ -66,6 +66,9 @@ pub fn alone(labels: &Labels) -> Result<Named> {
 /// Names that belong to the classes in no such way, or of which one is another class's, with the first that does not fit.
 pub fn find(dataset: &Dataset, labels: Option<&Labels>, pairs: &[(String, String)]) -> Result<Named> {
     let own = dataset.labels();
+    if let (Classes::Unnamed, Some(labels)) = (dataset.classes(), labels) {
+        return by_number_alone(own.len(), labels, pairs);
+    }
     let mut given: Vec<Option<String>> = vec![None; own.len()];
     for (class, name) in pairs {
         let Some(at) = own.iter().position(|own| own == class) else {
@@ -75,7 +78,10 @@ pub fn find(dataset: &Dataset, labels: Option<&Labels>, pairs: &[(String, String
         given[at] = Some(name.clone());
     }
     let (found, how) = match labels {
-        None => (own.iter().cloned().map(Some).collect(), own_names(own)),
+        None => match dataset.names() {
+            Some((names, whose)) => (names.iter().cloned().map(Some).collect(), whose.to_string()),
+            None => (own.iter().cloned().map(Some).collect(), own_names(own)),
+        },
         Some(labels) => Search::new(dataset, &given).find(labels)?,
     };
     let mut names = Vec::new();
@@ -89,6 +95,23 @@ pub fn find(dataset: &Dataset, labels: Option<&Labels>, pairs: &[(String, String
     }
     let how = if ids > 0 { "WordNet ids with ImageNet's names, as OpenAI has them".to_string() } else { how };
     Ok(Named { names: spelled_out(names)?, how })
+}
+
+/// Names for numbers that nothing is known of. There may be more: not every class needs to have an image.
+fn by_number_alone(numbers: usize, labels: &Labels, pairs: &[(String, String)]) -> Result<Named> {
+    let mut names = match labels.reading()? {
+        Reading::List(names) => names.clone(),
+        Reading::Map(entries) => in_order(entries)
+            .context("the dataset's classes are numbers; its keys are not the numbers from 0 or from 1 on")?,
+    };
+    ensure!(names.len() >= numbers, "{} labels for a dataset of {numbers} classes", names.len());
+    for (class, name) in pairs {
+        let at = class.parse::<usize>().ok().filter(|&at| at < names.len());
+        let at =
+            at.with_context(|| format!("--labels-for {class}={name}: the dataset has no class {class}"))?;
+        names[at] = name.clone();
+    }
+    Ok(Named { names: spelled_out(names)?, how: "in the order of the labels".to_string() })
 }
 
 fn own_names(own: &[String]) -> String {
@@ -275,7 +298,7 @@ impl<'a> Search<'a> {
             Classes::Folders if is_imagenet => (silent.len() <= may_be_silent(classes), IN_ORDER),
             Classes::Folders if by_number => (silent.is_empty(), "folders by number"),
             Classes::Folders => (silent.is_empty(), IN_ORDER),
-            Classes::Numbers => (true, "in the order of the labels"),
+            Classes::Numbers | Classes::Unnamed => (true, "in the order of the labels"),
         };
         if let Some((at, there)) = elsewhere.or_else(numbers_elsewhere) {
             return Err(self.misplaced(names, &places, &order, (at, Some(there))));

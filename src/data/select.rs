@@ -1,5 +1,7 @@
 //! Which of a dataset's images are evaluated.
 
+use std::collections::HashMap;
+
 use super::Dataset;
 
 /// A part of a dataset. An image keeps its own index in each, and so its views.
@@ -9,7 +11,7 @@ pub enum Selection {
     /// The first so many.
     First(usize),
     /// So many of all classes, in proportion to their sizes: each class has its share, to within two, and classes of one
-    /// size have equally many, to within one. The seed says which; a smaller sample of the same seed is a part of a larger one.
+    /// size have equally many, to within one; of data in groups, each class of each group. The seed says which; a smaller sample of the same seed is a part of a larger one.
     Sample {
         count: usize,
         seed: u64,
@@ -23,11 +25,23 @@ impl Selection {
             Selection::All => (0..dataset.len()).collect(),
             Selection::First(count) => (0..dataset.len().min(count)).collect(),
             Selection::Sample { count, seed } => {
-                let classes: Vec<usize> = (0..dataset.len()).map(|index| dataset.label(index)).collect();
-                sample(&classes, dataset.labels().len(), count, seed)
+                let classes = strata(dataset);
+                let kinds = classes.iter().max().map_or(0, |most| most + 1);
+                sample(&classes, kinds, count, seed)
             }
         }
     }
+}
+
+/// Each image's class; where there are groups, a class of each group is one by itself.
+fn strata(dataset: &Dataset) -> Vec<usize> {
+    let mut groups = HashMap::new();
+    let stratum = |index: usize| {
+        let count = groups.len();
+        let group = dataset.group(index).map_or(0, |group| *groups.entry(group).or_insert(count));
+        group * dataset.labels().len() + dataset.label(index)
+    };
+    (0..dataset.len()).map(stratum).collect()
 }
 
 /// Each class's images are shuffled and set on a line at even distances, from a place that is drawn; the line is

@@ -15,6 +15,10 @@ pub trait Source: Send + Sync {
     /// Images.
     fn len(&self) -> usize;
 
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The class of image `index`.
     ///
     /// # Panics

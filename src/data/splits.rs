@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::folder::{entries, is_hidden, subfolders};
+use super::{Parts, Several};
 
 /// The one to suggest first.
-const SPLITS: [&str; 12] = [
+pub const SPLITS: [&str; 12] = [
     "val",
     "test",
     "validation",
@@ -51,6 +52,9 @@ const CORRUPTIONS: [&str; 25] = [
     "clean",
 ];
 
+const CORRUPTED: &str = "corruptions";
+const SEVERE: &str = "severities";
+
 const SEVERITIES: [&str; 5] = ["1", "2", "3", "4", "5"];
 
 /// Refuses folders that are no classes: splits; severities 1 to 5 or corruptions that hold folders; any that hold
@@ -75,7 +79,15 @@ pub fn refuse(root: &Path, folders: &[PathBuf]) -> Result<()> {
         [_] => format!("its only folder, {names}, is one of {kind}, no class"),
         _ => format!("its folders {names} are {kind}, no classes"),
     };
-    bail!("{what}; say --data {} or --split {split} (or --split . if they are classes)", take.display())
+    let (parts, also) = match kind {
+        CORRUPTED | SEVERE => (Parts::Corruptions, ", or --corruptions all, or --severity 5"),
+        _ => (Parts::Splits(folders.iter().map(|folder| name(folder)).collect()), ""),
+    };
+    let text = format!(
+        "{what}; say --data {} or --split {split}{also} (or --split . if they are classes)",
+        take.display()
+    );
+    Err(Several { parts, text }.into())
 }
 
 /// What folders are if not classes, by what they hold: a class may have folders too, but not the same as all others.
@@ -95,7 +107,7 @@ fn what(folders: &[PathBuf]) -> Result<Option<&'static str>> {
     else {
         return Ok(None);
     };
-    for (known, what) in [(&SEVERITIES[..], "severities"), (&CORRUPTIONS, "corruptions")] {
+    for (known, what) in [(&SEVERITIES[..], SEVERE), (&CORRUPTIONS, CORRUPTED)] {
         if all(known) {
             return Ok(Some(what));
         }

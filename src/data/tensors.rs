@@ -5,14 +5,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
 
-use super::memory::Memory;
+use super::bytes::Bytes;
+use super::pixels::{Layout, Pixels, Rows};
 use super::{Classes, Dataset, labels};
 
 pub fn open(path: &Path, tensor: &str, labels_path: &Path) -> Result<Dataset> {
     let reading = || format!("reading the images {}", path.display());
     let bytes = std::fs::read(path).with_context(reading)?;
     let labels = labels::read(labels_path)?.names()?;
-    let read = || -> Result<Memory> {
+    let read = || -> Result<Rows> {
         let file = SafeTensors::deserialize(&bytes).context("not a whole safetensors file")?;
         let images = file.tensor(tensor).with_context(|| format!("tensor {tensor}"))?;
         let classes = file.tensor("labels").context("tensor labels")?;
@@ -26,9 +27,11 @@ pub fn open(path: &Path, tensor: &str, labels_path: &Path) -> Result<Dataset> {
         if let Some(i) = classes.iter().position(|&label| label >= labels.len()) {
             bail!("image {i} has label {}; there are {} classes", classes[i], labels.len());
         }
-        let (width, height) = (u32::try_from(width)?, u32::try_from(height)?);
-        Ok(Memory { pixels: images.data().to_vec(), width, height, classes })
+        let pixels = Bytes::in_memory(images.data().to_vec());
+        Ok(Rows::of(Pixels::new(pixels, n, (width, height), Layout::Interleaved)?, classes))
     };
     let images = read().with_context(reading)?;
-    Ok(Dataset::new(labels, Classes::Numbers, images))
+    let mut dataset = Dataset::new(labels, Classes::Numbers, images);
+    dataset.format = "a tensor of images (.safetensors)";
+    Ok(dataset)
 }

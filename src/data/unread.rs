@@ -1,24 +1,25 @@
 //! What a file is that is not read as a dataset, by its first bytes, for a message that does not send people astray.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::plain_file;
+
 /// First bytes, at an offset, and what begins so.
 const KINDS: [(usize, &[u8], &str); 18] = [
-    (0, b"\x93NUMPY", "a NumPy array (.npy)"),
-    (0, b"PAR1", "a Parquet table, as Hugging Face's datasets come"),
+    (0, b"\x93NUMPY", "a NumPy array (.npy), which is read with labels beside it"),
+    (0, b"PAR1", "a Parquet table; its name must end in .parquet, or be given by itself"),
     (0, b"ARROW1", "an Arrow table"),
     (0, b"\xff\xff\xff\xff", "an Arrow stream"),
-    (0, b"PK\x03\x04", "a ZIP archive (also .npz, .pt): extract it"),
+    (0, b"PK\x03\x04", "a ZIP archive (also .npz, .pt), which is read by itself"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive: extract it"),
     (0, b"Rar!", "a RAR archive: extract it"),
     (0, b"BZh", "compressed by bzip2: extract it"),
     (0, b"\xfd7zXZ", "compressed by xz: extract it"),
     (0, b"\x28\xb5\x2f\xfd", "compressed by zstd: extract it"),
-    (257, b"ustar", "a tar archive (WebDataset's come so): extract it into one folder a class"),
+    (257, b"ustar", "a tar archive; its name must end in .tar, or be given by itself"),
     (0, b"\x89HDF", "an HDF5 file"),
-    (0, b"MATLAB 5.0 MAT-file", "a MATLAB file"),
+    (0, b"MATLAB 5.0 MAT-file", "a MATLAB file, of which SVHN's are read, by their names"),
     (0, b"\x89PNG", "one image: `memo predict` classifies it"),
     (0, b"\xff\xd8\xff", "one image: `memo predict` classifies it"),
     (0, b"version https://git-lfs", "a pointer of Git LFS, not the file itself: `git lfs pull` gets it"),
@@ -38,8 +39,15 @@ pub fn kind(head: &[u8]) -> Option<&'static str> {
 
 /// The same of a plain file; `None` also where it cannot be read.
 pub fn kind_of(path: &Path) -> Option<&'static str> {
+    kind(&head(path))
+}
+
+/// How a plain file begins; nothing where it cannot be read.
+pub fn head(path: &Path) -> Vec<u8> {
     let mut head = Vec::new();
-    let file = path.is_file().then(|| File::open(path).ok())??;
-    file.take(HEAD_BYTES as u64).read_to_end(&mut head).ok()?;
-    kind(&head)
+    if let Ok((file, _)) = plain_file::open(path) {
+        let read = file.take(HEAD_BYTES as u64).read_to_end(&mut head);
+        head.truncate(read.unwrap_or(0));
+    }
+    head
 }

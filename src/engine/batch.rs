@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bytemuck::Pod;
 
 use super::Dims;
 use super::acts::Acts;
@@ -17,16 +16,15 @@ use super::grads::Kept;
 use super::graphs::{Graphs, Key};
 use super::in_place::{Adapted, InPlace, Tables};
 use super::outcome::{Raw, Settings, Update};
-use super::slot::{Results, Slot};
+use super::slot::{Results, Sizes, Slot};
 use super::stages::Stages;
+use super::views::{Patches, Views};
 use super::vision::Vision;
 use super::weights::{Differentiable, Params};
 use crate::data::Rgb8;
 use crate::gpu::{self, Kind, Plan, Stream, Tensor, trace};
 use crate::ops::Element;
 use crate::ops::augmenter::{Augmenter, Images};
-use crate::ops::draw::draw_views;
-use crate::ops::entropy::entropy_forward_backward;
 use crate::ops::linear::Linear;
 use crate::ops::optimizer::Stride;
 
@@ -36,14 +34,6 @@ pub struct Item<'a> {
     pub image: &'a Rgb8,
     /// Keys the random numbers of its views.
     pub index: u64,
-}
-
-/// Where views come from.
-pub enum Views {
-    /// Drawn from the policy.
-    Drawn,
-    /// The user's own, `(N·(T - 1), P)` normalised patches, the same for every image and step.
-    Given(Tensor<f32>),
 }
 
 /// A CLIP classifier that adapts to a batch of images at a time, in one precision.
@@ -69,6 +59,17 @@ pub struct Batch<E> {
 
 /// What a graph's launches read and write.
 type Keeps<E> = (Rc<Bound<E>>, Params<E>, Loaded<E>, Tensor<f32>);
+
+/// Which loss, by its place among the settings', and which of its steps.
+#[derive(Clone, Copy, PartialEq)]
+struct Place {
+    loss: usize,
+    step: usize,
+}
+
+impl Place {
+    const FIRST: Place = Place { loss: 0, step: 0 };
+}
 
 /// A batch on its way.
 #[derive(Debug)]
@@ -123,6 +124,11 @@ impl<E: Element> Batch<E> {
             settings.learning_rates.len(),
             settings.steps
         );
+        let losses = &settings.losses[..];
+        ensure!(
+            matches!(losses, [_]) || matches!(losses, [a, b] if a != b),
+            "the losses are {losses:?}: one is expected, or each once"
+        );
         let [k, d] = [text_features.len() / vision.config.embed_dim, vision.config.embed_dim];
         let scaled: Vec<f32> = text_features.iter().map(|v| v * vision.config.logit_scale).collect();
         let text = stream.upload([k, d], &scaled)?;
@@ -142,7 +148,7 @@ impl<E: Element> Batch<E> {
         let dims = Dims::new(config, 0, settings.views, text.shape()[0]);
         let augmenter =
             Augmenter::new(config.image_size, config.patch_size, config.preprocess, settings.pillow)?;
-        let slot = || Slot::new(stream.gpu(), 0, settings.passes() * dims.k, settings.steps);
+        let slot = || Slot::new(stream.gpu(), 0, Sizes::new(&dims, &settings));
         Ok(Batch {
             stream: stream.clone(),
             dims,
@@ -174,8 +180,7 @@ impl<E: Element> Batch<E> {
         self.augmenter.free();
         *self.pixels.borrow_mut() = self.stream.alloc(0)?;
         if images > self.slots.get_mut()[0].images() {
-            let Settings { steps, .. } = self.settings;
-            let slot = || Slot::new(self.stream.gpu(), images, self.settings.passes() * self.dims.k, steps);
+            let slot = || Slot::new(self.stream.gpu(), images, Sizes::new(&self.dims, &self.settings));
             self.slots = RefCell::new([slot()?, slot()?]);
         }
         let dims = Dims { s: images, ..self.dims };
@@ -243,8 +248,8 @@ impl<E: Element> Batch<E> {
         let slot = &mut self.slots.borrow_mut()[queued.number % 2];
         let images = slot.send(stream, items, &buffers.descs, &mut self.pixels.borrow_mut())?;
         self.work(&bound, &images, views)?;
-        let Bound { predicted: logits, flags, .. } = &*bound;
-        slot.fetch(stream, &Results { logits, entropy: &buffers.entropy, flags })?;
+        let Buffers { entropy, flags, .. } = buffers;
+        slot.fetch(stream, &Results { logits: &bound.predicted, seen: &bound.seen, entropy, flags })?;
         Ok(queued)
     }
 
@@ -255,7 +260,7 @@ impl<E: Element> Batch<E> {
     pub fn finish(&self, queued: Queued) -> Result<Vec<Raw>> {
         ensure!(queued.number + 2 >= self.queued.get(), "a batch's results were overwritten by later ones");
         let _range = trace::range("wait");
-        let finished = self.slots.borrow()[queued.number % 2].wait(queued.s, queued.images, self.dims.k);
+        let finished = self.slots.borrow()[queued.number % 2].wait(queued.s, queued.images);
         let raws = finished.with_context(|| self.stream.blame("adapting"))?;
         if let Some(stages) = &self.stages {
             stages.settle(queued.number)?;
@@ -273,65 +278,87 @@ impl<E: Element> Batch<E> {
 
     /// Queues all of a batch: nothing waits on the host, but where stages are timed.
     fn work(&self, bound: &Rc<Bound<E>>, images: &Images, views: &Views) -> Result<()> {
-        for step in 0..self.settings.steps {
-            // Not recorded: its scratch memory grows with the images.
-            self.time("views", || self.fill_patches(bound, images, views, step))?;
-            // What else is another at each step is copied to where all read it, and from where all write it.
-            if let BoundStep::InPlace(in_place) = &bound.step {
-                in_place.optimizer.iter().try_for_each(|room| room.turn_to(&self.stream, step))?;
-            }
-            self.recorded(bound, step)?;
-            if step + 1 < self.settings.steps {
-                self.stream.copy(&self.entropies(bound, step)?, &self.last_entropies(bound)?)?;
+        let (stream, settings) = (&self.stream, &self.settings);
+        let patches = Patches { stream, augmenter: &self.augmenter, settings, dims: self.dims };
+        for place in 0..settings.losses.len() {
+            for step in 0..settings.steps {
+                let at = Place { loss: place, step };
+                if !self.is_known(at) {
+                    // Not recorded: its scratch memory grows with the images.
+                    self.time("views", || {
+                        if at == Place::FIRST {
+                            patches.originals(bound, images)?;
+                        }
+                        patches.views(bound, images, views, step)
+                    })?;
+                }
+                // What else is another at each step is copied to where all read it, and from where all write it.
+                if let BoundStep::InPlace(in_place) = &bound.step {
+                    in_place.optimizer.iter().try_for_each(|room| room.turn_to(stream, step))?;
+                }
+                self.recorded(bound, at)?;
+                if step + 1 < settings.steps {
+                    stream.copy(&self.entropies(bound, at)?, &self.last_entropies(bound, place)?)?;
+                }
             }
         }
         Ok(())
     }
 
+    /// Whether the views at hand have passed through the tower, as the weights are then, for a loss before this one.
+    fn is_known(&self, at: Place) -> bool {
+        at.loss > 0 && self.settings.steps == 1
+    }
+
     /// Where each image's entropy at this step is kept.
-    fn entropies(&self, bound: &Bound<E>, step: usize) -> Result<Tensor<f32>> {
-        Ok(self.buffers()?.entropy.rows(step..step + 1).slice(0..bound.flags.len()))
+    fn entropies(&self, bound: &Bound<E>, Place { loss, step }: Place) -> Result<Tensor<f32>> {
+        let row = loss * self.settings.steps + step;
+        Ok(self.buffers()?.entropy.rows(row..row + 1).slice(0..bound.images()))
     }
 
     /// Where each step writes it.
-    fn last_entropies(&self, bound: &Bound<E>) -> Result<Tensor<f32>> {
-        self.entropies(bound, self.settings.steps - 1)
+    fn last_entropies(&self, bound: &Bound<E>, loss: usize) -> Result<Tensor<f32>> {
+        self.entropies(bound, Place { loss, step: self.settings.steps - 1 })
     }
 
     /// Queues a step as a graph from the second time on, but where ranges are read or stages timed.
-    fn recorded(&self, bound: &Rc<Bound<E>>, step: usize) -> Result<()> {
-        let (stream, work) = (&self.stream, || self.step(bound, step));
+    fn recorded(&self, bound: &Rc<Bound<E>>, at: Place) -> Result<()> {
+        let (stream, work) = (&self.stream, || self.step(bound, at));
         if trace::is_heard() || self.stages.is_some() || stream.is_rehearsal() {
             return work();
         }
-        let key =
-            Key { images: bound.flags.len(), is_first: step == 0, is_last: step + 1 == self.settings.steps };
+        let Place { loss, step } = at;
+        let (is_first, is_last) = (step == 0, step + 1 == self.settings.steps);
+        let key = Key { images: bound.images(), loss, is_first, is_last };
         let keeps = || (bound.clone(), self.params.clone(), self.loaded.clone(), self.text.clone());
         // SAFETY: the launches use the batch's buffers, of which `bound` holds the one allocation, and the rest; what else is another
         // at each step is not among them.
         unsafe { self.graphs.run(stream, key, self.dims.s, keeps, work) }
     }
 
-    /// Queues a step of all images behind their views; with the first the predictions before it, with the last those after it.
-    fn step(&self, bound: &Bound<E>, step: usize) -> Result<()> {
-        let (stream, is_first, is_last) = (&self.stream, step == 0, step + 1 == self.settings.steps);
+    /// Queues a step of all images behind their views; with the first of all the predictions before it, with the last of a loss
+    /// those after it.
+    fn step(&self, bound: &Bound<E>, at: Place) -> Result<()> {
+        let (stream, step, flags) = (&self.stream, at.step, &bound.flags[at.loss]);
+        let (is_first, is_last) = (step == 0, step + 1 == self.settings.steps);
         if is_first {
-            stream.fill_bytes(&bound.flags, 0)?;
+            stream.fill_bytes(flags, 0)?;
         }
         match &bound.step {
             BoundStep::Implicit(implicit) => {
-                self.views(&self.params, bound)?;
-                self.time("step", || implicit.step(stream, &bound.flags))?;
+                self.views(&self.params, bound, at)?;
+                self.time("step", || implicit.step(stream, flags))?;
                 let all = 0..self.settings.passes();
-                self.predict("predict", Source::Implicit(&self.loaded, implicit), bound, all)
+                self.predict("predict", Source::Implicit(&self.loaded, implicit), bound, (at.loss, all))
             }
             BoundStep::InPlace(in_place) => {
                 let adapted = &in_place.adapted;
-                if is_first {
-                    self.predict("zero-shot", Source::Loaded(&self.loaded), bound, 0..1)?;
-                    self.views(&self.params, bound)?;
-                } else {
-                    self.views(adapted, bound)?;
+                if at == Place::FIRST {
+                    self.predict("zero-shot", Source::Loaded(&self.loaded), bound, (0, 0..1))?;
+                }
+                match is_first {
+                    true => self.views(&self.params, bound, at)?,
+                    false => self.views(adapted, bound, at)?,
                 }
                 let loss_scale = self.settings.loss_scale;
                 for (pass, &learning_rate) in (1..).zip(&self.settings.learning_rates) {
@@ -339,15 +366,12 @@ impl<E: Element> Batch<E> {
                         if pass == 1 {
                             in_place.gradients(stream)?;
                         }
-                        in_place.step(
-                            stream,
-                            &bound.flags,
-                            (pass, !is_last),
-                            Stride { number: step, learning_rate, loss_scale },
-                        )
+                        let stride = Stride { number: step, learning_rate, loss_scale };
+                        in_place.step(stream, flags, (pass, !is_last), stride)
                     })?;
                     if is_last {
-                        self.predict("predict", Source::Adapted(adapted), bound, pass..pass + 1)?;
+                        let passes = (at.loss, pass..pass + 1);
+                        self.predict("predict", Source::Adapted(adapted), bound, passes)?;
                     }
                 }
                 Ok(())
@@ -355,37 +379,45 @@ impl<E: Element> Batch<E> {
         }
     }
 
-    /// Logits of the originals in these passes.
+    /// Logits of the originals in these passes by a loss, but for those before any step, pass 0, where an earlier loss had them.
     fn predict(
         &self,
         stage: &'static str,
         source: Source<E>,
         bound: &Bound<E>,
-        passes: Range<usize>,
+        (loss, passes): (usize, Range<usize>),
     ) -> Result<()> {
-        let s = bound.flags.len();
-        let logits = bound.predicted.rows(passes.start * s..passes.end * s);
+        let (s, rates) = (bound.images(), self.settings.learning_rates.len());
+        let had = usize::from(loss > 0 && passes.start == 0);
+        let row = |pass: usize| if pass == 0 { 0 } else { (loss * rates + pass) * s };
+        let logits = bound.predicted.rows(row(passes.start + had)..row(passes.end - 1) + s);
+        let unit = bound.originals.unit.rows(had * s..passes.len() * s);
         let weights = Fine { source, room: &self.buffers()?.fine };
         self.time(stage, || {
             self.vision.forward(&self.stream, &weights, &bound.originals)?;
-            Linear::nt(&bound.originals.unit, &self.text, &logits).run(&self.stream)
+            Linear::nt(&unit, &self.text, &logits).run(&self.stream)
         })
     }
 
     /// The views through the tower, their loss, and every parameter's gradient.
-    fn views(&self, weights: &impl Differentiable<E>, bound: &Bound<E>) -> Result<()> {
-        let (stream, Bound { views, grads, .. }) = (&self.stream, bound);
-        let [logits, dlogits] = &bound.logits;
+    fn views(&self, weights: &impl Differentiable<E>, bound: &Bound<E>, at: Place) -> Result<()> {
+        let (stream, Bound { views, grads, seen, logits: both, .. }) = (&self.stream, bound);
+        let [logits, dlogits] = both;
         let &[s, n, k] = logits.shape() else { unreachable!("logits are (s, N, K)") };
         let rows = |tensor: &Tensor<f32>| tensor.view([s * n, k]);
-        self.time("forward", || {
-            self.vision.forward(stream, weights, views)?;
-            Linear::nt(&views.unit, &self.text, &rows(logits)).run(stream)
-        })?;
+        if !self.is_known(at) {
+            self.time("forward", || {
+                self.vision.forward(stream, weights, views)?;
+                Linear::nt(&views.unit, &self.text, &rows(logits)).run(stream)
+            })?;
+        }
         self.time("backward", || {
-            let entropy = self.last_entropies(bound)?;
-            let (scale, scratch) = (self.settings.loss_scale, &grads.way.scratch);
-            entropy_forward_backward(stream, dlogits, &entropy, logits, None, scale, scratch)?;
+            let (loss, entropy) = (self.settings.losses[at.loss], self.last_entropies(bound, at.loss)?);
+            let scaled = (self.settings.loss_scale, &grads.way.scratch);
+            match at {
+                Place::FIRST => seen.look(stream, loss, both, &entropy, scaled)?,
+                _ => seen.look_again(stream, (loss, self.is_known(at)), both, &entropy, scaled)?,
+            }
             Linear::nn(&rows(dlogits), &self.text, &grads.dunit).run(stream)?;
             self.vision.backward(stream, weights, views, grads)
         })
@@ -432,43 +464,6 @@ impl<E: Element> Batch<E> {
     /// No buffers: see [`Batch::resize`].
     pub fn views_of(&self, s: usize) -> Result<Acts<E>> {
         Ok(self.buffers()?.views.sequences(0..s * self.dims.n))
-    }
-
-    /// Views of all images, in the order of their random numbers; at the first step the originals too.
-    fn fill_patches(&self, bound: &Bound<E>, images: &Images, views: &Views, step: usize) -> Result<()> {
-        let (s, Dims { n, .. }) = (images.descs().len(), self.dims);
-        if step == 0 {
-            // The same in every pass.
-            let originals = self.items(&bound.originals.patches);
-            let first = originals.rows(0..s);
-            self.augmenter.make(&self.stream, images, None, Some(&first))?;
-            for begin in (s..originals.shape()[0]).step_by(s) {
-                self.stream.copy(&originals.rows(begin..begin + s), &first)?;
-            }
-        }
-        let patches = &bound.views.patches;
-        match views {
-            Views::Given(given) => {
-                let of_image = patches.shape()[0] / s;
-                let given = E::rounded(&self.stream, &given.view(given.len()))?.view(given.shape());
-                (0..s).try_for_each(|i| {
-                    self.stream.copy(&patches.rows(i * of_image..(i + 1) * of_image), &given)
-                })
-            }
-            Views::Drawn => {
-                let Settings { policy, seed, .. } = &self.settings;
-                let params = &bound.view_params;
-                draw_views(&self.stream, policy, (*seed, (step * n) as u32), images.descs(), params)?;
-                let drawn = Some((params, &self.items(patches)));
-                self.augmenter.make(&self.stream, images, drawn, None)
-            }
-        }
-    }
-
-    /// Patches by sequence, as the augmentation makes them: `(items, T - 1, P)`.
-    fn items<T: Pod>(&self, patches: &Tensor<T>) -> Tensor<T> {
-        let Dims { t, p, .. } = self.dims;
-        patches.view([patches.shape()[0] / (t - 1), t - 1, p])
     }
 
     /// Queues a stage, as a range of its name, between events where its time is kept.

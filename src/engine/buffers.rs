@@ -9,6 +9,7 @@ use super::grads::{Grads, Kept};
 use super::implicit::{Implicit, Room};
 use super::in_place::{Adapted, InPlace, OptimizerRoom, Tables};
 use super::outcome::{Settings, Update};
+use super::seen::Seen;
 use super::vision::Vision;
 use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::Element;
@@ -23,9 +24,10 @@ pub struct Buffers<E> {
     pub grads: Grads<E>,
     pub logits: Tensor<f32>,    // (S·N, K)
     pub dlogits: Tensor<f32>,   // (S·N, K)
-    pub predicted: Tensor<f32>, // (passes·S, K): zero-shot, then by each learning rate
-    pub entropy: Tensor<f32>,   // (steps, S), of which each step writes the last row
-    pub flags: Tensor<u32>,     // (S,)
+    pub predicted: Tensor<f32>, // (predictions·S, K): zero-shot, then by each loss and learning rate
+    pub seen: Seen,
+    pub entropy: Tensor<f32>, // (losses·steps, S), of which each step writes its loss's last row
+    pub flags: Tensor<u32>,   // (losses, S)
     pub fine: FineRoom<E>,
     pub step: StepRoom<E>,
 }
@@ -55,10 +57,11 @@ impl<E: Element> Buffers<E> {
             grads,
             logits: plan.tensor("logits", [s * n, k])?,
             dlogits: plan.tensor("dlogits", [s * n, k])?,
-            predicted: plan.tensor("predicted", [passes * s, k])?,
-            entropy: plan.tensor("entropy", [settings.steps, s])?,
-            flags: plan.tensor("flags", s)?,
-            fine: plan.part("fine", |plan| FineRoom::plan(plan, at_once * s * dims.t, dims.widest()[0]))?,
+            predicted: plan.tensor("predicted", [settings.predictions() * s, k])?,
+            seen: plan.part("seen", |plan| Seen::plan(plan, dims, settings))?,
+            entropy: plan.tensor("entropy", [settings.losses.len() * settings.steps, s])?,
+            flags: plan.tensor("flags", [settings.losses.len(), s])?,
+            fine: plan.part("fine", |plan| FineRoom::plan(plan, at_once * s * (dims.t - 1) * dims.p))?,
             step: plan.part("step", |plan| {
                 Ok(match settings.update {
                     Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout, &kept, passes)?),
@@ -88,7 +91,7 @@ impl<E: Element> Buffers<E> {
         settings: &Settings,
     ) -> Result<Bound<E>> {
         let &[most, n] = self.view_params.shape() else { unreachable!("view_params are (S, N)") };
-        let (k, passes) = (self.logits.shape()[1], settings.passes());
+        let k = self.logits.shape()[1];
         let (views, grads) = (self.views.sequences(0..s * n), self.grads.images(s, n));
         let kept = Kept::new(&vision.layout, &views, &grads);
         let at_once = self.originals.norm.len() / most;
@@ -96,8 +99,11 @@ impl<E: Element> Buffers<E> {
             view_params: self.view_params.rows(0..s),
             originals: self.originals.sequences(0..at_once * s),
             logits: [&self.logits, &self.dlogits].map(|logits| logits.rows(0..s * n).view([s, n, k])),
-            predicted: self.predicted.rows(0..passes * s),
-            flags: self.flags.rows(0..s),
+            predicted: self.predicted.rows(0..settings.predictions() * s),
+            seen: self.seen.first(s),
+            flags: (0..settings.losses.len())
+                .map(|loss| self.flags.rows(loss..loss + 1).slice(0..s))
+                .collect(),
             step: match &self.step {
                 StepRoom::Implicit(room) => {
                     let implicit = Implicit::new(stream, flat, kept, room, settings.rates())?;
@@ -123,10 +129,19 @@ pub struct Bound<E> {
     pub grads: Grads<E>,
     /// `(s, N, K)`
     pub logits: [Tensor<f32>; 2],
-    /// `(passes·s, K)`
+    /// `(predictions·s, K)`
     pub predicted: Tensor<f32>,
-    pub flags: Tensor<u32>,
+    pub seen: Seen,
+    /// Of each loss, `(s,)`
+    pub flags: Vec<Tensor<u32>>,
     pub step: BoundStep<E>,
+}
+
+impl<E> Bound<E> {
+    /// `s`
+    pub fn images(&self) -> usize {
+        self.view_params.shape()[0]
+    }
 }
 
 pub enum BoundStep<E> {

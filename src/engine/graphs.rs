@@ -8,10 +8,12 @@ use anyhow::Result;
 
 use crate::gpu::{Graph, Stream};
 
-/// Which work is the same each time: of so many images all steps between the first and the last.
+/// Which work is the same each time: of so many images, by one loss, all steps between the first and the last.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     pub images: usize,
+    /// By its place among the settings'.
+    pub loss: usize,
     pub is_first: bool,
     pub is_last: bool,
 }

@@ -5,16 +5,17 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, ensure};
 use half::f16;
 
-use super::batch::{self, Batch, Item, Views};
-use super::outcome::{Outcome, Precision, Prediction, Raw, Settings};
+use super::batch::{self, Batch, Item};
+use super::outcome::{Loss, Outcome, Precision, Raw, RawViews, Settings, Stepped};
+use super::prediction::{Guard, Prediction};
+use super::views::Views;
 use super::vision::Vision;
 use crate::gpu::{Entry, Stream, is_out_of_memory};
 
 /// A classifier. Where device memory runs out, it goes on with half as many images at once.
 pub struct Memo {
     kind: Kind,
-    views: usize,
-    learning_rates: Vec<f32>,
+    settings: Settings,
 }
 
 /// A batch on its way, or waiting for memory.
@@ -47,16 +48,16 @@ impl Memo {
         batch: usize,
         settings: Settings,
     ) -> Result<Memo> {
-        let (views, learning_rates) = (settings.views, settings.learning_rates.clone());
+        let own = settings.clone();
         let kind = match settings.precision {
             Precision::Fp32 => {
-                Kind::Fp32(Box::new(Batch::load(stream, vision, weights, text_features, settings)?))
+                Kind::Fp32(Box::new(Batch::load(stream, vision, weights, text_features, own)?))
             }
             Precision::Fp16 => {
-                Kind::Fp16(Box::new(Batch::load(stream, vision, weights, text_features, settings)?), None)
+                Kind::Fp16(Box::new(Batch::load(stream, vision, weights, text_features, own)?), None)
             }
         };
-        let mut memo = Memo { kind, views, learning_rates };
+        let mut memo = Memo { kind, settings };
         memo.make_room(batch)?;
         Ok(memo)
     }
@@ -87,7 +88,7 @@ impl Memo {
     /// Half as many images as have been too many, once that is said; of a single one the error, with what to do about it.
     fn half_of(&self, images: usize, error: Error) -> Result<usize> {
         if images <= 1 {
-            let (views, rates) = (self.views, self.learning_rates.len());
+            let (views, rates) = (self.settings.views, self.settings.learning_rates.len());
             let (of_rates, or_rates) = match rates {
                 1 => (String::new(), ""),
                 _ => (format!(" and {rates} learning rates"), " or rates (--lr)"),
@@ -197,7 +198,7 @@ impl Memo {
         let mut outcomes = Vec::with_capacity(raws.len());
         for (raw, item) in raws.into_iter().zip(items) {
             outcomes.push(match is_whole(&raw) {
-                true => outcome(raw, &self.learning_rates),
+                true => outcome(raw, &self.settings),
                 false => self.again(item, views, raw),
             });
             if outcomes.last().is_some_and(Result::is_err) {
@@ -211,8 +212,8 @@ impl Memo {
     /// depend on another's.
     fn again(&mut self, item: &Item, views: &Views, raw: Raw) -> Result<Outcome> {
         loop {
-            let rates = &self.learning_rates;
-            let Kind::Fp16(batch, exact) = &mut self.kind else { return outcome(raw, rates) };
+            let settings = &self.settings;
+            let Kind::Fp16(batch, exact) = &mut self.kind else { return outcome(raw, settings) };
             let made = match exact {
                 Some(exact) => Ok(exact),
                 None => batch.exact().map(|made| exact.insert(Box::new(made))),
@@ -221,7 +222,7 @@ impl Memo {
                 Err(error) if is_out_of_memory(&error) => self.shrink(error)?,
                 raws => {
                     let whole = mended(raw, raws?.remove(0));
-                    return Ok(Outcome { overflow: true, ..outcome(whole, rates)? });
+                    return Ok(Outcome { overflow: true, ..outcome(whole, settings)? });
                 }
             }
         }
@@ -252,52 +253,139 @@ fn fitting(queued: Result<batch::Queued>) -> Result<Option<batch::Queued>> {
     }
 }
 
-fn is_whole(Raw { zero_shot, memo, entropy, overflow }: &Raw) -> bool {
-    let mut all = [zero_shot, entropy].into_iter().chain(memo).flatten();
-    !overflow && all.all(|x| x.is_finite())
+fn is_whole(Raw { zero_shot, views, by_loss }: &Raw) -> bool {
+    let steps = by_loss.iter().flat_map(|stepped| stepped.memo.iter().chain([&stepped.entropy]));
+    let mut all = [zero_shot, &views.average, &views.confident_average].into_iter().chain(steps).flatten();
+    by_loss.iter().all(|stepped| !stepped.overflow) && all.all(|x| x.is_finite())
 }
 
-/// With a gradient that overflowed nothing is right; else what is not finite alone is taken from `exact`.
+/// With a gradient that overflowed nothing is right that its loss gives, and by the first loss nothing at all; else what is not
+/// finite alone is taken from `exact`.
 fn mended(raw: Raw, exact: Raw) -> Raw {
+    if raw.by_loss.first().is_some_and(|stepped| stepped.overflow) {
+        let others = raw.by_loss.into_iter().zip(exact.by_loss).enumerate();
+        let by_loss = others.map(|(loss, (raw, exact))| if loss == 0 { exact } else { stepped(raw, exact) });
+        return Raw { by_loss: by_loss.collect(), ..exact };
+    }
+    let is_finite = |all: &[f32]| all.iter().all(|x| x.is_finite());
+    let seen = is_finite(&raw.views.average) && is_finite(&raw.views.confident_average);
+    Raw {
+        zero_shot: finite(raw.zero_shot, exact.zero_shot),
+        views: if seen { raw.views } else { exact.views },
+        by_loss: raw.by_loss.into_iter().zip(exact.by_loss).map(|(raw, exact)| stepped(raw, exact)).collect(),
+    }
+}
+
+fn finite(raw: Vec<f32>, exact: Vec<f32>) -> Vec<f32> {
+    if raw.iter().all(|x| x.is_finite()) { raw } else { exact }
+}
+
+fn stepped(raw: Stepped, exact: Stepped) -> Stepped {
     if raw.overflow {
         return exact;
     }
-    let of = |raw: Vec<f32>, exact| if raw.iter().all(|x| x.is_finite()) { raw } else { exact };
-    let memo = raw.memo.into_iter().zip(exact.memo).map(|(raw, exact)| of(raw, exact)).collect();
-    let (zero_shot, entropy) = (of(raw.zero_shot, exact.zero_shot), of(raw.entropy, exact.entropy));
-    Raw { zero_shot, memo, entropy, overflow: false }
+    let memo = raw.memo.into_iter().zip(exact.memo).map(|(raw, exact)| finite(raw, exact)).collect();
+    Stepped { memo, entropy: finite(raw.entropy, exact.entropy), overflow: false }
 }
 
-fn outcome(Raw { zero_shot, memo, entropy, overflow }: Raw, rates: &[f32]) -> Result<Outcome> {
+fn outcome(Raw { zero_shot, views, by_loss }: Raw, settings: &Settings) -> Result<Outcome> {
+    let before = "predicting before the step, whatever the learning rate";
+    let zero_shot = Prediction::of(&zero_shot).context(before)?;
+    let [mut memo, mut memo_confident] = [const { Vec::new() }; 2];
+    let [mut entropy, mut confident_entropy] = [const { Vec::new() }; 2];
+    for (loss, stepped) in settings.losses.iter().zip(by_loss) {
+        let answers = answers(&stepped, &zero_shot, &views, settings)?;
+        match loss {
+            Loss::All => (memo, entropy) = (answers, stepped.entropy),
+            Loss::Confident => (memo_confident, confident_entropy) = (answers, stepped.entropy),
+        }
+    }
+    Ok(Outcome {
+        view_average: Prediction::of(&views.average).context(before)?,
+        confident_average: Prediction::of(&views.confident_average).context(before)?,
+        vote: Prediction::vote(&views, zero_shot.logits.len()).context(before)?,
+        zero_shot,
+        memo,
+        entropy,
+        memo_confident,
+        confident_entropy,
+        overflow: false,
+    })
+}
+
+/// By each learning rate.
+fn answers(
+    Stepped { memo, overflow, .. }: &Stepped,
+    zero_shot: &Prediction,
+    views: &RawViews,
+    Settings { learning_rates: rates, guards, .. }: &Settings,
+) -> Result<Vec<Result<Prediction, String>>> {
+    if guards.skip(zero_shot) {
+        let stands = Prediction { guard: Some(Guard::Skipped), ..zero_shot.clone() };
+        return Ok(vec![Ok(stands); rates.len()]);
+    }
     ensure!(!overflow, "stepping: a gradient is not finite, in float32 either");
-    let zero_shot =
-        Prediction::of(&zero_shot).context("predicting before the step, whatever the learning rate")?;
     let after = |(logits, rate): (&Vec<f32>, &f32)| {
         let why = || format!("predicting after a step of learning rate {rate:e}; a smaller one may help");
-        Prediction::of(logits).with_context(why)
+        Ok(guards.judge(Prediction::of(logits).with_context(why)?, zero_shot, &views.choices))
     };
     let mut memo: Vec<Result<Prediction>> = memo.iter().zip(rates).map(after).collect();
     if memo.iter().all(Result::is_err) {
         memo.swap_remove(0)?;
     }
-    let memo = memo.into_iter().map(|after| after.map_err(|error| format!("{error:#}"))).collect();
-    Ok(Outcome { zero_shot, memo, entropy, overflow: false })
+    Ok(memo.into_iter().map(|after| after.map_err(|error| format!("{error:#}"))).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::prediction::Guards;
     use super::*;
+    use crate::policy::Policy;
+
+    /// Of two classes: one view, whose average is this.
+    fn views(average: f32) -> RawViews {
+        let average = vec![average, -0.1];
+        let confident_average = average.clone();
+        RawViews { average, confident_average, choices: vec![1], confident: vec![true] }
+    }
+
+    fn by(memo: Vec<Vec<f32>>, entropy: f32, overflow: bool) -> Stepped {
+        Stepped { memo, entropy: vec![entropy], overflow }
+    }
+
+    fn settings(learning_rates: &[f32], losses: &[Loss]) -> Settings {
+        let (learning_rates, losses) = (learning_rates.to_vec(), losses.to_vec());
+        Settings { learning_rates, losses, ..Settings::one_step(Policy::notebook()) }
+    }
 
     #[test]
     fn what_is_finite_stays_unless_a_gradient_is_not() {
         let raw = |x: f32, y: f32, overflow| {
-            let (zero_shot, memo, entropy) = (vec![x, 1.0], vec![vec![x; 2], vec![0.0, y]], vec![x]);
-            Raw { zero_shot, memo, entropy, overflow }
+            let memo = vec![vec![x; 2], vec![0.0, y]];
+            Raw { zero_shot: vec![x, 1.0], views: views(-x), by_loss: vec![by(memo, x, overflow)] }
         };
         let exact = raw(3.0, 4.0, false);
         assert_eq!(mended(raw(2.0, f32::NAN, false), exact.clone()), raw(2.0, 4.0, false));
         assert_eq!(mended(raw(2.0, 5.0, true), exact.clone()), exact);
-        assert!(outcome(raw(2.0, 5.0, true), &[1.0, 2.0]).is_err());
+        assert!(outcome(raw(2.0, 5.0, true), &settings(&[1.0, 2.0], &[Loss::All])).is_err());
+        let nowhere = Raw { views: views(f32::NAN), ..raw(2.0, 5.0, false) };
+        assert_eq!(mended(nowhere, exact.clone()), Raw { views: views(-3.0), ..raw(2.0, 5.0, false) });
+    }
+
+    #[test]
+    fn what_one_loss_overflows_in_is_nothing_to_the_other() {
+        let raw = |x: f32, overflow: [bool; 2]| {
+            let by_loss = overflow.map(|overflow| by(vec![vec![x; 2]], x, overflow)).to_vec();
+            Raw { zero_shot: vec![x, 1.0], views: views(-x), by_loss }
+        };
+        let (fast, exact) = (|overflow| raw(2.0, overflow), raw(3.0, [false; 2]));
+        let second = mended(fast([false, true]), exact.clone());
+        assert_eq!(second.by_loss, [fast([false; 2]).by_loss[0].clone(), exact.by_loss[1].clone()]);
+        assert_eq!((second.zero_shot, second.views), (vec![2.0, 1.0], views(-2.0)));
+        let first = mended(fast([true, false]), exact.clone());
+        assert_eq!(first.by_loss, [exact.by_loss[0].clone(), fast([false; 2]).by_loss[1].clone()]);
+        assert_eq!((first.zero_shot, first.views), (exact.zero_shot.clone(), exact.views.clone()));
+        assert_eq!(mended(fast([true; 2]), exact.clone()), exact);
     }
 
     #[test]
@@ -305,8 +393,8 @@ mod tests {
         let of = |zero_shot: f32, memo: &[f32]| {
             let logits = |last: f32| vec![0.0, last];
             let (zero_shot, memo) = (logits(zero_shot), memo.iter().map(|&last| logits(last)).collect());
-            let raw = Raw { zero_shot, memo, entropy: vec![0.0], overflow: false };
-            outcome(raw, &[1e-5, 0.25]).map_err(|error| format!("{error:#}"))
+            let raw = Raw { zero_shot, views: views(-2.0), by_loss: vec![by(memo, 0.0, false)] };
+            outcome(raw, &settings(&[1e-5, 0.25], &[Loss::All])).map_err(|error| format!("{error:#}"))
         };
         let why = |rate| {
             format!(
@@ -321,5 +409,23 @@ mod tests {
         // A smaller rate is no advice about what it does not change.
         let before = of(f32::INFINITY, &[1.0, f32::NAN]).unwrap_err();
         assert!(before.contains("before the step") && !before.contains("smaller"), "{before}");
+    }
+
+    #[test]
+    fn where_no_step_is_to_be_nothing_of_it_counts() {
+        let raw = Raw {
+            zero_shot: vec![0.0, 2.0],
+            views: views(-2.0),
+            by_loss: vec![by(vec![vec![9.0, 0.0], vec![f32::NAN; 2]], 0.5, true)],
+        };
+        let skipping = |above| Settings {
+            guards: Guards { skip_above: Some(above), roll_back: true },
+            ..settings(&[1e-5, 1e-3], &[Loss::Confident])
+        };
+        let skipped = outcome(raw.clone(), &skipping(0.8)).unwrap();
+        let stands = Prediction { guard: Some(Guard::Skipped), ..skipped.zero_shot.clone() };
+        assert_eq!(skipped.memo_confident, [Ok(stands.clone()), Ok(stands)]);
+        assert_eq!((skipped.memo, skipped.entropy, skipped.confident_entropy), (vec![], vec![], vec![0.5]));
+        assert!(outcome(raw, &skipping(0.9)).is_err());
     }
 }

@@ -1,10 +1,10 @@
 //! What an adaptation is asked to do, and what comes of it.
 
-use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use half::f16;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::prediction::{Guards, Prediction};
 use crate::ops::pillow::Pillow;
 use crate::ops::{Element, Optimizer};
 use crate::policy::Policy;
@@ -29,20 +29,58 @@ pub struct Settings {
     pub precision: Precision,
     /// What gradients are scaled by on their way: a power of two.
     pub loss_scale: f32,
+    /// Which share of the views is confident: see [`Settings::confident_views`].
+    pub confident: f64,
+    /// Each takes steps of its own from the same weights, and has its own predictions.
+    pub losses: Vec<Loss>,
+    pub guards: Guards,
 }
 
 impl Settings {
+    /// The notebook's: 50 views, one plain step of rate 1e-5, folded into the prediction, in float16; all else as the flags have
+    /// it by default.
+    pub fn one_step(policy: Policy) -> Settings {
+        Settings {
+            views: 50,
+            learning_rates: vec![1e-5],
+            steps: 1,
+            optimizer: Optimizer::PLAIN,
+            seed: 0,
+            policy,
+            pillow: Pillow::default(),
+            update: Update::Implicit,
+            precision: Precision::Fp16,
+            loss_scale: Precision::Fp16.loss_scale(),
+            confident: Settings::CONFIDENT,
+            losses: vec![Loss::All],
+            guards: Guards::default(),
+        }
+    }
+
+    /// TPT's share of views that are confident.
+    pub const CONFIDENT: f64 = 0.1;
+
     /// Whether all that is done is a step of plain SGD, which can be [`Update::Implicit`].
     pub fn is_one_plain_step(&self) -> bool {
         self.steps == 1 && self.optimizer.is_plain(1)
     }
 
-    /// Predictions of an image: as the weights were loaded, and by each learning rate.
+    /// Passes of an image through the tower by one loss: as the weights were loaded, and by each learning rate.
     pub fn passes(&self) -> usize {
         1 + self.learning_rates.len()
     }
 
-    /// Of each of them, what gradients are multiplied by: 0, then the learning rates over the loss scale.
+    /// Predictions of an image: as the weights were loaded, and by each loss and learning rate.
+    pub fn predictions(&self) -> usize {
+        1 + self.losses.len() * self.learning_rates.len()
+    }
+
+    /// How many views are confident, as TPT has it: so many of N as the product has whole ones, in float64, but one at least.
+    pub fn confident_views(&self) -> usize {
+        ((self.views as f64 * self.confident) as usize).clamp(1, self.views.max(1))
+    }
+
+    /// Of each pass, what gradients are multiplied by: 0, then the learning rates over the loss scale.
     pub fn rates(&self) -> Vec<f32> {
         std::iter::once(0.0).chain(self.learning_rates.iter().map(|rate| rate / self.loss_scale)).collect()
     }
@@ -78,25 +116,22 @@ pub enum Update {
     InPlace,
 }
 
-/// A class distribution's summary, and the logits it came from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prediction {
-    /// Index of the largest logit; the first of equals.
-    pub index: usize,
-    /// Its softmax value.
-    pub confidence: f64,
-    pub logits: Vec<f32>, // (K,)
+/// What a step makes smaller: the entropy of an average prediction over an image's views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// Of all views: MEMO's.
+    All,
+    /// Of those whose predictions have the smallest entropies: TPT's.
+    Confident,
 }
 
-impl Prediction {
-    /// The softmax in float64, so that confidences add up.
-    pub(super) fn of(logits: &[f32]) -> Result<Prediction> {
-        ensure!(logits.iter().all(|v| v.is_finite()), "a logit is not finite");
-        let index =
-            (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).context("no classes")?;
-        let top = f64::from(logits[index]);
-        let sum: f64 = logits.iter().map(|&v| (f64::from(v) - top).exp()).sum();
-        Ok(Prediction { index, confidence: 1.0 / sum, logits: logits.to_vec() })
+impl Loss {
+    pub fn other(self) -> Loss {
+        match self {
+            Loss::All => Loss::Confident,
+            Loss::Confident => Loss::All,
+        }
     }
 }
 
@@ -104,20 +139,49 @@ impl Prediction {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Raw {
     pub zero_shot: Vec<f32>, // (K,) logits
-    pub memo: Vec<Vec<f32>>, // the same by each learning rate
+    pub views: RawViews,
+    /// By each of the settings' losses.
+    pub by_loss: Vec<Stepped>,
+}
+
+/// What the views of an image predict, before any step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawViews {
+    /// Logarithms of the average prediction over all views, and over the confident ones.
+    pub average: Vec<f32>, // (K,)
+    pub confident_average: Vec<f32>, // (K,)
+    /// The class with each view's largest logit.
+    pub choices: Vec<usize>, // (N,)
+    pub confident: Vec<bool>,        // (N,)
+}
+
+/// What comes of the steps by one loss.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stepped {
+    pub memo: Vec<Vec<f32>>, // (K,) logits, by each learning rate
     pub entropy: Vec<f32>,   // (steps,)
     /// Whether a gradient was past the largest number of its type.
     pub overflow: bool,
 }
 
-/// What MEMO did to one image.
+/// What the predictors answer for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub zero_shot: Prediction,
-    /// By each learning rate: why there is none, where it is not finite. By one of them at least there is.
+    /// Of the views' average prediction.
+    pub view_average: Prediction,
+    /// Of the confident views' average prediction.
+    pub confident_average: Prediction,
+    /// What most of the confident views predict.
+    pub vote: Prediction,
+    /// By each learning rate: why there is none, where it is not finite. By one of them at least there is. None at all where
+    /// [`Loss::All`] is not among the losses.
     pub memo: Vec<Result<Prediction, String>>,
     /// Marginal entropy of the views before each step, nats.
     pub entropy: Vec<f32>,
+    /// Both by [`Loss::Confident`], where that is among the losses.
+    pub memo_confident: Vec<Result<Prediction, String>>,
+    pub confident_entropy: Vec<f32>,
     /// In float16 something was past its largest number, a gradient first of all, so that this was computed again in float32.
     pub overflow: bool,
 }
@@ -125,14 +189,24 @@ pub struct Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Policy;
 
     #[test]
-    fn a_prediction_is_the_first_largest_logit_and_its_softmax() {
-        let p = Prediction::of(&[1.0, 3.0, 3.0, -200.0]).unwrap();
-        assert_eq!(p.index, 1);
-        let want = 1.0 / (2.0 + (-2.0f64).exp() + (-203.0f64).exp());
-        assert!((p.confidence - want).abs() < 1e-15);
-        assert!(Prediction::of(&[0.0, f32::NAN]).is_err());
-        assert!(Prediction::of(&[]).is_err());
+    fn as_many_views_are_confident_as_in_tpt() {
+        // What Python's max(1, int(N * rho)) gives.
+        for (views, confident, want) in [
+            (64, 0.1, 6),
+            (50, 0.1, 5),
+            (9, 0.1, 1),
+            (1, 0.1, 1),
+            (100, 0.29, 28),
+            (100, 0.57, 56),
+            (10, 0.3, 3),
+            (7, 1.0, 7),
+            (2048, 0.1, 204),
+        ] {
+            let settings = Settings { views, confident, ..Settings::one_step(Policy::notebook()) };
+            assert_eq!(settings.confident_views(), want, "{views} * {confident}");
+        }
     }
 }

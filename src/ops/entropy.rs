@@ -21,10 +21,11 @@ fn shared_bytes(n: usize, k: usize) -> usize {
     size_of::<f32>() * (4 * n + 2 * k)
 }
 
-/// Loss and gradient for B images at once (MEMO, arXiv 2110.09506, equation 3).
+/// Loss and gradient for B images at once (MEMO, arXiv 2110.09506, equation 3), and the average that it is of.
 ///
 /// * `dlogits`: `(B, N, K)` fp32, overwritten with `scale · dH/dlogits`.
 /// * `entropy`: `(B,)` fp32, overwritten with `H` in nats.
+/// * `average`: `(B, K)` fp32, overwritten with the logarithm of the average prediction.
 /// * `logits`: `(B, N, K)` fp32, a row per view.
 /// * `weights`: `(B, N)` fp32, of the views in the average: 0 for those that have no part in it, never less, and more for
 ///   some view of each image. All count alike without them. The numbers are not checked: an image without any weight has
@@ -33,10 +34,12 @@ fn shared_bytes(n: usize, k: usize) -> usize {
 ///
 /// # Errors
 /// Tensors of other shapes; an image's views times classes past 32 bits; the launch's own.
+#[allow(clippy::too_many_arguments)] // the kernel's operands
 pub fn entropy_forward_backward(
     stream: &Stream,
     dlogits: &Tensor<f32>,
     entropy: &Tensor<f32>,
+    average: Option<&Tensor<f32>>,
     logits: &Tensor<f32>,
     weights: Option<&Tensor<f32>>,
     scale: f32,
@@ -47,6 +50,9 @@ pub fn entropy_forward_backward(
     };
     dlogits.expect("entropy_forward_backward: dlogits", [b, n, k])?;
     entropy.expect("entropy_forward_backward: entropy", [b])?;
+    if let Some(average) = average {
+        average.expect("entropy_forward_backward: average", [b, k])?;
+    }
     if let Some(weights) = weights {
         weights.expect("entropy_forward_backward: weights", [b, n])?;
     }
@@ -61,14 +67,18 @@ pub fn entropy_forward_backward(
         _ => (Launch::over([b, 1, 1], 256), &[("SCRATCH", 1)][..], Some(scratch)),
     };
     let kernel = stream.kernel("entropy", "entropy_forward_backward", defines)?;
-    let args = args![logits, weights, dlogits, entropy, scratch, int(n)?, int(k)?, scale];
+    let args = args![logits, weights, dlogits, entropy, average, scratch, int(n)?, int(k)?, scale];
     // SAFETY: the shapes are the kernel's, checked above.
     unsafe { kernel.launch(stream, launch, args) }
 }
 
-/// The definition, in float64: `(dlogits at scale 1, entropy)` of `(B, N, K)` logits and `(B, N)` weights.
-pub fn entropy_reference(logits: &[f64], weights: &[f64], [b, n, k]: [usize; 3]) -> (Vec<f64>, Vec<f64>) {
-    let mut dlogits = vec![0.0; b * n * k];
+/// The definition, in float64: `(dlogits at scale 1, entropy, average)` of `(B, N, K)` logits and `(B, N)` weights.
+pub fn entropy_reference(
+    logits: &[f64],
+    weights: &[f64],
+    [b, n, k]: [usize; 3],
+) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let (mut dlogits, mut average) = (vec![0.0; b * n * k], Vec::with_capacity(b * k));
     let mut entropy = vec![0.0; b];
     for image in 0..b {
         let weights = &weights[image * n..][..n];
@@ -79,6 +89,7 @@ pub fn entropy_reference(logits: &[f64], weights: &[f64], [b, n, k]: [usize; 3])
             .map(|v| v.max(f32::MIN.into()))
             .collect();
         entropy[image] = -log_pbar.iter().map(|lp| lp.exp() * lp).sum::<f64>();
+        average.extend(&log_pbar);
         for i in 0..n {
             let p: Vec<f64> = log_p[i].iter().map(|z| z.exp()).collect();
             let mean: f64 = p.iter().zip(&log_pbar).map(|(p, lp)| p * lp).sum();
@@ -87,7 +98,7 @@ pub fn entropy_reference(logits: &[f64], weights: &[f64], [b, n, k]: [usize; 3])
             }
         }
     }
-    (dlogits, entropy)
+    (dlogits, entropy, average)
 }
 
 fn log_softmax(x: &[f64]) -> Vec<f64> {
@@ -127,19 +138,26 @@ mod tests {
         ([1, 2048, 101], 1.0),
     ];
 
-    /// Gradient at scale 8 and entropy.
+    /// Gradient at scale 8, entropy and average.
     fn run(
         stream: &Stream,
         [b, n, k]: [usize; 3],
         logits: &[f32],
         weights: Option<&[f32]>,
-    ) -> Result<(Vec<f32>, Vec<f32>)> {
+    ) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
         let (dlogits, entropy) = (poisoned(stream, [b, n, k]), poisoned(stream, [b]));
+        let average = poisoned(stream, [b, k]);
         let logits = stream.upload([b, n, k], logits)?;
         let weights = weights.map(|weights| stream.upload([b, n], weights)).transpose()?;
         let scratch = poisoned(stream, entropy_scratch_len([b, n, k]));
-        entropy_forward_backward(stream, &dlogits, &entropy, &logits, weights.as_ref(), 8.0, &scratch)?;
-        Ok((stream.read(&dlogits)?, stream.read(&entropy)?))
+        let (average, weights) = (Some(&average), weights.as_ref());
+        entropy_forward_backward(stream, &dlogits, &entropy, average, &logits, weights, 8.0, &scratch)?;
+        let average = stream.read(average.expect("as above"))?;
+        // Without it all else is the same.
+        let all = (stream.read(&dlogits)?, stream.read(&entropy)?);
+        entropy_forward_backward(stream, &dlogits, &entropy, None, &logits, weights, 8.0, &scratch)?;
+        assert_eq!(all, (stream.read(&dlogits)?, stream.read(&entropy)?));
+        Ok((all.0, all.1, average))
     }
 
     device_test!(kernel_equals_the_definition, |stream| {
@@ -151,17 +169,19 @@ mod tests {
             let half: Vec<f32> = (0..b * n).map(|i| f32::from(u8::from(i % n * 7 % 4 < 2))).collect();
             let any: Vec<f32> = random(b * n, 1.0, 8).iter().map(|w| w.abs() + 0.01).collect();
             for weights in [None, Some(ones), Some(half), Some(any)] {
-                let (dlogits, entropy) = run(&stream, shape, &logits, weights.as_deref())?;
+                let (dlogits, entropy, average) = run(&stream, shape, &logits, weights.as_deref())?;
                 let wide = weights.as_ref().map_or(vec![1.0; b * n], |weights| widen(weights));
-                let (want_d, want_h) = entropy_reference(&widen(&logits), &wide, shape);
+                let (want_d, want_h, want_a) = entropy_reference(&widen(&logits), &wide, shape);
                 let want_d: Vec<f64> = want_d.iter().map(|d| 8.0 * d).collect();
                 assert_close(&entropy, &want_h, Tolerance::FP32);
+                assert_close(&average, &want_a, Tolerance { relative: 1e-6, ..Tolerance::absolute(1e-6) });
                 // A view that is sure has a gradient far smaller than its terms, and it is as exact.
                 assert_close(&dlogits, &want_d, within(2e-6));
                 // The last image by itself has the same bits.
                 let last = weights.as_ref().map(|weights| &weights[(b - 1) * n..]);
-                let (alone_d, alone_h) = run(&stream, [1, n, k], &logits[(b - 1) * n * k..], last)?;
+                let (alone_d, alone_h, alone_a) = run(&stream, [1, n, k], &logits[(b - 1) * n * k..], last)?;
                 assert_eq!((&alone_d[..], alone_h[0]), (&dlogits[(b - 1) * n * k..], entropy[b - 1]));
+                assert_eq!(alone_a, average[(b - 1) * k..]);
             }
         }
     });
@@ -178,9 +198,9 @@ mod tests {
             }
             let weights: Vec<f32> = (0..n).map(|i| f32::from(u8::from(chosen.contains(&i)))).collect();
             let only: Vec<f32> = chosen.iter().flat_map(|i| logits[i * k..][..k].to_vec()).collect();
-            let (all_d, all_h) = run(&stream, [1, n, k], &logits, Some(&weights))?;
-            let (only_d, only_h) = run(&stream, [1, chosen.len(), k], &only, None)?;
-            assert_eq!(all_h, only_h);
+            let (all_d, all_h, all_a) = run(&stream, [1, n, k], &logits, Some(&weights))?;
+            let (only_d, only_h, only_a) = run(&stream, [1, chosen.len(), k], &only, None)?;
+            assert_eq!((all_h, all_a), (only_h, only_a));
             for i in 0..n {
                 let want = match chosen.iter().position(|&at| at == i) {
                     Some(at) => &only_d[at * k..][..k],
@@ -196,7 +216,8 @@ mod tests {
         let (entropy, weights) = (stream.zeros::<f32>([2])?, stream.zeros::<f32>([3, 2])?);
         let refuse = |dlogits: &Tensor<f32>, logits: &Tensor<f32>, weights: Option<&Tensor<f32>>| {
             let scratch = &flat;
-            let done = entropy_forward_backward(&stream, dlogits, &entropy, logits, weights, 1.0, scratch);
+            let done =
+                entropy_forward_backward(&stream, dlogits, &entropy, None, logits, weights, 1.0, scratch);
             done.expect_err("refused").to_string()
         };
         assert!(refuse(&logits, &flat, None).contains("not (B, N, K)"));
@@ -206,7 +227,7 @@ mod tests {
         let vast = stream.gpu().rehearse(|stream| {
             let (logits, entropy) = (stream.alloc([1, 60_000, 40_000])?, stream.alloc(1)?);
             let scratch = stream.alloc(entropy_scratch_len([1, 60_000, 40_000]))?;
-            entropy_forward_backward(stream, &logits, &entropy, &logits, None, 1.0, &scratch)
+            entropy_forward_backward(stream, &logits, &entropy, None, &logits, None, 1.0, &scratch)
         });
         assert!(vast.expect_err("refused").to_string().contains("60000 views times 40000 classes"));
         let many = stream.zeros::<f32>([2, 3, 10_000])?;
@@ -227,14 +248,14 @@ mod tests {
     fn the_definition_is_right_where_logits_are_far_apart() {
         // Of two classes a view is sure of the one, by so much that the other's probability is no number.
         let sure = entropy_reference(&[2000.0, 0.0, 2000.0, 0.0], &[1.0, 3.0], [1, 2, 2]);
-        assert_eq!(sure, (vec![0.0; 4], vec![0.0]));
+        assert_eq!(sure, (vec![0.0; 4], vec![0.0], vec![0.0, -2000.0]));
         // Two that are sure of different ones: H is that of their weights.
         let split = entropy_reference(&[2000.0, 0.0, 0.0, 2000.0], &[1.0, 3.0], [1, 2, 2]).1[0];
         assert!((split - (0.25 * 4f64.ln() + 0.75 * (4f64 / 3.0).ln())).abs() < 1e-15);
         // One class is no question, whatever the weights.
         assert_eq!(
             entropy_reference(&[5.0, -3.0, 7.0], &[0.1, 0.2, 0.7], [1, 3, 1]),
-            (vec![0.0; 3], vec![0.0])
+            (vec![0.0; 3], vec![0.0], vec![0.0])
         );
     }
 }

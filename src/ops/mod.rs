@@ -19,7 +19,9 @@ mod param;
 pub mod patches;
 pub mod pillow;
 pub mod preprocess;
+mod rows;
 pub mod segment;
+pub mod select;
 pub mod token_embed;
 mod width;
 
@@ -28,6 +30,7 @@ use anyhow::{Result, anyhow, ensure};
 pub use element::Element;
 pub use optimizer::Optimizer;
 pub use param::Param;
+pub use rows::Rows;
 
 /// A size as a kernel takes it.
 fn int(n: usize) -> Result<i32> {

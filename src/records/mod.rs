@@ -1,17 +1,24 @@
 //! What becomes of each image: a line of `--out`, which a killed run goes on from.
 
+mod choice;
+mod merge;
 mod out;
+mod predictor;
 mod resume;
 mod run_file;
+mod scan;
 mod settings;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Prediction;
-
+pub use choice::{Answer, Choice, Failed, Truth};
+pub use merge::Merged;
 pub use out::Out;
+pub use predictor::Predictor;
 pub use resume::Asked;
+pub use scan::{End, scan};
+pub use settings::{begun_with, is_settings};
 
 /// A line of `--out`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,17 +36,51 @@ pub struct Record {
     /// Within the data; none where images have no files of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// Of the data, see [`crate::data::Dataset::group`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Of the image's bytes, see [`crate::data::digest_of`].
     pub digest: String,
-    pub label: usize,
+    /// None where the image is of no class; then no choice has a truth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<usize>,
     pub zero_shot: Choice,
-    /// By each learning rate; in the file a list where there are several, of which one at least is a choice.
-    #[serde(with = "one_or_several")]
+    pub view_average: Choice,
+    pub confident_average: Choice,
+    pub vote: Choice,
+    /// By each learning rate; in the file a list where there are several, of which one at least is a choice. None where the run
+    /// has another loss.
+    #[serde(default, with = "choice::one_or_several", skip_serializing_if = "Vec::is_empty")]
     pub memo: Vec<Answer>,
+    /// Before each step, nats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entropy: Vec<f32>,
+    /// Both by the confident views' loss, if the run has that.
+    #[serde(default, with = "choice::one_or_several", skip_serializing_if = "Vec::is_empty")]
+    pub memo_confident: Vec<Answer>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confident_entropy: Vec<f32>,
     /// Something was too large for float16, a gradient first of all, so that the image was adapted to again in float32.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overflow: bool,
+}
+
+impl Record {
+    /// Refuses a record with a label whose choices know no truth, as older ones did, and the other way around.
+    fn consistent(self) -> Result<Record> {
+        for (predictor, choice) in self.answers() {
+            match (self.label, choice.map(|choice| choice.truth)) {
+                (Some(_), Some(None)) => {
+                    bail!("missing field `rank` of `{}`: a memo that knew none wrote it", predictor.field())
+                }
+                (None, Some(Some(_))) => {
+                    bail!("missing field `label`, beside `rank` of `{}`", predictor.field())
+                }
+                _ => {}
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// An image that could not be read.
@@ -49,7 +90,10 @@ pub struct Failure {
     pub index: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    pub label: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<usize>,
     /// Why; where the data lies is not in it.
     pub error: String,
 }
@@ -67,9 +111,16 @@ impl Row {
         }
     }
 
-    pub fn label(&self) -> usize {
+    /// None of an image of no class.
+    pub fn label(&self) -> Option<usize> {
         match self {
             Row::Record(Record { label, .. }) | Row::Failure(Failure { label, .. }) => *label,
+        }
+    }
+
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Row::Record(Record { group, .. }) | Row::Failure(Failure { group, .. }) => group.as_deref(),
         }
     }
 
@@ -85,9 +136,12 @@ impl Row {
         struct Kind {
             error: Option<serde::de::IgnoredAny>,
         }
-        let row = match serde_json::from_slice::<Kind>(line)?.error {
-            None => Row::Record(serde_json::from_slice(line)?),
-            Some(_) => Row::Failure(serde_json::from_slice(line)?),
+        let row = match serde_json::from_slice::<Record>(line) {
+            Ok(record) => Row::Record(record.consistent()?),
+            Err(error) => match serde_json::from_slice::<Kind>(line)?.error {
+                None => return Err(error.into()),
+                Some(_) => Row::Failure(serde_json::from_slice(line)?),
+            },
         };
         let own = row.line()?;
         let at = own.bytes().zip(line).position(|(own, &byte)| own != byte);
@@ -107,72 +161,6 @@ pub fn name_of(index: usize, file: Option<&str>) -> String {
     }
 }
 
-/// A predicted class and its softmax value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Choice {
-    pub pred: usize,
-    pub confidence: f64,
-}
-
-/// What MEMO answers by one learning rate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Answer {
-    Choice(Choice),
-    /// The step has led to no number.
-    Failed(Failed),
-}
-
-/// Why there is no choice.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Failed {
-    pub error: String,
-}
-
-impl From<&Result<Prediction, String>> for Answer {
-    fn from(prediction: &Result<Prediction, String>) -> Answer {
-        match prediction {
-            Ok(prediction) => Answer::Choice(prediction.into()),
-            Err(error) => Answer::Failed(Failed { error: error.clone() }),
-        }
-    }
-}
-
-impl From<&Prediction> for Choice {
-    fn from(prediction: &Prediction) -> Choice {
-        Choice { pred: prediction.index, confidence: prediction.confidence }
-    }
-}
-
-mod one_or_several {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::{Answer, Choice};
-
-    pub fn serialize<S: Serializer>(answers: &[Answer], serializer: S) -> Result<S::Ok, S::Error> {
-        match answers {
-            [one] => one.serialize(serializer),
-            several => several.serialize(serializer),
-        }
-    }
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrSeveral {
-        One(Choice),
-        Several(Vec<Answer>),
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Answer>, D::Error> {
-        Ok(match OneOrSeveral::deserialize(deserializer)? {
-            OneOrSeveral::One(one) => vec![Answer::Choice(one)],
-            OneOrSeveral::Several(several) => several,
-        })
-    }
-}
-
 /// The rows of a file's whole lines, and the bytes that these take: a last line that was cut by a kill is none.
 fn parse(bytes: &[u8]) -> Result<(Vec<Row>, usize)> {
     let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
@@ -180,30 +168,54 @@ fn parse(bytes: &[u8]) -> Result<(Vec<Row>, usize)> {
     for line in bytes[..whole].split_inclusive(|&byte| byte == b'\n') {
         let number = rows.len() + 1;
         let row = Row::parse(line).with_context(|| format!("line {number} is no record"))?;
-        if let Some(last) = rows.last().map(Row::index) {
-            let (index, before) = (row.index(), number - 1);
-            ensure!(index != last, "line {number} is image {index} again, as line {before} is");
-            ensure!(index > last, "line {number} is image {index}, behind image {last}");
-        }
+        in_order(rows.last().map(Row::index), row.index(), number)?;
         rows.push(row);
     }
     Ok((rows, whole))
 }
 
+/// Refuses a line whose image is not behind that of the line before it, which was `last`.
+fn in_order(last: Option<usize>, index: usize, number: usize) -> Result<()> {
+    if let Some(last) = last {
+        let before = number - 1;
+        ensure!(index != last, "line {number} is image {index} again, as line {before} is");
+        ensure!(index > last, "line {number} is image {index}, behind image {last}");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::engine::Guard;
 
     pub fn record(index: usize) -> Record {
-        let choice = |x: f64| Choice { pred: index * 3 % 7, confidence: x };
-        let (zero_shot, memo) = (choice(1.0 / (index + 3) as f64), vec![Answer::Choice(choice(0.1 + 0.2))]);
-        let entropy = vec![0.1 * index as f32];
-        let digest = format!("{index:016x}");
-        Record { index, file: None, digest, label: index, zero_shot, memo, entropy, overflow: false }
+        let truth = Truth { nll: Some(0.5 + index as f64), rank: index, brier: 1.0 / (index + 1) as f64 };
+        let choice = |confidence| {
+            let (pred, truth) = (index * 3 % 7, Some(truth));
+            Choice { pred, confidence, truth, guard: None }
+        };
+        Record {
+            index,
+            file: None,
+            group: None,
+            digest: format!("{index:016x}"),
+            label: Some(index),
+            zero_shot: choice(1.0 / (index + 3) as f64),
+            view_average: choice(0.5),
+            confident_average: choice(0.75),
+            vote: choice(1.0),
+            memo: vec![Answer::Choice(choice(0.1 + 0.2))],
+            entropy: vec![0.1 * index as f32],
+            memo_confident: Vec::new(),
+            confident_entropy: Vec::new(),
+            overflow: false,
+        }
     }
 
     pub fn failure(index: usize) -> Failure {
-        Failure { index, file: Some(format!("six/{index}.png")), label: 6, error: "it is cut".to_string() }
+        let (file, error) = (Some(format!("six/{index}.png")), "it is cut".to_string());
+        Failure { index, file, group: None, label: Some(6), error }
     }
 
     #[test]
@@ -212,23 +224,53 @@ pub mod tests {
         assert_eq!(
             line,
             concat!(
-                r#"{"index":1,"digest":"0000000000000001","label":1,"zero_shot":{"pred":3,"confidence":0.25},"#,
-                r#""memo":{"pred":3,"confidence":0.30000000000000004},"entropy":[0.1]}"#,
+                r#"{"index":1,"digest":"0000000000000001","label":1,"#,
+                r#""zero_shot":{"pred":3,"confidence":0.25,"nll":1.5,"rank":1,"brier":0.5},"#,
+                r#""view_average":{"pred":3,"confidence":0.5,"nll":1.5,"rank":1,"brier":0.5},"#,
+                r#""confident_average":{"pred":3,"confidence":0.75,"nll":1.5,"rank":1,"brier":0.5},"#,
+                r#""vote":{"pred":3,"confidence":1.0,"nll":1.5,"rank":1,"brier":0.5},"#,
+                r#""memo":{"pred":3,"confidence":0.30000000000000004,"nll":1.5,"rank":1,"brier":0.5},"entropy":[0.1]}"#,
                 "\n"
             )
         );
         let mut two = record(1);
         two.file = Some("a/1.png".to_string());
-        two.memo.push(Answer::Choice(Choice { pred: 2, confidence: 0.5 }));
+        two.group = Some("fog/3".to_string());
+        let truth = Some(Truth { nll: None, rank: 4, brier: 1.5 });
+        let guard = Some(Guard::RolledBack);
+        two.memo.push(Answer::Choice(Choice { pred: 2, confidence: 0.5, truth, guard }));
         two.memo.push(Answer::Failed(Failed { error: "a logit is not finite".to_string() }));
         let two = Row::Record(two);
         let line = two.line().unwrap();
         assert_eq!(Row::parse(line.as_bytes()).unwrap(), two);
-        let want = r#""memo":[{"pred":3,"confidence":0.30000000000000004},{"pred":2,"confidence":0.5},{"error":"a logit is not finite"}],"#;
-        assert!(line.contains(want) && line.starts_with(r#"{"index":1,"file":"a/1.png","digest""#), "{line}");
+        let want = concat!(
+            r#""memo":[{"pred":3,"confidence":0.30000000000000004,"nll":1.5,"rank":1,"brier":0.5},"#,
+            r#"{"pred":2,"confidence":0.5,"rank":4,"brier":1.5,"guard":"rolled-back"},{"error":"a logit is not finite"}],"#
+        );
+        let begin = r#"{"index":1,"file":"a/1.png","group":"fog/3","digest""#;
+        assert!(line.contains(want) && line.starts_with(begin), "{line}");
         let line = Row::Failure(failure(12)).line().unwrap();
         assert_eq!(line, "{\"index\":12,\"file\":\"six/12.png\",\"label\":6,\"error\":\"it is cut\"}\n");
+        // Of no class, and by the other loss.
+        let mut none = record(2);
+        let Record { zero_shot, view_average, confident_average, vote, .. } = &mut none;
+        for choice in [zero_shot, view_average, confident_average, vote] {
+            choice.truth = None;
+        }
+        (none.label, none.memo, none.entropy) = (None, vec![], vec![]);
+        none.memo_confident.push(Answer::Choice(none.zero_shot.clone()));
+        none.confident_entropy = vec![0.5];
+        let none = Row::Record(none);
+        let line = none.line().unwrap();
+        assert_eq!(Row::parse(line.as_bytes()).unwrap(), none);
+        let want = r#""digest":"0000000000000002","zero_shot":{"pred":6,"confidence":0.2},"view_average":"#;
+        assert!(line.contains(want), "{line}");
+        let want = r#""vote":{"pred":6,"confidence":1.0},"memo_confident":{"pred":6,"confidence":0.2},"confident_entropy":[0.5]}"#;
+        assert!(line.contains(want), "{line}");
     }
+
+    /// Of the third record's choices; older ones had none.
+    const OF_TRUTH: &str = ",\"nll\":2.5,\"rank\":2,\"brier\":0.3333333333333333}";
 
     #[test]
     fn lines_that_memo_did_not_write_are_refused_by_number() {
@@ -247,9 +289,14 @@ pub mod tests {
         for (line, from, to, want) in [
             (1, "\n", "\r\n", "line 1 is no record: it ends in CRLF"),
             (2, "{", "", "line 2 is no record"),
-            (3, ":0.2}", ":NaN}", "line 3 is no record"),
-            (3, ":0.2}", ":null}", "line 3 is no record"),
-            (3, ":0.2}", ":0.20}", "line 3 is no record: memo writes it otherwise, from byte"),
+            (3, ":0.2,", ":NaN,", "line 3 is no record"),
+            (3, ":0.2,", ":null,", "line 3 is no record"),
+            (3, ":0.2,", ":0.20,", "line 3 is no record: memo writes it otherwise, from byte"),
+            (3, ",\"rank\":2", "", "line 3 is no record: missing field `rank`"),
+            (3, OF_TRUTH, "}", "line 3 is no record: missing field `rank` of `zero_shot`"),
+            (3, "\"label\":2,", "", "line 3 is no record: missing field `label`"),
+            (3, "\"view_average\"", "\"average\"", "line 3 is no record: unknown field `average`"),
+            (3, "\"memo\"", "\"memo_confident\"", "line 3 is no record"),
             (3, "\n", " \n", "line 3 is no record: memo writes it otherwise, from byte"),
             (3, "\"index\"", "\"number\":1,\"index\"", "line 3 is no record: unknown field `number`"),
             (3, "\"digest\":\"0000000000000002\",", "", "line 3 is no record: missing field `digest`"),

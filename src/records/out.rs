@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Row;
 use super::resume::{Asked, expect};
 use super::run_file::RunFile;
-use crate::data::Dataset;
+use crate::data::Evaluated;
 use crate::interrupt::ReaderGone;
 use crate::output;
 
@@ -72,7 +72,7 @@ impl Out {
     ///
     /// # Errors
     /// The first of them.
-    pub fn expect_rows(&self, asked: &Asked, dataset: &Dataset) -> Result<()> {
+    pub fn expect_rows(&self, asked: &Asked, dataset: &Evaluated) -> Result<()> {
         self.named(expect(self.rows(), asked, dataset))
     }
 

@@ -6,8 +6,9 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Answer, Choice, Record, Row, name_of};
-use crate::data::Dataset;
+use super::{Choice, Record, Row, Truth, name_of};
+use crate::data::Evaluated;
+use crate::engine::Loss;
 use crate::notice;
 use crate::threads::together;
 
@@ -20,6 +21,7 @@ pub struct Asked<'a> {
     /// Learning rates.
     pub rates: usize,
     pub steps: usize,
+    pub losses: &'a [Loss],
 }
 
 /// Refuses records that were not asked for, that no such run writes, or whose image is now another. Images that have failed
@@ -27,19 +29,17 @@ pub struct Asked<'a> {
 ///
 /// # Errors
 /// The first such line by its number, with the file.
-pub fn expect(rows: &[Row], asked: &Asked, dataset: &Dataset) -> Result<()> {
+pub fn expect(rows: &[Row], asked: &Asked, dataset: &Evaluated) -> Result<()> {
     for (row, number) in rows.iter().zip(1..) {
         let expect = || -> Result<()> {
-            let (index, label, classes) = (row.index(), row.label(), asked.classes);
-            ensure!(label < classes, "label {label} of {classes} classes");
+            in_range(row, asked)?;
             if let Row::Record(record) = row {
-                in_range(record, asked)?;
                 same_place(record, dataset)?;
             }
             ensure!(
-                asked.indices.binary_search(&index).is_ok(),
+                asked.indices.binary_search(&row.index()).is_ok(),
                 "{} is not among the {} images that are asked for now; ask for all that are there, or choose another name",
-                name_of(index, row.file()),
+                name_of(row.index(), row.file()),
                 asked.indices.len()
             );
             Ok(())
@@ -52,31 +52,45 @@ pub fn expect(rows: &[Row], asked: &Asked, dataset: &Dataset) -> Result<()> {
 /// What sums of a thousand float32 are off by at most.
 const ROUNDING: f64 = 1e-3;
 
-fn in_range(record: &Record, asked: &Asked) -> Result<()> {
-    let Record { index, zero_shot, memo, entropy, .. } = record;
-    let (there, rates) = (memo.len(), asked.rates);
-    ensure!(there == rates, "image {index} was adapted to by {there} of {rates} learning rates");
-    ensure!(
-        entropy.len() == asked.steps,
-        "image {index} has {} entropies of {} steps",
-        entropy.len(),
-        asked.steps
-    );
-    let choices = memo.iter().filter_map(|answer| match answer {
-        Answer::Choice(choice) => Some(choice),
-        Answer::Failed(_) => None,
-    });
-    ensure!(choices.clone().count() > 0, "image {index} has no answer by any learning rate");
+/// Refuses what no run over so many classes, by so many rates and steps, writes.
+///
+/// # Errors
+/// The field that it does not write so.
+pub fn in_range(row: &Row, asked: &Asked) -> Result<()> {
+    if let Some(label) = row.label() {
+        ensure!(label < asked.classes, "label {label} of {} classes", asked.classes);
+    }
+    let Row::Record(record) = row else { return Ok(()) };
+    let index = record.index;
+    for (loss, memo, entropy) in [
+        (Loss::All, &record.memo, &record.entropy),
+        (Loss::Confident, &record.memo_confident, &record.confident_entropy),
+    ] {
+        let of_loss = if asked.losses.contains(&loss) { 1 } else { 0 };
+        let (there, rates) = (memo.len(), of_loss * asked.rates);
+        ensure!(there == rates, "image {index} was adapted to by {there} of {rates} learning rates");
+        let (there, steps) = (entropy.len(), of_loss * asked.steps);
+        ensure!(there == steps, "image {index} has {there} entropies of {steps} steps");
+        let has_answer = memo.iter().any(|answer| answer.choice().is_some());
+        ensure!(has_answer || of_loss == 0, "image {index} has no answer by any learning rate");
+    }
     // The largest of K probabilities is at least 1/K, and their entropy at most ln K.
     let classes = asked.classes as f64;
-    for Choice { pred, confidence } in choices.chain([zero_shot]) {
+    for Choice { pred, confidence, truth, .. } in record.answers().filter_map(|(_, choice)| choice) {
         ensure!(*pred < asked.classes, "image {index} was taken for class {pred} of {}", asked.classes);
         ensure!(
             (1.0 / classes - ROUNDING..=1.0 + ROUNDING).contains(confidence),
             "image {index} has a confidence of {confidence} among {classes} classes"
         );
+        let Some(Truth { nll, rank, brier }) = truth else { continue };
+        ensure!(
+            *rank < asked.classes && (*rank == 0) == (record.label == Some(*pred)),
+            "image {index}, taken for class {pred}, has the right one at rank {rank} of {classes}"
+        );
+        ensure!(nll.is_none_or(|nll| nll >= 0.0), "image {index} has a negative log-likelihood of {nll:?}");
+        ensure!((0.0..=2.0 + ROUNDING).contains(brier), "image {index} has a Brier score of {brier}");
     }
-    for &entropy in entropy {
+    for &entropy in record.entropy.iter().chain(&record.confident_entropy) {
         ensure!(
             (-ROUNDING..=classes.ln() + ROUNDING).contains(&entropy.into()),
             "image {index} has an entropy of {entropy} among {classes} classes"
@@ -86,7 +100,7 @@ fn in_range(record: &Record, asked: &Asked) -> Result<()> {
 }
 
 /// Whether the data has this image where it was, and in its class.
-fn same_place(Record { index, file, label, .. }: &Record, dataset: &Dataset) -> Result<()> {
+fn same_place(Record { index, file, group, label, .. }: &Record, dataset: &Evaluated) -> Result<()> {
     let (image, now) = (name_of(*index, file.as_deref()), dataset.file(*index));
     ensure!(*index < dataset.len(), "the data, of {} images, ends before {image}", dataset.len());
     ensure!(
@@ -94,7 +108,8 @@ fn same_place(Record { index, file, label, .. }: &Record, dataset: &Dataset) -> 
         "{image}: {} is in its place now",
         now.as_deref().unwrap_or("an image without a file")
     );
-    ensure!(dataset.label(*index) == *label, "{image} was of class {label}, and is of another now");
+    ensure!(dataset.group(*index) == group.as_deref(), "{image} was of another group than it is of now");
+    ensure!(dataset.label(*index) == *label, "{image} was of another class than it is of now");
     Ok(())
 }
 
@@ -102,7 +117,7 @@ fn same_place(Record { index, file, label, .. }: &Record, dataset: &Dataset) -> 
 const FEW: usize = 1000;
 
 /// Reads all images that there are results for, on all cores.
-fn same_images(rows: &[Row], dataset: &Dataset) -> Result<()> {
+fn same_images(rows: &[Row], dataset: &Evaluated) -> Result<()> {
     if rows.len() > FEW {
         notice!("note: comparing the {} images that there are results for with what they were", rows.len());
     }

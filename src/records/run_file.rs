@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::settings::Settings;
+use super::settings::{Settings, is_settings};
 use super::{Row, parse};
 use crate::{notice, output};
 
@@ -46,7 +46,7 @@ impl RunFile {
     /// settings that are missing or none; a path that cannot be written.
     pub fn open(path: &Path, resume: bool) -> Result<RunFile> {
         let path = output::target(path)?;
-        ensure!(!Settings::is_name(&path), "a run's settings are kept under such a name; choose another");
+        ensure!(!is_settings(&path), "a run's settings are kept under such a name; choose another");
         let is_new = !path.exists();
         let file = locked(&path)?;
         let (settings, mut bytes) = (Settings::new(&path), Vec::new());

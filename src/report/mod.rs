@@ -1,8 +1,17 @@
-//! What a person sees of a run: the table, the progress, the contact sheet.
+//! What a person sees of a run: the progress, the table, the contact sheet, and the report in all its forms.
 
+mod compare;
+pub mod csv;
+pub mod document;
+mod figures;
 pub mod grid;
+pub mod html;
+pub mod markdown;
+pub mod pictures;
 mod progress;
+pub mod run;
 mod table;
+mod tables;
 
 pub use progress::Progress;
 pub use table::{Summary, demo_table};

@@ -41,8 +41,9 @@ impl Progress {
 
     /// One more image is done.
     pub fn advance(&mut self, totals: &Totals) {
-        let memo: Vec<String> =
-            totals.memo().iter().map(|memo| format!("{:.2} %", 100.0 * memo.accuracy)).collect();
+        let all = totals.all();
+        let memo = all.iter().filter(|(who, _)| who.rate().is_some());
+        let memo: Vec<String> = memo.map(|(_, memo)| format!("{:.2} %", 100.0 * memo.accuracy)).collect();
         let so_far = format!("zero-shot {:.2} %  MEMO {}", 100.0 * totals.clip_accuracy(), memo.join(" / "));
         self.bar.set_message(so_far.clone());
         self.bar.inc(1);

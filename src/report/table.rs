@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::decimal;
 use crate::metrics::{Comparison, Totals};
+use crate::records::Predictor;
 
 /// A run's result; accuracies and confidences are fractions.
 pub struct Summary<'a> {
@@ -16,14 +17,14 @@ pub struct Summary<'a> {
     pub learning_rates: &'a [f32],
     /// Of the logits, and whose that is.
     pub logit_scale: (f32, &'a str),
-    /// Of the images that this run has adapted to: 0 where a resumed run had none left.
-    pub images_per_s: f64,
+    /// Of the images that this run has adapted to: 0 where a resumed run had none left; none where files were put together.
+    pub images_per_s: Option<f64>,
 }
 
 impl Summary<'_> {
     /// Images that were asked for, and that the run has ended before.
     pub fn left(&self) -> usize {
-        self.asked - self.totals.images() - self.totals.failed()
+        self.asked - self.totals.images() - self.totals.of_no_class() - self.totals.failed()
     }
 
     /// MEMO's fields lie flat where there is one learning rate; several are a list.
@@ -35,6 +36,7 @@ impl Summary<'_> {
         });
         let memo = totals.memo();
         match &memo[..] {
+            [] => {}
             [memo] => {
                 object["memo_accuracy"] = memo.accuracy.into();
                 object["memo_confidence"] = memo.confidence.into();
@@ -52,6 +54,23 @@ impl Summary<'_> {
                 object["rates"] = learning_rates.iter().zip(several).map(rate).collect();
             }
         }
+        if totals.of_no_class() > 0 {
+            object["of_no_class"] = totals.of_no_class().into();
+        }
+        let predictor = |(who, of): &(Predictor, Comparison)| {
+            let mut object = json!({
+                "name": who.field(), "accuracy": of.accuracy, "confidence": of.confidence, "fixed": of.fixed,
+                "broken": of.broken, "mcnemar_p": of.mcnemar_p,
+            });
+            if let Some(lr) = who.rate().and_then(|rate| learning_rates.get(rate)) {
+                object["lr"] = decimal(*lr).into();
+                object["failed"] = of.failed.into();
+                object["skipped"] = of.skipped.into();
+                object["rolled_back"] = of.rolled_back.into();
+            }
+            object
+        };
+        object["predictors"] = totals.all().iter().map(predictor).collect();
         object
     }
 }
@@ -59,53 +78,61 @@ impl Summary<'_> {
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let &Summary { totals, learning_rates, logit_scale: (logit_scale, whose), images_per_s, .. } = self;
-        let (clip, memo) = (totals.clip_accuracy(), totals.memo());
-        let names: Vec<String> = learning_rates.iter().map(|lr| format!("MEMO {lr:e}")).collect();
-        let width = names.iter().map(String::len).fold(12, usize::max);
-        let row = |name: &str, accuracy: f64, confidence: f64| {
-            format!("{name:<width$} {:>9.2} % {:>17.2} %", 100.0 * accuracy, 100.0 * confidence)
-        };
-        let gain = |memo: &Comparison| 100.0 * (memo.accuracy - clip);
+        let (clip, all) = (totals.clip_accuracy(), totals.all());
+        let rows: Vec<(String, &Predictor, &Comparison)> =
+            all.iter().map(|(who, of)| (who.title(learning_rates), who, of)).collect();
+        let stepped = || rows.iter().filter(|(_, who, _)| who.rate().is_some());
+        let width = rows.iter().map(|(title, ..)| title.len()).fold(12, usize::max);
+        let gain = |of: &Comparison| 100.0 * (of.accuracy - clip);
+        // Of one MEMO alone what it changed is a line; of several it is columns.
+        let has_columns = stepped().count() > 1;
         writeln!(f, "logit scale {logit_scale:.2}, {whose}")?;
         write!(f, "{:<width$} {:>11} {:>19}", "", "accuracy", "average confidence")?;
-        let zero_shot = row("zero-shot", clip, totals.clip_confidence());
-        match &memo[..] {
-            [memo] => writeln!(
-                f,
-                "\n{zero_shot}\n{}\nMEMO fixed {} and broke {} of {} images: {:+.2} points, McNemar p = {}",
-                row("MEMO", memo.accuracy, memo.confidence),
-                memo.fixed,
-                memo.broken,
-                totals.images(),
-                gain(memo),
-                p_value(memo.mcnemar_p)
-            )?,
-            several => {
+        match has_columns {
+            true => writeln!(f, " {:>8} {:>6} {:>6} {:>10}", "points", "fixed", "broke", "McNemar p")?,
+            false => writeln!(f)?,
+        }
+        for (title, who, of) in &rows {
+            let (accuracy, confidence) = (100.0 * of.accuracy, 100.0 * of.confidence);
+            write!(f, "{title:<width$} {accuracy:>9.2} % {confidence:>17.2} %")?;
+            match has_columns && **who != Predictor::ZeroShot {
+                true => {
+                    let (gain, p) = (gain(of), p_value(of.mcnemar_p));
+                    writeln!(f, " {gain:>+8.2} {:>6} {:>6} {p:>10}", of.fixed, of.broken)?;
+                }
+                false => writeln!(f)?,
+            }
+        }
+        for (title, _, of) in stepped() {
+            if !has_columns {
                 writeln!(
                     f,
-                    " {:>8} {:>6} {:>6} {:>10}\n{zero_shot}",
-                    "points", "fixed", "broke", "McNemar p"
+                    "{title} fixed {} and broke {} of {} images: {:+.2} points, McNemar p = {}",
+                    of.fixed,
+                    of.broken,
+                    totals.images(),
+                    gain(of),
+                    p_value(of.mcnemar_p)
                 )?;
-                for (name, memo) in names.iter().zip(several) {
-                    writeln!(
-                        f,
-                        "{} {:>+8.2} {:>6} {:>6} {:>10}",
-                        row(name, memo.accuracy, memo.confidence),
-                        gain(memo),
-                        memo.fixed,
-                        memo.broken,
-                        p_value(memo.mcnemar_p)
-                    )?;
-                }
-                for (name, memo) in names.iter().zip(several).filter(|(_, memo)| memo.failed > 0) {
-                    writeln!(f, "{name} has no answer for {} images: counted as wrong", memo.failed)?;
-                }
             }
+            if of.failed > 0 {
+                writeln!(f, "{title} has no answer for {} images: counted as wrong", of.failed)?;
+            }
+            if of.skipped > 0 {
+                writeln!(f, "{title} took no step on {} images: zero-shot was confident", of.skipped)?;
+            }
+            if of.rolled_back > 0 {
+                writeln!(f, "{title} took back its step on {} images: a collapse", of.rolled_back)?;
+            }
+        }
+        if totals.of_no_class() > 0 {
+            writeln!(f, "{} images are of no class: in no figure here", totals.of_no_class())?;
         }
         if totals.failed() > 0 {
             let (failed, asked) = (totals.failed(), self.asked);
             writeln!(f, "{failed} of {asked} images could not be read: left out")?;
         }
+        let Some(images_per_s) = images_per_s else { return Ok(()) };
         match (self.left(), images_per_s > 0.0) {
             (0, false) => writeln!(f, "nothing was left to do: every image was in the file"),
             (0, true) => writeln!(f, "{images_per_s:.2} images/s"),
@@ -117,7 +144,7 @@ impl fmt::Display for Summary<'_> {
 }
 
 /// Three decimals, or as many as a small one needs to be told from 0.
-fn p_value(p: f64) -> String {
+pub(super) fn p_value(p: f64) -> String {
     if p < 0.001 { format!("{p:.1e}") } else { format!("{p:.3}") }
 }
 

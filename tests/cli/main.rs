@@ -10,6 +10,7 @@ mod outputs;
 mod predict;
 mod refused;
 mod resume;
+mod shards;
 mod signals;
 mod start;
 

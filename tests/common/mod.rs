@@ -1,4 +1,5 @@
-//! The small models of `make_models.py`, and what float64 PyTorch computes with them: it and `make_steps.py` have stored that.
+//! The small models of `make_models.py`, and what float64 PyTorch computes with them: it, `make_steps.py` and
+//! `make_predictors.py` have stored that.
 
 #![allow(dead_code)] // each test takes what it needs
 
@@ -12,7 +13,6 @@ use memo::data::Rgb8;
 use memo::engine::{Batch, Memo, Precision, Settings, Update, Views, Vision};
 use memo::gpu::Stream;
 use memo::ops::patches::patchify;
-use memo::ops::pillow::Pillow;
 use memo::ops::{Element, Optimizer};
 use memo::policy::Policy;
 use safetensors::{Dtype, SafeTensors};
@@ -35,10 +35,11 @@ impl Case {
         let checkpoint = Checkpoint::open(&folder.join(model), activation).unwrap();
         let name = model.trim_end_matches(".safetensors");
         let read = |what: &str| std::fs::read(folder.join(format!("{name}.{what}.safetensors"))).unwrap();
-        let (bytes, of_steps) = (read("expected"), read("steps"));
-        let [file, of_steps] = [&bytes, &of_steps].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
-        let expected = [&file, &of_steps]
-            .into_iter()
+        let all = ["expected", "steps", "predictors"].map(read);
+        let all = all.each_ref().map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+        let file = &all[0];
+        let expected = all
+            .iter()
             .flat_map(SafeTensors::iter)
             .filter(|(_, tensor)| tensor.dtype() == Dtype::F32)
             .map(|(name, tensor)| {
@@ -82,24 +83,34 @@ impl Case {
         Settings { optimizer, learning_rates, ..settings }
     }
 
-    fn vision(&self) -> Result<(Vision, Vec<f32>)> {
+    fn vision(&self, logit_scale: f32) -> Result<(Vision, Vec<f32>)> {
         let config = self.checkpoint.config();
         let layout = config.vision_layout();
         let weights = self.checkpoint.vision_params(&layout)?;
-        // PyTorch was given text features times 100.
-        let config = ClipConfig { logit_scale: LOGIT_SCALE, ..config.clone() };
+        let config = ClipConfig { logit_scale, ..config.clone() };
         Ok((Vision { config, layout }, weights))
     }
 
-    /// For up to `images` at once.
+    /// For up to `images` at once. PyTorch was given text features times 100.
     pub fn batch<E: Element>(&self, stream: &Stream, images: usize, settings: &Settings) -> Result<Batch<E>> {
-        let (vision, weights) = self.vision()?;
+        self.batch_at(stream, LOGIT_SCALE, images, settings)
+    }
+
+    /// The same at another scale.
+    pub fn batch_at<E: Element>(
+        &self,
+        stream: &Stream,
+        logit_scale: f32,
+        images: usize,
+        settings: &Settings,
+    ) -> Result<Batch<E>> {
+        let (vision, weights) = self.vision(logit_scale)?;
         Batch::new(stream, vision, &weights, self.values("text"), images, settings.clone())
     }
 
     /// The same, whatever the precision.
     pub fn memo(&self, stream: &Stream, images: usize, settings: &Settings) -> Result<Memo> {
-        let (vision, weights) = self.vision()?;
+        let (vision, weights) = self.vision(LOGIT_SCALE)?;
         Memo::new(stream, vision, &weights, self.values("text"), images, settings.clone())
     }
 }
@@ -109,14 +120,10 @@ pub fn plain_step(precision: Precision, update: Update, views: usize, learning_r
     Settings {
         views,
         learning_rates: learning_rates.to_vec(),
-        steps: 1,
-        optimizer: Optimizer::PLAIN,
-        seed: 0,
-        policy: Policy::notebook(),
-        pillow: Pillow::default(),
         update,
         precision,
         loss_scale: precision.loss_scale(),
+        ..Settings::one_step(Policy::notebook())
     }
 }
 

@@ -235,3 +235,47 @@ fn the_definition_is_its_own_derivative() {
     finite_difference(&w, |w| f(&x, w, &b), &dw);
     finite_difference(&b, |b| f(&x, &w, b), &db);
 }
+
+/// Rows in terms, as they come to the numbers.
+fn terms_of(rows: &[f32], c: usize) -> Vec<f16> {
+    let second = |x: f32| f16::from_f32((x - f16::from_f32(x).to_f32()) / f16::SECOND_TERM);
+    let row =
+        |row: &[f32]| row.iter().map(|&x| f16::from_f32(x)).chain(row.iter().map(|&x| second(x))).collect();
+    rows.chunks(c).flat_map(|x| -> Vec<f16> { row(x) }).collect()
+}
+
+device_test!(rows_in_terms_have_the_same_bits, |stream| {
+    for shape in SHAPES {
+        let mut data = Data::new(shape);
+        // So that first terms are all there is to the input.
+        data.inp.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
+        let Data { s, r, c, .. } = data;
+        let (rows, stats) = (s * r, [poisoned(&stream, s * r), poisoned(&stream, s * r)]);
+        let (weight, bias) = (stream.upload([s, c], &data.weight)?, stream.upload([s, c], &data.bias)?);
+        let (stats, params) = ([&stats[0], &stats[1]], [Param::from(&weight), Param::from(&bias)]);
+        let inp = stream.upload([rows, c], &data.inp)?;
+        let terms = poisoned::<f32>(&stream, [rows, c]);
+        stream.write(&terms.halves(), &terms_of(&data.inp, c))?;
+
+        let (float, both) = (poisoned::<f32>(&stream, [rows, c]), poisoned::<f32>(&stream, [rows, c]));
+        norm_forward(&stream, &float, stats, &inp, &params, EPS)?;
+        norm_forward(&stream, Rows::new(&both, true), stats, &inp, &params, EPS)?;
+        assert!(bits(&stream.read(&both.halves())?) == bits(&terms_of(&stream.read(&float)?, c)));
+
+        let (half, of_terms) = (poisoned::<f16>(&stream, [rows, c]), poisoned::<f16>(&stream, [rows, c]));
+        norm_forward(&stream, &half, stats, &inp, &params, EPS)?;
+        norm_forward(&stream, &of_terms, stats, Rows::new(&terms, true), &params, EPS)?;
+        assert!(bits(&stream.read(&of_terms)?) == bits(&stream.read(&half)?));
+
+        let dout = stream.upload([rows, c], &elements::<f16>(rows * c, 2))?;
+        let backward = |inp: Rows<f32>| -> Result<(Vec<f16>, Vec<f32>)> {
+            let (dx, sums) = (poisoned::<f16>(&stream, [rows, c]), poisoned(&stream, [s, 3, c]));
+            let partial = poisoned(&stream, norm_partial_shape(s, r, c));
+            let to = NormGradient { dx: &dx, low: None, sums: &sums, partial: &partial };
+            norm_backward(&stream, to, &dout, inp, stats, &params[0], None)?;
+            Ok((stream.read(&dx)?, stream.read(&sums)?))
+        };
+        let (want, got) = (backward((&inp).into())?, backward(Rows::new(&terms, true))?);
+        assert!(bits(&got.0) == bits(&want.0) && got.1 == want.1);
+    }
+});

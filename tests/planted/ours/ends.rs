@@ -26,6 +26,39 @@ pub fn cases() -> Vec<Case> {
             bugs: &[("memory", "positions that do not begin anew", "(blockIdx.x % T)", "blockIdx.x")],
         },
         Case {
+            stem: "select",
+            steps: vec![step(
+                "select_confident",
+                [2, 1, 1],
+                256,
+                0,
+                vec![
+                    floats(2 * 40 * 10),
+                    fresh(2 * 40),
+                    fresh(2 * 40),
+                    fresh(2 * 40),
+                    int(40),
+                    int(10),
+                    int(4),
+                ],
+            )],
+            out: 1,
+            bugs: &[
+                (
+                    "race",
+                    "the views' entropies are read before they are all there",
+                    "    __syncthreads();\n\n    for (int i = threadIdx.x",
+                    "    for (int i = threadIdx.x",
+                ),
+                (
+                    "memory",
+                    "one view too many",
+                    "for (int l = 0; l < N; ++l)",
+                    "for (int l = 0; l <= 2 * N; ++l)",
+                ),
+            ],
+        },
+        Case {
             stem: "entropy",
             steps: vec![step(
                 "entropy_forward_backward",
@@ -37,6 +70,7 @@ pub fn cases() -> Vec<Case> {
                     Arg::given(&[1.0, 0.0, 1.0, 0.5, 2.0, 1.0, 1.0, 0.0, 0.0, 1.0]),
                     fresh(2 * 5 * 10),
                     fresh(2),
+                    fresh(2 * 10),
                     Arg::Value(vec![0; 8]),
                     int(5),
                     int(10),

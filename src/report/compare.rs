@@ -1,0 +1,140 @@
+//! Several runs: which are of the same images, what one changes of another's answers, what seeds change.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::figures::Change;
+use super::run::{NONE, Run};
+use crate::metrics::paired::Changes;
+use crate::metrics::stability::{changed, spread};
+
+/// A predictor of a later run beside the same of the first, on images that both have.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pair {
+    pub predictor: String,
+    /// Files.
+    pub first: String,
+    pub second: String,
+    pub change: Change,
+}
+
+/// A predictor by several seeds, all else alike.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Seeds {
+    pub predictor: String,
+    pub seeds: Vec<Value>,
+    /// Of accuracies.
+    pub mean: f64,
+    /// Their sample standard deviation.
+    pub spread: Option<f64>,
+    pub min: f64,
+    pub max: f64,
+    /// Fraction of images that have not one answer by all seeds.
+    pub changed: Option<f64>,
+}
+
+/// Settings that are not the same in all runs, a row each with a value a run.
+pub fn differing(runs: &[Run]) -> Vec<(String, Vec<Value>)> {
+    let mut fields: Vec<&String> = Vec::new();
+    for field in runs.iter().flat_map(|run| run.settings.keys()) {
+        if !fields.contains(&field) && field != "labels" {
+            fields.push(field);
+        }
+    }
+    let row = |field: &String| {
+        runs.iter().map(|run| run.settings.get(field).cloned().unwrap_or_default()).collect()
+    };
+    let rows = fields.into_iter().map(|field| (field.clone(), row(field)));
+    rows.filter(|(_, values): &(_, Vec<Value>)| values.iter().any(|value| *value != values[0])).collect()
+}
+
+/// Rows of images that both have; an error where they are not of the same data.
+fn common(first: &Run, second: &Run) -> Result<Vec<(usize, usize)>, String> {
+    if first.classes != second.classes {
+        return Err("their classes are others".to_string());
+    }
+    let (mut at, mut rows) = (0, Vec::new());
+    for (row, index) in second.indices.iter().enumerate() {
+        while first.indices.get(at).is_some_and(|other| other < index) {
+            at += 1;
+        }
+        if first.indices.get(at) == Some(index) {
+            let of = |run: &Run, row: usize| (run.digests[row], run.labels[row]);
+            if of(first, at) != of(second, row) {
+                return Err(format!("image {index} is another"));
+            }
+            rows.push((at, row));
+        }
+    }
+    if rows.is_empty() { Err("they have no image in common".to_string()) } else { Ok(rows) }
+}
+
+/// Each later run beside the first, and what cannot be compared.
+pub fn pairs(runs: &[Run]) -> (Vec<Pair>, Vec<String>) {
+    let (mut pairs, mut notes) = (Vec::new(), Vec::new());
+    let Some((first, others)) = runs.split_first() else { return (pairs, notes) };
+    for second in others {
+        let rows = match common(first, second) {
+            Ok(rows) => rows,
+            Err(why) => {
+                notes.push(format!(
+                    "{} and {} are of different data: {why}; their answers are not compared image by image",
+                    first.path, second.path
+                ));
+                continue;
+            }
+        };
+        if rows.len() < first.indices.len().max(second.indices.len()) {
+            let (count, a, b) = (rows.len(), &first.path, &second.path);
+            notes.push(format!("{a} and {b} are compared on the {count} images that both have"));
+        }
+        for (column, its) in second.columns.iter().enumerate() {
+            let Some(other) = first.columns.iter().position(|c| c.predictor == its.predictor) else {
+                continue;
+            };
+            let mut changes = Changes::default();
+            for &(a, b) in &rows {
+                changes.add(first.is_right(other, a), second.is_right(column, b));
+            }
+            let (first, second) = (first.path.clone(), second.path.clone());
+            let predictor = its.name.clone();
+            pairs.push(Pair { predictor, first, second, change: Change::with_interval(changes) });
+        }
+    }
+    (pairs, notes)
+}
+
+/// Each predictor of runs that differ in nothing but their seeds; none unless all runs are such.
+pub fn seeds(runs: &[Run]) -> Vec<Seeds> {
+    let seeds: Vec<Value> =
+        runs.iter().map(|run| run.settings.get("seed").cloned().unwrap_or_default()).collect();
+    let is_all_else_alike = differing(runs).iter().all(|(field, _)| field == "seed");
+    let is_each_another = (1..seeds.len()).all(|i| !seeds[..i].contains(&seeds[i]));
+    let same = |run: &Run| {
+        let of = |run: &Run| run.columns.iter().map(|column| column.predictor).collect::<Vec<_>>();
+        run.indices == runs[0].indices && run.digests == runs[0].digests && of(run) == of(&runs[0])
+    };
+    if runs.len() < 2 || !is_all_else_alike || !is_each_another || !runs.iter().all(same) {
+        return Vec::new();
+    }
+    let of = |column: usize| {
+        let right = |run: &Run| (0..run.indices.len()).filter(|&row| run.is_right(column, row)).count();
+        let accuracies: Vec<f64> =
+            runs.iter().map(|run| right(run) as f64 / run.indices.len() as f64).collect();
+        let answers: Vec<Vec<Option<u32>>> = runs
+            .iter()
+            .map(|run| run.columns[column].answers.iter().map(|&a| Some(a).filter(|&a| a != NONE)).collect())
+            .collect();
+        let (mean, spread) = spread(&accuracies)?;
+        Some(Seeds {
+            predictor: runs[0].columns[column].name.clone(),
+            seeds: seeds.clone(),
+            mean,
+            spread,
+            min: accuracies.iter().copied().fold(f64::INFINITY, f64::min),
+            max: accuracies.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            changed: changed(&answers.iter().map(Vec::as_slice).collect::<Vec<_>>()),
+        })
+    };
+    (0..runs[0].columns.len()).filter_map(of).filter(|seeds| seeds.mean.is_finite()).collect()
+}
