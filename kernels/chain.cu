@@ -253,13 +253,10 @@ struct Picture {
     const u32* pixels;
     const u8 (*table)[256];
     int w, h;
-    __device__ __forceinline__ u32 at(int x, int y) const {
-        u32 p = pixels[y * w + x];
-        return has_levels ? with_levels(table, p) : p;
-    }
-    __device__ __forceinline__ u32 nearest(int x, int y) const {  // in the picture
-        return at(min(max(x, 0), w - 1), min(max(y, 0), h - 1));
-    }
+    __device__ __forceinline__ u32 at(int i) const { return has_levels ? with_levels(table, pixels[i]) : pixels[i]; }
+    __device__ __forceinline__ u32 at(int x, int y) const { return at(y * w + x); }
+    __device__ __forceinline__ int column(int x) const { return min(max(x, 0), w - 1); }
+    __device__ __forceinline__ int row(int y) const { return min(max(y, 0), h - 1) * w; }
 };
 
 // Whether what is within 2^-25 of a fraction of 2^-32 is on the same side of 0 and of 1/2.
@@ -275,9 +272,8 @@ __device__ __forceinline__ u32 bilinear_in_double(const From& from, const Plan& 
     row -= 0.5;
     int left = (int)floor(column), top = (int)floor(row);
     double dx = column - left, dy = row - top;
-    u32 a = from.nearest(left, top), b = from.nearest(left + 1, top);
-    u32 c = from.nearest(left, top + 1), d = from.nearest(left + 1, top + 1);
-    u32 out = 0;
+    int x0 = from.column(left), x1 = from.column(left + 1), y0 = from.row(top), y1 = from.row(top + 1);
+    u32 a = from.at(y0 + x0), b = from.at(y0 + x1), c = from.at(y1 + x0), d = from.at(y1 + x1), out = 0;
 #pragma unroll 1
     for (int shift = 0; shift < 24; shift += 8) {
         int p = a >> shift & 255, q = b >> shift & 255, r = c >> shift & 255, s = d >> shift & 255;
@@ -287,31 +283,38 @@ __device__ __forceinline__ u32 bilinear_in_double(const From& from, const Plan& 
     return out;
 }
 
-// The same: in float, whose errors stay below 2^-14 here, where no whole level and no edge is so near that they could tell.
-template <typename From>
-__device__ __forceinline__ u32 bilinear(const From& from, const Plan& plan, u32 operation, u32 fill, int x, int y) {
-    long long sx = plan.fxx * x + plan.fxy * y + plan.fx0, sy = plan.fyx * x + plan.fyy * y + plan.fy0;
+// Which taps there are besides the first: an axis along which a shear does not move is exact.
+enum Taps { ACROSS = 1, DOWN = 2, BOTH = 3 };
+
+// The same, of a place in fixed point: in float, whose errors stay below 2^-14 here, where no whole level and no edge is so
+// near that they could tell.
+template <int taps, typename From>
+__device__ __forceinline__ u32 bilinear(const From& from, const Plan& plan, long long sx, long long sy, u32 fill, int x, int y) {
     int left = (int)(sx >> 40), top = (int)(sy >> 40);
     u32 fx = (u32)(sx >> 8), fy = (u32)(sy >> 8);
-    bool shears_x = operation == SHEAR_X, shears_y = operation == SHEAR_Y;  // the other axis is exact
-    bool sure = (shears_y || is_clear(fx)) && (shears_x || is_clear(fy));
+    bool sure = (!(taps & ACROSS) || is_clear(fx)) && (!(taps & DOWN) || is_clear(fy));
     bool inside = (u32)(left + (int)(fx >> 31)) < from.w && (u32)(top + (int)(fy >> 31)) < from.h;
     u32 out = fill;
     if (inside && sure) {
         float dx = fx * 0x1p-32f, dy = fy * 0x1p-32f;
-        u32 a = from.nearest(left, top), b = shears_y ? a : from.nearest(left + 1, top);
-        u32 c = shears_x ? a : from.nearest(left, top + 1);
-        u32 d = shears_x ? b : shears_y ? c : from.nearest(left + 1, top + 1);
+        int x0 = from.column(left), y0 = from.row(top);
+        int x1 = taps & ACROSS ? from.column(left + 1) : x0, y1 = taps & DOWN ? from.row(top + 1) : y0;
+        u32 a = from.at(y0 + x0), b = from.at(y1 + x1);
+        u32 c = taps == BOTH ? from.at(y1 + x0) : a, d = taps == BOTH ? from.at(y0 + x1) : b;
         u32 differs = (a ^ b) | (a ^ c) | (a ^ d);
         out = 0;
 #pragma unroll
         for (int shift = 0; shift < 24; shift += 8) {
-            float p = a >> shift & 255, q = b >> shift & 255, r = c >> shift & 255, s = d >> shift & 255;
-            float upper = fmaf(q - p, dx, p), lower = fmaf(s - r, dx, r);
-            float value = fmaf(lower - upper, dy, upper);
+            float p = a >> shift & 255, q = b >> shift & 255, r = c >> shift & 255, s = d >> shift & 255, value;
+            if (taps == BOTH) {
+                float upper = fmaf(s - p, dx, p), lower = fmaf(q - r, dx, r);
+                value = fmaf(lower - upper, dy, upper);
+            } else {
+                value = fmaf(q - p, taps == ACROSS ? dx : dy, p);
+            }
             int level = (int)value;
             float rest = value - (float)level;
-            sure &= (differs >> shift & 255) == 0 || (rest > 0x1p-13f && rest < 1.f - 0x1p-13f);
+            sure &= (differs >> shift & 255) == 0 || fabsf(rest - 0.5f) < 0.5f - 0x1p-13f;
             out |= (u32)level << shift;
         }
     }
@@ -335,39 +338,70 @@ __device__ __forceinline__ u32 sharpened(const From& from, float factor, int x, 
     return packed(Rgb{blend(smooth.r, own.r, factor), blend(smooth.g, own.g, factor), blend(smooth.b, own.b, factor)});
 }
 
-template <typename From>
-__device__ __forceinline__ u32 changed(const From& from, const Chain& chain, const Step& step, const Plan& plan, int shift,
-                                       int x, int y) {
-    u32 fill = chain.params->fill;
-    if (step.operation == COLOR) {
-        Rgb p = unpacked(from.at(x, y));
-        return packed(blend(luma(p), p, step.argument));
+// Pixels that `pixel` makes of their places: a warp takes 32 columns and every so many rows.
+template <typename F>
+__device__ __forceinline__ void each_pixel(const Chain& chain, u32* to, F pixel) {
+    int first = blockIdx.y * warp_count() + warp_id(), rows = gridDim.y * warp_count();
+    for (int x = lane_id(); x < chain.w; x += 32) {
+        for (int y = first; y < chain.h; y += rows) to[y * chain.w + x] = pixel(x, y);
     }
-    if (step.operation == SHARPNESS) return sharpened(from, step.argument, x, y);
-    if (shift != 0) {
-        if (step.operation == TRANSLATE_X) x += shift;
-        else y += shift;
-        return (u32)x < from.w && (u32)y < from.h ? from.at(x, y) : fill;
+}
+
+// The same by a plan; `place` makes them of places in its fixed point.
+template <typename F>
+__device__ __forceinline__ void each_place(const Chain& chain, const Plan& plan, u32* to, F place) {
+    int first = blockIdx.y * warp_count() + warp_id(), rows = gridDim.y * warp_count();
+    for (int x = lane_id(); x < chain.w; x += 32) {
+        long long sx = plan.fx0 + plan.fxx * x + plan.fxy * first, sy = plan.fy0 + plan.fyx * x + plan.fyy * first;
+        for (int y = first; y < chain.h; y += rows) {
+            to[y * chain.w + x] = place(sx, sy, x, y);
+            sx += plan.fxy * rows;
+            sy += plan.fyy * rows;
+        }
     }
-    if (chain.params->is_bilinear) return bilinear(from, plan, step.operation, fill, x, y);
-    int column = (int)plan.fx0 + (int)plan.fxx * x + (int)plan.fxy * y >> 16;
-    int row = (int)plan.fy0 + (int)plan.fyx * x + (int)plan.fyy * y >> 16;
-    return (u32)column < from.w && (u32)row < from.h ? from.at(column, row) : fill;
 }
 
 template <bool has_levels>
 __device__ __forceinline__ void change(const u32* pixels, const u8 (*table)[256], const Chain& chain, const Step& step,
                                        const Plan& plan, u32* to) {
     Picture<has_levels> from = {pixels, table, chain.w, chain.h};
-    bool translates = step.operation == TRANSLATE_X || step.operation == TRANSLATE_Y;
-    int shift = translates ? chain.shift(step) : 0;
-    for (int y = blockIdx.y * warp_count() + warp_id(); y < chain.h; y += gridDim.y * warp_count()) {
-        for (int x = lane_id(); x < chain.w; x += 32) to[y * chain.w + x] = changed(from, chain, step, plan, shift, x, y);
+    u32 fill = chain.params->fill;
+    bool is_bilinear = chain.params->is_bilinear;
+    float factor = step.argument;
+    if (step.operation == COLOR) {
+        each_pixel(chain, to, [&](int x, int y) {
+            Rgb p = unpacked(from.at(x, y));
+            return packed(blend(luma(p), p, factor));
+        });
+    } else if (step.operation == SHARPNESS) {
+        each_pixel(chain, to, [&](int x, int y) { return sharpened(from, factor, x, y); });
+    } else if (step.operation == TRANSLATE_X || step.operation == TRANSLATE_Y) {
+        int shift = chain.shift(step), right = step.operation == TRANSLATE_X ? shift : 0, down = shift - right;
+        each_pixel(chain, to, [&](int x, int y) {
+            return (u32)(x + right) < from.w && (u32)(y + down) < from.h ? from.at(x + right, y + down) : fill;
+        });
+    } else if (!is_bilinear) {
+        each_place(chain, plan, to, [&](long long sx, long long sy, int, int) {
+            int column = (int)sx >> 16, row = (int)sy >> 16;
+            return (u32)column < from.w && (u32)row < from.h ? from.at(column, row) : fill;
+        });
+    } else if (step.operation == SHEAR_X) {
+        each_place(chain, plan, to, [&](long long sx, long long sy, int x, int y) {
+            return bilinear<ACROSS>(from, plan, sx, sy, fill, x, y);
+        });
+    } else if (step.operation == SHEAR_Y) {
+        each_place(chain, plan, to, [&](long long sx, long long sy, int x, int y) {
+            return bilinear<DOWN>(from, plan, sx, sy, fill, x, y);
+        });
+    } else {
+        each_place(chain, plan, to, [&](long long sx, long long sy, int x, int y) {
+            return bilinear<BOTH>(from, plan, sx, sy, fill, x, y);
+        });
     }
 }
 
 // Grid: (S·N·L, parts) of 256 threads. Step k of each chain where it changes pixels.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 2)
 change_pixels(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, Shape shape, int k,
               const Plan* __restrict__ plans, const u32* bases, u32* layers, u8* levels) {
     __shared__ u8 table[3][256];
@@ -493,7 +527,7 @@ mix_of(const ImageDesc* descs, const ViewParams* params, const Shape& shape, con
 }
 
 #define MIX_VIEWS(W)                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(256)                                                                 \
+    extern "C" __global__ void __launch_bounds__(256, 2)                                                              \
     mix_views_##W(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, Shape shape,            \
                   const u32* __restrict__ bases, u32* __restrict__ layers, u8* __restrict__ levels,                   \
                   const u32* __restrict__ resized, int H, int P, Scale scale, E* __restrict__ patches) {              \

@@ -282,7 +282,7 @@ fn the_definition_draws_and_makes_what_the_libraries_make() -> Result<()> {
             }
         }
     }
-    assert_eq!(made, 2 * 512);
+    assert_eq!(made, 2 * 500);
     Ok(())
 }
 

@@ -154,7 +154,7 @@ if __name__ == "__main__":
     for i in range(3):
         ks(f"augmix: w[{i}]", [view["chains"][i]["weight"] for view in views], [w[i] for w, _, _ in own])
         chi_square(f"augmix: depth {i}", [len(view["chains"][i]["steps"]) for view in views], [len(chains[i]) for _, _, chains in own])
-    ours = [next(iter(step.items())) for view in views for chain in view["chains"] for step in chain["steps"]]
+    ours = [(name, value or 0.0) for view in views for chain in view["chains"] for step in chain["steps"] for name, value in step.items()]
     theirs = [step for _, _, chains in own for chain in chains for step in chain]
     # By no pixel MEMO's code translates in either direction, which its matrix does not tell.
     ours = [pixels(*step) for step in ours]
