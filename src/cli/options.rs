@@ -170,7 +170,8 @@ pub struct AdaptOptions {
     /// Seed of the views
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
-    /// How views are drawn: notebook or mild, with changes such as mild:rotation=10,scale=0.5..1
+    /// How views are drawn: notebook, mild, tpt, augmix, augmix-cifar, randaugment or none, with changes such as
+    /// mild:rotation=10,scale=0.5..1
     #[arg(long, default_value = "notebook")]
     pub policy: Policy,
     /// The Pillow release whose resizing is reproduced to the bit
