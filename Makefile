@@ -1,12 +1,13 @@
 # make build       memo, the virtual CUDA driver beside it, and NVRTC where the machine has none
 # make demo        build, then MEMO on a small trained model and shifted images
 # make test        formatting, lints, every test, the demo
+# make test-slurm  deploy/slurm on a Slurm of this machine alone; wants root, and Debian's slurm-wlm and munge
 # make libtorch    a Python with PyTorch, for memo bench --against libtorch (4.6 GB); make libtorch-tch, one of the
 #                  version that libtorch:tch is for
 # make evidence    what every kernel is and does, as a table in benches/results (an hour or more)
 # make gpu-bundle  one folder to carry to a machine with a GPU, see benches/gpu/run.sh
 
-.PHONY: build nvrtc nvdisasm demo test libtorch libtorch-tch evidence gpu-bundle clean
+.PHONY: build nvrtc nvdisasm demo test test-slurm libtorch libtorch-tch evidence gpu-bundle clean
 
 build:
 	cargo build --release
@@ -34,6 +35,9 @@ test: build nvdisasm
 	cargo test --release --workspace
 	tests/nvrtc_wheels.sh
 	target/release/memo demo
+
+test-slurm: build
+	tests/slurm.sh
 
 libtorch:
 	python3 -m venv .libtorch

@@ -3,7 +3,7 @@
 // bit for bit: the definition in plain loops is src/ops/pillow.rs.
 //
 // Item i of S·N + S is view i % N of image i / N, or from S·N on the original of image i - S·N, which no jitter or
-// rotation touches. A grid has as many items as are asked for: without originals S·N, without views N = 0 and S. H is the side of a view, K the most weights of an output, max_w and max_h the most of any image.
+// rotation touches; a view may be an original too. A grid has as many items as are asked for: without originals S·N, without views N = 0 and S. H is the side of a view, K the most weights of an output, max_w and max_h the most of any image.
 //
 //   descs    (S,) ImageDesc           read
 //   pixels   (bytes,) u8              read, (h, w, 3) an image at its offset
@@ -170,12 +170,13 @@ plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ p
            int H, int K, Resize resize, int is_pillow_13, View* __restrict__ views, int2* __restrict__ bounds,
            int* __restrict__ weights) {
     int item = blockIdx.x, i = blockIdx.y * blockDim.x + threadIdx.x;
-    bool original = item >= S * N;
-    int image = original ? item - S * N : item / N;
+    bool drawn = item < S * N;
+    int image = drawn ? item / N : item - S * N;
     int w = descs[image].w, h = descs[image].h;
     if (w < 0 || w > max_w || h < 0 || h > max_h || (w == 0) != (h == 0)) __trap();
-    const ViewParams* p = original ? nullptr : params + item;
-    if (w != 0 && !original && !inside(*p, w, h)) __trap();
+    const ViewParams* p = drawn ? params + item : nullptr;
+    bool original = !drawn || p->kind == ORIGINAL;
+    if (w != 0 && !original && (p->kind != CROP || !inside(*p, w, h))) __trap();
     int2 from = make_int2(w, h), to = make_int2(H, H);
     if (!original) {
         from = make_int2(p->width, p->height);
@@ -192,6 +193,7 @@ plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ p
         bool down = pass != down_first;
         int in = down ? from.y : from.x, out = down ? to.y : to.x;
         int o = column + __double2int_rn((out - H) / 2.0);  // of a resized original, the centre
+        if (!original && !down && p->mirror) o = H - 1 - column;
         if (original && resize.is_bicubic) plan_output<bicubic>(bounds, weights, H, column, o, in, out, 2.0);
         else plan_output<bilinear>(bounds, weights, H, column, o, in, out, 1.0);
     }

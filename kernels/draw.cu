@@ -1,6 +1,6 @@
 // nvrtc: --fmad=false
-// Draws the parameters of a batch's views, as torchvision's RandomHorizontalFlip, RandomVerticalFlip,
-// RandomRotation, ColorJitter and RandomResizedCrop do.
+// Draws the parameters of a batch's views: as torchvision's RandomHorizontalFlip, RandomVerticalFlip,
+// RandomRotation, ColorJitter, RandomResizedCrop and RandomHorizontalFlip do.
 //
 //   descs   (S,) ImageDesc       read
 //   params  (S, N) ViewParams    written (=); zeros for an empty slot
@@ -8,11 +8,12 @@
 // View v's words are philox(counter = (its image's index, first_view + v, block), key = seed), in blocks of four:
 //   0       horizontal flip, vertical flip, angle, order of the jitter
 //   1       brightness, contrast, saturation, hue
-//   2 + k   try k of the crop: area, ratio, top, left
+//   2 + k   try k of the crop, of 10: area, ratio, top, left
+//   12      flip of the finished view
 // so that a view depends on nothing but its seed, its image's size and index, and its own.
 // Roundings are explicit where they could differ from the plain definition's: no product is fused into a sum.
 //
-// Grid: a thread for each of `count` = S·N views, 64 threads a CTA. The policy's numbers are those of `Policy`.
+// Grid: a thread for each of `count` = S·N views, 64 threads a CTA. The policy's numbers are those of src/policy.
 
 #include "prelude.cuh"
 #include "philox.cuh"
@@ -31,14 +32,23 @@ __device__ __forceinline__ void permutation(u32 index, u8 order[4]) {
     }
 }
 
+// Random words of a view.
+struct Source {
+    uint4 counter;
+    uint2 key;
+    __device__ __forceinline__ uint4 words(u32 block) {
+        counter.w = block;
+        return philox4x32_10(counter, key);
+    }
+};
+
 struct CropRange { float scale_low, scale_high, ratio_low, ratio_high, log_ratio_low, log_ratio_high; };
 
 // Up to ten crops of a random area and ratio; the first that fits. Else the largest central crop
 // whose ratio is in range. Rounds half to even, as Python does.
-__device__ void draw_crop(ViewParams& view, uint4 counter, uint2 key, int w, int h, CropRange range) {
+__device__ void draw_crop(ViewParams& view, Source from, int w, int h, CropRange range) {
     for (int k = 0; k < 10; ++k) {
-        counter.w = 2 + k;
-        uint4 word = philox4x32_10(counter, key);
+        uint4 word = from.words(2 + k);
         double area = (double)h * w * uniform(word.x, range.scale_low, range.scale_high);
         double ratio = (float)exp((double)uniform(word.y, range.log_ratio_low, range.log_ratio_high));
         view.width = __double2int_rn(sqrt(area * ratio));
@@ -58,38 +68,42 @@ __device__ void draw_crop(ViewParams& view, uint4 counter, uint2 key, int w, int
     view.left = (w - view.width) / 2;
 }
 
+struct CropsArg {
+    float hflip, vflip, rotation, brightness, contrast, saturation, hue, mirror;
+    CropRange crop;
+};
+
 extern "C" __global__ void __launch_bounds__(64)
 draw_views(const ImageDesc* __restrict__ descs, ViewParams* __restrict__ params, int count, int N,
-           u64 seed, u32 first_view, float hflip, float vflip, float rotation, float brightness, float contrast,
-           float saturation, float hue, float scale_low, float scale_high, float ratio_low, float ratio_high,
-           float log_ratio_low, float log_ratio_high) {
+           u64 seed, u32 first_view, u64 originals, CropsArg policy) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) return;
     const ImageDesc image = descs[i / N];
     ViewParams view = {};
-    if (image.w == 0) {
+    u32 number = first_view + i % N;
+    if (image.w == 0 || number < originals) {
+        view.kind = image.w == 0 ? CROP : ORIGINAL;
         params[i] = view;
         return;
     }
-    uint2 key = make_uint2((u32)seed, (u32)(seed >> 32));
-    uint4 counter = make_uint4((u32)image.index, (u32)(image.index >> 32), first_view + i % N, 0);
+    Source from = {make_uint4((u32)image.index, (u32)(image.index >> 32), number, 0),
+                   make_uint2((u32)seed, (u32)(seed >> 32))};
 
     // First of all, while nothing else is to be kept in registers: its divisions are calls.
-    CropRange range = {scale_low, scale_high, ratio_low, ratio_high, log_ratio_low, log_ratio_high};
-    draw_crop(view, counter, key, image.w, image.h, range);
+    draw_crop(view, from, image.w, image.h, policy.crop);
 
-    uint4 word = philox4x32_10(counter, key);
-    view.hflip = uniform(word.x) < hflip;
-    view.vflip = uniform(word.y) < vflip;
-    view.angle = uniform(word.z, -rotation, rotation);
+    uint4 word = from.words(0);
+    view.hflip = uniform(word.x) < policy.hflip;
+    view.vflip = uniform(word.y) < policy.vflip;
+    view.angle = uniform(word.z, -policy.rotation, policy.rotation);
     permutation(uniform_below(word.w, 24), view.jitter_order);
 
-    counter.w = 1;
-    word = philox4x32_10(counter, key);
-    view.brightness = uniform(word.x, fmaxf(0.f, 1.f - brightness), 1.f + brightness);
-    view.contrast = uniform(word.y, fmaxf(0.f, 1.f - contrast), 1.f + contrast);
-    view.saturation = uniform(word.z, fmaxf(0.f, 1.f - saturation), 1.f + saturation);
-    view.hue = uniform(word.w, -hue, hue);
+    word = from.words(1);
+    view.brightness = uniform(word.x, fmaxf(0.f, 1.f - policy.brightness), 1.f + policy.brightness);
+    view.contrast = uniform(word.y, fmaxf(0.f, 1.f - policy.contrast), 1.f + policy.contrast);
+    view.saturation = uniform(word.z, fmaxf(0.f, 1.f - policy.saturation), 1.f + policy.saturation);
+    view.hue = uniform(word.w, -policy.hue, policy.hue);
 
+    view.mirror = uniform(from.words(12).x) < policy.mirror;
     params[i] = view;
 }

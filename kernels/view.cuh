@@ -11,10 +11,15 @@ struct ImageDesc {
 
 enum Jitter { BRIGHTNESS, CONTRAST, SATURATION, HUE };
 
+// How a view is made: by what follows, or as its image is predicted.
+enum Kind { CROP, ORIGINAL };
+
 struct ViewParams {
+    u32 kind;
     u32 hflip, vflip;
     float angle;         // degrees, anticlockwise, within 180
     u8 jitter_order[4];  // a permutation of Jitter
     float brightness, contrast, saturation, hue;
     int top, left, height, width;
+    u32 mirror;  // of the resized crop
 };

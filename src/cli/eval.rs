@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::options::{AdaptOptions, Batch, DataOptions, LabelOptions, ModelOptions};
 use super::predictors::PredictorOptions;
 use super::{Usage, fleet, print, session};
-use crate::data::{DataSource, Dataset, Evaluated, Selection};
+use crate::data::{DataSource, Dataset, Evaluated, Selection, Shard};
 use crate::engine::Precision;
 use crate::gpu::{Gpu, Stream};
 use crate::interrupt::{self, ReaderGone};
@@ -49,6 +49,10 @@ pub struct Eval {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true,
         conflicts_with = "limit", help_heading = "Data")]
     first: Option<u64>,
+    /// Of the images that are asked for, evaluate those whose index leaves I when divided by N, on this machine; `memo merge` puts
+    /// the files of all N together
+    #[arg(long, value_name = "I/N", help_heading = "Data")]
+    shard: Option<Shard>,
     #[command(flatten, next_help_heading = "Data")]
     labels: LabelOptions,
     #[command(flatten, next_help_heading = "Data")]
@@ -92,12 +96,16 @@ impl Eval {
         let mut dataset = self.open_data()?;
         restore_removed(&mut dataset, &out);
         let names = self.labels.names(dataset.data(), &self.data)?;
-        let (indices, of_no_class) = self.indices(&dataset);
+        let (mut indices, of_no_class) = self.indices(&dataset);
         let selection = json!({
             "limit": self.limit, "first": self.first, "images": indices.len(), "of": dataset.len(),
             "of_no_class": of_no_class,
         });
-        expect(&out, &json!({ "labels": names }))?;
+        indices.retain(|&index| self.shard.is_none_or(|shard| shard.has(index)));
+        let shard = self.shard.map(|shard| shard.settings(indices.len()));
+        let part = json!({ "shard": shard, "labels": names });
+        expect(&out, &part)?;
+        self.adapt.prompts.read()?.texts(&names)?;
         if let Some(out) = &out {
             let (rates, steps) = (self.adapt.lr.len(), self.adapt.steps as usize);
             let (losses, classes) = (&self.predictors.losses()[..], names.len());
@@ -110,16 +118,22 @@ impl Eval {
             "model": if out.is_some() { checkpoint.fingerprint()? } else { Value::Null },
             "preprocess": config.preprocess,
             "logit_scale": report::decimal(config.logit_scale),
+            "logit_scale_is": checkpoint.scale_is(),
         });
         expect(&out, &model)?;
+        if let (Some(shard), true) = (self.shard, indices.is_empty()) {
+            notice!("note: no image is of shard {shard}");
+        }
         let streams = session::open_devices(self.model.device)?;
-        let told = json!({ "selection": selection, "labels": names });
+        let told = json!({ "selection": selection });
         let mut run = Run {
             indices: &indices,
             strict: self.strict,
-            settings: Box::new(|| Ok(together(&[&told, &model, &flags, &self.platform(streams[0].gpu())?]))),
+            settings: Box::new(|| {
+                Ok(together(&[&told, &part, &model, &flags, &self.platform(streams[0].gpu())?]))
+            }),
             out,
-            totals: Totals::default(),
+            totals: if self.ood.is_some() { Totals::with_confidences() } else { Totals::default() },
             progress: None,
             start: Instant::now(),
             done: 0,
@@ -137,7 +151,8 @@ impl Eval {
         let (asked, learning_rates) = (indices.len(), &self.adapt.lr[..]);
         let logit_scale = (checkpoint.config().logit_scale, checkpoint.scale_is());
         let totals = &totals;
-        let summary = report::Summary { totals, asked, learning_rates, logit_scale, images_per_s };
+        let summary =
+            report::Summary { totals, asked, learning_rates, logit_scale, images_per_s: Some(images_per_s) };
         let is_read = !ended.as_ref().is_err_and(|error| error.is::<ReaderGone>());
         if totals.images() > 0 && is_read && (ended.is_ok() || !is_written) {
             self.show(&summary, out.as_ref())?;
@@ -152,7 +167,11 @@ impl Eval {
             notice!("note: ended by {interrupted} after {} of {asked} images; {how}", asked - summary.left());
             bail!(interrupted);
         }
-        ensure!(totals.images() > 0, "{}: none of {asked} images could be read", self.data.display());
+        ensure!(
+            totals.images() > 0 || asked == 0,
+            "{}: none of {asked} images could be read",
+            self.data.display()
+        );
         Ok(())
     }
 
@@ -208,13 +227,11 @@ impl Eval {
             "seed": adapt.seed,
             "policy": adapt.policy.to_string(),
             "pillow": settings.pillow,
-            "prompt": adapt.prompt,
-            "truncate": adapt.truncate,
             "precision": adapt.precision,
             "update": settings.update,
             "loss_scale": settings.loss_scale,
         });
-        Ok(together(&[&adaptation, &self.predictors.fields()]))
+        Ok(together(&[&adaptation, &adapt.prompts.fields()?, &self.predictors.fields()]))
     }
 
     /// What of it the machine says, once backends have proved themselves.

@@ -7,11 +7,13 @@ mod doctor;
 mod eval;
 mod fleet;
 mod inspect;
+mod merge;
 mod options;
 mod pipeline;
 mod plan;
 mod predict;
 mod predictors;
+mod prompts;
 mod session;
 
 use std::fmt;
@@ -38,6 +40,8 @@ enum Command {
     Demo(demo::Demo),
     /// Evaluate zero-shot CLIP and MEMO on a dataset
     Eval(eval::Eval),
+    /// Put the files of a run's shards together
+    Merge(merge::Merge),
     /// Classify images, before and after adapting to each
     Predict(predict::Predict),
     /// Draw random views of an image, as eval does
@@ -58,6 +62,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Demo(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Merge(command) => command.run(),
         Command::Predict(command) => command.run(),
         Command::Augment(command) => command.run(),
         Command::Inspect(command) => command.run(),

@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use flate2::read::GzDecoder;
 
-use super::Dataset;
 use super::cifar_binary::BINARY_FORMS;
 use super::cifar_python::PYTHON_FORMS;
 use super::unread;
+use super::{DataSource, Dataset};
 
 /// The most that one file of a dataset may hold; the largest has 31 MB.
 const MEMBER_BYTES: u64 = 256 << 20;
@@ -70,9 +70,17 @@ fn forms() -> Vec<Form> {
     binary.chain(python).collect()
 }
 
+/// A folder of either form, or a file that must be an archive of one.
+pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
+    match path.is_dir() {
+        true => open_folder(path, source.cifar),
+        false => open_archive(path, source.cifar).map(Some),
+    }
+}
+
 /// The files' own folder or the one around it; `None` if no form's files are there. Of both CIFARs the one that is
 /// `wanted`, or CIFAR-100, with a notice.
-pub fn open_folder(path: &Path, wanted: Option<Cifar>) -> Result<Option<Dataset>> {
+fn open_folder(path: &Path, wanted: Option<Cifar>) -> Result<Option<Dataset>> {
     let mut there = Vec::new();
     for form in forms() {
         for folder in [path.to_path_buf(), path.join(form.folder)] {
@@ -102,7 +110,7 @@ pub fn open_folder(path: &Path, wanted: Option<Cifar>) -> Result<Option<Dataset>
 }
 
 /// A `.tar.gz` of either form, not extracted.
-pub fn open_archive(path: &Path, wanted: Option<Cifar>) -> Result<Dataset> {
+fn open_archive(path: &Path, wanted: Option<Cifar>) -> Result<Dataset> {
     let read = || -> Result<Dataset> {
         let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
         let head = file.fill_buf()?;
@@ -148,7 +156,7 @@ pub fn open_archive(path: &Path, wanted: Option<Cifar>) -> Result<Dataset> {
 mod tests {
     use super::*;
     use crate::data::cifar_binary::{PLANE, tests::files};
-    use crate::data::{DataSource, Sample, cifar_python::tests as python};
+    use crate::data::{Sample, cifar_python::tests as python};
     use flate2::write::GzEncoder;
 
     fn archive(folder: &Path) -> Vec<u8> {

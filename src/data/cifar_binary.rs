@@ -4,7 +4,8 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::cifar::Cifar;
-use super::{Classes, Dataset, Images, labels};
+use super::memory::Memory;
+use super::{Classes, Dataset, labels};
 
 const SIDE: usize = 32;
 /// Pixels of a plane; an image is its red, green and blue planes.
@@ -51,7 +52,7 @@ pub fn dataset<'a>(
         pixels.extend((0..3 * PLANE).map(|at| planes[at % 3 * PLANE + at / 3]));
     }
     let side = SIDE as u32;
-    Dataset::new(labels, Classes::Numbers, Images::Memory { pixels, width: side, height: side, classes })
+    Dataset::new(labels, Classes::Numbers, Memory { pixels, width: side, height: side, classes })
 }
 
 impl BinaryForm {

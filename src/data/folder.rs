@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::image::read_bytes;
+use super::source::{Source, Stored};
 use super::unread::kind_of;
-use super::{Classes, DataSource, Dataset, Images, splits};
+use super::{Classes, DataSource, Dataset, splits};
 
 /// torchvision's `IMG_EXTENSIONS`.
 pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
@@ -27,6 +29,9 @@ const SYSTEMS: [&str; 5] = ["__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", 
 /// # Errors
 /// A folder that cannot be read or has no images; one of splits, corruptions or the like instead of classes.
 pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
+    if !path.is_dir() {
+        return Ok(None);
+    }
     let opening = || format!("opening the dataset {}", path.display());
     let mut walk = Walk::new(source);
     let inside = walk.entries(path).with_context(opening)?;
@@ -55,10 +60,47 @@ pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
         labels.push(name.to_string());
         files.extend(images.into_iter().map(|image| (image, label)));
     }
-    let mut dataset =
-        Dataset::new(labels, Classes::Folders, Images::Files { root: path.to_path_buf(), files });
+    let mut dataset = Dataset::new(labels, Classes::Folders, Files { root: path.to_path_buf(), files });
     dataset.notices = walk.notices();
     Ok(Some(dataset))
+}
+
+/// One file an image, below a folder.
+#[derive(Default)]
+pub struct Files {
+    pub root: PathBuf,
+    /// With their classes.
+    pub files: Vec<(PathBuf, usize)>,
+}
+
+impl Source for Files {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.files[index].1
+    }
+
+    fn file(&self, index: usize) -> Option<String> {
+        let path = &self.files[index].0;
+        Some(path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned())
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("the image {}", self.files[index].0.display())
+    }
+
+    fn read(&self, index: usize) -> Result<Stored<'_>> {
+        Ok(Stored::Encoded(read_bytes(&self.files[index].0)?.into()))
+    }
+
+    fn restore(&mut self, index: usize, file: &str, label: usize) {
+        let path = self.root.join(file);
+        if self.files.iter().all(|(other, _)| *other != path) {
+            self.files.insert(index.min(self.files.len()), (path, label));
+        }
+    }
 }
 
 /// A way through folders, and what was left out on it.

@@ -7,9 +7,12 @@ mod evaluated;
 mod folder;
 mod image;
 pub mod labels;
+mod memory;
 pub mod names;
 mod pickle;
 mod select;
+mod shard;
+mod source;
 mod splits;
 mod tensors;
 mod unread;
@@ -20,10 +23,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
+use self::source::Probe;
 pub use cifar::Cifar;
 pub use evaluated::Evaluated;
 pub use image::{Rgb8, decode, read_image};
 pub use select::Selection;
+pub use shard::Shard;
+pub use source::{Source, Stored};
 
 /// An image and its class.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,9 +62,12 @@ pub struct DataSource {
 pub struct Dataset {
     labels: Vec<String>,
     classes: Classes,
-    images: Images,
+    source: Box<dyn Source>,
     notices: Vec<String>,
 }
+
+/// What may lie at a path, in the order in which it is looked for.
+const PROBES: [Probe; 2] = [cifar::open, folder::open];
 
 /// What tells an image's class.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,13 +76,6 @@ pub enum Classes {
     Folders,
     /// A number beside it.
     Numbers,
-}
-
-enum Images {
-    /// Whole in memory: `(N, H, W, 3)` bytes.
-    Memory { pixels: Vec<u8>, width: u32, height: u32, classes: Vec<usize> },
-    /// One file an image, below a folder.
-    Files { root: PathBuf, files: Vec<(PathBuf, usize)> },
 }
 
 impl Dataset {
@@ -110,15 +112,11 @@ impl Dataset {
             return Dataset::from_safetensors(Path::new(&file), tensor, Path::new(&labels));
         }
         let opening = || format!("opening the dataset {}", path.display());
-        let metadata = std::fs::metadata(path).with_context(opening)?;
-        if !metadata.is_dir() {
-            return cifar::open_archive(path, source.cifar);
-        }
-        if let Some(dataset) = cifar::open_folder(path, source.cifar)? {
-            return Ok(dataset);
-        }
-        if let Some(dataset) = folder::open(path, source)? {
-            return Ok(dataset);
+        std::fs::metadata(path).with_context(opening)?;
+        for probe in PROBES {
+            if let Some(dataset) = probe(path, source)? {
+                return Ok(dataset);
+            }
         }
         for entry in folder::entries(path)? {
             if let Some(kind) = unread::kind_of(&entry.path) {
@@ -140,15 +138,12 @@ impl Dataset {
         tensors::open(path, tensor, labels)
     }
 
-    fn new(labels: Vec<String>, classes: Classes, images: Images) -> Dataset {
-        Dataset { labels, classes, images, notices: Vec::new() }
+    fn new(labels: Vec<String>, classes: Classes, source: impl Source + 'static) -> Dataset {
+        Dataset { labels, classes, source: Box::new(source), notices: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
-        match &self.images {
-            Images::Memory { classes, .. } => classes.len(),
-            Images::Files { files, .. } => files.len(),
-        }
+        self.source.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -172,19 +167,13 @@ impl Dataset {
 
     /// Where an image lies in the data, `CLASS/NAME` for one; none where images have no files of their own.
     pub fn file(&self, index: usize) -> Option<String> {
-        match &self.images {
-            Images::Memory { .. } => None,
-            Images::Files { root, files } => {
-                let (path, _) = files.get(index)?;
-                Some(path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned())
-            }
-        }
+        (index < self.len()).then(|| self.source.file(index))?
     }
 
     /// The part of the data that an image belongs to, whatever its class: a corruption and its severity, `fog/3`. None where
     /// there are no such parts.
-    pub fn group(&self, _index: usize) -> Option<&str> {
-        None
+    pub fn group(&self, index: usize) -> Option<&str> {
+        (index < self.len()).then(|| self.source.group(index))?
     }
 
     /// The class of image `index`.
@@ -192,78 +181,48 @@ impl Dataset {
     /// # Panics
     /// As [`Dataset::get`].
     pub fn label(&self, index: usize) -> usize {
-        match &self.images {
-            Images::Memory { classes, .. } => classes[index],
-            Images::Files { files, .. } => files[index].1,
-        }
+        self.source.label(index)
     }
 
     /// Gives a file that was in the data, and is there no more, its place back, so that those behind it have theirs: the index
-    /// keys an image's views. To be read it is missing. Does nothing where it is in its place.
+    /// keys an image's views. To be read it is missing. Does nothing where it is in its place, or where images are no files.
     pub fn restore(&mut self, index: usize, file: &str, label: usize) {
-        let is_in_place = self.file(index).as_deref() == Some(file);
-        let Images::Files { root, files } = &mut self.images else { return };
-        let (path, at) = (root.join(file), index.min(files.len()));
-        if !is_in_place && label < self.labels.len() && files.iter().all(|(other, _)| *other != path) {
-            files.insert(at, (path, label));
+        if self.file(index).as_deref() != Some(file) && label < self.labels.len() {
+            self.source.restore(index, file, label);
         }
     }
 
     /// An image's digest, as its [`Sample`] has it.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// An image that cannot be read, named.
     ///
     /// # Panics
     /// If `index` is not below [`Dataset::len`].
     pub fn digest(&self, index: usize) -> Result<String> {
-        match &self.images {
-            Images::Memory { .. } => Ok(digest_of(self.pixels(index))),
-            Images::Files { files, .. } => {
-                let path = &files[index].0;
-                Ok(digest_of(
-                    &image::read_bytes(path).with_context(|| format!("reading {}", path.display()))?,
-                ))
-            }
-        }
+        Ok(self.source.read(index).with_context(|| self.reading(index))?.digest())
     }
 
     /// Image `index` and its label.
     ///
     /// # Errors
-    /// A file that cannot be read, named.
+    /// An image that cannot be read, named.
     ///
     /// # Panics
     /// If `index` is not below [`Dataset::len`].
     pub fn get(&self, index: usize) -> Result<Sample> {
-        self.sample(index).with_context(|| match &self.images {
-            Images::Memory { .. } => format!("reading image {index}"),
-            Images::Files { files, .. } => format!("reading the image {}", files[index].0.display()),
-        })
+        self.sample(index).with_context(|| self.reading(index))
     }
 
     /// The same; the error says why, and not which.
     pub fn sample(&self, index: usize) -> Result<Sample> {
-        match &self.images {
-            Images::Memory { width, height, classes, .. } => {
-                let pixels = self.pixels(index);
-                let (digest, pixels) = (digest_of(pixels), pixels.to_vec());
-                let image = Rgb8 { width: *width, height: *height, pixels };
-                Ok(Sample { image, label: classes[index], digest })
-            }
-            Images::Files { files, .. } => {
-                let (path, label) = &files[index];
-                let bytes = image::read_bytes(path)?;
-                Ok(Sample { image: decode(&bytes)?, label: *label, digest: digest_of(&bytes) })
-            }
-        }
+        let stored = self.source.read(index)?;
+        let digest = stored.digest();
+        Ok(Sample { image: stored.decoded()?, label: self.label(index), digest })
     }
 
-    /// Of one image in memory.
-    fn pixels(&self, index: usize) -> &[u8] {
-        let Images::Memory { pixels, width, height, .. } = &self.images else { return &[] };
-        let len = *width as usize * *height as usize * 3;
-        &pixels[index * len..(index + 1) * len]
+    fn reading(&self, index: usize) -> String {
+        format!("reading {}", self.source.name(index))
     }
 }
 

@@ -309,14 +309,10 @@ pub fn spelled_out(names: Vec<String>) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Images, labels};
+    use crate::data::{folder::Files, labels};
 
     fn dataset(classes: Classes, names: &[&str]) -> Dataset {
-        Dataset::new(
-            names.iter().map(|name| name.to_string()).collect(),
-            classes,
-            Images::Files { root: Default::default(), files: Vec::new() },
-        )
+        Dataset::new(names.iter().map(|name| name.to_string()).collect(), classes, Files::default())
     }
 
     fn folders(names: &[&str]) -> Dataset {
@@ -371,11 +367,7 @@ mod tests {
         let numbered = |begin: &str, from: usize| {
             let mut names: Vec<String> = (from..from + 12).map(|number| format!("{begin}{number}")).collect();
             names.sort();
-            Dataset::new(
-                names,
-                Classes::Folders,
-                Images::Files { root: Default::default(), files: Vec::new() },
-            )
+            Dataset::new(names, Classes::Folders, Files::default())
         };
         let text: Vec<String> = (0..12).map(|number| format!("name of {number}")).collect();
         for (begin, from) in [("", 0), ("", 1), ("", 95), ("c", 0), ("class_", 1)] {

@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
 
-use super::{Classes, Dataset, Images, labels};
+use super::memory::Memory;
+use super::{Classes, Dataset, labels};
 
 pub fn open(path: &Path, tensor: &str, labels_path: &Path) -> Result<Dataset> {
     let reading = || format!("reading the images {}", path.display());
     let bytes = std::fs::read(path).with_context(reading)?;
     let labels = labels::read(labels_path)?.names();
-    let read = || -> Result<Images> {
+    let read = || -> Result<Memory> {
         let file = SafeTensors::deserialize(&bytes).context("not a whole safetensors file")?;
         let images = file.tensor(tensor).with_context(|| format!("tensor {tensor}"))?;
         let classes = file.tensor("labels").context("tensor labels")?;
@@ -26,7 +27,7 @@ pub fn open(path: &Path, tensor: &str, labels_path: &Path) -> Result<Dataset> {
             bail!("image {i} has label {}; there are {} classes", classes[i], labels.len());
         }
         let (width, height) = (u32::try_from(width)?, u32::try_from(height)?);
-        Ok(Images::Memory { pixels: images.data().to_vec(), width, height, classes })
+        Ok(Memory { pixels: images.data().to_vec(), width, height, classes })
     };
     let images = read().with_context(reading)?;
     Ok(Dataset::new(labels, Classes::Numbers, images))

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use half::f16;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::prediction::{Guards, Prediction};
 use crate::ops::pillow::Pillow;
@@ -117,7 +117,7 @@ pub enum Update {
 }
 
 /// What a step makes smaller: the entropy of an average prediction over an image's views.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// Of all views: MEMO's.

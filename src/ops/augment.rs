@@ -388,7 +388,7 @@ pub(super) mod tests {
                 let key = Key { seed: 3, image: image.0, view: 7 + i as u32 };
                 let params = draw_reference(&Policy::notebook(), key, (image.1.w, image.1.h));
                 let view = if i < 3 {
-                    pillow::view(&image.1, &params, SIZE, Pillow::V13)
+                    pillow::view(&image.1, &params, &Preprocess::clip(SIZE), SIZE, Pillow::V13)
                 } else {
                     pillow::original(&image.1, &Preprocess::clip(SIZE), SIZE, Pillow::V13)
                 };
@@ -413,7 +413,7 @@ pub(super) mod tests {
             let params = draw_reference(&Policy::notebook(), key, (MAX_SIDE, 20));
             let view = match i {
                 3 => pillow::original(&image.1, &Preprocess::clip(SIZE), SIZE, Pillow::V13),
-                _ => pillow::view(&image.1, &params, SIZE, Pillow::V13),
+                _ => pillow::view(&image.1, &params, &Preprocess::clip(SIZE), SIZE, Pillow::V13),
             };
             assert!(got == patches_of(&view, PATCH), "view {i}");
         }

@@ -261,7 +261,7 @@ mod tests {
             let params = draw_reference(policy, Key { seed, image: 5, view: i as u32 }, dims);
             let &Augmenter { preprocess, pillow, .. } = augmenter;
             let want = match i < n {
-                true => pillow::view(source, &params, size, pillow),
+                true => pillow::view(source, &params, &preprocess, size, pillow),
                 false => pillow::original(source, &preprocess, size, pillow),
             };
             let want = patchify(&pillow::normalise(&want, &preprocess.scale), size, patch);
@@ -271,9 +271,11 @@ mod tests {
     }
 
     device_test!(views_and_original_equal_the_definition, |stream| {
-        let policies: [Policy; 3] = [
+        let policies: [Policy; 5] = [
             Policy::notebook(),
             Policy::mild(),
+            "none".parse()?,
+            "tpt:ratio=0.2..5".parse()?,
             "notebook:rotation=180,brightness=2,contrast=2,saturation=2,hue=0.5,ratio=0.2..5".parse()?,
         ];
         let augmenter = clip(32, 8)?;

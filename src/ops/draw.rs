@@ -7,8 +7,8 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 use super::augment::MAX_SIDE;
 use super::int;
 use crate::args;
-use crate::gpu::{Launch, Stream, Tensor};
-use crate::policy::Policy;
+use crate::gpu::{Arg, Launch, Stream, Tensor};
+use crate::policy::{Crop, Crops, Family, Policy};
 
 /// An image of a batch: `struct ImageDesc` of `kernels/view.cuh`. All zeros: an empty slot, whose views are zeros.
 #[repr(C)]
@@ -52,11 +52,18 @@ impl ImageDesc {
     }
 }
 
+/// [`ViewParams::kind`]: made by all its steps.
+pub const CROP: u32 = 0;
+/// [`ViewParams::kind`]: as its image is predicted; all else is zeros.
+pub const ORIGINAL: u32 = 1;
+
 /// What happens to the source image on the way to one view, in this order: flips, rotation, jitter,
-/// crop and resize.
+/// crop and resize, a flip of the result.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct ViewParams {
+    /// [`CROP`] or [`ORIGINAL`].
+    pub kind: u32,
     /// 1 mirrors left and right.
     pub hflip: u32,
     /// 1 mirrors top and bottom.
@@ -76,15 +83,23 @@ pub struct ViewParams {
     pub hue: f32,
     /// Top, left, height, width, inside the image.
     pub crop: [i32; 4],
+    /// 1 mirrors the resized crop left and right.
+    pub mirror: u32,
 }
 
 /// Names of the jitter steps, by their number in [`ViewParams::jitter_order`].
 pub const JITTERS: [&str; 4] = ["brightness", "contrast", "saturation", "hue"];
 
 impl Serialize for ViewParams {
-    /// Numbers as float64 with their exact float32 value; `hue` is null where the step is left out.
+    /// Numbers as float64 with their exact float32 value; `hue` is null where the step is left out. Of an original,
+    /// `original` alone.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut view = serializer.serialize_struct("ViewParams", 9)?;
+        if self.kind == ORIGINAL {
+            let mut view = serializer.serialize_struct("ViewParams", 1)?;
+            view.serialize_field("original", &true)?;
+            return view.end();
+        }
+        let mut view = serializer.serialize_struct("ViewParams", 10)?;
         view.serialize_field("hflip", &(self.hflip != 0))?;
         view.serialize_field("vflip", &(self.vflip != 0))?;
         view.serialize_field("angle", &f64::from(self.angle))?;
@@ -94,6 +109,7 @@ impl Serialize for ViewParams {
         view.serialize_field("saturation", &f64::from(self.saturation))?;
         view.serialize_field("hue", &(self.hue != 0.0).then_some(f64::from(self.hue)))?;
         view.serialize_field("crop", &self.crop)?;
+        view.serialize_field("mirror", &(self.mirror != 0))?;
         view.end()
     }
 }
@@ -104,8 +120,16 @@ pub struct Key {
     pub seed: u64,
     /// The image's index in its data set.
     pub image: u64,
-    /// The index of the first view that is drawn.
+    /// The index of the view.
     pub view: u32,
+}
+
+impl Key {
+    /// Four random words.
+    fn words(self, block: u32) -> [u32; 4] {
+        let counter = [self.image as u32, (self.image >> 32) as u32, self.view, block];
+        philox4x32_10(counter, [self.seed as u32, (self.seed >> 32) as u32])
+    }
 }
 
 /// Draws `N` views of each image, from number `first_view` on.
@@ -125,67 +149,85 @@ pub fn draw_views(
 ) -> Result<()> {
     let &[s, n] = params.shape() else { bail!("draw_views: params is {params:?}, not (S, N)") };
     descs.expect("draw_views: descs", [s])?;
-    let log_ratio = log_ratio(policy);
+    let (crops, originals) = match &policy.family {
+        Family::Original => (&Crops::notebook(), u64::MAX),
+        Family::Crops(crops) => (crops, crops.originals.into()),
+    };
     let kernel = stream.kernel("draw", "draw_views", &[])?;
-    let args = args![
-        descs,
-        params,
-        int(s * n)?,
-        int(n)?,
-        seed,
-        first_view,
-        policy.hflip,
-        policy.vflip,
-        policy.rotation,
-        policy.brightness,
-        policy.contrast,
-        policy.saturation,
-        policy.hue,
-        policy.scale.0,
-        policy.scale.1,
-        policy.ratio.0,
-        policy.ratio.1,
-        log_ratio.0,
-        log_ratio.1,
-    ];
+    let policy = Arg::bytes(&CropsArg::new(crops));
+    let args = args![descs, params, int(s * n)?, int(n)?, seed, first_view, originals, policy];
     // SAFETY: the shapes are the kernel's, checked above.
     unsafe { kernel.launch(stream, Launch::per_element(s * n, 64), args) }
 }
 
-fn log_ratio(policy: &Policy) -> (f32, f32) {
+/// `struct CropsArg` of the kernels.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct CropsArg {
+    hflip: f32,
+    vflip: f32,
+    rotation: f32,
+    brightness: f32,
+    contrast: f32,
+    saturation: f32,
+    hue: f32,
+    mirror: f32,
+    crop: [f32; 6],
+}
+
+impl CropsArg {
+    fn new(crops: &Crops) -> CropsArg {
+        let &Crops { hflip, vflip, rotation, brightness, contrast, saturation, hue, mirror, crop, .. } =
+            crops;
+        let crop = crop_range(crop);
+        CropsArg { hflip, vflip, rotation, brightness, contrast, saturation, hue, mirror, crop }
+    }
+}
+
+/// `struct CropRange` of the kernels.
+fn crop_range(Crop { scale, ratio }: Crop) -> [f32; 6] {
     let log = |ratio: f32| f64::from(ratio).ln() as f32;
-    (log(policy.ratio.0), log(policy.ratio.1))
+    [scale.0, scale.1, ratio.0, ratio.1, log(ratio.0), log(ratio.1)]
 }
 
 /// The definition: view `key.view` of an image of `w` × `h` pixels.
 pub fn draw_reference(policy: &Policy, key: Key, (w, h): (usize, usize)) -> ViewParams {
-    let block = |block: u32| {
-        let counter = [key.image as u32, (key.image >> 32) as u32, key.view, block];
-        philox4x32_10(counter, [key.seed as u32, (key.seed >> 32) as u32])
-    };
-    let jitter = |word, strength: f32| uniform(word, f32::max(0.0, 1.0 - strength), 1.0 + strength);
-    let [hflip, vflip, angle, order] = block(0);
-    let [brightness, contrast, saturation, hue] = block(1);
-    ViewParams {
-        hflip: u32::from(uniform(hflip, 0.0, 1.0) < policy.hflip),
-        vflip: u32::from(uniform(vflip, 0.0, 1.0) < policy.vflip),
-        angle: uniform(angle, -policy.rotation, policy.rotation),
-        jitter_order: permutation(below(order, 24) as usize),
-        brightness: jitter(brightness, policy.brightness),
-        contrast: jitter(contrast, policy.contrast),
-        saturation: jitter(saturation, policy.saturation),
-        hue: uniform(hue, -policy.hue, policy.hue),
-        crop: (0..10)
-            .find_map(|k| try_crop(policy, block(2 + k), w as i32, h as i32))
-            .unwrap_or_else(|| central_crop(policy, w as i32, h as i32)),
+    match &policy.family {
+        Family::Crops(crops) if key.view >= crops.originals => draw_crops(crops, key, (w as i32, h as i32)),
+        Family::Original | Family::Crops(_) => ViewParams { kind: ORIGINAL, ..ViewParams::zeroed() },
     }
 }
 
-/// One try of torchvision's `RandomResizedCrop.get_params`.
-fn try_crop(policy: &Policy, words: [u32; 4], w: i32, h: i32) -> Option<[i32; 4]> {
-    let log_ratio = log_ratio(policy);
-    let area = f64::from(h) * f64::from(w) * f64::from(uniform(words[0], policy.scale.0, policy.scale.1));
-    let ratio = f64::from(f64::from(uniform(words[1], log_ratio.0, log_ratio.1)).exp() as f32);
+fn draw_crops(crops: &Crops, key: Key, size: (i32, i32)) -> ViewParams {
+    let jitter = |word, strength: f32| uniform(word, f32::max(0.0, 1.0 - strength), 1.0 + strength);
+    let [hflip, vflip, angle, order] = key.words(0);
+    let [brightness, contrast, saturation, hue] = key.words(1);
+    ViewParams {
+        kind: CROP,
+        hflip: u32::from(uniform(hflip, 0.0, 1.0) < crops.hflip),
+        vflip: u32::from(uniform(vflip, 0.0, 1.0) < crops.vflip),
+        angle: uniform(angle, -crops.rotation, crops.rotation),
+        jitter_order: permutation(below(order, 24) as usize),
+        brightness: jitter(brightness, crops.brightness),
+        contrast: jitter(contrast, crops.contrast),
+        saturation: jitter(saturation, crops.saturation),
+        hue: uniform(hue, -crops.hue, crops.hue),
+        crop: draw_crop(crops.crop, key, size),
+        mirror: u32::from(uniform(key.words(12)[0], 0.0, 1.0) < crops.mirror),
+    }
+}
+
+/// Torchvision's `RandomResizedCrop.get_params`.
+fn draw_crop(crop: Crop, key: Key, (w, h): (i32, i32)) -> [i32; 4] {
+    let found = (0..10).find_map(|k| try_crop(crop, key.words(2 + k), w, h));
+    found.unwrap_or_else(|| central_crop(crop, w, h))
+}
+
+/// One of its tries.
+fn try_crop(crop: Crop, words: [u32; 4], w: i32, h: i32) -> Option<[i32; 4]> {
+    let [.., low, high] = crop_range(crop);
+    let area = f64::from(h) * f64::from(w) * f64::from(uniform(words[0], crop.scale.0, crop.scale.1));
+    let ratio = f64::from(f64::from(uniform(words[1], low, high)).exp() as f32);
     let width = (area * ratio).sqrt().round_ties_even() as i32;
     let height = (area / ratio).sqrt().round_ties_even() as i32;
     let fits = 0 < width && width <= w && 0 < height && height <= h;
@@ -197,9 +239,9 @@ fn try_crop(policy: &Policy, words: [u32; 4], w: i32, h: i32) -> Option<[i32; 4]
 }
 
 /// Its fallback: the largest central crop whose ratio is in range, of one pixel at least.
-fn central_crop(policy: &Policy, w: i32, h: i32) -> [i32; 4] {
+fn central_crop(crop: Crop, w: i32, h: i32) -> [i32; 4] {
     let ratio = f64::from(w) / f64::from(h);
-    let (low, high) = (f64::from(policy.ratio.0), f64::from(policy.ratio.1));
+    let (low, high) = (f64::from(crop.ratio.0), f64::from(crop.ratio.1));
     let (mut width, mut height) = (w, h);
     if ratio < low {
         height = 1.max((f64::from(w) / low).round_ties_even() as i32);
@@ -264,7 +306,7 @@ mod tests {
 
     fn policies() -> Result<Vec<Policy>> {
         // The last asks for crops that seldom fit, so that tries and fallback are drawn too.
-        ["notebook", "mild", "notebook:hflip=1,contrast=2,hue=0.5,scale=0.9..1,ratio=0.2..0.4"]
+        ["notebook", "mild", "tpt", "none", "notebook:hflip=1,contrast=2,hue=0.5,scale=0.9..1,ratio=0.2..0.4"]
             .iter()
             .map(|text| text.parse())
             .collect()
@@ -342,14 +384,30 @@ mod tests {
         }
     }
 
+    /// As TPT has them: the original first, then crops with every other mirrored and nothing else.
     #[test]
-    fn the_fallback_is_torchvisions() -> Result<()> {
-        let policy = Policy::notebook();
-        assert_eq!(central_crop(&policy, 300, 7), [0, 145, 7, 9]);
-        assert_eq!(central_crop(&policy, 7, 300), [145, 0, 9, 7]);
-        assert_eq!(central_crop(&policy, 40, 40), [0, 0, 40, 40]);
-        assert_eq!(central_crop(&"mild:ratio=50..60".parse()?, 1, 9), [4, 0, 1, 1]);
+    fn tpt_mirrors_every_other_crop() -> Result<()> {
+        let (policy, n) = ("tpt".parse()?, 4_000);
+        let draw = |view| draw_reference(&policy, Key { seed: 1, image: 2, view }, (640, 480));
+        assert_eq!(draw(0), ViewParams { kind: ORIGINAL, ..ViewParams::zeroed() });
+        let views: Vec<ViewParams> = (1..=n).map(draw).collect();
+        for view in &views {
+            let &ViewParams { jitter_order, crop, mirror, .. } = view;
+            let plain =
+                ViewParams { brightness: 1.0, contrast: 1.0, saturation: 1.0, ..ViewParams::zeroed() };
+            assert_eq!(*view, ViewParams { jitter_order, crop, mirror, ..plain });
+        }
+        let mirrored = views.iter().filter(|view| view.mirror == 1).count() as f64;
+        assert!((mirrored - 2_000.0).abs() < 5.0 * f64::sqrt(1_000.0), "{mirrored}");
         Ok(())
+    }
+
+    #[test]
+    fn the_fallback_is_torchvisions() {
+        assert_eq!(central_crop(Crop::ANY, 300, 7), [0, 145, 7, 9]);
+        assert_eq!(central_crop(Crop::ANY, 7, 300), [145, 0, 9, 7]);
+        assert_eq!(central_crop(Crop::ANY, 40, 40), [0, 0, 40, 40]);
+        assert_eq!(central_crop(Crop { ratio: (50.0, 60.0), ..Crop::ANY }, 1, 9), [4, 0, 1, 1]);
     }
 
     #[test]
@@ -362,10 +420,12 @@ mod tests {
         assert_eq!(json["crop"], serde_json::json!(view.crop));
         assert_eq!(json["jitter_order"][0], JITTERS[usize::from(view.jitter_order[0])]);
         let keys: Vec<_> = json.as_object().into_iter().flat_map(|object| object.keys()).collect();
-        let want = "hflip vflip angle jitter_order brightness contrast saturation hue crop";
+        let want = "hflip vflip angle jitter_order brightness contrast saturation hue crop mirror";
         assert_eq!(keys, want.split(' ').collect::<Vec<_>>());
         let mild = draw_reference(&Policy::mild(), Key { seed: 0, image: 0, view: 0 }, (32, 32));
         assert!(serde_json::to_value(mild)?["hue"].is_null());
+        let none = draw_reference(&"none".parse()?, Key { seed: 0, image: 0, view: 0 }, (32, 32));
+        assert_eq!(serde_json::to_value(none)?, serde_json::json!({"original": true}));
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::draw::ViewParams;
+use super::draw::{ORIGINAL, ViewParams};
 use super::preprocess::{Preprocess, Scale};
 
 /// Releases of Pillow that resize differently: an image is scaled across and down one after the other, with its levels
@@ -58,8 +58,16 @@ impl Rgb {
     }
 }
 
-/// A view of `size` × `size` pixels.
-pub fn view(source: &Rgb, params: &ViewParams, size: usize, pillow: Pillow) -> Rgb {
+/// A view of `size` × `size` pixels up to the normalisation.
+pub fn view(source: &Rgb, params: &ViewParams, preprocess: &Preprocess, size: usize, pillow: Pillow) -> Rgb {
+    match params.kind {
+        ORIGINAL => original(source, preprocess, size, pillow),
+        _ => crop(source, params, size, pillow),
+    }
+}
+
+/// A view by all its steps.
+fn crop(source: &Rgb, params: &ViewParams, size: usize, pillow: Pillow) -> Rgb {
     let flipped = Rgb::from_fn(source.w, source.h, |x, y| {
         let x = if params.hflip != 0 { source.w - 1 - x } else { x };
         let y = if params.vflip != 0 { source.h - 1 - y } else { y };
@@ -77,7 +85,13 @@ pub fn view(source: &Rgb, params: &ViewParams, size: usize, pillow: Pillow) -> R
     }
     let [top, left, height, width] = params.crop.map(|side| side as usize);
     let crop = Rgb::from_fn(width, height, |x, y| image.at(left + x, top + y));
-    resize(&crop, (size, size), Filter::Bilinear, pillow)
+    let view = resize(&crop, (size, size), Filter::Bilinear, pillow);
+    if params.mirror != 0 { mirror(&view) } else { view }
+}
+
+/// `ImageOps.mirror`.
+fn mirror(image: &Rgb) -> Rgb {
+    Rgb::from_fn(image.w, image.h, |x, y| image.at(image.w - 1 - x, y))
 }
 
 /// The preprocess up to the normalisation: a resize, and the centre `size` × `size` of it as torchvision's `CenterCrop` has it.

@@ -1,6 +1,7 @@
 //! What becomes of each image: a line of `--out`, which a killed run goes on from.
 
 mod choice;
+mod merge;
 mod out;
 mod predictor;
 mod resume;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use choice::{Answer, Choice, Failed, Truth};
+pub use merge::Merged;
 pub use out::Out;
 pub use predictor::Predictor;
 pub use resume::Asked;

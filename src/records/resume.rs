@@ -32,18 +32,14 @@ pub struct Asked<'a> {
 pub fn expect(rows: &[Row], asked: &Asked, dataset: &Evaluated) -> Result<()> {
     for (row, number) in rows.iter().zip(1..) {
         let expect = || -> Result<()> {
-            let (index, classes) = (row.index(), asked.classes);
-            if let Some(label) = row.label() {
-                ensure!(label < classes, "label {label} of {classes} classes");
-            }
+            in_range(row, asked)?;
             if let Row::Record(record) = row {
-                in_range(record, asked)?;
                 same_place(record, dataset)?;
             }
             ensure!(
-                asked.indices.binary_search(&index).is_ok(),
+                asked.indices.binary_search(&row.index()).is_ok(),
                 "{} is not among the {} images that are asked for now; ask for all that are there, or choose another name",
-                name_of(index, row.file()),
+                name_of(row.index(), row.file()),
                 asked.indices.len()
             );
             Ok(())
@@ -56,7 +52,15 @@ pub fn expect(rows: &[Row], asked: &Asked, dataset: &Evaluated) -> Result<()> {
 /// What sums of a thousand float32 are off by at most.
 const ROUNDING: f64 = 1e-3;
 
-fn in_range(record: &Record, asked: &Asked) -> Result<()> {
+/// Refuses what no run over so many classes, by so many losses, rates and steps, writes.
+///
+/// # Errors
+/// The field that it does not write so.
+pub fn in_range(row: &Row, asked: &Asked) -> Result<()> {
+    if let Some(label) = row.label() {
+        ensure!(label < asked.classes, "label {label} of {} classes", asked.classes);
+    }
+    let Row::Record(record) = row else { return Ok(()) };
     let index = record.index;
     for (loss, memo, entropy) in [
         (Loss::All, &record.memo, &record.entropy),

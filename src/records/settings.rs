@@ -11,8 +11,12 @@ use crate::output;
 
 /// What the names of such files end in.
 const END: &str = ".run.json";
-/// Of what is told for people alone.
-const TOLD: &str = "selection";
+/// What is told, and not compared.
+const TOLD: [&str; 2] = ["selection", "logit_scale_is"];
+
+fn is_told(field: &str) -> bool {
+    TOLD.contains(&field)
+}
 
 /// A run's file and what it was begun with, if it was.
 pub struct Settings {
@@ -33,11 +37,11 @@ impl Settings {
         Settings { path: PathBuf::from(beside), begun: None }
     }
 
-    /// Reads those of a run that goes on.
+    /// Reads those of a run that has begun.
     ///
     /// # Errors
     /// None are there, or no object.
-    pub fn read(&mut self) -> Result<()> {
+    pub fn read(&mut self) -> Result<&Map<String, Value>> {
         let name = self.path.display();
         ensure!(self.path.exists(), "{name} is missing, which says how the run was begun; begin anew");
         let read = || -> Result<Map<String, Value>> {
@@ -46,8 +50,8 @@ impl Settings {
                 _ => bail!("it is no object of settings"),
             }
         };
-        self.begun = Some(read().with_context(|| format!("reading {name}"))?);
-        Ok(())
+        let begun = read().with_context(|| format!("reading {name}"))?;
+        Ok(self.begun.insert(begun))
     }
 
     /// Refuses to go on with others, by the field that differs.
@@ -58,7 +62,7 @@ impl Settings {
     /// The first that is not as it was.
     pub fn expect(&self, now: &Value) -> Result<()> {
         let Some(begun) = &self.begun else { return Ok(()) };
-        for (field, now) in now.as_object().into_iter().flatten().filter(|(field, _)| *field != TOLD) {
+        for (field, now) in now.as_object().into_iter().flatten().filter(|(field, _)| !is_told(field)) {
             let then = begun.get(field);
             let then = then
                 .with_context(|| format!("the run was begun by a memo that knew no {field}; begin anew"))?;
@@ -77,30 +81,42 @@ impl Settings {
     /// The first that is not as it was; the file cannot be written.
     pub fn begin(&mut self, now: &Value) -> Result<()> {
         self.expect(now)?;
-        for field in self.begun.iter().flat_map(Map::keys).filter(|field| *field != TOLD) {
+        for field in self.begun.iter().flat_map(Map::keys).filter(|field| !is_told(field)) {
             ensure!(
                 now.get(field).is_some(),
                 "the run was begun with a {field}, which this memo does not know"
             );
         }
-        let text = format!("{now:#}\n");
         match &self.begun {
             // A run without a record has not begun: what a kill leaves of these is not read.
             None => {
                 let written = File::create(&self.path).and_then(|mut file| {
-                    file.write_all(text.as_bytes())?;
+                    file.write_all(text(now).as_bytes())?;
                     file.sync_all()
                 });
                 written.with_context(|| format!("writing {}", self.path.display()))
             }
             Some(begun) if Some(begun) == now.as_object() => Ok(()),
-            Some(_) => output::write(&self.path, text.as_bytes()),
+            Some(_) => output::write(&self.path, text(now).as_bytes()),
         }
+    }
+
+    /// Writes those of a run that others have made.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, all: &Value) -> Result<()> {
+        output::write(&self.path, text(all).as_bytes())
     }
 }
 
+/// As it lies in the file.
+fn text(settings: &Value) -> String {
+    format!("{settings:#}\n")
+}
+
 /// Where two values differ first, in words.
-fn difference(name: &str, then: &Value, now: &Value) -> Option<String> {
+pub fn difference(name: &str, then: &Value, now: &Value) -> Option<String> {
     match (then, now) {
         _ if then == now => None,
         // A file is what is in it, wherever it lies.
@@ -111,11 +127,9 @@ fn difference(name: &str, then: &Value, now: &Value) -> Option<String> {
         (Value::Object(a), Value::Object(b)) => {
             let fields = a.keys().chain(b.keys().filter(|field| !a.contains_key(*field)));
             let value = |of: &Map<String, Value>, field: &str| of.get(field).cloned().unwrap_or_default();
-            fields
-                .filter_map(|field| {
-                    difference(&format!("{name}.{field}"), &value(a, field), &value(b, field))
-                })
-                .next()
+            let inside =
+                |field: &str| if name.is_empty() { field.to_string() } else { format!("{name}.{field}") };
+            fields.filter_map(|field| difference(&inside(field), &value(a, field), &value(b, field))).next()
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
             let places = a.iter().zip(b).enumerate();
@@ -158,10 +172,10 @@ mod tests {
         let mut settings = Settings::new(&folder.path().join("run.jsonl"));
         let path = folder.path().join("run.jsonl.run.json");
         let error = |result: Result<()>| format!("{:#}", result.unwrap_err());
-        assert!(error(settings.read()).contains("run.jsonl.run.json is missing"));
+        assert!(error(settings.read().map(drop)).contains("run.jsonl.run.json is missing"));
         for (text, want) in [("[]", "no object"), ("1", "no object"), ("", "EOF"), ("{\"se", "EOF")] {
             std::fs::write(&path, text).unwrap();
-            let error = error(settings.read());
+            let error = error(settings.read().map(drop));
             assert!(error.contains("run.jsonl.run.json") && error.contains(want), "{error}");
         }
         std::fs::write(&path, r#"{"seed":1,"selection":3,"later":true}"#).unwrap();

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::decimal;
-use crate::metrics::{Comparison, Totals};
+use crate::metrics::{Comparison, Detection, Totals};
 use crate::records::Predictor;
 
 /// A run's result; accuracies and confidences are fractions.
@@ -17,8 +17,8 @@ pub struct Summary<'a> {
     pub learning_rates: &'a [f32],
     /// Of the logits, and whose that is.
     pub logit_scale: (f32, &'a str),
-    /// Of the images that this run has adapted to: 0 where a resumed run had none left.
-    pub images_per_s: f64,
+    /// Of the images that this run has adapted to: 0 where a resumed run had none left; none where files were put together.
+    pub images_per_s: Option<f64>,
 }
 
 impl Summary<'_> {
@@ -67,6 +67,10 @@ impl Summary<'_> {
                 object["failed"] = of.failed.into();
                 object["skipped"] = of.skipped.into();
                 object["rolled_back"] = of.rolled_back.into();
+            }
+            if let Some(Detection { auroc, fpr95 }) = totals.detection(*who) {
+                object["auroc"] = auroc.into();
+                object["fpr95"] = fpr95.into();
             }
             object
         };
@@ -126,12 +130,18 @@ impl fmt::Display for Summary<'_> {
             }
         }
         if totals.of_no_class() > 0 {
-            writeln!(f, "{} images are of no class: in no figure here", totals.of_no_class())?;
+            writeln!(f, "{} more images are of no class, told by confidence:", totals.of_no_class())?;
+            for (title, who, _) in &rows {
+                if let Some(Detection { auroc, fpr95 }) = totals.detection(**who) {
+                    writeln!(f, "{title:<width$} AUROC {auroc:.4}, FPR95 {:.2} %", 100.0 * fpr95)?;
+                }
+            }
         }
         if totals.failed() > 0 {
             let (failed, asked) = (totals.failed(), self.asked);
             writeln!(f, "{failed} of {asked} images could not be read: left out")?;
         }
+        let Some(images_per_s) = images_per_s else { return Ok(()) };
         match (self.left(), images_per_s > 0.0) {
             (0, false) => writeln!(f, "nothing was left to do: every image was in the file"),
             (0, true) => writeln!(f, "{images_per_s:.2} images/s"),

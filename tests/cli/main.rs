@@ -8,8 +8,10 @@ mod eval;
 mod limits;
 mod outputs;
 mod predict;
+mod predictors;
 mod refused;
 mod resume;
+mod shards;
 mod signals;
 mod start;
 

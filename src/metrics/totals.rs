@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::detection::{auroc, false_positives_at};
+use super::paired::Changes;
 use crate::engine::Guard;
 use crate::records::{Choice, Predictor, Record, Row};
 
@@ -12,6 +14,17 @@ pub struct Totals {
     failed: usize,
     of_no_class: usize,
     sums: BTreeMap<Predictor, Sums>,
+    /// Of each predictor, the confidences of images of a class and of none; nothing unless they are asked for.
+    confidences: Option<BTreeMap<Predictor, [Vec<f64>; 2]>>,
+}
+
+/// How well a predictor's confidence tells images of the classes from images of none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Detection {
+    /// See [`auroc`].
+    pub auroc: f64,
+    /// See [`false_positives_at`], of 0.95.
+    pub fpr95: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,12 +54,23 @@ pub struct Comparison {
     /// Where zero-shot's answer stands, see [`crate::engine::Guard`].
     pub skipped: usize,
     pub rolled_back: usize,
-    /// The exact two-sided p-value of McNemar's test: how likely fixed and broken would be at least as
-    /// unequal if each change were a coin's toss (McNemar 1947, in its binomial form).
+    /// See [`Changes::mcnemar_p`].
     pub mcnemar_p: f64,
 }
 
 impl Totals {
+    /// Totals that also keep every confidence, for [`Totals::detection`].
+    pub fn with_confidences() -> Totals {
+        Totals { confidences: Some(BTreeMap::new()), ..Totals::default() }
+    }
+
+    /// None without images of both kinds, or where confidences are not kept.
+    pub fn detection(&self, predictor: Predictor) -> Option<Detection> {
+        let [inside, outside] = self.confidences.as_ref()?.get(&predictor)?;
+        let fpr95 = false_positives_at(0.95, inside, outside)?;
+        Some(Detection { auroc: auroc(inside, outside)?, fpr95 })
+    }
+
     /// Rows of one run: as many learning rates in each. One that has failed counts as such, and in nothing else.
     pub fn add(&mut self, row: &Row) {
         match row {
@@ -56,6 +80,10 @@ impl Totals {
     }
 
     fn add_record(&mut self, record: &Record) {
+        for (predictor, choice) in record.answers() {
+            let (Some(all), Some(choice)) = (&mut self.confidences, choice) else { continue };
+            all.entry(predictor).or_default()[usize::from(record.label.is_none())].push(choice.confidence);
+        }
         if record.label.is_none() {
             self.of_no_class += 1;
             return;
@@ -114,16 +142,17 @@ impl Totals {
 
     /// Each predictor of the run, in their order; none before the first record.
     pub fn all(&self) -> Vec<(Predictor, Comparison)> {
-        let compare = |sums: &Sums| Comparison {
-            accuracy: fraction(sums.right as f64, self.images),
-            confidence: fraction(sums.confidence, self.images - sums.failed),
-            fixed: sums.fixed,
-            broken: sums.broken,
-            failed: sums.failed,
-            skipped: sums.skipped,
-            rolled_back: sums.rolled_back,
-            mcnemar_p: mcnemar_p(sums.fixed, sums.broken),
-        };
+        let compare =
+            |&Sums { right, confidence, fixed, broken, failed, skipped, rolled_back }: &Sums| Comparison {
+                accuracy: fraction(right as f64, self.images),
+                confidence: fraction(confidence, self.images - failed),
+                fixed,
+                broken,
+                failed,
+                skipped,
+                rolled_back,
+                mcnemar_p: Changes { images: self.images, fixed, broken }.mcnemar_p(),
+            };
         self.sums.iter().map(|(&predictor, sums)| (predictor, compare(sums))).collect()
     }
 
@@ -135,21 +164,6 @@ impl Totals {
 
 fn fraction(sum: f64, of: usize) -> f64 {
     if of == 0 { 0.0 } else { sum / of as f64 }
-}
-
-fn mcnemar_p(fixed: usize, broken: usize) -> f64 {
-    let (n, k) = (fixed + broken, fixed.min(broken));
-    if n == 0 {
-        return 1.0;
-    }
-    // log of C(n, i) / 2^n, from i = 0 upward.
-    let mut log_term = -(n as f64) * std::f64::consts::LN_2;
-    let mut tail = log_term.exp();
-    for i in 0..k {
-        log_term += ((n - i) as f64).ln() - ((i + 1) as f64).ln();
-        tail += log_term.exp();
-    }
-    (2.0 * tail).min(1.0)
 }
 
 #[cfg(test)]
@@ -211,6 +225,23 @@ mod tests {
     }
 
     #[test]
+    fn images_of_no_class_are_told_by_confidence() {
+        let add = |mut totals: Totals| {
+            for (label, confidence) in [(Some(1), 0.9), (Some(0), 0.4), (None, 0.5), (None, 0.3)] {
+                let memo = vec![Answer::Choice(choice(1, confidence))];
+                totals.add(&Row::Record(record(label, 1, memo)));
+            }
+            totals
+        };
+        let totals = add(Totals::with_confidences());
+        assert_eq!((totals.images(), totals.of_no_class()), (2, 2));
+        let got = totals.detection(Predictor::Memo { rate: 0 });
+        assert_eq!(got, Some(Detection { auroc: 0.75, fpr95: 0.5 }));
+        assert_eq!(totals.detection(Predictor::Vote), Some(Detection { auroc: 0.5, fpr95: 1.0 }));
+        assert_eq!(add(Totals::default()).detection(Predictor::Vote), None);
+    }
+
+    #[test]
     fn where_zero_shot_stands_is_counted() {
         let mut totals = Totals::default();
         let guarded = |guard| Answer::Choice(Choice { guard, ..choice(1, 0.75) });
@@ -220,24 +251,5 @@ mod tests {
         }
         let got: Vec<_> = totals.memo().iter().map(|c| (c.skipped, c.rolled_back, c.accuracy)).collect();
         assert_eq!(got, [(2, 1, 1.0), (0, 0, 1.0)]);
-    }
-
-    #[test]
-    fn mcnemar_is_the_binomial_test() {
-        // min(1, 2 Σ C(n, i) / 2^n) in exact integers.
-        let cases = [
-            (0, 0, 1.0),
-            (1, 0, 1.0),
-            (5, 5, 1.0),
-            (10, 2, 0.038_574_218_75),
-            (2, 10, 0.038_574_218_75),
-            (22, 6, 0.003_719_165_921_211_242_7),
-            (60, 40, 0.056_887_933_640_980_784),
-        ];
-        for (fixed, broken, want) in cases {
-            assert!((mcnemar_p(fixed, broken) - want).abs() < 1e-12, "{fixed} {broken}");
-        }
-        assert!(mcnemar_p(600_000, 400_000) < 1e-100);
-        assert!((mcnemar_p(500_000, 500_000) - 1.0).abs() < 1e-9);
     }
 }

@@ -1,113 +1,85 @@
 //! View policies: what may happen to an image, and how much, under a name with parameters.
 
+mod crops;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use anyhow::{Error, Result, anyhow, bail};
+use anyhow::{Error, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-/// The ranges that a view's parameters are drawn from.
+pub use crops::{Crop, Crops};
+
+/// How views are drawn: a family of transforms, and the ranges of what it draws.
 ///
 /// Written `NAME[:key=value,...]`, such as `mild:rotation=10,scale=0.5..1`; that is also how it is
 /// printed and serialised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Policy {
-    base: Base,
-    /// Probability of a horizontal flip.
-    pub hflip: f32,
-    /// Probability of a vertical flip.
-    pub vflip: f32,
-    /// Degrees: the angle is uniform in ± this.
-    pub rotation: f32,
-    /// The factor is uniform in `[max(0, 1 − brightness), 1 + brightness]`; 0 leaves the step out.
-    pub brightness: f32,
-    /// As brightness.
-    pub contrast: f32,
-    /// As brightness.
-    pub saturation: f32,
-    /// Turns of the colour wheel: the shift is uniform in ± this; 0 leaves the step out.
-    pub hue: f32,
-    /// The crop's share of the image's area, uniform.
-    pub scale: (f32, f32),
-    /// The crop's width over height, log-uniform.
-    pub ratio: (f32, f32),
+    name: String,
+    pub family: Family,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Base {
-    Notebook,
-    Mild,
+/// What happens to an image on the way to a view, a file each.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Family {
+    /// Nothing: each view is the original, as it is predicted.
+    Original,
+    Crops(Crops),
 }
 
-impl Base {
-    const ALL: [(&str, Base); 2] = [("notebook", Base::Notebook), ("mild", Base::Mild)];
+/// A key of the written form with its value and the range that it may be set in.
+type Setting<'a> = (&'static str, Value<'a>, RangeInclusive<f32>);
 
-    fn name(self) -> &'static str {
-        Base::ALL.iter().find(|(_, base)| *base == self).map_or("", |(name, _)| name)
-    }
-
-    fn policy(self) -> Policy {
+impl Family {
+    fn settings(&mut self) -> Vec<Setting<'_>> {
         match self {
-            Base::Notebook => Policy::notebook(),
-            Base::Mild => Policy::mild(),
+            Family::Original => Vec::new(),
+            Family::Crops(crops) => crops.settings(),
         }
     }
 }
 
 impl Policy {
-    /// The MEMO notebook's: both flips, ±30°, all four jitters at 0.2, torchvision's default crop.
-    pub fn notebook() -> Policy {
-        Policy {
-            base: Base::Notebook,
-            hflip: 0.5,
-            vflip: 0.5,
-            rotation: 30.0,
-            brightness: 0.2,
-            contrast: 0.2,
-            saturation: 0.2,
-            hue: 0.2,
-            scale: (0.08, 1.0),
-            ratio: (3.0 / 4.0, 4.0 / 3.0),
-        }
-    }
-
-    /// For images that a flip or a tight crop would make into something else, such as digits.
-    pub fn mild() -> Policy {
-        Policy {
-            base: Base::Mild,
-            hflip: 0.0,
-            vflip: 0.0,
-            rotation: 15.0,
-            hue: 0.0,
-            scale: (0.6, 1.0),
-            ..Policy::notebook()
-        }
-    }
-
-    /// Each key of the written form with its value and the range that it may be set in.
-    fn entries(&mut self) -> [(&'static str, Value<'_>, RangeInclusive<f32>); 9] {
-        use Value::{One, Range};
+    /// Every name, with what it stands for.
+    fn all() -> [(&'static str, Family); 4] {
         [
-            ("hflip", One(&mut self.hflip), 0.0..=1.0),
-            ("vflip", One(&mut self.vflip), 0.0..=1.0),
-            ("rotation", One(&mut self.rotation), 0.0..=180.0),
-            ("brightness", One(&mut self.brightness), 0.0..=10.0),
-            ("contrast", One(&mut self.contrast), 0.0..=10.0),
-            ("saturation", One(&mut self.saturation), 0.0..=10.0),
-            ("hue", One(&mut self.hue), 0.0..=0.5),
-            ("scale", Range(&mut self.scale), 1e-6..=1.0),
-            ("ratio", Range(&mut self.ratio), 0.01..=100.0),
+            ("notebook", Family::Crops(Crops::notebook())),
+            ("mild", Family::Crops(Crops::mild())),
+            ("tpt", Family::Crops(Crops::tpt())),
+            ("none", Family::Original),
         ]
+    }
+
+    /// See [`Crops::notebook`].
+    pub fn notebook() -> Policy {
+        Policy { name: "notebook".to_string(), family: Family::Crops(Crops::notebook()) }
+    }
+
+    /// See [`Crops::mild`].
+    pub fn mild() -> Policy {
+        Policy { name: "mild".to_string(), family: Family::Crops(Crops::mild()) }
+    }
+
+    fn named(name: &str) -> Result<Policy> {
+        let all = Policy::all();
+        let names = all.each_ref().map(|(name, _)| *name).join(", ");
+        all.into_iter()
+            .find(|(known, _)| *known == name)
+            .map(|(name, family)| Policy { name: name.to_string(), family })
+            .ok_or_else(|| anyhow!("policy `{name}`: no such name; there are {names}"))
     }
 
     fn set(&mut self, setting: &str) -> Result<()> {
         let (key, text) =
             setting.split_once('=').ok_or_else(|| anyhow!("`{setting}`: expected key=value"))?;
-        let mut entries = self.entries();
-        let keys = entries.each_ref().map(|(key, ..)| *key).join(", ");
-        let Some((_, value, legal)) = entries.iter_mut().find(|(name, ..)| *name == key) else {
+        let name = &self.name;
+        let mut settings = self.family.settings();
+        let keys = settings.iter().map(|(key, ..)| *key).collect::<Vec<_>>().join(", ");
+        ensure!(!keys.is_empty(), "`{key}`: {name} has no keys");
+        let Some((_, value, legal)) = settings.iter_mut().find(|(name, ..)| *name == key) else {
             bail!("`{key}`: no such key; the keys are {keys}");
         };
         let (low, high) = (*legal.start(), *legal.end());
@@ -116,6 +88,12 @@ impl Policy {
             Value::One(one) => {
                 **one = number(text)
                     .ok_or_else(|| anyhow!("{key}={text}: expected a number from {low} to {high}"))?;
+            }
+            Value::Count(count) => {
+                **count =
+                    text.parse().ok().filter(|&count: &u32| legal.contains(&(count as f32))).ok_or_else(
+                        || anyhow!("{key}={text}: expected a whole number from {low} to {high}"),
+                    )?;
             }
             Value::Range(range) => {
                 **range = text
@@ -131,9 +109,10 @@ impl Policy {
     }
 }
 
-/// A parameter of a policy: one number, or the ends of a range.
+/// A parameter of a policy: a number, a whole one, or the ends of a range.
 enum Value<'a> {
     One(&'a mut f32),
+    Count(&'a mut u32),
     Range(&'a mut (f32, f32)),
 }
 
@@ -141,6 +120,7 @@ impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::One(one) => write!(f, "{one}"),
+            Value::Count(count) => write!(f, "{count}"),
             Value::Range(range) => write!(f, "{}..{}", range.0, range.1),
         }
     }
@@ -160,10 +140,7 @@ impl FromStr for Policy {
             Some((name, settings)) => (name, Some(settings)),
             None => (text, None),
         };
-        let Some((_, base)) = Base::ALL.iter().find(|(known, _)| *known == name) else {
-            bail!("policy `{name}`: no such name; there are {}", Base::ALL.map(|(name, _)| name).join(", "));
-        };
-        let mut policy = base.policy();
+        let mut policy = Policy::named(name)?;
         for setting in settings.into_iter().flat_map(|settings| settings.split(',')) {
             policy.set(setting).map_err(|error| anyhow!("policy {error}"))?;
         }
@@ -174,12 +151,14 @@ impl FromStr for Policy {
 impl fmt::Display for Policy {
     /// The name, and the parameters that are not the name's own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.base.name())?;
-        let (mut this, mut base) = (self.clone(), self.base.policy());
+        write!(f, "{}", self.name)?;
+        let mut this = self.clone();
+        let mut base = Policy::named(&self.name).map_err(|_| fmt::Error)?;
         let changed = this
-            .entries()
+            .family
+            .settings()
             .into_iter()
-            .zip(base.entries())
+            .zip(base.family.settings())
             .map(|((key, value, _), (_, own, _))| (key, value.to_string(), own.to_string()))
             .filter(|(_, value, own)| value != own);
         for (position, (key, value, _)) in changed.enumerate() {
@@ -213,6 +192,9 @@ mod tests {
             "notebook",
             "mild",
             "mild:rotation=10,scale=0.5..1",
+            "tpt",
+            "tpt:scale=0.5..1,originals=0",
+            "none",
             "notebook:hflip=0,vflip=1,brightness=1.5,contrast=0,saturation=0.1,hue=0.5,ratio=1..1",
         ] {
             let policy: Policy = text.parse()?;
@@ -229,15 +211,18 @@ mod tests {
     #[test]
     fn a_bad_policy_names_key_and_range() {
         for (text, says) in [
-            ("", "policy ``: no such name; there are notebook, mild"),
-            ("wild", "policy `wild`: no such name; there are notebook, mild"),
+            ("", "policy ``: no such name; there are notebook, mild, tpt, none"),
+            ("wild", "policy `wild`: no such name; there are notebook, mild, tpt, none"),
             ("mild:", "policy ``: expected key=value"),
             ("mild:rotation", "policy `rotation`: expected key=value"),
             (
                 "mild:zoom=1",
                 "policy `zoom`: no such key; the keys are hflip, vflip, rotation, brightness, contrast, \
-                 saturation, hue, scale, ratio",
+                 saturation, hue, scale, ratio, mirror, originals",
             ),
+            ("none:hue=0", "policy `hue`: none has no keys"),
+            ("tpt:originals=0.5", "policy originals=0.5: expected a whole number from 0 to 100000"),
+            ("tpt:originals=-1", "policy originals=-1: expected a whole number from 0 to 100000"),
             ("mild:hue=0.6", "policy hue=0.6: expected a number from 0 to 0.5"),
             ("mild:rotation=NaN", "policy rotation=NaN: expected a number from 0 to 180"),
             ("mild:hflip=-0.1", "policy hflip=-0.1: expected a number from 0 to 1"),
