@@ -50,6 +50,7 @@ pub struct Predict {
 impl Predict {
     pub fn run(self) -> Result<()> {
         let labels = names::spelled_out(labels::read(&self.labels)?.names())?;
+        self.adapt.prompts.read()?.texts(&labels)?;
         let checkpoint = session::open_checkpoint(&self.model)?;
         let config = checkpoint.config();
         let mut adapt = AdaptOptions { predictors: self.predictors.clone(), ..self.adapt.clone() };
