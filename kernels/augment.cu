@@ -15,6 +15,10 @@
 //   rows     (items, max_rows, H) u32 the crop's rows, resized across; as many as the crop has
 //   patches, originals  (S·N, H/P · H/P, 3·P·P) E, and of S items   patches row by row; in each, channel, then row, then
 //                                     column
+//   packed   (items, H, H) u32        in the place of patches, of items that chain.cu goes on with
+//
+// Of views that chain.cu makes from the padded image, nothing is made here. It comes back with the ends of their chains, as
+// originals of `LAYERS`.
 //
 // Launches, in order, of grids that no image's size shows in:
 //   plan_views      View, bounds and weights
@@ -22,6 +26,7 @@
 //   sum_luma        over the rotated image and the jitter before its contrast step: the mean it needs
 //   resize_rows     rotation, jitter and crop of rows, then their resize across
 //   resize_columns  the resize down, normalised, into patches; zeros where a slot is empty
+//   pack_columns    the same, into packed
 // All that is not read is written (=). The sums are of integers, so the order of the atomics does not show.
 //
 // Where Pillow scales down before across, `down_first`, the crop is turned over its diagonal on its way into resize_rows, and
@@ -30,6 +35,7 @@
 //
 // Each grid has a column of CTAs an item, blockIdx.y its parts. Products are not fused into sums here: Pillow rounds each.
 
+#include "affine.cuh"
 #include "element.cuh"
 #include "jitter.cuh"
 
@@ -43,8 +49,11 @@ struct View {
     u32 before;       // those of them before contrast, where there is contrast; else all bits set
     int top, left, height, width;
     int down_first;
+    int is_packed;
 };
-static_assert(sizeof(View) == 88, "the host allocates 88 bytes a view");
+static_assert(sizeof(View) == 96, "the host allocates 96 bytes a view");
+
+const u32 LAYERS = 4;  // in the place of the Kind of views that this launch may have besides crops and originals
 
 // How originals are resized: to these sizes, or the short side to `short_side` where that is not 0.
 struct Resize { int short_side, width, height, is_bicubic; };
@@ -88,41 +97,12 @@ __device__ void plan_output(int2* bounds, int* weights, int H, int column, int o
     }
 }
 
-// Python's round(v, 15), for |v| <= 1: the product's rounding error decides what looks like a tie.
-__device__ double round15(double v) {
-    double product = v * 1e15, error = fma(v, 1e15, -product);
-    double whole = rint(product), rest = (product - whole) + error;
-    if (rest > 0.5) whole += 1.0;
-    if (rest < -0.5) whole -= 1.0;
-    return whole / 1e15;
-}
-
-__device__ int fixed(double v) { return (int)floor(v * 65536.0 + 0.5); }
-
-// Of 0 to 2 pi, within 2 units in the last place: by Taylor series, after taking off whole quarter turns.
-__device__ void sine_cosine(double x, double* sine, double* cosine) {
-    int quarters = __double2int_rn(x * 0.6366197723675814);
-    x = fma(-quarters, 6.123233995736766e-17, fma(-quarters, 1.5707963267948966, x));
-    double s = 1.0, c = 1.0;
-    for (int n = 18; n > 0; n -= 2) {
-        s = 1.0 - x * x / (n * (n + 1)) * s;
-        c = 1.0 - x * x / (n * (n - 1)) * c;
-    }
-    s *= x;
-    *sine = quarters & 1 ? c : s;
-    *cosine = quarters & 1 ? s : c;
-    if (quarters & 2) *sine = -*sine;
-    if ((quarters + 1) & 2) *cosine = -*cosine;
-}
-
-// Image.rotate about the centre, and the coefficients of its affine_fixed. Its sines are the C library's, which
-// may differ from ours in the last bit; rounding to 15 digits and then to 16.16 all but always drops that.
+// Image.rotate about the centre, and the coefficients of its affine_fixed.
 // The rotation finds its pixels in the flipped image; a flip of what it finds, w - 1 - (x >> 16), is (w·2^16 - 1 - x) >> 16.
 __device__ void plan_rotation(View& view, const ViewParams& p) {
     int w = view.w, h = view.h;
-    double sine, cosine;
-    sine_cosine((p.angle < 0.f ? p.angle + 360.0 : p.angle) * (3.141592653589793 / 180.0), &sine, &cosine);
-    double s = -round15(sine), c = round15(cosine);  // of the angle back
+    double s, c;
+    turn_back(p.angle, &s, &c);
     double x0 = c * (-w / 2.0) + s * (-h / 2.0) + w / 2.0;
     double y0 = -s * (-w / 2.0) + c * (-h / 2.0) + h / 2.0;
     int mirror_x = p.hflip ? -1 : 1, mirror_y = p.vflip ? -1 : 1;
@@ -164,10 +144,11 @@ __device__ bool is_down_first(int2 from, int2 to) {
 }
 
 // Grid: (items, ceil(2·H / 128)), 128 threads a CTA: a thread per output of either pass, and an item's first plans
-// its pixels too. An image that is larger than the plan, and a crop that is not inside its image, end the launch.
+// its pixels too. An image that is larger than the plan, a crop that is not inside its image, and a view whose kind is none
+// of CROP, ORIGINAL and `chains`, end the launch.
 extern "C" __global__ void __launch_bounds__(128)
 plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, int S, int N, int max_w, int max_h,
-           int H, int K, Resize resize, int is_pillow_13, View* __restrict__ views, int2* __restrict__ bounds,
+           int H, int K, Resize resize, int is_pillow_13, u32 chains, View* __restrict__ views, int2* __restrict__ bounds,
            int* __restrict__ weights) {
     int item = blockIdx.x, i = blockIdx.y * blockDim.x + threadIdx.x;
     bool drawn = item < S * N;
@@ -175,8 +156,11 @@ plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ p
     int w = descs[image].w, h = descs[image].h;
     if (w < 0 || w > max_w || h < 0 || h > max_h || (w == 0) != (h == 0)) __trap();
     const ViewParams* p = drawn ? params + item : nullptr;
-    bool original = !drawn || p->kind == ORIGINAL;
-    if (w != 0 && !original && (p->kind != CROP || !inside(*p, w, h))) __trap();
+    u32 kind = drawn ? p->kind : ORIGINAL;
+    bool original = kind == ORIGINAL;
+    bool packed = w != 0 && (drawn ? kind >= RESIZED_CHAINS : chains == LAYERS), padded = kind == PADDED_CHAINS;
+    if (w != 0 && kind != ORIGINAL && kind != CROP && kind != chains) __trap();
+    if (w != 0 && (kind == CROP || kind == RESIZED_CHAINS) && !inside(*p, w, h)) __trap();
     int2 from = make_int2(w, h), to = make_int2(H, H);
     if (!original) {
         from = make_int2(p->width, p->height);
@@ -185,7 +169,7 @@ plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ p
         to = side ? make_int2(side * w / least, side * h / least) : make_int2(resize.width, resize.height);
     }
     bool down_first = is_pillow_13 && is_down_first(from, to);
-    if (w != 0 && i < 2 * H) {
+    if (w != 0 && !padded && i < 2 * H) {
         int pass = i >= H, column = i - pass * H;
         size_t table = (size_t)item * 2 + pass;
         bounds += table * H;
@@ -204,18 +188,21 @@ plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ p
     view.h = h;
     view.before = ~0u;
     view.down_first = down_first;
-    if (w != 0 && original) {
-        view.xx = view.yy = 1 << 16;
-        view.x0 = view.y0 = 1 << 15;
-        view.height = h;
-        view.width = w;
+    view.is_packed = packed;
+    if (padded) {
+        view.w = view.h = 0;
     } else if (w != 0) {
-        plan_rotation(view, *p);
-        plan_jitter(view, *p);
-        view.top = p->top;
-        view.left = p->left;
-        view.height = p->height;
-        view.width = p->width;
+        view.top = original ? 0 : p->top;
+        view.left = original ? 0 : p->left;
+        view.height = original ? h : p->height;
+        view.width = original ? w : p->width;
+        if (original || packed) {
+            view.xx = view.yy = 1 << 16;
+            view.x0 = view.y0 = 1 << 15;
+        } else {
+            plan_rotation(view, *p);
+            plan_jitter(view, *p);
+        }
     }
     views[item] = view;
 }
@@ -367,20 +354,24 @@ RESIZE_ROWS(resize_rows_wide, 1)  // where four rows do not fit into the shared 
 
 // Grid: (items, H / band), each a band of rows of a row of patches. A thread makes W neighbours at a time, W dividing P;
 // block.x threads stride over the columns, block.y over the band's rows. The first `drawn` items are views. A level's number is
-// looked up: dividing for each pixel takes longer, and registers that there are not.
-template <int W>
+// looked up: dividing for each pixel takes longer, and registers that there are not. Items of the other way of writing, `packs`
+// or not, are passed over.
+template <int W, bool packs>
 __device__ __forceinline__ void
 columns_of(const u32* rows, int max_rows, int H, int P, int K, int band, const Scale& scale, const View* views,
-           const int2* bounds, const int* weights, int drawn, E* patches, E* originals) {
+           const int2* bounds, const int* weights, int drawn, E* patches, E* originals, u32* packed_items) {
     __shared__ float numbers[3][256];
+    int item = blockIdx.x, top = blockIdx.y * band;
+    if (views[item].is_packed != packs) return;
 #pragma unroll
     for (int channel = 0; channel < 3; ++channel) {
-        for (int level = threadIdx.y * blockDim.x + threadIdx.x; level < 256; level += blockDim.x * blockDim.y)
+        for (int level = threadIdx.y * blockDim.x + threadIdx.x; level < 256 && !packs; level += blockDim.x * blockDim.y)
             numbers[channel][level] = scale.number(level, channel);
     }
     __syncthreads();
-    int item = blockIdx.x, top = blockIdx.y * band;
     bool empty = views[item].width == 0, turned = views[item].down_first;
+    if (empty && packs) return;
+    if (packs) packed_items += (size_t)item * H * H;
     bounds += ((size_t)item * 2 + 1) * H + top;
     weights += ((size_t)item * 2 + 1) * K * H + top;
     rows += (size_t)item * max_rows * H;
@@ -412,17 +403,28 @@ columns_of(const u32* rows, int max_rows, int H, int P, int K, int band, const S
 #pragma unroll
                 for (int i = 0; i < W; ++i) sum[i].add(weight, p.x[i]);
             }
+            if constexpr (packs) {
+                Pack<u32, W> p;
 #pragma unroll
-            for (int channel = 0; channel < 3; ++channel, at += P * P) {
-                float value[W];
+                for (int i = 0; i < W; ++i)
+                    p.x[i] = packed(Sum::rounded(sum[i].r), Sum::rounded(sum[i].g), Sum::rounded(sum[i].b));
+                if (!turned) *(Pack<u32, W>*)(packed_items + (top + y) * H + x) = p;
 #pragma unroll
-                for (int i = 0; i < W; ++i) value[i] = numbers[channel][sum[i].level(channel)];
-                if (!turned) {
-                    store_pack(at, value);
-                    continue;
+                for (int i = 0; i < W; ++i)
+                    if (turned) packed_items[(x + i) * H + top + y] = p.x[i];
+            } else {
+#pragma unroll
+                for (int channel = 0; channel < 3; ++channel, at += P * P) {
+                    float value[W];
+#pragma unroll
+                    for (int i = 0; i < W; ++i) value[i] = numbers[channel][sum[i].level(channel)];
+                    if (!turned) {
+                        store_pack(at, value);
+                        continue;
+                    }
+#pragma unroll
+                    for (int i = 0; i < W; ++i) from_float(at[i * P], value[i]);
                 }
-#pragma unroll
-                for (int i = 0; i < W; ++i) from_float(at[i * P], value[i]);
             }
         }
     }
@@ -432,8 +434,16 @@ columns_of(const u32* rows, int max_rows, int H, int P, int K, int band, const S
     extern "C" __global__ void __launch_bounds__(256)                                                                 \
     resize_columns_##W(const u32* __restrict__ rows, int max_rows, int H, int P, int K, int band, Scale scale,        \
                        const View* __restrict__ views, const int2* __restrict__ bounds,                               \
-                       const int* __restrict__ weights, int drawn, E* patches, E* originals) {                        \
-        columns_of<W>(rows, max_rows, H, P, K, band, scale, views, bounds, weights, drawn, patches, originals);       \
+                       const int* __restrict__ weights, int drawn, E* patches, E* originals, u32* packed_items) {     \
+        columns_of<W, false>(rows, max_rows, H, P, K, band, scale, views, bounds, weights, drawn, patches, originals, \
+                             packed_items);                                                                           \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(256)                                                                 \
+    pack_columns_##W(const u32* __restrict__ rows, int max_rows, int H, int P, int K, int band, Scale scale,          \
+                     const View* __restrict__ views, const int2* __restrict__ bounds,                                 \
+                     const int* __restrict__ weights, int drawn, E* patches, E* originals, u32* packed_items) {       \
+        columns_of<W, true>(rows, max_rows, H, P, K, band, scale, views, bounds, weights, drawn, patches, originals,  \
+                            packed_items);                                                                            \
     }
 
 RESIZE_COLUMNS(8)

@@ -9,10 +9,12 @@ use bytemuck::Zeroable;
 use memo::check::poisoned;
 use memo::device_test;
 use memo::ops::augmenter::{Augmenter, Images};
-use memo::ops::draw::ViewParams;
+use memo::ops::chain;
+use memo::ops::draw::{Key, ViewParams, draw_reference, draw_views};
 use memo::ops::patches::{to_rgb8, unpatchify};
 use memo::ops::pillow::{self, Filter, Pillow, Rgb};
 use memo::ops::preprocess::{Preprocess, Resize, Scale};
+use memo::policy::Policy;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use sha2::{Digest, Sha256};
@@ -151,16 +153,21 @@ enum What {
     View(ViewParams),
 }
 
-fn asked(case: &str) -> Asked {
-    let words: Vec<&str> = case.split(' ').collect();
-    let number = |word: &&str| word.parse::<usize>().unwrap();
-    let (w, h) = (number(&words[0]), number(&words[1]));
-    let source = Rgb::from_fn(w, h, |x, y| {
+/// As `tests/make_pillow.py` makes it.
+fn picture(w: usize, h: usize) -> Rgb {
+    Rgb::from_fn(w, h, |x, y| {
         [0u32, 1, 2].map(|c| {
             let n = (x as u32 * 7919).wrapping_add(y as u32 * 104_729).wrapping_add(c * 15_485_863 + 13);
             ((n.wrapping_mul(2_654_435_761) >> 25) + (255 * x / (2 * w)) as u32) as u8
         })
-    });
+    })
+}
+
+fn asked(case: &str) -> Asked {
+    let words: Vec<&str> = case.split(' ').collect();
+    let number = |word: &&str| word.parse::<usize>().unwrap();
+    let (w, h) = (number(&words[0]), number(&words[1]));
+    let source = picture(w, h);
     let what = match words[2] {
         "preprocess" => {
             let (resize, filter) = match words[3] {
@@ -238,6 +245,60 @@ device_test!(the_kernels_resize_as_each_pillow, |stream| {
             }
             let got = to_rgb8(&unpatchify(&stream.read(&out)?, size, size / 2), size, &Scale::CLIP);
             assert_eq!(digest(&got), *want, "{release}: {case}");
+        }
+    }
+});
+
+/// Drawn views of `tests/make_programs.py`: of each case its picture, size, policy, and the digests of its views.
+fn programs(release: &str) -> Result<Vec<(String, Rgb, usize, Policy, Vec<String>)>> {
+    let all: BTreeMap<String, BTreeMap<String, Vec<String>>> =
+        serde_json::from_str(include_str!("fixtures/programs.json"))?;
+    let case = |(case, digests): (&String, &Vec<String>)| {
+        let [w, h, size, policy] = case.split(' ').collect::<Vec<_>>()[..] else { anyhow::bail!("{case}") };
+        let source = picture(w.parse()?, h.parse()?);
+        Ok((case.clone(), source, size.parse()?, policy.parse()?, digests.clone()))
+    };
+    all[release].iter().map(case).collect()
+}
+
+const SEED: u64 = 7;
+const INDEX: u64 = 3;
+
+#[test]
+fn the_definition_draws_and_makes_what_the_libraries_make() -> Result<()> {
+    let mut made = 0;
+    for (release, pillow) in RELEASES {
+        for (case, source, size, policy, want) in programs(release)? {
+            for (view, want) in (0..).zip(want) {
+                let key = Key { seed: SEED, image: INDEX, view };
+                let params = draw_reference(&policy, key, (source.w, source.h));
+                let got = chain::view(&source, &params, &Preprocess::clip(size), size, pillow);
+                assert_eq!(
+                    digest(bytemuck::cast_slice(&got)),
+                    want,
+                    "{release}: {case}: view {view}: {params:?}"
+                );
+                made += 1;
+            }
+        }
+    }
+    assert_eq!(made, 2 * 500);
+    Ok(())
+}
+
+device_test!(the_kernels_draw_and_make_what_the_libraries_make, |stream| {
+    for (release, pillow) in RELEASES {
+        for (case, source, size, policy, want) in programs(release)? {
+            let augmenter = Augmenter::new(size, size / 2, Preprocess::clip(size), pillow)?.policy(&policy);
+            let images = Images::upload(&stream, &[(INDEX, (source.w, source.h), &source.data)])?;
+            let params = stream.alloc([1, want.len()])?;
+            draw_views(&stream, &policy, (SEED, 0), images.descs(), &params)?;
+            let views = poisoned::<f32>(&stream, augmenter.patches(want.len()));
+            augmenter.make(&stream, &images, Some((&params, &views)), None)?;
+            let got = unpatchify(&stream.read(&views)?, size, size / 2);
+            for (view, (got, want)) in got.chunks(3 * size * size).zip(want).enumerate() {
+                assert_eq!(digest(bytemuck::cast_slice(got)), want, "{release}: {case}: view {view}");
+            }
         }
     }
 });

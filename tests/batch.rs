@@ -10,7 +10,7 @@ use memo::clip::LOGIT_SCALE;
 use memo::data::Rgb8;
 use memo::device_test;
 use memo::engine::{
-    Batch, Item, Memo, Outcome, Precision, Raw, RawViews, Settings, Update, Views, encode_text, prepare,
+    Batch, Item, Loss, Memo, Outcome, Precision, Raw, RawViews, Settings, Update, Views, encode_text, prepare,
 };
 use memo::gpu::Stream;
 use memo::ops::{Element, Optimizer};
@@ -121,7 +121,10 @@ fn every_way<E: Element>(stream: &Stream, model: &str, precision: Precision) -> 
         }
         // One is enough where a view has many tokens.
         let n = if model == "t50" { 1 } else { 2 };
-        let settings = case.optimized(case.settings(precision, update, n, steps), optimizer);
+        let mut settings = case.optimized(case.settings(precision, update, n, steps), optimizer);
+        if model == "odd" {
+            settings.losses = vec![Loss::All, Loss::Confident];
+        }
         stays_itself::<E>(stream, model, &settings, &case)?;
     }
     Ok(())

@@ -39,7 +39,8 @@ pub struct Augment {
     /// The image's index in its dataset, which decides its views together with the seed
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     index: u64,
-    /// How views are drawn: notebook or mild, with changes such as mild:rotation=10,scale=0.5..1
+    /// How views are drawn: notebook, mild, tpt, augmix, augmix-cifar, randaugment or none, with changes such as
+    /// mild:rotation=10,scale=0.5..1
     #[arg(long, default_value = "notebook")]
     policy: Policy,
     /// The Pillow release whose resizing is reproduced to the bit
@@ -93,7 +94,7 @@ impl Augment {
         let n = self.views as usize;
         let stream = session::open_device(self.device)?;
         // One patch as large as the view: the patches are then the view itself, channel by channel.
-        let augmenter = Augmenter::new(size, size, preprocess, self.pillow)?;
+        let augmenter = Augmenter::new(size, size, preprocess, self.pillow)?.policy(&self.policy);
         let images = Images::upload(&stream, &[(self.index, (w, h), &image.pixels)])?;
         let params = stream.alloc([1, n])?;
         interrupt::catch()?;

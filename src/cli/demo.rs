@@ -92,7 +92,7 @@ impl Demo {
             .with_context(|| format!("making the folder {}", self.out.display()))?;
         let size = checkpoint.config().image_size;
         let config = checkpoint.config();
-        let augmenter = Augmenter::new(size, size, config.preprocess, adapt.pillow)?;
+        let augmenter = Augmenter::new(size, size, config.preprocess, adapt.pillow)?.policy(&adapt.policy);
         let mut pictures = Vec::new();
         for dataset in &datasets {
             let original = dataset.data().get(0)?.image;

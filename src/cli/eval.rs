@@ -107,6 +107,7 @@ impl Eval {
         let shard = self.shard.map(|shard| shard.settings(indices.len()));
         let part = json!({ "shard": shard, "labels": names });
         expect(&out, &part)?;
+        self.adapt.prompts.read()?.texts(&names)?;
         if let Some(out) = &out {
             let (rates, steps) = (self.adapt.lr.len(), self.adapt.steps as usize);
             let (losses, classes) = (&self.predictors.losses()[..], names.len());
@@ -134,7 +135,7 @@ impl Eval {
                 Ok(together(&[&told, &part, &model, &flags, &self.platform(streams[0].gpu())?]))
             }),
             out,
-            totals: Totals::default(),
+            totals: if self.ood.is_some() { Totals::with_confidences() } else { Totals::default() },
             progress: None,
             start: Instant::now(),
             done: 0,
@@ -228,13 +229,11 @@ impl Eval {
             "seed": adapt.seed,
             "policy": adapt.policy.to_string(),
             "pillow": settings.pillow,
-            "prompt": adapt.prompt,
-            "truncate": adapt.truncate,
             "precision": adapt.precision,
             "update": settings.update,
             "loss_scale": settings.loss_scale,
         });
-        Ok(together(&[&adaptation, &self.predictors.fields()]))
+        Ok(together(&[&adaptation, &adapt.prompts.fields()?, &self.predictors.fields()]))
     }
 
     /// What of it the machine says, once backends have proved themselves.

@@ -36,7 +36,10 @@ impl Merge {
     pub fn run(self) -> Result<()> {
         let merged = Merged::read(&self.shards)?;
         merged.write(&self.out)?;
-        let mut totals = Totals::default();
+        let mut totals = match merged.rows.iter().all(|row| row.label().is_some()) {
+            true => Totals::default(),
+            false => Totals::with_confidences(),
+        };
         merged.rows.iter().for_each(|row| totals.add(row));
         let summary = Summary {
             totals: &totals,

@@ -14,6 +14,7 @@ mod pipeline;
 mod plan;
 mod predict;
 mod predictors;
+mod prompts;
 mod report;
 mod session;
 

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::Usage;
 use super::predictors::PredictorOptions;
+use super::prompts::PromptOptions;
 use crate::clip::Activation;
 use crate::data::corruptions::SEVERITIES;
 use crate::data::{Cifar, DataSource, Dataset, labels, names};
@@ -16,9 +17,6 @@ use crate::gpu::DeviceChoice;
 use crate::ops::Optimizer;
 use crate::ops::pillow::Pillow;
 use crate::policy::Policy;
-
-/// The prompt whose features stand for a class; `{}` is the label.
-pub const PROMPT: &str = "a photo of a {}";
 
 /// Which model, on what.
 #[derive(Args)]
@@ -170,18 +168,15 @@ pub struct AdaptOptions {
     /// Seed of the views
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
-    /// How views are drawn: notebook or mild, with changes such as mild:rotation=10,scale=0.5..1
+    /// How views are drawn: notebook, mild, tpt, augmix, augmix-cifar, randaugment or none, with changes such as
+    /// mild:rotation=10,scale=0.5..1
     #[arg(long, default_value = "notebook")]
     pub policy: Policy,
     /// The Pillow release whose resizing is reproduced to the bit
     #[arg(long, value_enum, default_value_t)]
     pub pillow: Pillow,
-    /// The text for each class; {} stands for its name
-    #[arg(long, default_value = PROMPT, value_parser = prompt)]
-    pub prompt: String,
-    /// Cut prompts that are longer than the model takes, instead of refusing them
-    #[arg(long)]
-    pub truncate: bool,
+    #[command(flatten)]
+    pub prompts: PromptOptions,
     /// Arithmetic of the matrix products
     #[arg(long, value_enum, default_value_t = Precision::Fp16)]
     pub precision: Precision,
@@ -209,8 +204,7 @@ impl AdaptOptions {
             seed: 0,
             policy: Policy::mild(),
             pillow: Pillow::default(),
-            prompt: PROMPT.to_string(),
-            truncate: false,
+            prompts: PromptOptions::default(),
             precision: Precision::Fp16,
             update: None,
             loss_scale: None,
@@ -337,12 +331,5 @@ fn power_of_two(text: &str) -> Result<f32, String> {
         Ok(scale) if scale > 0.0 && scale.log2().fract() == 0.0 && scale.log2().abs() <= 20.0 => Ok(scale),
         Ok(_) => Err("it must be a power of two, from 2^-20 to 2^20 = 1048576".to_string()),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-fn prompt(text: &str) -> Result<String, String> {
-    match text.matches("{}").count() {
-        1 => Ok(text.to_string()),
-        _ => Err("it must contain {} once, where the label goes".to_string()),
     }
 }

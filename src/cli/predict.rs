@@ -53,6 +53,7 @@ impl Predict {
             .with_context(|| format!("naming the classes by {}", self.labels.display()))?;
         notice!("note: {}", named.header_alone());
         let labels = named.names;
+        self.adapt.prompts.read()?.texts(&labels)?;
         let checkpoint = session::open_checkpoint(&self.model)?;
         let config = checkpoint.config();
         let mut adapt = AdaptOptions { predictors: self.predictors.clone(), ..self.adapt.clone() };

@@ -4,8 +4,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::Usage;
 use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions};
+use crate::clip::prompts::averages;
 use crate::clip::{Checkpoint, END_OF_TEXT};
-use crate::engine::{Memo, Needs, Vision, encode_text, prepare};
+use crate::engine::{Memo, Needs, TextCache, Vision, WORTH_KEEPING, encode_text, prepare};
 use crate::gpu::{DeviceChoice, Gpu, Stream};
 
 /// A stream of the device, opened; says on stderr when that is not a GPU though nobody asked for the CPU.
@@ -58,10 +59,10 @@ pub fn classifier(
     classifier_by(stream, checkpoint, &text_features, adapt, batch, images)
 }
 
-/// Unit text features of the labels in the prompt, `(K, D)`, on a device that is prepared.
+/// Unit text features of the labels in their prompts, `(K, D)`, on a device that is prepared.
 ///
 /// # Errors
-/// A label that is too long or that the model has no token for; the device's own.
+/// Prompts that cannot be read; one that is too long or that the model has no token for; the device's own.
 pub fn label_features(
     stream: &Stream,
     checkpoint: &Checkpoint,
@@ -74,11 +75,13 @@ pub fn label_features(
     let weights = checkpoint.text_params(&layout)?;
     let text = config.text()?;
     let tokenizer = checkpoint.tokenizer()?;
+    let texts = adapt.prompts.read()?.texts(labels)?;
     let (mut ids, mut ends) = (Vec::new(), Vec::new());
-    for label in labels {
-        let prompt = adapt.prompt.replace("{}", label);
+    for (label, prompt) in
+        labels.iter().zip(&texts).flat_map(|(label, all)| all.iter().map(move |p| (label, p)))
+    {
         let tokens = tokenizer
-            .encode_within(&prompt, text.context_length, adapt.truncate)
+            .encode_within(prompt, text.context_length, adapt.prompts.truncate)
             .with_context(|| format!("encoding the label {label:?}"))?;
         ends.push(tokens.iter().position(|&token| token == END_OF_TEXT).unwrap_or(0));
         let mut row = vec![0; text.context_length];
@@ -92,8 +95,24 @@ pub fn label_features(
         }
         ids.push(row);
     }
-    encode_text(stream, config, &layout, &weights, &ids, &ends, adapt.precision)
-        .context("encoding the labels")
+    let encode = || {
+        encode_text(stream, config, &layout, &weights, &ids, &ends, adapt.precision)
+            .context("encoding the labels")
+    };
+    let features = if ids.len() < WORTH_KEEPING {
+        encode()?
+    } else {
+        let cache = TextCache::of(stream, config, &layout, &weights, (&ids, &ends), adapt.precision)?;
+        match cache.read() {
+            Some(kept) => kept,
+            None => {
+                let features = encode()?;
+                cache.write(&features);
+                features
+            }
+        }
+    };
+    averages(&features, texts.iter().map(Vec::len), config.embed_dim)
 }
 
 /// A classifier over labels of these features, on a device that is prepared.
@@ -133,4 +152,68 @@ pub const MOST_IMAGES: usize = 18;
 pub fn room(gpu: &Gpu) -> Result<usize> {
     let (free, _) = gpu.memory_bytes()?;
     Ok(if gpu.driver().is_virtual() { free / 8 } else { free / 10 * 9 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::path::PathBuf;
+
+    use clap::{Args, Command, FromArgMatches};
+    use safetensors::SafeTensors;
+
+    use super::*;
+    use crate::check::{Tolerance, assert_close, fixtures};
+    use crate::device_test;
+    use crate::engine::Precision;
+
+    /// By these flags.
+    fn adapt(flags: &[&str]) -> AdaptOptions {
+        let command = AdaptOptions::augment_args(Command::new("memo"));
+        let matches = command.get_matches_from([&["memo", "--precision", "fp32"], flags].concat());
+        AdaptOptions::from_arg_matches(&matches).unwrap()
+    }
+
+    // By `make_prompts.py`.
+    device_test!(several_prompts_are_open_clips, |stream| {
+        let checkpoint = Checkpoint::open(&fixtures().join("models/tiny"), None)?;
+        let bytes = std::fs::read(fixtures().join("models/tiny.prompts.safetensors"))?;
+        let file = SafeTensors::deserialize(&bytes)?;
+        let labels = ["apple", "bear", "bee", "aquarium_fish"].map(str::to_string);
+        for (name, flags) in [
+            ("one", &[][..]),
+            ("simple", &["--templates", "openai-imagenet-simple"]),
+            // 320 prompts: worth keeping, and the second time they are there.
+            ("imagenet", &["--templates", "openai-imagenet"]),
+            ("imagenet", &["--templates", "openai-imagenet"]),
+        ] {
+            let got = label_features(&stream, &checkpoint, &labels, &adapt(flags))?;
+            let want: Vec<f32> = bytemuck::pod_collect_to_vec(file.tensor(name)?.data());
+            assert_close(&got, &want, Tolerance::absolute(2e-6));
+        }
+    });
+
+    device_test!(features_are_kept_by_all_that_they_depend_on, |stream| {
+        let checkpoint = Checkpoint::open(&fixtures().join("models/tiny"), None)?;
+        let config = checkpoint.config();
+        let layout = config.text_layout();
+        let weights = checkpoint.text_params(&layout)?;
+        let mut others = weights.clone();
+        others[layout.projection.start] += 1.0;
+        let (ids, ends) = ([vec![5, 6, 7]], [2]);
+        let (cut, earlier) = ([vec![5, 6, 0]], [1]);
+        let place = |weights: &[f32], ids: &[Vec<i32>], ends: &[usize], precision| -> Result<PathBuf> {
+            let cache = TextCache::of(&stream, config, &layout, weights, (ids, ends), precision)?;
+            Ok(cache.path().context("a folder")?.to_path_buf())
+        };
+        let all = [
+            place(&weights, &ids, &ends, Precision::Fp32)?,
+            place(&weights, &ids, &ends, Precision::Fp16)?,
+            place(&others, &ids, &ends, Precision::Fp32)?,
+            place(&weights, &cut, &ends, Precision::Fp32)?,
+            place(&weights, &ids, &earlier, Precision::Fp32)?,
+        ];
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+        assert_eq!(all[0], place(&weights, &ids, &ends, Precision::Fp32)?);
+    });
 }

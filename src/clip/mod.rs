@@ -12,6 +12,7 @@ mod open_clip;
 mod place;
 mod prefix;
 mod preprocess;
+pub mod prompts;
 mod sizes;
 mod sources;
 mod summary;

@@ -1,5 +1,6 @@
 //! Images and labels in NumPy's files: `.npy` with the labels in another beside it, or both in one `.npz`.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -99,6 +100,8 @@ fn labels_of(images: &str) -> Vec<String> {
         }
     }
     names.extend([format!("{images}_labels"), format!("{images}-labels"), "labels".to_string()]);
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
     names
 }
 

@@ -154,7 +154,7 @@ pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
     files.retain(|file| *file != labels);
     let there: Vec<String> = files.iter().map(|file| stem(file)).collect();
     let one = DataSource { corruptions: vec!["all".into()], ..source.clone() };
-    let asked = if path.is_dir() { source } else { &one };
+    let asked = if path.is_dir() || !source.corruptions.is_empty() { source } else { &one };
     let (chosen, severities) = choose(&there, asked).with_context(opening)?;
 
     let read = || Array::open(&Bytes::open(&labels)?)?.integers();

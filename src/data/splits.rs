@@ -80,11 +80,11 @@ pub fn refuse(root: &Path, folders: &[PathBuf]) -> Result<()> {
         _ => format!("its folders {names} are {kind}, no classes"),
     };
     let (parts, also) = match kind {
-        CORRUPTED | SEVERE => (Parts::Corruptions, ", or --corruptions all, or --severity 5"),
+        CORRUPTED | SEVERE => (Parts::Corruptions, "; --corruptions all or --severity 5 takes several"),
         _ => (Parts::Splits(folders.iter().map(|folder| name(folder)).collect()), ""),
     };
     let text = format!(
-        "{what}; say --data {} or --split {split}{also} (or --split . if they are classes)",
+        "{what}; say --data {} or --split {split} (or --split . if they are classes){also}",
         take.display()
     );
     Err(Several { parts, text }.into())

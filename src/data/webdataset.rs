@@ -82,21 +82,15 @@ fn shards_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A name in parts, of which numbers compare as such.
+/// A name in parts, each a text and the number behind it.
 fn by_numbers(name: &str) -> Vec<(String, u64)> {
-    let mut parts = vec![(String::new(), 0)];
-    for part in name.split_inclusive(|c: char| !c.is_ascii_digit()) {
-        let digits = part.trim_end_matches(|c: char| !c.is_ascii_digit());
-        if let (Some(last), Ok(number)) = (parts.last_mut(), digits.parse()) {
-            last.1 = number;
-        }
-        match part.strip_prefix(digits).filter(|rest| !rest.is_empty()) {
-            Some(rest) => match parts.last_mut() {
-                Some(last) if digits.is_empty() && last.1 == 0 => last.0.push_str(rest),
-                _ => parts.push((rest.to_string(), 0)),
-            },
-            None => continue,
-        }
+    let (mut parts, mut rest) = (Vec::new(), name);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (text, behind) = rest.split_at(digits);
+        let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
+        parts.push((text.to_string(), behind[..end].parse().unwrap_or(u64::MAX)));
+        rest = &behind[end..];
     }
     parts
 }

@@ -147,7 +147,8 @@ impl<E: Element> Batch<E> {
         let config = &vision.config;
         let dims = Dims::new(config, 0, settings.views, text.shape()[0]);
         let augmenter =
-            Augmenter::new(config.image_size, config.patch_size, config.preprocess, settings.pillow)?;
+            Augmenter::new(config.image_size, config.patch_size, config.preprocess, settings.pillow)?
+                .policy(&settings.policy);
         let slot = || Slot::new(stream.gpu(), 0, Sizes::new(&dims, &settings));
         Ok(Batch {
             stream: stream.clone(),

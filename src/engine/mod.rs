@@ -30,6 +30,7 @@ mod seen;
 mod slot;
 mod stages;
 mod text;
+mod text_cache;
 mod views;
 mod vision;
 mod weights;
@@ -45,6 +46,7 @@ pub use outcome::{Loss, Outcome, Precision, Raw, RawViews, Settings, Stepped, Up
 pub use prediction::{Guard, Guards, Prediction};
 pub use rehearsal::{modules, prepare, rehearse_batch};
 pub use text::encode_text;
+pub use text_cache::{TextCache, WORTH_KEEPING};
 pub use views::Views;
 pub use vision::Vision;
 pub use weights::Params;

@@ -90,7 +90,8 @@ fn entry_name(compiler: &str, stem: &str, source: &str, target: Target) -> Strin
     format!("{stem}-{}.{}", &hex(&digest.finalize())[..32], target.extension())
 }
 
-fn read_entry(path: &Path) -> Option<Vec<u8>> {
+/// The payload of a file that [`write_entry`] has left; none if it is damaged or not there.
+pub fn read_entry(path: &Path) -> Option<Vec<u8>> {
     let (mut file, _) = plain_file::open(path).ok()?;
     let mut entry = Vec::new();
     file.read_to_end(&mut entry).ok()?;
@@ -99,7 +100,11 @@ fn read_entry(path: &Path) -> Option<Vec<u8>> {
     entry.starts_with(header.as_bytes()).then(|| entry.split_off(HEADER_BYTES))
 }
 
-fn write_entry(path: &Path, payload: &[u8]) -> Result<()> {
+/// Writes a file, behind a digest of itself, all at once.
+///
+/// # Errors
+/// The folder's own.
+pub fn write_entry(path: &Path, payload: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     // As any new file: readable by whom the user's mask lets.

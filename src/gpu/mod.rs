@@ -19,7 +19,7 @@ pub mod trace;
 mod version;
 
 pub use arena::{Entry, Plan, measure};
-pub use cache::Cache;
+pub use cache::{Cache, read_entry, write_entry};
 pub use device::Gpu;
 pub use driver::{DeviceChoice, Driver, Installed, find_virtual_driver, installed};
 pub use error::{CudaError, is_out_of_memory};

@@ -16,7 +16,7 @@ mod totals;
 #[cfg(test)]
 mod tests;
 
-pub use totals::{Comparison, Totals};
+pub use totals::{Comparison, Detection, Totals};
 
 /// The mean of values that there are; an infinite one makes it infinite.
 pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::detection::{auroc, false_positives_at};
 use super::paired::Changes;
-
 use crate::engine::Guard;
 use crate::records::{Choice, Predictor, Record, Row};
 
@@ -14,6 +14,17 @@ pub struct Totals {
     failed: usize,
     of_no_class: usize,
     sums: BTreeMap<Predictor, Sums>,
+    /// Of each predictor, the confidences of images of a class and of none; nothing unless they are asked for.
+    confidences: Option<BTreeMap<Predictor, [Vec<f64>; 2]>>,
+}
+
+/// How well a predictor's confidence tells images of the classes from images of none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Detection {
+    /// See [`auroc`].
+    pub auroc: f64,
+    /// See [`false_positives_at`], of 0.95.
+    pub fpr95: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,6 +59,18 @@ pub struct Comparison {
 }
 
 impl Totals {
+    /// Totals that also keep every confidence, for [`Totals::detection`].
+    pub fn with_confidences() -> Totals {
+        Totals { confidences: Some(BTreeMap::new()), ..Totals::default() }
+    }
+
+    /// None without images of both kinds, or where confidences are not kept.
+    pub fn detection(&self, predictor: Predictor) -> Option<Detection> {
+        let [inside, outside] = self.confidences.as_ref()?.get(&predictor)?;
+        let fpr95 = false_positives_at(0.95, inside, outside)?;
+        Some(Detection { auroc: auroc(inside, outside)?, fpr95 })
+    }
+
     /// Rows of one run: as many learning rates in each. One that has failed counts as such, and in nothing else.
     pub fn add(&mut self, row: &Row) {
         match row {
@@ -57,6 +80,10 @@ impl Totals {
     }
 
     fn add_record(&mut self, record: &Record) {
+        for (predictor, choice) in record.answers() {
+            let (Some(all), Some(choice)) = (&mut self.confidences, choice) else { continue };
+            all.entry(predictor).or_default()[usize::from(record.label.is_none())].push(choice.confidence);
+        }
         if record.label.is_none() {
             self.of_no_class += 1;
             return;
@@ -115,16 +142,17 @@ impl Totals {
 
     /// Each predictor of the run, in their order; none before the first record.
     pub fn all(&self) -> Vec<(Predictor, Comparison)> {
-        let compare = |sums: &Sums| Comparison {
-            accuracy: fraction(sums.right as f64, self.images),
-            confidence: fraction(sums.confidence, self.images - sums.failed),
-            fixed: sums.fixed,
-            broken: sums.broken,
-            failed: sums.failed,
-            skipped: sums.skipped,
-            rolled_back: sums.rolled_back,
-            mcnemar_p: Changes { images: self.images, fixed: sums.fixed, broken: sums.broken }.mcnemar_p(),
-        };
+        let compare =
+            |&Sums { right, confidence, fixed, broken, failed, skipped, rolled_back }: &Sums| Comparison {
+                accuracy: fraction(right as f64, self.images),
+                confidence: fraction(confidence, self.images - failed),
+                fixed,
+                broken,
+                failed,
+                skipped,
+                rolled_back,
+                mcnemar_p: Changes { images: self.images, fixed, broken }.mcnemar_p(),
+            };
         self.sums.iter().map(|(&predictor, sums)| (predictor, compare(sums))).collect()
     }
 
@@ -194,6 +222,23 @@ mod tests {
         assert_eq!(fields, ["zero_shot", "view_average", "confident_average", "vote", "memo", "memo"]);
         assert_eq!((all[3].1.accuracy, all[3].1.fixed, all[3].1.mcnemar_p), (0.75, 0, 1.0));
         assert_eq!(totals.failures(Predictor::Memo { rate: 1 }), 1);
+    }
+
+    #[test]
+    fn images_of_no_class_are_told_by_confidence() {
+        let add = |mut totals: Totals| {
+            for (label, confidence) in [(Some(1), 0.9), (Some(0), 0.4), (None, 0.5), (None, 0.3)] {
+                let memo = vec![Answer::Choice(choice(1, confidence))];
+                totals.add(&Row::Record(record(label, 1, memo)));
+            }
+            totals
+        };
+        let totals = add(Totals::with_confidences());
+        assert_eq!((totals.images(), totals.of_no_class()), (2, 2));
+        let got = totals.detection(Predictor::Memo { rate: 0 });
+        assert_eq!(got, Some(Detection { auroc: 0.75, fpr95: 0.5 }));
+        assert_eq!(totals.detection(Predictor::Vote), Some(Detection { auroc: 0.5, fpr95: 1.0 }));
+        assert_eq!(add(Totals::default()).detection(Predictor::Vote), None);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 use anyhow::{Result, ensure};
 use bytemuck::{Pod, Zeroable};
 
-use super::draw::{ImageDesc, ViewParams};
+use super::chain::{Chains, Mixer};
+use super::draw::{CROP, ImageDesc, RESIZED_CHAINS, ViewParams};
 use super::pillow::{Filter, Pillow};
 use super::preprocess::{Preprocess, Resize};
 use super::width::{expect_aligned, width};
@@ -38,6 +39,13 @@ pub struct Shape {
     pub preprocess: Preprocess,
     /// Whose bits they are to be.
     pub pillow: Pillow,
+    /// Of views that have chains of operations.
+    pub chains: Option<Chains>,
+}
+
+/// Blocks of so many bytes.
+pub(super) fn block_count(bytes: usize) -> usize {
+    bytes.div_ceil(size_of::<Block>())
 }
 
 impl Shape {
@@ -52,7 +60,8 @@ impl Shape {
     }
 
     pub(super) fn scratch_blocks(&self) -> usize {
-        self.parts().iter().sum()
+        let chains = self.chains.map_or([0; 7], |chains| chains.parts(self));
+        self.parts().iter().chain(&chains).sum()
     }
 
     /// Blocks of `sources`, `views`, `bounds`, `weights` and `rows`.
@@ -60,12 +69,12 @@ impl Shape {
         let (items, size) = (self.items(), self.image_size);
         let bytes = [
             4 * self.images * self.max_w * self.max_h,
-            88 * items,
+            96 * items,
             16 * items * size,
             8 * items * self.taps() * size,
             4 * items * self.max_rows() * size,
         ];
-        bytes.map(|bytes| bytes.div_ceil(size_of::<Block>()))
+        bytes.map(block_count)
     }
 
     /// The most inputs that an output of a resize can have, `K` (Pillow's `ksize`): of a view's whole image, bilinear, or
@@ -139,6 +148,7 @@ pub struct Scratch {
     bounds: Tensor<Block>,  // (items, 2, H) int2
     weights: Tensor<Block>, // (items, 2, K, H) i32
     rows: Tensor<Block>,    // (items, max_rows, H) u32
+    mixer: Option<Mixer>,
 }
 
 impl Scratch {
@@ -161,9 +171,39 @@ impl Scratch {
             end += blocks;
             memory.rows(end - blocks..end)
         });
-        Ok(Scratch { shape, sources, views, bounds, weights, rows })
+        let rest = memory.rows(end..memory.len());
+        let mixer = shape.chains.map(|chains| Mixer::within(&rest, shape, chains)).transpose()?;
+        Ok(Scratch { shape, sources, views, bounds, weights, rows, mixer })
+    }
+
+    /// `(S, max_w·max_h)` u32.
+    pub(super) fn sources(&self) -> &Tensor<Block> {
+        &self.sources
+    }
+
+    /// Resizes images that are [`Scratch::sources`] already as originals are, to 8-bit pixels.
+    ///
+    /// * `descs`: `(S,)` ImageDesc.
+    /// * `packed`: `(S, H, H)` u32, overwritten, but for empty slots.
+    pub(super) fn pack_originals<E: Element>(
+        &self,
+        stream: &Stream,
+        descs: &Tensor<Block>,
+        packed: &Tensor<Block>,
+    ) -> Result<()> {
+        let items = Items { views: 0, originals: self.shape.images };
+        self.plan::<E>(stream, items, LAYERS, args![descs, None::<&Tensor<ViewParams>>])?;
+        self.resize_rows::<E>(stream, items)?;
+        self.resize_columns::<E>(stream, items, PACK, [None, None], Some(packed))
     }
 }
+
+/// By how many neighbours a thread makes at a time: 1, 2, 4, 8.
+const RESIZE: [&str; 4] = ["resize_columns_1", "resize_columns_2", "resize_columns_4", "resize_columns_8"];
+const PACK: [&str; 4] = ["pack_columns_1", "pack_columns_2", "pack_columns_4", "pack_columns_8"];
+
+/// `LAYERS` of the kernels.
+const LAYERS: u32 = 4;
 
 /// `struct Resize` of the kernels.
 #[repr(C)]
@@ -209,95 +249,131 @@ pub fn make_views<E: Element>(
     drawn: Option<(&Tensor<ViewParams>, &Tensor<E>)>,
     originals: Option<&Tensor<E>>,
 ) -> Result<()> {
-    let Scratch { shape, sources, views, bounds, weights, rows } = scratch;
+    let Scratch { shape, sources, views, mixer, .. } = scratch;
     shape.expect(descs, drawn, originals)?;
     pixels.expect("make_views: pixels", [pixels.len()])?;
-    let &Shape { images: s, max_w, max_h, image_size: size, patch_size: patch, .. } = shape;
-    let n = if drawn.is_some() { shape.views } else { 0 };
-    let items = s * n + if originals.is_some() { s } else { 0 };
-    if items == 0 {
+    let &Shape { images: s, max_w, max_h, .. } = shape;
+    let items = Items {
+        views: if drawn.is_some() { s * shape.views } else { 0 },
+        originals: if originals.is_some() { s } else { 0 },
+    };
+    if items.count() == 0 {
         return Ok(());
     }
     let (params, patches) = drawn.unzip();
-    let queue = |name, launch: Launch, args: &[_]| {
-        let kernel = stream.kernel("augment", name, E::DEFINES)?;
-        // SAFETY: the shapes are the kernels', checked above, and `scratch` is as large as its shape says. The kernels check
-        // what only the device knows: sizes, crops and places.
-        unsafe { kernel.launch(stream, launch, args) }
-    };
-    let [s_int, n_int, h, p, k] = [int(s)?, int(n)?, int(size)?, int(patch)?, int(shape.taps())?];
-    let [w_most, h_most, pixels_most] = [int(max_w)?, int(max_h)?, int(max_w * max_h)?];
-    let (row, rows_most) = (shape.max_row(), int(shape.max_rows())?);
-    let resize = Arg::bytes(&ResizeArg::new(&shape.preprocess)?);
-    let is_pillow_13 = i32::from(shape.pillow == Pillow::V13);
-
-    let parts = (2 * size).div_ceil(128);
-    queue(
-        "plan_views",
-        Launch::over([items, parts, 1], 128),
-        args![
-            descs,
-            params,
-            s_int,
-            n_int,
-            w_most,
-            h_most,
-            h,
-            k,
-            resize,
-            is_pillow_13,
-            views,
-            bounds,
-            weights
-        ],
-    )?;
+    let kind = shape.chains.map_or(CROP, Chains::kind);
+    scratch.plan::<E>(stream, items, kind, args![descs, params])?;
+    let pixels_most = int(max_w * max_h)?;
     let parts = (max_w * max_h).div_ceil(8 * 256).clamp(1, 64);
-    queue(
+    scratch.queue::<E>(
+        stream,
         "pack_sources",
         Launch::over([s, parts, 1], 256),
         args![descs, pixels, pixels.len() as u64, pixels_most, sources],
     )?;
     let parts = max_h.div_ceil(4 * 8).clamp(1, 32);
-    queue("sum_luma", Launch::over([s * n, parts, 1], 256), args![sources, pixels_most, views])?;
+    let launch = Launch::over([items.views, parts, 1], 256);
+    scratch.queue::<E>(stream, "sum_luma", launch, args![sources, pixels_most, views])?;
+    scratch.resize_rows::<E>(stream, items)?;
+    scratch.resize_columns(stream, items, RESIZE, [patches, originals], None)?;
+    let (Some((params, patches)), Some(mixer)) = (drawn, mixer) else { return Ok(()) };
+    if kind == RESIZED_CHAINS {
+        let items = Items { originals: 0, ..items };
+        scratch.resize_columns::<E>(stream, items, PACK, [None, None], Some(mixer.bases()))?;
+    }
+    mixer.make(stream, descs, params, sources, patches)
+}
 
-    let (name, together) = if 16 * row <= 48 << 10 { ("resize_rows", 4) } else { ("resize_rows_wide", 1) };
-    let parts = shape.max_rows().div_ceil(together).clamp(1, 32);
-    queue(
-        name,
-        Launch::over([items, parts, 1], size.next_multiple_of(32).min(256)).shared(4 * together * row),
-        args![sources, pixels_most, rows_most, h, k, views, bounds, weights, rows],
-    )?;
+/// Of a grid, views before originals.
+#[derive(Clone, Copy)]
+struct Items {
+    views: usize,
+    originals: usize,
+}
 
-    let neighbours = width(patch, 8);
-    let name = match neighbours {
-        8 => "resize_columns_8",
-        4 => "resize_columns_4",
-        2 => "resize_columns_2",
-        _ => "resize_columns_1",
-    };
-    let divisor = |of: usize, most: usize| (1..=most).rev().find(|d| of.is_multiple_of(*d)).unwrap_or(1);
-    let band = divisor(patch, 32);
-    let across = (size / neighbours).min(256);
-    let grid = Launch::over([items, size / band, 1], across);
-    queue(
-        name,
-        Launch { block: [across, divisor(band, 256 / across), 1], ..grid },
-        args![
-            rows,
-            rows_most,
-            h,
-            p,
-            k,
+impl Items {
+    fn count(self) -> usize {
+        self.views + self.originals
+    }
+}
+
+impl Scratch {
+    fn queue<E: Element>(
+        &self,
+        stream: &Stream,
+        name: &'static str,
+        launch: Launch,
+        args: &[Arg],
+    ) -> Result<()> {
+        let kernel = stream.kernel("augment", name, E::DEFINES)?;
+        // SAFETY: the shapes are the kernels', checked by `make_views`, and the scratch memory is as large as its shape says.
+        // The kernels check what only the device knows: sizes, crops and places.
+        unsafe { kernel.launch(stream, launch, args) }
+    }
+
+    /// * `kind`: of the views that have chains, see `plan_views`.
+    /// * `made_of`: descriptions and parameters.
+    fn plan<E: Element>(&self, stream: &Stream, items: Items, kind: u32, made_of: &[Arg]) -> Result<()> {
+        let Scratch { shape, views, bounds, weights, .. } = self;
+        let &Shape { images, max_w, max_h, image_size: size, .. } = shape;
+        let n = items.views / images.max(1);
+        let resize = Arg::bytes(&ResizeArg::new(&shape.preprocess)?);
+        let is_pillow_13 = i32::from(shape.pillow == Pillow::V13);
+        let sizes = args![int(images)?, int(n)?, int(max_w)?, int(max_h)?, int(size)?, int(shape.taps())?];
+        let rest = args![resize, is_pillow_13, kind, views, bounds, weights];
+        let launch = Launch::over([items.count(), (2 * size).div_ceil(128), 1], 128);
+        self.queue::<E>(stream, "plan_views", launch, &[made_of, sizes, rest].concat())
+    }
+
+    fn resize_rows<E: Element>(&self, stream: &Stream, items: Items) -> Result<()> {
+        let Scratch { shape, sources, views, bounds, weights, rows, .. } = self;
+        let size = shape.image_size;
+        let (row, rows_most) = (shape.max_row(), shape.max_rows());
+        let (name, together) =
+            if 16 * row <= 48 << 10 { ("resize_rows", 4) } else { ("resize_rows_wide", 1) };
+        let parts = rows_most.div_ceil(together).clamp(1, 32);
+        let launch = Launch::over([items.count(), parts, 1], size.next_multiple_of(32).min(256));
+        let [pixels_most, rows_most] = [int(shape.max_w * shape.max_h)?, int(rows_most)?];
+        let (h, k) = (int(size)?, int(shape.taps())?);
+        let args = args![sources, pixels_most, rows_most, h, k, views, bounds, weights, rows];
+        self.queue::<E>(stream, name, launch.shared(4 * together * row), args)
+    }
+
+    /// Of the items that are written so.
+    ///
+    /// * `kernels`: [`RESIZE`], into patches of views and originals, or [`PACK`], into `packed`.
+    fn resize_columns<E: Element>(
+        &self,
+        stream: &Stream,
+        items: Items,
+        kernels: [&'static str; 4],
+        [patches, originals]: [Option<&Tensor<E>>; 2],
+        packed: Option<&Tensor<Block>>,
+    ) -> Result<()> {
+        let Scratch { shape, views, bounds, weights, rows, .. } = self;
+        let &Shape { image_size: size, patch_size: patch, .. } = shape;
+        let neighbours = width(patch, 8);
+        let name = kernels[neighbours.ilog2() as usize];
+        let divisor = |of: usize, most: usize| (1..=most).rev().find(|d| of.is_multiple_of(*d)).unwrap_or(1);
+        let band = divisor(patch, 32);
+        let across = (size / neighbours).min(256);
+        let grid = Launch::over([items.count(), size / band, 1], across);
+        let launch = Launch { block: [across, divisor(band, 256 / across), 1], ..grid };
+        let sizes = [
+            int(shape.max_rows())?,
+            int(size)?,
+            int(patch)?,
+            int(shape.taps())?,
             int(band)?,
-            Arg::bytes(&shape.preprocess.scale),
-            views,
-            bounds,
-            weights,
-            int(s * n)?,
-            patches,
-            originals
-        ],
-    )
+            int(items.views)?,
+        ];
+        let [rows_most, h, p, k, band, drawn] = sizes;
+        let scale = Arg::bytes(&shape.preprocess.scale);
+        let args = args![
+            rows, rows_most, h, p, k, band, scale, views, bounds, weights, drawn, patches, originals, packed
+        ];
+        self.queue::<E>(stream, name, launch, args)
+    }
 }
 
 pub(super) fn check_patches(image_size: usize, patch_size: usize) -> Result<()> {
@@ -340,7 +416,8 @@ pub(super) mod tests {
 
     fn shape(images: usize, max_w: usize, max_h: usize) -> Shape {
         let (preprocess, pillow) = (Preprocess::clip(SIZE), Pillow::V13);
-        Shape { images, views: 3, max_w, max_h, image_size: SIZE, patch_size: PATCH, preprocess, pillow }
+        let (image_size, patch_size) = (SIZE, PATCH);
+        Shape { images, views: 3, max_w, max_h, image_size, patch_size, preprocess, pillow, chains: None }
     }
 
     /// A batch of these images, in one series of launches: views and original, by image.

@@ -7,10 +7,12 @@ use anyhow::{Result, ensure};
 
 use super::Element;
 use super::augment::{Block, MAX_SIDE, Scratch, Shape, check_patches, make_views};
+use super::chain::Chains;
 use super::draw::{ImageDesc, ViewParams};
 use super::pillow::Pillow;
 use super::preprocess::Preprocess;
 use crate::gpu::{Stream, Tensor};
+use crate::policy::Policy;
 
 /// A batch's images on the device, their descriptions on the host as well.
 pub struct Images {
@@ -81,6 +83,7 @@ pub struct Augmenter {
     patch_size: usize,
     preprocess: Preprocess,
     pillow: Pillow,
+    chains: Option<Chains>,
     scratch_limit_bytes: usize,
     memory: RefCell<Option<Tensor<Block>>>,
 }
@@ -111,9 +114,15 @@ impl Augmenter {
             patch_size,
             preprocess,
             pillow,
+            chains: None,
             scratch_limit_bytes: Augmenter::SCRATCH_BYTES,
             memory: RefCell::default(),
         })
+    }
+
+    /// For the views of a policy; else for those of crops alone. Views that it is not for end the launch.
+    pub fn policy(self, policy: &Policy) -> Augmenter {
+        Augmenter { chains: Chains::of(policy), ..self }
     }
 
     /// With another limit of scratch memory, where one view does not need more.
@@ -169,6 +178,7 @@ impl Augmenter {
             patch_size: self.patch_size,
             preprocess: self.preprocess,
             pillow: self.pillow,
+            chains: self.chains.filter(|_| n > 0),
         }
     }
 
@@ -220,15 +230,17 @@ struct Series {
 
 #[cfg(test)]
 mod tests {
+    use bytemuck::Zeroable;
+
     use super::*;
     use crate::check::poisoned;
     use crate::device_test;
     use crate::ops::augment::tests::source;
-    use crate::ops::draw::{Key, draw_reference, draw_views};
+    use crate::ops::chain;
+    use crate::ops::draw::{Key, ORIGINAL, draw_reference, draw_views};
     use crate::ops::patches::patchify;
-    use crate::ops::pillow::{self, Filter, Rgb};
+    use crate::ops::pillow::{Filter, Rgb};
     use crate::ops::preprocess::{Resize, Scale};
-    use crate::policy::Policy;
 
     fn clip(image_size: usize, patch_size: usize) -> Result<Augmenter> {
         Augmenter::new(image_size, patch_size, Preprocess::clip(image_size), Pillow::V13)
@@ -260,11 +272,9 @@ mod tests {
         for (i, got) in stream.read(&out)?.chunks(3 * size * size).enumerate() {
             let params = draw_reference(policy, Key { seed, image: 5, view: i as u32 }, dims);
             let &Augmenter { preprocess, pillow, .. } = augmenter;
-            let want = match i < n {
-                true => pillow::view(source, &params, &preprocess, size, pillow),
-                false => pillow::original(source, &preprocess, size, pillow),
-            };
-            let want = patchify(&pillow::normalise(&want, &preprocess.scale), size, patch);
+            let original = ViewParams { kind: ORIGINAL, ..ViewParams::zeroed() };
+            let params = if i < n { params } else { original };
+            let want = patchify(&chain::view(source, &params, &preprocess, size, pillow), size, patch);
             assert!(got == want, "{policy}: view {i} of {n} of {dims:?}: {params:?}, {augmenter:?}");
         }
         Ok(())
@@ -282,6 +292,24 @@ mod tests {
         for (w, h) in [(1, 1), (2, 3), (7, 300), (300, 7), (45, 61), (32, 32), (100, 64)] {
             for (seed, policy) in policies.iter().enumerate() {
                 compare(&stream, &augmenter, policy, &source(w, h), seed as u64, 12)?;
+            }
+        }
+    });
+
+    device_test!(chains_equal_the_definition, |stream| {
+        let policies = [
+            "augmix",
+            "augmix:severity=10,fill=0,originals=1",
+            "augmix-cifar",
+            "augmix-cifar:severity=10,padding=9",
+            "randaugment:ops=9",
+            "randaugment:ops=4,magnitude=25,bilinear=1",
+        ];
+        for (seed, policy) in policies.iter().enumerate() {
+            let policy = policy.parse()?;
+            let augmenter = clip(32, 8)?.policy(&policy);
+            for (w, h) in [(1, 1), (1, 9), (2, 3), (7, 100), (45, 61), (32, 32)] {
+                compare(&stream, &augmenter, &policy, &source(w, h), seed as u64, 8)?;
             }
         }
     });

@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bytemuck::{Pod, Zeroable};
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::augment::MAX_SIDE;
 use super::int;
 use crate::args;
 use crate::gpu::{Arg, Launch, Stream, Tensor};
-use crate::policy::{Crop, Crops, Family, Policy};
+use crate::policy::{AugMix, Before, Crop, Crops, Family, Operation, Policy, RandAugment, Step};
 
 /// An image of a batch: `struct ImageDesc` of `kernels/view.cuh`. All zeros: an empty slot, whose views are zeros.
 #[repr(C)]
@@ -52,17 +52,24 @@ impl ImageDesc {
     }
 }
 
-/// [`ViewParams::kind`]: made by all its steps.
+/// [`ViewParams::kind`]: flips, rotation, jitter, crop and resize, a flip of the result.
 pub const CROP: u32 = 0;
 /// [`ViewParams::kind`]: as its image is predicted; all else is zeros.
 pub const ORIGINAL: u32 = 1;
+/// [`ViewParams::kind`]: crop and resize, a flip of the result, chains of operations.
+pub const RESIZED_CHAINS: u32 = 2;
+/// [`ViewParams::kind`]: a crop of the image's own size that may reach past it, into black; a flip, chains of operations,
+/// and of their ends what an image is predicted as.
+pub const PADDED_CHAINS: u32 = 3;
 
-/// What happens to the source image on the way to one view, in this order: flips, rotation, jitter,
-/// crop and resize, a flip of the result.
+/// Steps of all of a view's chains.
+pub const STEPS: usize = 9;
+
+/// What happens to the source image on the way to one view.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct ViewParams {
-    /// [`CROP`] or [`ORIGINAL`].
+    /// [`CROP`], [`ORIGINAL`], [`RESIZED_CHAINS`] or [`PADDED_CHAINS`].
     pub kind: u32,
     /// 1 mirrors left and right.
     pub hflip: u32,
@@ -81,35 +88,75 @@ pub struct ViewParams {
     /// Turns, within ±0.5. Exactly 0 leaves the step out, as torchvision does where its range is 0: the
     /// way to HSV and back alone would move pixels.
     pub hue: f32,
-    /// Top, left, height, width, inside the image.
+    /// Top, left, height, width; inside the image, but of [`PADDED_CHAINS`].
     pub crop: [i32; 4],
-    /// 1 mirrors the resized crop left and right.
+    /// 1 mirrors what has been cropped, and resized, left and right.
     pub mirror: u32,
+    /// Chains of operations, 1 or 3; each begins anew.
+    pub chains: u32,
+    /// Steps of each.
+    pub depths: [u32; 3],
+    /// Of each chain's end in the view.
+    pub weights: [f32; 3],
+    /// Weight of what they began with; the weights of the ends are of the rest.
+    pub unchanged: f32,
+    /// 1 moves pixels by bilinear interpolation, 0 to the nearest.
+    pub is_bilinear: u32,
+    /// The colour where no pixel is moved to: red, green and blue from the lowest byte.
+    pub fill: u32,
+    /// `STEPS / chains` of each chain, of which its depth counts.
+    pub steps: [Step; STEPS],
+}
+
+impl ViewParams {
+    /// Chain `number`'s steps.
+    pub fn chain(&self, number: usize) -> &[Step] {
+        let first = number * (STEPS / self.chains.max(1) as usize);
+        &self.steps[first..first + self.depths[number] as usize]
+    }
 }
 
 /// Names of the jitter steps, by their number in [`ViewParams::jitter_order`].
 pub const JITTERS: [&str; 4] = ["brightness", "contrast", "saturation", "hue"];
 
 impl Serialize for ViewParams {
-    /// Numbers as float64 with their exact float32 value; `hue` is null where the step is left out. Of an original,
-    /// `original` alone.
+    /// Numbers as float64 with their exact float32 value; `hue` is null where the step is left out. Of each kind what it
+    /// has.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.kind == ORIGINAL {
-            let mut view = serializer.serialize_struct("ViewParams", 1)?;
-            view.serialize_field("original", &true)?;
-            return view.end();
+        let mut view = serializer.serialize_map(None)?;
+        match self.kind {
+            ORIGINAL => view.serialize_entry("original", &true)?,
+            CROP => {
+                view.serialize_entry("hflip", &(self.hflip != 0))?;
+                view.serialize_entry("vflip", &(self.vflip != 0))?;
+                view.serialize_entry("angle", &f64::from(self.angle))?;
+                let order = self.jitter_order.map(|step| JITTERS[usize::from(step) % 4]);
+                view.serialize_entry("jitter_order", &order)?;
+                view.serialize_entry("brightness", &f64::from(self.brightness))?;
+                view.serialize_entry("contrast", &f64::from(self.contrast))?;
+                view.serialize_entry("saturation", &f64::from(self.saturation))?;
+                view.serialize_entry("hue", &(self.hue != 0.0).then_some(f64::from(self.hue)))?;
+                view.serialize_entry("crop", &self.crop)?;
+                view.serialize_entry("mirror", &(self.mirror != 0))?;
+            }
+            _ => {
+                view.serialize_entry("crop", &self.crop)?;
+                view.serialize_entry("resized", if self.kind == PADDED_CHAINS { "last" } else { "first" })?;
+                view.serialize_entry("mirror", &(self.mirror != 0))?;
+                view.serialize_entry(
+                    "interpolation",
+                    ["nearest", "bilinear"][usize::from(self.is_bilinear != 0)],
+                )?;
+                view.serialize_entry("fill", &self.fill.to_le_bytes()[..3])?;
+                view.serialize_entry("unchanged", &f64::from(self.unchanged))?;
+                let chain = |number: usize| {
+                    let weight = f64::from(self.weights[number]);
+                    serde_json::json!({"weight": weight, "steps": self.chain(number)})
+                };
+                let chains = (0..self.chains as usize).map(chain).collect::<Vec<_>>();
+                view.serialize_entry("chains", &chains)?;
+            }
         }
-        let mut view = serializer.serialize_struct("ViewParams", 10)?;
-        view.serialize_field("hflip", &(self.hflip != 0))?;
-        view.serialize_field("vflip", &(self.vflip != 0))?;
-        view.serialize_field("angle", &f64::from(self.angle))?;
-        view.serialize_field("jitter_order", &self.jitter_order.map(|step| JITTERS[usize::from(step) % 4]))?;
-        view.serialize_field("brightness", &f64::from(self.brightness))?;
-        view.serialize_field("contrast", &f64::from(self.contrast))?;
-        view.serialize_field("saturation", &f64::from(self.saturation))?;
-        view.serialize_field("hue", &(self.hue != 0.0).then_some(f64::from(self.hue)))?;
-        view.serialize_field("crop", &self.crop)?;
-        view.serialize_field("mirror", &(self.mirror != 0))?;
         view.end()
     }
 }
@@ -149,15 +196,62 @@ pub fn draw_views(
 ) -> Result<()> {
     let &[s, n] = params.shape() else { bail!("draw_views: params is {params:?}, not (S, N)") };
     descs.expect("draw_views: descs", [s])?;
-    let (crops, originals) = match &policy.family {
-        Family::Original => (&Crops::notebook(), u64::MAX),
-        Family::Crops(crops) => (crops, crops.originals.into()),
+    let (name, originals, arg) = match &policy.family {
+        Family::Original => ("draw_views", u64::MAX, Arg::bytes(&CropsArg::new(&Crops::notebook()))),
+        Family::Crops(crops) => ("draw_views", crops.originals.into(), Arg::bytes(&CropsArg::new(crops))),
+        Family::AugMix(augmix) => {
+            ("draw_augmix", augmix.originals.into(), Arg::bytes(&AugMixArg::new(augmix)))
+        }
+        Family::RandAugment(randaugment) => {
+            let arg = Arg::bytes(&RandAugmentArg::new(randaugment));
+            ("draw_randaugment", randaugment.originals.into(), arg)
+        }
     };
-    let kernel = stream.kernel("draw", "draw_views", &[])?;
-    let policy = Arg::bytes(&CropsArg::new(crops));
-    let args = args![descs, params, int(s * n)?, int(n)?, seed, first_view, originals, policy];
+    let kernel = stream.kernel("draw", name, &[])?;
+    let args = args![descs, params, int(s * n)?, int(n)?, seed, first_view, originals, arg];
     // SAFETY: the shapes are the kernel's, checked above.
     unsafe { kernel.launch(stream, Launch::per_element(s * n, 64), args) }
+}
+
+/// `struct AugMixArg` of the kernels.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct AugMixArg {
+    severity: f32,
+    mirror: f32,
+    fill: u32,
+    padding: i32,
+    crop: [f32; 6],
+}
+
+impl AugMixArg {
+    fn new(augmix: &AugMix) -> AugMixArg {
+        let &AugMix { severity, mirror, fill, ref before, .. } = augmix;
+        let (padding, crop) = match *before {
+            Before::Resized(crop) => (-1, crop),
+            Before::Padded(padding) => (padding as i32, Crop::ANY),
+        };
+        AugMixArg { severity, mirror, fill, padding, crop: crop_range(crop) }
+    }
+}
+
+/// `struct RandAugmentArg` of the kernels.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct RandAugmentArg {
+    mirror: f32,
+    steps: u32,
+    is_bilinear: u32,
+    crop: [f32; 6],
+    space: [[Step; 2]; 14],
+}
+
+impl RandAugmentArg {
+    fn new(randaugment: &RandAugment) -> RandAugmentArg {
+        let &RandAugment { ops, bilinear, crop, mirror, .. } = randaugment;
+        let (crop, space) = (crop_range(crop), randaugment.space());
+        RandAugmentArg { mirror, steps: ops, is_bilinear: bilinear, crop, space }
+    }
 }
 
 /// `struct CropsArg` of the kernels.
@@ -192,10 +286,87 @@ fn crop_range(Crop { scale, ratio }: Crop) -> [f32; 6] {
 
 /// The definition: view `key.view` of an image of `w` × `h` pixels.
 pub fn draw_reference(policy: &Policy, key: Key, (w, h): (usize, usize)) -> ViewParams {
+    let size = (w as i32, h as i32);
     match &policy.family {
-        Family::Crops(crops) if key.view >= crops.originals => draw_crops(crops, key, (w as i32, h as i32)),
-        Family::Original | Family::Crops(_) => ViewParams { kind: ORIGINAL, ..ViewParams::zeroed() },
+        Family::Crops(crops) if key.view >= crops.originals => draw_crops(crops, key, size),
+        Family::AugMix(augmix) if key.view >= augmix.originals => draw_augmix(augmix, key, size),
+        Family::RandAugment(randaugment) if key.view >= randaugment.originals => {
+            draw_randaugment(randaugment, key, size)
+        }
+        _ => ViewParams { kind: ORIGINAL, ..ViewParams::zeroed() },
     }
+}
+
+/// See [`crate::policy::AugMix`].
+fn draw_augmix(augmix: &AugMix, key: Key, (w, h): (i32, i32)) -> ViewParams {
+    let (kind, crop) = match augmix.before {
+        Before::Resized(crop) => (RESIZED_CHAINS, draw_crop(crop, key, (w, h))),
+        Before::Padded(padding) => {
+            let [.., top, left] = key.words(2);
+            let [top, left] = [top, left].map(|word| below(word, 2 * padding + 1) as i32 - padding as i32);
+            (PADDED_CHAINS, [top, left, h, w])
+        }
+    };
+    let [mirror, depths @ ..] = key.words(12);
+    // The lengths that two uniform cuts leave are as Dirichlet(1, 1, 1) has them.
+    let [unchanged, one, other, _] = key.words(13).map(|word| uniform(word, 0.0, 1.0));
+    let mut view = ViewParams {
+        kind,
+        crop,
+        mirror: u32::from(uniform(mirror, 0.0, 1.0) < augmix.mirror),
+        chains: 3,
+        depths: depths.map(|word| 1 + below(word, 3)),
+        weights: [one.min(other), one.max(other) - one.min(other), 1.0 - one.max(other)],
+        unchanged,
+        is_bilinear: 1,
+        fill: augmix.fill,
+        ..ViewParams::zeroed()
+    };
+    for (number, step) in view.steps.iter_mut().enumerate() {
+        if (number % 3) < view.depths[number / 3] as usize {
+            let [operation, level, direction, _] = key.words(14 + number as u32);
+            let sign = if direction >> 31 == 1 { -1.0 } else { 1.0 };
+            *step = augmix_step(below(operation, 9), uniform(level, 0.1, augmix.severity), sign);
+        }
+    }
+    view
+}
+
+/// An operation of MEMO's nine at a level of 0 to 10, as its `int_parameter` and `float_parameter` have it.
+fn augmix_step(number: u32, level: f32, sign: f32) -> Step {
+    let (operation, argument) = match number {
+        0 => (Operation::AutoContrast, 0.0),
+        1 => (Operation::Equalize, 0.0),
+        2 => (Operation::Rotate, sign * (level * 3.0).trunc()),
+        3 => (Operation::Solarize, 256.0 - (level * 25.6).trunc()),
+        4 => (Operation::ShearX, sign * (level * 0.03)),
+        5 => (Operation::ShearY, sign * (level * 0.03)),
+        6 => (Operation::TranslateX, sign * (level * (1.0 / 30.0))),
+        7 => (Operation::TranslateY, sign * (level * (1.0 / 30.0))),
+        _ => (Operation::Posterize, 4.0 - (level * 0.4).trunc()),
+    };
+    Step::new(operation, argument)
+}
+
+/// See [`crate::policy::RandAugment`].
+fn draw_randaugment(randaugment: &RandAugment, key: Key, size: (i32, i32)) -> ViewParams {
+    let &RandAugment { ops, bilinear, crop, mirror, .. } = randaugment;
+    let space = randaugment.space();
+    let mut view = ViewParams {
+        kind: RESIZED_CHAINS,
+        crop: draw_crop(crop, key, size),
+        mirror: u32::from(uniform(key.words(12)[0], 0.0, 1.0) < mirror),
+        chains: 1,
+        depths: [ops, 0, 0],
+        weights: [1.0, 0.0, 0.0],
+        is_bilinear: bilinear,
+        ..ViewParams::zeroed()
+    };
+    for (number, step) in (0..ops).zip(&mut view.steps) {
+        let [operation, _, direction, _] = key.words(14 + number);
+        *step = space[below(operation, 14) as usize][(direction >> 31) as usize];
+    }
+    view
 }
 
 fn draw_crops(crops: &Crops, key: Key, size: (i32, i32)) -> ViewParams {
@@ -214,6 +385,7 @@ fn draw_crops(crops: &Crops, key: Key, size: (i32, i32)) -> ViewParams {
         hue: uniform(hue, -crops.hue, crops.hue),
         crop: draw_crop(crops.crop, key, size),
         mirror: u32::from(uniform(key.words(12)[0], 0.0, 1.0) < crops.mirror),
+        ..ViewParams::zeroed()
     }
 }
 
@@ -306,10 +478,9 @@ mod tests {
 
     fn policies() -> Result<Vec<Policy>> {
         // The last asks for crops that seldom fit, so that tries and fallback are drawn too.
-        ["notebook", "mild", "tpt", "none", "notebook:hflip=1,contrast=2,hue=0.5,scale=0.9..1,ratio=0.2..0.4"]
-            .iter()
-            .map(|text| text.parse())
-            .collect()
+        let names = ["notebook", "mild", "tpt", "none", "augmix:originals=1", "augmix-cifar:severity=10"];
+        let more = ["randaugment:ops=9", "notebook:hflip=1,contrast=2,hue=0.5,scale=0.9..1,ratio=0.2..0.4"];
+        names.iter().chain(&more).map(|text| text.parse()).collect()
     }
 
     const SIZES: [(usize, usize); 6] = [(32, 32), (1, 1), (7, 300), (300, 7), (45, 61), (6000, 4001)];

@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod augment;
 pub mod augmenter;
+pub mod chain;
 pub mod convert;
 pub mod draw;
 mod element;
@@ -18,6 +19,7 @@ pub mod optimizer;
 mod param;
 pub mod patches;
 pub mod pillow;
+pub mod pillow_steps;
 pub mod preprocess;
 mod rows;
 pub mod segment;

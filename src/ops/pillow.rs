@@ -53,21 +53,21 @@ impl Rgb {
         [self.data[i], self.data[i + 1], self.data[i + 2]]
     }
 
-    fn map(&self, pixel: impl Fn([u8; 3]) -> [u8; 3]) -> Rgb {
+    pub(super) fn map(&self, pixel: impl Fn([u8; 3]) -> [u8; 3]) -> Rgb {
         Rgb::from_fn(self.w, self.h, |x, y| pixel(self.at(x, y)))
     }
 }
 
-/// A view of `size` × `size` pixels up to the normalisation.
+/// A view of `size` × `size` pixels up to the normalisation; none of those that mix chains.
 pub fn view(source: &Rgb, params: &ViewParams, preprocess: &Preprocess, size: usize, pillow: Pillow) -> Rgb {
     match params.kind {
         ORIGINAL => original(source, preprocess, size, pillow),
-        _ => crop(source, params, size, pillow),
+        _ => resized_crop(&jittered(source, params), params, size, pillow),
     }
 }
 
-/// A view by all its steps.
-fn crop(source: &Rgb, params: &ViewParams, size: usize, pillow: Pillow) -> Rgb {
+/// Flips, rotation and jitter.
+fn jittered(source: &Rgb, params: &ViewParams) -> Rgb {
     let flipped = Rgb::from_fn(source.w, source.h, |x, y| {
         let x = if params.hflip != 0 { source.w - 1 - x } else { x };
         let y = if params.vflip != 0 { source.h - 1 - y } else { y };
@@ -83,10 +83,26 @@ fn crop(source: &Rgb, params: &ViewParams, size: usize, pillow: Pillow) -> Rgb {
             _ => image,
         };
     }
+    image
+}
+
+/// Crop and resize, and a flip of the result.
+pub fn resized_crop(image: &Rgb, params: &ViewParams, size: usize, pillow: Pillow) -> Rgb {
     let [top, left, height, width] = params.crop.map(|side| side as usize);
     let crop = Rgb::from_fn(width, height, |x, y| image.at(left + x, top + y));
     let view = resize(&crop, (size, size), Filter::Bilinear, pillow);
     if params.mirror != 0 { mirror(&view) } else { view }
+}
+
+/// A crop of the image's own size that may reach past it, into black, and a flip of that.
+pub fn padded_crop(image: &Rgb, params: &ViewParams) -> Rgb {
+    let [top, left, ..] = params.crop;
+    let crop = Rgb::from_fn(image.w, image.h, |x, y| {
+        let (x, y) = (x as i64 + i64::from(left), y as i64 + i64::from(top));
+        let inside = (0..image.w as i64).contains(&x) && (0..image.h as i64).contains(&y);
+        if inside { image.at(x as usize, y as usize) } else { [0; 3] }
+    });
+    if params.mirror != 0 { mirror(&crop) } else { crop }
 }
 
 /// `ImageOps.mirror`.
@@ -127,7 +143,7 @@ pub fn rotate(image: &Rgb, degrees: f32) -> Rgb {
 }
 
 /// Python's `round(v, 15)`.
-fn round15(v: f64) -> f64 {
+pub(super) fn round15(v: f64) -> f64 {
     format!("{v:.15}").parse().unwrap_or(v)
 }
 
@@ -164,7 +180,7 @@ pub fn luma([r, g, b]: [u8; 3]) -> u8 {
 }
 
 /// `Image.blend` of one value: float32, clamped, truncated.
-fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
+pub(super) fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
     let (degenerate, value) = (f32::from(degenerate), f32::from(value));
     (degenerate + factor * (value - degenerate)) as u8
 }

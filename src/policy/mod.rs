@@ -1,6 +1,9 @@
 //! View policies: what may happen to an image, and how much, under a name with parameters.
 
+mod augmix;
 mod crops;
+mod randaugment;
+mod step;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,7 +12,10 @@ use std::str::FromStr;
 use anyhow::{Error, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+pub use augmix::{AugMix, Before};
 pub use crops::{Crop, Crops};
+pub use randaugment::RandAugment;
+pub use step::{Operation, Step};
 
 /// How views are drawn: a family of transforms, and the ranges of what it draws.
 ///
@@ -28,6 +34,8 @@ pub enum Family {
     /// Nothing: each view is the original, as it is predicted.
     Original,
     Crops(Crops),
+    AugMix(AugMix),
+    RandAugment(RandAugment),
 }
 
 /// A key of the written form with its value and the range that it may be set in.
@@ -38,17 +46,22 @@ impl Family {
         match self {
             Family::Original => Vec::new(),
             Family::Crops(crops) => crops.settings(),
+            Family::AugMix(augmix) => augmix.settings(),
+            Family::RandAugment(randaugment) => randaugment.settings(),
         }
     }
 }
 
 impl Policy {
     /// Every name, with what it stands for.
-    fn all() -> [(&'static str, Family); 4] {
+    fn all() -> [(&'static str, Family); 7] {
         [
             ("notebook", Family::Crops(Crops::notebook())),
             ("mild", Family::Crops(Crops::mild())),
             ("tpt", Family::Crops(Crops::tpt())),
+            ("augmix", Family::AugMix(AugMix::imagenet())),
+            ("augmix-cifar", Family::AugMix(AugMix::cifar())),
+            ("randaugment", Family::RandAugment(RandAugment::default())),
             ("none", Family::Original),
         ]
     }
@@ -195,6 +208,9 @@ mod tests {
             "tpt",
             "tpt:scale=0.5..1,originals=0",
             "none",
+            "augmix:severity=3,fill=0,originals=1",
+            "augmix-cifar:padding=2",
+            "randaugment:ops=3,magnitude=14,bilinear=1",
             "notebook:hflip=0,vflip=1,brightness=1.5,contrast=0,saturation=0.1,hue=0.5,ratio=1..1",
         ] {
             let policy: Policy = text.parse()?;
@@ -211,8 +227,16 @@ mod tests {
     #[test]
     fn a_bad_policy_names_key_and_range() {
         for (text, says) in [
-            ("", "policy ``: no such name; there are notebook, mild, tpt, none"),
-            ("wild", "policy `wild`: no such name; there are notebook, mild, tpt, none"),
+            (
+                "",
+                "policy ``: no such name; there are notebook, mild, tpt, augmix, \
+                 augmix-cifar, randaugment, none",
+            ),
+            (
+                "wild",
+                "policy `wild`: no such name; there are notebook, mild, tpt, augmix, \
+                 augmix-cifar, randaugment, none",
+            ),
             ("mild:", "policy ``: expected key=value"),
             ("mild:rotation", "policy `rotation`: expected key=value"),
             (
@@ -223,6 +247,11 @@ mod tests {
             ("none:hue=0", "policy `hue`: none has no keys"),
             ("tpt:originals=0.5", "policy originals=0.5: expected a whole number from 0 to 100000"),
             ("tpt:originals=-1", "policy originals=-1: expected a whole number from 0 to 100000"),
+            (
+                "augmix-cifar:scale=1..1",
+                "policy `scale`: no such key; the keys are severity, fill, padding, mirror, originals",
+            ),
+            ("randaugment:ops=10", "policy ops=10: expected a whole number from 1 to 9"),
             ("mild:hue=0.6", "policy hue=0.6: expected a number from 0 to 0.5"),
             ("mild:rotation=NaN", "policy rotation=NaN: expected a number from 0 to 180"),
             ("mild:hflip=-0.1", "policy hflip=-0.1: expected a number from 0 to 1"),

@@ -153,6 +153,7 @@ impl Part {
         file.read_to_end(&mut bytes)?;
         let (rows, whole) = parse(&bytes)?;
         let (classes, rates, steps) = (asked.labels.len(), asked.lr.len(), asked.steps);
+        let asked = Asked { indices: &[], classes, rates, steps, losses: &asked.loss };
         for (row, number) in rows.iter().zip(1..) {
             let line = || format!("line {number}");
             ensure!(
@@ -160,8 +161,7 @@ impl Part {
                 "line {number} is {}, which is not of shard {shard}",
                 name_of(row.index(), row.file())
             );
-            in_range(row, &Asked { indices: &[], classes, rates, steps, losses: &asked.loss })
-                .with_context(line)?;
+            in_range(row, &asked).with_context(line)?;
         }
         let (there, images) = (rows.len(), own.images);
         ensure!(

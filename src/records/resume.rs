@@ -52,7 +52,7 @@ pub fn expect(rows: &[Row], asked: &Asked, dataset: &Evaluated) -> Result<()> {
 /// What sums of a thousand float32 are off by at most.
 const ROUNDING: f64 = 1e-3;
 
-/// Refuses what no run over so many classes, by so many rates and steps, writes.
+/// Refuses what no run over so many classes, by so many losses, rates and steps, writes.
 ///
 /// # Errors
 /// The field that it does not write so.

@@ -29,7 +29,8 @@ pub struct Settings {
 /// # Errors
 /// A file that is no object of settings.
 pub fn begun_with(path: &Path) -> Result<Option<Map<String, Value>>> {
-    let mut settings = Settings::new(&output::target(path)?);
+    let path = path.canonicalize().with_context(|| format!("reading {}", path.display()))?;
+    let mut settings = Settings::new(&path);
     if settings.path.exists() {
         settings.read()?;
     }

@@ -12,6 +12,9 @@ use crate::records::{Choice, End, Predictor, Record, Row, begun_with, scan};
 /// In a column of classes: none.
 pub const NONE: u32 = u32::MAX;
 
+/// Of numbers without names.
+const MOST_CLASSES: usize = 1 << 20;
+
 /// The answers of a run. Columns have a row for each image of a class, in the order of the file.
 pub struct Run {
     /// Its file, as it was named.
@@ -138,6 +141,7 @@ impl Run {
         };
         let answers = record.answers().filter_map(|(_, choice)| choice.map(|choice| choice.pred));
         let most = answers.chain([label]).max().unwrap_or(label);
+        ensure!(most < MOST_CLASSES, "image {} has class {most}, of more than there can be", record.index);
         if is_known {
             let classes = self.classes.len();
             ensure!(

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::decimal;
-use crate::metrics::{Comparison, Totals};
+use crate::metrics::{Comparison, Detection, Totals};
 use crate::records::Predictor;
 
 /// A run's result; accuracies and confidences are fractions.
@@ -68,6 +68,10 @@ impl Summary<'_> {
                 object["skipped"] = of.skipped.into();
                 object["rolled_back"] = of.rolled_back.into();
             }
+            if let Some(Detection { auroc, fpr95 }) = totals.detection(*who) {
+                object["auroc"] = auroc.into();
+                object["fpr95"] = fpr95.into();
+            }
             object
         };
         object["predictors"] = totals.all().iter().map(predictor).collect();
@@ -126,7 +130,12 @@ impl fmt::Display for Summary<'_> {
             }
         }
         if totals.of_no_class() > 0 {
-            writeln!(f, "{} images are of no class: in no figure here", totals.of_no_class())?;
+            writeln!(f, "{} more images are of no class, told by confidence:", totals.of_no_class())?;
+            for (title, who, _) in &rows {
+                if let Some(Detection { auroc, fpr95 }) = totals.detection(**who) {
+                    writeln!(f, "{title:<width$} AUROC {auroc:.4}, FPR95 {:.2} %", 100.0 * fpr95)?;
+                }
+            }
         }
         if totals.failed() > 0 {
             let (failed, asked) = (totals.failed(), self.asked);

@@ -8,6 +8,7 @@ mod eval;
 mod limits;
 mod outputs;
 mod predict;
+mod predictors;
 mod refused;
 mod resume;
 mod shards;

@@ -21,9 +21,10 @@ fn predict_prints_the_documented_object() {
     let line = stdout(&args);
     let object: Value = serde_json::from_str(&line).unwrap();
     let keys: Vec<&String> = object.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["image", "labels", "zero_shot", "memo", "entropy", "logit_scale"]);
+    let predictors = ["zero_shot", "view_average", "confident_average", "vote", "memo"];
+    assert_eq!(keys, [&["image", "labels"], &predictors[..], &["entropy", "logit_scale"]].concat());
     assert_eq!((object["labels"].as_u64(), object["entropy"].as_array().unwrap().len()), (Some(3), 2));
-    for kind in ["zero_shot", "memo"] {
+    for kind in ["zero_shot", "view_average", "confident_average", "memo"] {
         let keys: Vec<&String> = object[kind].as_object().unwrap().keys().collect();
         assert_eq!(keys, ["index", "label", "confidence", "logits"]);
         assert_eq!(object[kind]["logits"].as_array().unwrap().len(), 3);

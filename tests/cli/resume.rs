@@ -182,7 +182,7 @@ fn lines_that_no_run_has_written_are_refused_by_number() {
     succeed(place.eval(&data, &out, &[]));
     let whole = read(&out);
     let third = whole.lines().nth(2).unwrap().to_string() + "\n";
-    let confidence = third.split("\"confidence\":").nth(1).unwrap().split('}').next().unwrap();
+    let confidence = third.split("\"confidence\":").nth(1).unwrap().split(',').next().unwrap();
     let entropy = third.split("\"entropy\":[").nth(1).unwrap().split(']').next().unwrap();
     for (from, to, want) in [
         ("\"label\":0", "\"label\":7", "label 7 of 2 classes"),

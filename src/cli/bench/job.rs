@@ -90,7 +90,7 @@ impl Job<'_> {
         let (config, image) = (self.config, self.pictures.get(index));
         let size = config.image_size;
         // One patch as large as the view: the patches are then the view itself.
-        let augmenter = Augmenter::new(size, size, config.preprocess, self.settings.pillow)?;
+        let augmenter = Augmenter::new(size, size, config.preprocess, self.settings.pillow)?.policy(policy);
         let sizes = (image.width as usize, image.height as usize);
         let images = Images::upload(stream, &[(index as u64, sizes, &image.pixels)])?;
         let pixels = |patches: &[f32]| ViewSet::from_patches(patches, size, size).pixels;

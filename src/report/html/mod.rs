@@ -124,7 +124,7 @@ fn run(run: &RunReport, number: usize, several: bool) -> Result<Markup> {
                 (examples("Broken", &run.broken, run.first_adapted()))
             }
             (heading("settings", number, "Settings"))
-            dl.settings { @for (name, of) in &run.settings { dt { (name) } dd { (value(of)) } } }
+            dl.settings { @for (name, of) in run.settings.iter().filter(|(_, of)| !of.is_null()) { dt { (name) } dd { (value(of)) } } }
         }
     })
 }
@@ -318,7 +318,7 @@ fn examples(title: &str, examples: &[Example], by: Option<&PredictorReport>) -> 
         by.figures.change.map_or(0, |change| if title == "Fixed" { change.fixed } else { change.broken });
     let said = |said: &Said, label: &str| {
         let mark = if said.class == label { "✓" } else { "✗" };
-        html! { (mark) " " (said.class) @if said.confidence.is_some() { " (" (percent(said.confidence)) ")" } }
+        html! { (mark) " " (said.class) @if let Some(confidence) = said.confidence { " " span { "(" (format!("{:.0} %", 100.0 * confidence)) ")" } } }
     };
     html! {
         h3 { (title) " by " (by.name) }
