@@ -153,18 +153,13 @@ fn write_counters(line: &mut String, kernel: &Kernel, counters: &Counters, total
     for (space, name) in Space::NAMES.iter().enumerate() {
         let unit = if space == Space::Shared as usize { "wavefronts" } else { "sectors" };
         let _ = write!(line, ",\"{name}\":{{");
-        let used = (0..Action::COUNT).filter(|&action| counters.traffic[space][action].requests > 0);
-        for (i, action) in used.enumerate() {
-            let traffic = counters.traffic[space][action];
+        let all = counters.traffic.get(space).into_iter().flatten().zip(Action::NAMES);
+        for (i, (traffic, action)) in all.filter(|(traffic, _)| traffic.requests > 0).enumerate() {
             let comma = if i > 0 { "," } else { "" };
             let _ = write!(
                 line,
                 "{comma}\"{}\":{{\"requests\":{},\"bytes\":{},\"{unit}\":{},\"ideal_{unit}\":{}}}",
-                Action::NAMES[action],
-                traffic.requests,
-                traffic.bytes,
-                traffic.units,
-                traffic.ideal,
+                action, traffic.requests, traffic.bytes, traffic.units, traffic.ideal,
             );
         }
         line.push('}');

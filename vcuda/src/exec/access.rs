@@ -19,6 +19,27 @@ pub unsafe fn addresses(warp: &Warp, op: &Op) -> [u64; LANES] {
     unsafe { if space(op) == SHARED32 { warp.wide_lanes(op.a) } else { warp.lanes(op.a) } }
 }
 
+/// Whether accesses of `bytes` that begin so far into so many bytes of memory are all inside; neither is as many as half of
+/// what the type holds. One loop after the other, each of one kind: of such the compiler makes vectors.
+macro_rules! are_inside {
+    ($name:ident, $ty:ty) => {
+        #[inline(always)]
+        pub fn $name(far: &[$ty; LANES], size: $ty, bytes: $ty) -> bool {
+            let last = size.wrapping_sub(bytes);
+            let (mut before, mut behind) = (0, 0);
+            for lane in 0..LANES {
+                before |= far[lane];
+            }
+            for lane in 0..LANES {
+                behind |= last.wrapping_sub(far[lane]);
+            }
+            (before | behind | last) >> (<$ty>::BITS - 1) == 0
+        }
+    };
+}
+are_inside!(are_inside32, u32);
+are_inside!(are_inside64, u64);
+
 /// Addresses that lead to one stretch of host memory.
 pub struct Window {
     start: u64,

@@ -22,12 +22,20 @@ struct Kept {
     memory: usize,
     last: Vec<Cell<Range>>,
     visited: Vec<Cell<u64>>,
+    distances: Vec<Cell<u64>>,
     losses: usize,
 }
 
 thread_local! {
-    static KEPT: Cell<Kept> =
-        const { Cell::new(Kept { memory: 0, last: Vec::new(), visited: Vec::new(), losses: 0 }) };
+    static KEPT: Cell<Kept> = const {
+        Cell::new(Kept {
+            memory: 0,
+            last: Vec::new(),
+            visited: Vec::new(),
+            distances: Vec::new(),
+            losses: 0,
+        })
+    };
 }
 
 /// Of a host thread's CTAs in one launch. What an operation of another launch has found is as good: a live allocation.
@@ -37,6 +45,9 @@ pub struct Ranges {
     last: Vec<Cell<Range>>,
     /// The last address of each operation that asks for its steps, all operations for one warp after the other, likewise.
     visited: Vec<Cell<u64>>,
+    /// From each of them to the second next, and the last two that have come.
+    distances: Vec<Cell<u64>>,
+    before: Cell<[(usize, u64); 2]>,
     /// What any operation found last.
     latest: Cell<Range>,
     /// How often access to memory had been lost when these were live.
@@ -59,11 +70,14 @@ impl Ranges {
         }
         if kept.visited.len() < visits {
             kept.visited.resize(visits, Cell::default());
+            kept.distances.resize(visits, Cell::default());
         }
         Ranges {
             memory: kept.memory,
             last: kept.last,
             visited: kept.visited,
+            distances: kept.distances,
+            before: Cell::default(),
             latest: Cell::default(),
             losses: kept.losses.into(),
             maps: Maps::default(),
@@ -82,13 +96,31 @@ impl Ranges {
         self.cell(pc).get()
     }
 
+    /// An operation's place among the visits of all.
+    #[inline(always)]
+    fn place(&self, pc: usize, warp: u32) -> usize {
+        pc.wrapping_add(warp as usize * self.last.len()) & (self.visited.len() - 1)
+    }
+
     /// How far an operation's address is from its last one in a warp, and so where the next may be.
     #[inline(always)]
     pub fn step(&self, pc: usize, warp: u32, address: u64) -> u64 {
-        let place = pc.wrapping_add(warp as usize * self.last.len()) & (self.visited.len() - 1);
         // SAFETY: as above.
-        let visited = unsafe { self.visited.get_unchecked(place) };
+        let visited = unsafe { self.visited.get_unchecked(self.place(pc, warp)) };
         address.wrapping_sub(visited.replace(address))
+    }
+
+    /// The same, and how far it was from there to that of the second next operation which asks this.
+    #[inline(always)]
+    pub fn soon(&self, pc: usize, warp: u32, address: u64) -> [u64; 2] {
+        let (place, [first, second]) = (self.place(pc, warp), self.before.get());
+        self.before.set([second, (place, address)]);
+        // SAFETY: as above; there are as many distances.
+        let ahead = unsafe {
+            self.distances.get_unchecked(first.0).set(address.wrapping_sub(first.1));
+            self.distances.get_unchecked(place).get()
+        };
+        [self.step(pc, warp, address), ahead]
     }
 
     /// The live allocation that an address is in, now for this operation; an empty range if there is none.
@@ -112,7 +144,8 @@ impl Ranges {
 
 impl Drop for Ranges {
     fn drop(&mut self) {
-        let (last, visited) = (take(&mut self.last), take(&mut self.visited));
-        KEPT.set(Kept { memory: self.memory, last, visited, losses: self.losses.get() });
+        let [visited, distances] = [&mut self.visited, &mut self.distances].map(take);
+        let (last, losses) = (take(&mut self.last), self.losses.get());
+        KEPT.set(Kept { memory: self.memory, last, visited, distances, losses });
     }
 }

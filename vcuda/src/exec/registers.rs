@@ -6,6 +6,8 @@
 
 use std::mem::MaybeUninit;
 
+use super::space::SHARED_WINDOW;
+
 /// Lanes of a warp.
 pub const LANES: usize = 32;
 /// Every lane.
@@ -71,6 +73,16 @@ impl Registers<'_> {
         unsafe { *(self.regs.add(slot as usize * LANES) as *const [W; LANES]) }
     }
 
+    /// The same where they are.
+    ///
+    /// # Safety
+    /// The slot is in the register file, and nobody writes to it meanwhile.
+    #[inline(always)]
+    pub unsafe fn register<W: Word>(&self, slot: u16) -> &[W; LANES] {
+        // SAFETY: as above.
+        unsafe { &*self.regs.add(slot as usize * LANES).cast() }
+    }
+
     /// Numbers of 32 bits as ones of 64.
     ///
     /// # Safety
@@ -82,6 +94,21 @@ impl Registers<'_> {
         let mut out = [0; LANES];
         for lane in 0..LANES {
             out[lane] = narrow[lane].into();
+        }
+        out
+    }
+
+    /// The generic addresses of places in shared memory, so far after those of 32 bits in a slot.
+    ///
+    /// # Safety
+    /// The slot is in the register file.
+    #[inline(always)]
+    pub unsafe fn shared_lanes(&self, slot: u16, offset: u32) -> [u64; LANES] {
+        // SAFETY: the caller's.
+        let narrow: [u32; LANES] = unsafe { self.lanes(slot) };
+        let mut out = [0; LANES];
+        for lane in 0..LANES {
+            out[lane] = SHARED_WINDOW | u64::from(narrow[lane].wrapping_add(offset));
         }
         out
     }

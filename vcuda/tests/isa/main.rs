@@ -22,6 +22,7 @@ mod matrix;
 mod mbarrier;
 mod memory;
 mod mma;
+mod mma_load;
 mod mma_run;
 mod operands;
 mod print;

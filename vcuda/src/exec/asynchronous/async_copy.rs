@@ -1,5 +1,6 @@
 //! `cp.async`: copies of 4 to 16 bytes by single threads, PTX ISA 9.7.9.25.3.
 
+use crate::exec::access::{are_inside32, are_inside64};
 use crate::exec::check::Kind;
 use crate::exec::engine::barrier::State;
 use crate::exec::engine::work::{Copy, Source, Work};
@@ -15,6 +16,23 @@ use crate::exec::warp::Warp;
 pub const WHOLE: u16 = 0;
 pub const SIZED: u16 = 1;
 pub const IGNORED: u16 = 2;
+
+/// With its bytes: the address in shared memory has 32 bits.
+pub const NARROW: u16 = 0x100;
+
+/// How far after the registers' addresses a copy's own are, in shared memory and where it copies from, as an operation has it.
+pub fn packed(to: i32, from: i32) -> i64 {
+    i64::from(from) << 32 | i64::from(to as u32)
+}
+
+/// The reverse, as addresses are added to.
+#[inline(always)]
+fn unpacked(imm: i64) -> (u32, u64) {
+    (imm as u32, (imm >> 32) as u64)
+}
+
+/// What a lane copies, as a rule.
+type Chunk = [u64; 2];
 
 /// Lanes whose neighbouring copies of 16 bytes fill a line.
 const LANES_PER_LINE: usize = LINE / 16;
@@ -37,14 +55,28 @@ unsafe fn copy<const BYTES: usize>(to: &[*mut u8; LANES], from: &[*mut u8; LANES
     }
 }
 
-/// `cp.async` of `imm` bytes from global `b` to shared `a`, generic addresses both; zeros fill it up.
+/// `cp.async` of `d` bytes from global `b` to shared `a`, generic addresses both if that is not [`NARROW`], and so far after
+/// them; zeros fill it up.
 pub struct AsyncCopy;
 impl Body for AsyncCopy {
     #[inline(always)]
     unsafe fn run(warp: &mut Warp, op: &Op) -> Flow {
-        // SAFETY: the decoder gave every operand a slot of its width, or a predicate.
-        let (to, from): ([u64; LANES], [u64; LANES]) = unsafe { (warp.lanes(op.a), warp.lanes(op.b)) };
-        let bytes = op.imm as usize;
+        let is_free =
+            !warp.cta.memory.is_watched() && !warp.is_counted() && !warp.cta.options.checks.asynchrony;
+        // SAFETY: the decoder gave every operand a slot of its width, or a predicate; so below.
+        if is_free && op.d == NARROW | 16 && warp.mask == ALL && unsafe { warp.copies_chunks(op) } {
+            return Flow::Next;
+        }
+        let (after_to, after_from) = unpacked(op.imm);
+        let (to, mut from): ([u64; LANES], [u64; LANES]) = unsafe {
+            let is_narrow = op.d & NARROW != 0;
+            let to = if is_narrow { warp.shared_lanes(op.a, after_to) } else { warp.lanes(op.a) };
+            (to, warp.lanes(op.b))
+        };
+        for lane in 0..LANES {
+            from[lane] = from[lane].wrapping_add(after_from);
+        }
+        let bytes = usize::from(op.d & !NARROW);
         let mut taken = [bytes as u32; LANES];
         match op.e {
             // SAFETY: as above.
@@ -58,7 +90,7 @@ impl Body for AsyncCopy {
             }
             _ => {}
         }
-        if !warp.cta.memory.is_watched() && !warp.is_counted() && !warp.cta.options.checks.asynchrony {
+        if is_free {
             let is_whole = op.e == WHOLE && warp.mask == ALL;
             if is_whole && warp.copies_at_once(&to, &from, bytes)
                 || !is_whole && warp.copies_or_zeros_at_once(&to, &from, &taken, bytes)
@@ -67,7 +99,7 @@ impl Body for AsyncCopy {
             }
         }
         let reads = (0..LANES).fold(0, |mask, lane| mask | u32::from(taken[lane] > 0) << lane);
-        warp.count_copies(&to, &from, op.imm as u64, reads);
+        warp.count_copies(&to, &from, bytes as u64, reads);
         let mut copies = [(std::ptr::null_mut(), std::ptr::null(), 0); LANES];
         for lane in lanes_of(warp.mask) {
             let taken = taken[lane] as usize;
@@ -192,6 +224,62 @@ impl Body for ArriveAfterCopies {
 }
 
 impl Warp<'_> {
+    /// Copies 16 bytes for each lane of a whole warp where that is plainly valid; else nothing, and false.
+    ///
+    /// # Safety
+    /// The register file has what the operation names.
+    #[inline(always)]
+    unsafe fn copies_chunks(&self, op: &Op) -> bool {
+        const BYTES: u64 = 16;
+        // SAFETY: the caller's; nobody writes to these registers meanwhile.
+        let (to, from): (&[u32; LANES], &[u64; LANES]) =
+            unsafe { (self.register(op.a), self.register(op.b)) };
+        let is_whole = match op.e {
+            WHOLE => true,
+            SIZED => {
+                // SAFETY: likewise.
+                let taken: &[u32; LANES] = unsafe { self.register(op.c) };
+                taken.iter().fold(0, |differ, taken| differ | taken ^ BYTES as u32) == 0
+            }
+            _ => false,
+        };
+        let (after_to, after_from) = unpacked(op.imm);
+        let (start, end) = self.cta.ranges.last(self.pc);
+        let (mut places, mut sources, mut far) = ([0; LANES], [0; LANES], [0; LANES]);
+        for lane in 0..LANES {
+            places[lane] = to[lane].wrapping_add(after_to);
+        }
+        for lane in 0..LANES {
+            sources[lane] = from[lane].wrapping_add(after_from);
+        }
+        for lane in 0..LANES {
+            far[lane] = sources[lane].wrapping_sub(start);
+        }
+        let is_inside = are_inside32(&places, self.cta.shared_bytes as u32, BYTES as u32)
+            && are_inside64(&far, end - start, BYTES);
+        let odd = places.iter().fold(0, |odd, place| odd | place);
+        let odd_source = sources.iter().fold(0, |odd, source| odd | source);
+        if !is_whole || !is_inside || (u64::from(odd) | odd_source) % BYTES != 0 {
+            return false;
+        }
+        let soon = self.cta.ranges.soon(self.pc, self.index, from[0]);
+        // Read again one by one: the compiler would take the vectors of just now apart.
+        let (to, from) = std::hint::black_box((to, from));
+        for lane in 0..LANES {
+            // SAFETY: both were checked for as many bytes, and are aligned.
+            unsafe {
+                let to = self.cta.shared.add(to[lane].wrapping_add(after_to) as usize).cast::<Chunk>();
+                *to = *(from[lane].wrapping_add(after_from) as *const Chunk);
+            }
+        }
+        for distance in soon {
+            for lane in (0..LANES).step_by(LANES_PER_LINE) {
+                prefetch(from[lane].wrapping_add(after_from).wrapping_add(distance) as *const u8, 1);
+            }
+        }
+        true
+    }
+
     /// Does a whole warp's `cp.async` where that is plainly valid; else nothing, and false.
     #[inline(always)]
     fn copies_at_once(&self, to: &[u64; LANES], from: &[u64; LANES], bytes: usize) -> bool {

@@ -41,7 +41,7 @@ pub struct Schedule<'a> {
     /// Of each warp, while it is asked whether they ever get out of them; and whether the round has seen work land.
     laps: Vec<Laps>,
     has_landed: bool,
-    /// Whose turn comes when, and what shuffles it.
+    /// Whose turn comes when, and what shuffles it; by number without.
     turns: Vec<usize>,
     random: Option<Random>,
 }
@@ -60,7 +60,7 @@ impl<'a> Schedule<'a> {
             rounds_without: 0,
             laps: Vec::new(),
             has_landed: false,
-            turns: (0..warps.len()).collect(),
+            turns: if order.is_some() { (0..warps.len()).collect() } else { Vec::new() },
             random: order.map(Random::new),
             warps,
             cluster,
@@ -104,7 +104,8 @@ impl<'a> Schedule<'a> {
         if let Some(random) = random {
             random.shuffle(turns);
         }
-        for &i in turns.iter() {
+        for turn in 0..warps.len() {
+            let i = turns.get(turn).copied().unwrap_or(turn);
             let rank = i / warps_per_cta;
             loop {
                 if warps[i].active == 0 && !warps[i].resume() {

@@ -87,11 +87,12 @@ impl Lower<'_> {
             _ => {
                 self.last_mma = Some((next, T::KIND, KR));
                 self.emit::<MmaRun<T, KR>>([0; 5], runs as i64);
-                let mut run = Run::default();
+                let mut run = Run::new(T::PER_LANE);
                 run.push(slots);
                 self.kernel.mma_runs.push(run);
             }
         }
+        self.is_in_run();
     }
 
     /// A branch to an instruction, which becomes its operation in the end.

@@ -11,7 +11,7 @@ use crate::exec::inline::Flat;
 use crate::ptx::ast::{Instruction, Operand};
 
 /// What products may be put off past, without special registers.
-const PASSED: [&str; 22] = [
+pub(super) const PASSED: [&str; 22] = [
     "add", "and", "cp", "cvt", "cvta", "fma", "ldmatrix", "lop3", "mad", "max", "min", "mov", "mul", "or",
     "prmt", "selp", "setp", "shf", "shl", "shr", "sub", "xor",
 ];

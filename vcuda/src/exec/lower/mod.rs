@@ -2,12 +2,14 @@
 //! operands are ([`layout`] for variables, [`operand`] and [`constant`] for slots) and appends operations ([`emit`]), after
 //! [`gather`] has brought products together.
 
+mod addends;
 mod call;
 mod constant;
 mod emit;
 mod gather;
 mod layout;
 mod operand;
+mod pointed;
 mod products;
 mod steady;
 
@@ -27,6 +29,7 @@ use super::registers::NO_PRED;
 use crate::ptx::ast::{Function, Instruction, Operand, Variable};
 use layout::Layout;
 pub use layout::Location;
+use pointed::Pointed;
 use steady::Steady;
 
 /// A kernel under construction.
@@ -49,6 +52,7 @@ pub struct Lower<'a> {
     temps: [u16; 4],
 
     /// Of the instruction being decoded.
+    place: usize,
     pub(super) guard: u16,
     pub(super) line: u32,
     /// Whose instruction it is: the kernel's own (0), or that of a function it calls.
@@ -61,6 +65,7 @@ pub struct Lower<'a> {
     last_run: Option<usize>,
     /// The operation that holds the last run of `mma`, with the type and the registers of its factors.
     last_mma: Option<(usize, u8, usize)>,
+    pointed: Pointed,
     /// Slots of the sums of asynchronous matrix products, if they are watched.
     sums: HashSet<u16>,
 }
@@ -84,8 +89,11 @@ pub fn lower(
     let invalid = |why| (function.line, why);
     let (blocks, mut mentions) = (blocks(flat), Mentions::new(flat));
     let registers_estimate = registers::estimate(flat, &blocks, &mentions, &function.directives);
-    // Checks ask which lanes do something in one instruction.
-    if checks == Checks::default() && gather::gather(flat, &blocks) {
+    // Checks ask which lanes do something in one instruction, and counters count all of them.
+    let is_free = checks == Checks::default();
+    let has_moved = is_free && gather::gather(flat, &blocks);
+    let unneeded = if is_free && !counts { addends::fold(flat, &blocks) } else { Vec::new() };
+    if has_moved || !unneeded.is_empty() {
         mentions = Mentions::new(flat);
     }
     let flat = &*flat;
@@ -93,6 +101,9 @@ pub fn lower(
         .ok_or_else(|| invalid("too many registers live at once".to_string()))?;
     let layout = Layout::new(function, flat, globals, shared).map_err(invalid)?;
     let mut lower = Lower::new(function, flat, allocation, layout, host, (checks, counts));
+    if is_free {
+        lower.pointed = Pointed::new(flat, &blocks, &mentions);
+    }
     lower.kernel.registers_estimate = registers_estimate;
     let mut targets = vec![false; flat.instructions.len() + 1];
     for operand in flat.instructions.iter().flat_map(|instruction| &instruction.operands) {
@@ -109,7 +120,10 @@ pub fn lower(
         lower.leader |= targets[i];
         lower.owner = owners.get(&i).copied().unwrap_or(lower.owner);
         starts.push(lower.kernel.ops.len());
-        lower.instruction(instruction, decode)?;
+        lower.place = i;
+        if unneeded.get(i) != Some(&true) {
+            lower.instruction(instruction, decode)?;
+        }
     }
     lower.leader = true;
     starts.push(lower.kernel.ops.len());
@@ -179,6 +193,7 @@ impl<'a> Lower<'a> {
             specials: HashMap::new(),
             params: HashMap::new(),
             temps: std::array::from_fn(|i| (first_temp + 2 * i) as u16),
+            place: 0,
             guard: 0,
             line: function.line,
             owner: 0,
@@ -186,6 +201,7 @@ impl<'a> Lower<'a> {
             branches: Vec::new(),
             last_run: None,
             last_mma: None,
+            pointed: Pointed::default(),
             sums: if checks.asynchrony { products::sums(flat, &allocation) } else { HashSet::new() },
             allocation,
         }
@@ -224,6 +240,7 @@ impl<'a> Lower<'a> {
             *target = starts[*target as usize] as i64;
         }
         self.kernel.mma_runs.iter_mut().for_each(Run::end);
+        self.pointed.end(&self.allocation, &mut self.kernel.ops, &mut self.kernel.mma_runs);
         for target in &mut self.kernel.targets {
             *target = starts[*target];
         }

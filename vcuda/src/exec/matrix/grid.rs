@@ -7,8 +7,8 @@ use std::marker::PhantomData;
 use super::fragment::Factor;
 use super::gemm::{PER_PANEL, Panels, Simd};
 use super::mma::multiply;
-use super::panel::{Packer, chunks_of};
-use super::run::Grid;
+use super::panel::{Packer, chunks_at, chunks_of};
+use super::run::{self, Grid, Held};
 use super::scratch::Scratch;
 use super::simd::{Job, run_on};
 use crate::exec::op::{Body, Flow, Op};
@@ -33,8 +33,9 @@ impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
                     let scratch = &mut *warp.cta.scratch.borrow_mut();
                     let underway = &warp.cta.cluster.underway;
                     for grid in grids {
-                        let regs = warp.regs;
-                        let product = Product::<T, KR> { grid, regs, underway, scratch, of: PhantomData };
+                        let (regs, shared) = (warp.regs, warp.cta.shared.cast_const());
+                        let product =
+                            Product::<T, KR> { grid, regs, shared, underway, scratch, of: PhantomData };
                         run_on(kernel.host, product);
                     }
                 }
@@ -49,6 +50,7 @@ impl<T: Factor, const KR: usize> Body for MmaRun<T, KR> {
 struct Product<'a, T, const KR: usize> {
     grid: &'a Grid,
     regs: *mut u32,
+    shared: *const u8,
     underway: &'a Underway,
     scratch: &'a mut Scratch,
     of: PhantomData<T>,
@@ -59,7 +61,7 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Product { grid, regs, underway, scratch, .. } = self;
+        let Product { grid, regs, shared, underway, scratch, .. } = self;
         let Grid { blocks, tiles, .. } = *grid;
         // Of a register, and of all.
         let part = 4 * T::PER_LANE;
@@ -69,10 +71,23 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
         // SAFETY: the decoder gave every operand a slot; a register is eight chunks.
         unsafe {
             let register = |slot: u16| regs.add(slot as usize * LANES);
-            for (i, &slot) in grid.a.iter().enumerate() {
-                let (at, block, step) = (i % (2 * KR), i / (2 * KR) % blocks, i / (2 * KR) / blocks);
-                let place = (block, at % 2, (step * KR + at / 2) * part);
-                Packer::<T, S>::rows(chunks_of(register(slot)), 0, false, place, depth, &mut scratch.a);
+            // The rows, or columns, of a factor, and which.
+            let chunks = |factor: run::Factor| {
+                let register = register(factor.slot);
+                match factor.is {
+                    Held::Itself => (chunks_of(register), false),
+                    Held::Rows => (chunks_at(shared, &*register.cast()), false),
+                    Held::Columns => (chunks_at(shared, &*register.cast()), true),
+                }
+            };
+            for (step, factors) in grid.a.chunks_exact(blocks * 2 * KR).enumerate() {
+                for (block, factors) in factors.chunks_exact(2 * KR).enumerate() {
+                    for (at, &factor) in factors.iter().enumerate() {
+                        let place = (block, at % 2, (step * KR + at / 2) * part);
+                        let (chunks, by_k) = chunks(factor);
+                        Packer::<T, S>::rows(chunks, 0, by_k, place, depth, &mut scratch.a);
+                    }
+                }
             }
             scratch.d.clear();
             for slots in grid.d.chunks_exact(4) {
@@ -86,12 +101,12 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
             let Scratch { a, b, d, .. } = scratch;
             let panels = Panels { blocks, depth, tiles, a, d, accumulates: true, underway };
             for first in (0..tiles).step_by(PER_PANEL) {
-                for (step, slots) in grid.b.chunks_exact(tiles * KR).enumerate() {
+                for (step, factors) in grid.b.chunks_exact(tiles * KR).enumerate() {
                     for tile in 0..PER_PANEL.min(tiles - first) {
                         for at in 0..KR {
-                            let chunks = chunks_of(register(slots[(first + tile) * KR + at]));
+                            let (chunks, by_k) = chunks(factors[(first + tile) * KR + at]);
                             let k = (step * KR + at) * part;
-                            Packer::<T, S>::columns(chunks, false, (tile, k), depth, b);
+                            Packer::<T, S>::columns(chunks, by_k, (tile, k), depth, b);
                         }
                     }
                 }

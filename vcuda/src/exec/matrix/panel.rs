@@ -11,6 +11,23 @@ pub type Chunk = [u32; 4];
 /// Where eight are. They are read once, straight into the host's registers.
 pub type Chunks = [*const Chunk; 8];
 
+/// Where eight are in the CTA's shared memory: bytes from its start, or before it in that of another CTA of its cluster.
+pub type Places = [u32; 8];
+
+/// Those at eight places.
+///
+/// # Safety
+/// The places are in the shared memory that begins there, or in its cluster's.
+#[inline(always)]
+pub unsafe fn chunks_at(shared: *const u8, places: &Places) -> Chunks {
+    let mut out = [shared.cast::<Chunk>(); 8];
+    for i in 0..8 {
+        // SAFETY: the caller's.
+        out[i] = unsafe { shared.offset(places[i] as i32 as isize) }.cast();
+    }
+    out
+}
+
 /// Those of a register.
 #[inline(always)]
 pub fn chunks_of(register: *const u32) -> Chunks {

@@ -11,9 +11,10 @@ pub struct Slots {
 }
 
 /// A run, or the part of one that has been decoded.
-#[derive(Default)]
 pub struct Run {
     pub(super) all: Vec<Slots>,
+    /// Elements of a factor's register.
+    per_lane: usize,
     /// What it comes to; nothing where that is less simple.
     pub(super) grids: Vec<Grid>,
 }
@@ -23,11 +24,31 @@ pub struct Grid {
     pub blocks: usize,
     pub tiles: usize,
     pub d: Vec<u16>,
-    pub a: Vec<u16>,
-    pub b: Vec<u16>,
+    pub a: Vec<Factor>,
+    pub b: Vec<Factor>,
+}
+
+/// A matrix of eight rows that is, or will be, in a register.
+#[derive(Clone, Copy)]
+pub struct Factor {
+    pub slot: u16,
+    pub is: Held,
+}
+
+/// What a factor's register has: its rows, or where in shared memory its rows are, or its columns.
+#[derive(Clone, Copy)]
+pub enum Held {
+    Itself,
+    Rows,
+    Columns,
 }
 
 impl Run {
+    /// None yet, of factors that have so many elements in a lane's register.
+    pub fn new(per_lane: usize) -> Run {
+        Run { all: Vec::new(), per_lane, grids: Vec::new() }
+    }
+
     /// Whether one more may come after the others, whose sums are its own or of other registers, and whose factors it
     /// does not write.
     pub fn takes(&self, next: &Slots) -> bool {
@@ -43,6 +64,19 @@ impl Run {
 
     pub fn push(&mut self, next: Slots) {
         self.all.push(next);
+    }
+
+    /// Whether it may take factors from where their registers point; from now on it does.
+    pub fn point(&mut self, slots: &[u16], is_transposed: bool) -> bool {
+        // Of elements of 16 bits rows and columns are exchanged.
+        if self.grids.is_empty() || is_transposed && self.per_lane != 2 {
+            return false;
+        }
+        let factors = self.grids.iter_mut().flat_map(|grid| grid.a.iter_mut().chain(&mut grid.b));
+        for factor in factors.filter(|factor| slots.contains(&factor.slot)) {
+            factor.is = if is_transposed { Held::Columns } else { Held::Rows };
+        }
+        true
     }
 
     /// All have been decoded.
@@ -112,7 +146,8 @@ fn grid(all: &[&Slots]) -> Option<Grid> {
     let by_step = |all: &[&Steps]| {
         (0..steps)
             .flat_map(|step| all.iter().flat_map(move |of| of.0[step].iter().copied()))
-            .collect::<Vec<u16>>()
+            .map(|slot| Factor { slot, is: Held::Itself })
+            .collect()
     };
     Some(Grid { blocks: rows.len(), tiles: columns.len(), d, a: by_step(&rows), b: by_step(&columns) })
 }

@@ -1,6 +1,7 @@
 //! What is counted: how often each straight run of instructions ran, and what each access touched.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::marks::Marks;
 
@@ -84,7 +85,8 @@ pub struct Counters {
     pub(in crate::exec) tallies: Vec<Tally>,
     /// Units beyond the ideal, of each access.
     pub(in crate::exec) excess: Vec<u64>,
-    pub traffic: [[Traffic; Action::COUNT]; Space::COUNT],
+    /// Of each space and action; none where nothing is counted, as most launches have it.
+    pub traffic: Vec<[Traffic; Action::COUNT]>,
     /// Conditional and indexed branches of warps, and those at which lanes parted.
     pub branches: u64,
     pub divergent_branches: u64,
@@ -99,6 +101,7 @@ impl Counters {
         Counters {
             tallies: vec![Tally::default(); marks.tallies],
             excess: vec![0; marks.accesses.len()],
+            traffic: vec![Default::default(); if marks.tallies > 0 { Space::COUNT } else { 0 }],
             ..Counters::default()
         }
     }
@@ -122,13 +125,13 @@ impl Counters {
 
     /// Traffic of one kind.
     pub fn traffic(&self, space: Space, action: Action) -> Traffic {
-        self.traffic[space as usize][action as usize]
+        self.traffic.get(space as usize).map_or_else(Traffic::default, |all| all[action as usize])
     }
 
     /// All traffic of a space.
     pub fn all_traffic(&self, space: Space) -> Traffic {
         let mut sum = Traffic::default();
-        self.traffic[space as usize].iter().for_each(|traffic| sum.add(traffic));
+        self.traffic.get(space as usize).into_iter().flatten().for_each(|traffic| sum.add(traffic));
         sum
     }
 
@@ -144,7 +147,7 @@ const PAGE_WORDS: usize = 32;
 /// A set of sectors.
 #[derive(Default)]
 pub struct Sectors {
-    pages: HashMap<u64, usize>,
+    pages: HashMap<u64, usize, BuildHasherDefault<DefaultHasher>>,
     bits: Vec<[u64; PAGE_WORDS]>,
     /// The last page that was looked up, and its place.
     last: Option<(u64, usize)>,

@@ -72,6 +72,16 @@ impl Entry<'_> {
         }
     }
 
+    /// Base and offset of an address in a register of 32 bits, which hold their sum too.
+    pub(super) fn narrow_address(&self, to: &Lower, index: usize) -> Result<Option<(&Operand, i32)>, String> {
+        Ok(match self.operand(index)? {
+            Operand::Address(base, offset) if matches!(**base, Operand::Reg(_)) && !to.is_wide(base) => {
+                i32::try_from(*offset).ok().map(|offset| (&**base, offset))
+            }
+            _ => None,
+        })
+    }
+
     pub(super) fn names_shared(&self) -> bool {
         self.parts.iter().any(|part| part.starts_with("shared"))
     }
@@ -159,8 +169,16 @@ impl Entry<'_> {
         if !(matches!(bytes, 4 | 8) && self.has("ca") || bytes == 16) {
             return Err(format!("a copy of {bytes} bytes"));
         }
-        let a = self.generic(to, self.operand(0)?, true, 0)?;
-        let b = self.generic(to, self.operand(1)?, false, 1)?;
+        let (a, after_a) = match self.narrow_address(to, 0)? {
+            Some((base, offset)) => (to.source(base, false)?, Some(offset)),
+            None => (self.generic(to, self.operand(0)?, true, 0)?, None),
+        };
+        let (b, after_b) = match self.operand(1)? {
+            Operand::Address(base, offset) if to.is_wide(base) && i32::try_from(*offset).is_ok() => {
+                (to.source(base, true)?, *offset as i32)
+            }
+            at => (self.generic(to, at, false, 1)?, 0),
+        };
         let (c, e) = match self.operands.get(3) {
             Some(_) if self.operands.len() == 4 && self.has("L2::cache_hint") => (0, async_copy::WHOLE),
             None => (0, async_copy::WHOLE),
@@ -169,7 +187,8 @@ impl Entry<'_> {
                 Err(_) => (to.source(operand, false)?, async_copy::SIZED),
             },
         };
-        done(to.emit::<AsyncCopy>([0, a, b, c, e], bytes))
+        let d = bytes as u16 | if after_a.is_some() { async_copy::NARROW } else { 0 };
+        done(to.emit::<AsyncCopy>([d, a, b, c, e], async_copy::packed(after_a.unwrap_or(0), after_b)))
     }
 
     /// What a copy does with its elements: stores them, unless it is a reduction.

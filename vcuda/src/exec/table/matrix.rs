@@ -3,10 +3,19 @@
 use super::*;
 use crate::exec::arithmetic::half::{Bf16, F16};
 use crate::exec::matrix::fragment::{Halves, Tf32};
-use crate::exec::matrix::ldmatrix::{LoadMatrix, MoveMatrix, StoreMatrix};
+use crate::exec::matrix::ldmatrix::{LoadMatrix, MoveMatrix, PointToMatrix, StoreMatrix};
 use crate::exec::matrix::mma::{A_SIGNED, B_SIGNED, Bytes, CLAMPED, Double, HalfMma, MmaSummed};
 use crate::exec::matrix::warpgroup;
 use crate::exec::matrix::wgmma::{Wgmma, WgmmaCommit, WgmmaFence, WgmmaWait};
+use crate::exec::space;
+
+/// `ldmatrix`, which perhaps need not load.
+fn load<const N: usize, const TRANSPOSED: bool>(to: &mut Lower, slots: [u16; 5], space: u8, offset: i64) {
+    to.emit::<LoadMatrix<N, TRANSPOSED>>(slots, space::packed(space, offset));
+    if space == SHARED32 {
+        to.may_point::<PointToMatrix<N, TRANSPOSED>>(TRANSPOSED);
+    }
+}
 
 impl Entry<'_> {
     /// The part that names the shape, such as `m16n8k16`, as three numbers.
@@ -37,7 +46,11 @@ impl Entry<'_> {
             let slots = self.slots(to, false)?;
             return done(to.emit::<MoveMatrix>(slots, 0));
         }
-        let at = self.generic(to, self.operand(!store as usize)?, self.names_shared(), 0)?;
+        let (address, is_shared) = (!store as usize, self.names_shared());
+        let (at, space, offset) = match self.narrow_address(to, address)?.filter(|_| is_shared) {
+            Some((base, offset)) => (to.source(base, false)?, SHARED32, offset.into()),
+            None => (self.generic(to, self.operand(address)?, is_shared, 0)?, GENERIC, 0),
+        };
         let registers = self.vector_slots(to, store as usize, false)?;
         let count = ["x1", "x2", "x4"].iter().position(|count| self.has(count)).map_or(0, |i| 1 << i);
         if registers.len() != count {
@@ -45,19 +58,20 @@ impl Entry<'_> {
         }
         let register = |i: usize| registers.get(i).copied().unwrap_or(0);
         let slots = [register(0), at, register(1), register(2), register(3)];
+        let imm = space::packed(space, offset);
         match (store, count, transposed) {
-            (false, 1, false) => to.emit::<LoadMatrix<1, false>>(slots, 0),
-            (false, 1, true) => to.emit::<LoadMatrix<1, true>>(slots, 0),
-            (false, 2, false) => to.emit::<LoadMatrix<2, false>>(slots, 0),
-            (false, 2, true) => to.emit::<LoadMatrix<2, true>>(slots, 0),
-            (false, _, false) => to.emit::<LoadMatrix<4, false>>(slots, 0),
-            (false, _, true) => to.emit::<LoadMatrix<4, true>>(slots, 0),
-            (true, 1, false) => to.emit::<StoreMatrix<1, false>>(slots, 0),
-            (true, 1, true) => to.emit::<StoreMatrix<1, true>>(slots, 0),
-            (true, 2, false) => to.emit::<StoreMatrix<2, false>>(slots, 0),
-            (true, 2, true) => to.emit::<StoreMatrix<2, true>>(slots, 0),
-            (true, _, false) => to.emit::<StoreMatrix<4, false>>(slots, 0),
-            (true, _, true) => to.emit::<StoreMatrix<4, true>>(slots, 0),
+            (false, 1, false) => load::<1, false>(to, slots, space, offset),
+            (false, 1, true) => load::<1, true>(to, slots, space, offset),
+            (false, 2, false) => load::<2, false>(to, slots, space, offset),
+            (false, 2, true) => load::<2, true>(to, slots, space, offset),
+            (false, _, false) => load::<4, false>(to, slots, space, offset),
+            (false, _, true) => load::<4, true>(to, slots, space, offset),
+            (true, 1, false) => to.emit::<StoreMatrix<1, false>>(slots, imm),
+            (true, 1, true) => to.emit::<StoreMatrix<1, true>>(slots, imm),
+            (true, 2, false) => to.emit::<StoreMatrix<2, false>>(slots, imm),
+            (true, 2, true) => to.emit::<StoreMatrix<2, true>>(slots, imm),
+            (true, _, false) => to.emit::<StoreMatrix<4, false>>(slots, imm),
+            (true, _, true) => to.emit::<StoreMatrix<4, true>>(slots, imm),
         }
         Ok(())
     }
