@@ -249,8 +249,11 @@ device_test!(the_kernels_resize_as_each_pillow, |stream| {
     }
 });
 
+/// A name, an image, the views' size, a policy and each view's digest.
+type Program = (String, Rgb, usize, Policy, Vec<String>);
+
 /// Drawn views of `tests/make_programs.py`: of each case its picture, size, policy, and the digests of its views.
-fn programs(release: &str) -> Result<Vec<(String, Rgb, usize, Policy, Vec<String>)>> {
+fn programs(release: &str) -> Result<Vec<Program>> {
     let all: BTreeMap<String, BTreeMap<String, Vec<String>>> =
         serde_json::from_str(include_str!("fixtures/programs.json"))?;
     let case = |(case, digests): (&String, &Vec<String>)| {

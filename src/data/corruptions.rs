@@ -117,8 +117,8 @@ pub fn open_tree(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
             } else {
                 ensure!(
                     labels == listing.labels,
-                    "{}: its classes are not those of {}",
-                    format!("opening the dataset {}", folder.display()),
+                    "opening the dataset {}: its classes are not those of {}",
+                    folder.display(),
                     first.display()
                 );
             }

@@ -222,7 +222,7 @@ mod tests {
             (Array::open(&Bytes::in_memory(b"\x93NUMPY\x09\0\xff\0{".to_vec())).map(drop), "version 9"),
         ];
         for (result, want) in cases {
-            let error = format!("{:#}", result.err().expect(want));
+            let error = format!("{:#}", result.expect_err(want));
             assert!(error.contains(want), "{error}");
         }
     }

@@ -62,6 +62,9 @@ pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
     read(path, delimiter, source).with_context(|| format!("reading the table {}", path.display())).map(Some)
 }
 
+/// An image's path, label, split and group.
+type Line = (Box<str>, Box<str>, String, Option<u32>);
+
 fn read(path: &Path, delimiter: u8, source: &DataSource) -> Result<Dataset> {
     let file = crate::plain_file::open(path)?.0;
     let mut builder = csv::ReaderBuilder::new();
@@ -89,7 +92,7 @@ fn read(path: &Path, delimiter: u8, source: &DataSource) -> Result<Dataset> {
     let label_at = column(&LABELS)?
         .with_context(|| format!("no column of labels, such as `label`; its first row is {shown}"))?;
     let (split_at, group_at) = (column(&SPLITS)?, column(&GROUPS)?);
-    let mut rows: Vec<(Box<str>, Box<str>, String, Option<u32>)> = Vec::new();
+    let mut rows: Vec<Line> = Vec::new();
     let (mut groups, mut by_group): (Vec<String>, HashMap<String, u32>) = Default::default();
     for (record, number) in reader.records().zip(2..) {
         let record = record?;

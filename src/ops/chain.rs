@@ -217,12 +217,14 @@ pub fn view(
     pillow: Pillow,
 ) -> Vec<f32> {
     let normalise = |image: &Rgb| pillow::normalise(image, &preprocess.scale);
-    let (base, finish): (_, &dyn Fn(&Rgb) -> Vec<f32>) = match params.kind {
-        RESIZED_CHAINS => (pillow::resized_crop(source, params, size, pillow), &normalise),
-        PADDED_CHAINS => (pillow::padded_crop(source, params), &|image: &Rgb| {
-            normalise(&pillow::original(image, preprocess, size, pillow))
-        }),
+    let base = match params.kind {
+        RESIZED_CHAINS => pillow::resized_crop(source, params, size, pillow),
+        PADDED_CHAINS => pillow::padded_crop(source, params),
         _ => return normalise(&pillow::view(source, params, preprocess, size, pillow)),
+    };
+    let finish = |image: &Rgb| match params.kind {
+        PADDED_CHAINS => normalise(&pillow::original(image, preprocess, size, pillow)),
+        _ => normalise(image),
     };
     let [red, green, blue, _] = params.fill.to_le_bytes();
     let moves = Moves { is_bilinear: params.is_bilinear != 0, fill: [red, green, blue] };

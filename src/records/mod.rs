@@ -23,6 +23,7 @@ pub use settings::{begun_with, is_settings};
 /// A line of `--out`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "nearly every row is a record")]
 pub enum Row {
     Record(Record),
     Failure(Failure),

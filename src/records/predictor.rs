@@ -69,10 +69,10 @@ impl Record {
             (Predictor::ConfidentAverage, &self.confident_average),
             (Predictor::Vote, &self.vote),
         ];
-        fn by_rate<'a>(
-            answers: &'a [Answer],
+        fn by_rate(
+            answers: &[Answer],
             of: impl Fn(usize) -> Predictor,
-        ) -> impl Iterator<Item = (Predictor, Option<&'a Choice>)> {
+        ) -> impl Iterator<Item = (Predictor, Option<&Choice>)> {
             answers.iter().enumerate().map(move |(rate, answer)| (of(rate), answer.choice()))
         }
         let stepless = stepless.into_iter().map(|(predictor, choice)| (predictor, Some(choice)));

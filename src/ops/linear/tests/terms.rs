@@ -123,7 +123,8 @@ device_test!(terms_that_do_not_lie_alike_are_refused, |stream| {
     let halves = |shape: &[usize]| stream.zeros::<f16>(shape);
     let (a, b, first, other) = (halves(&[4, 8])?, halves(&[6, 8])?, halves(&[4, 6])?, halves(&[4, 12])?);
     let out = stream.zeros([4, 6])?;
-    let said = |of: fn(Linear<f16, f32>, [Matrix<f16>; 2]) -> Linear<f16, f32>, second: Matrix<f16>| {
+    type Product = Linear<f16, f32>;
+    let said = |of: fn(Product, [Matrix<f16>; 2]) -> Product, second: Matrix<f16>| {
         let refused = of(Linear::nt(&a, &b, &out), [(&first).into(), second]).run(&stream);
         refused.expect_err("a refusal").to_string()
     };

@@ -16,7 +16,7 @@ pub struct Run {
     /// Elements of a factor's register.
     per_lane: usize,
     /// What it comes to; nothing where that is less simple.
-    pub(super) grids: Vec<Grid>,
+    pub(in crate::exec) grids: Vec<Grid>,
 }
 
 /// Slots of D tile by tile and block by block, of A block by block and of B tile by tile for each step of k.
