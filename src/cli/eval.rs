@@ -278,22 +278,21 @@ struct Run<'a> {
     is_written: bool,
 }
 
-impl Run<'_> {
-    /// Tells of the first image that a learning rate has no answer for; how many there are is told in the end.
-    fn answered(&self, Record { index, file, memo, memo_confident, .. }: &Record) -> Result<()> {
-        let all = (0..).zip(memo).map(|(rate, answer)| (Predictor::Memo { rate }, answer));
-        let confident = (0..).zip(memo_confident);
-        let confident = confident.map(|(rate, answer)| (Predictor::MemoConfident { rate }, answer));
-        for (predictor, answer) in all.chain(confident) {
-            let Answer::Failed(Failed { error }) = answer else { continue };
-            let name = name_of(*index, file.as_deref());
-            ensure!(!self.strict, "{name}: {error}");
-            if self.totals.failures(predictor) == 0 {
-                notice!("note: {name} counts as wrong by one learning rate: {error}");
-            }
+/// Tells of the first image that a learning rate has no answer for; how many there are is told in the end.
+fn answered(record: &Record, so_far: &Totals, strict: bool) -> Result<()> {
+    let Record { index, file, memo, memo_confident, .. } = record;
+    let all = (0..).zip(memo).map(|(rate, answer)| (Predictor::Memo { rate }, answer));
+    let confident = (0..).zip(memo_confident);
+    let confident = confident.map(|(rate, answer)| (Predictor::MemoConfident { rate }, answer));
+    for (predictor, answer) in all.chain(confident) {
+        let Answer::Failed(Failed { error }) = answer else { continue };
+        let name = name_of(*index, file.as_deref());
+        ensure!(!strict, "{name}: {error}");
+        if so_far.failures(predictor) == 0 {
+            notice!("note: {name} counts as wrong by one learning rate: {error}");
         }
-        Ok(())
     }
+    Ok(())
 }
 
 impl fleet::Run for Run<'_> {
@@ -301,7 +300,9 @@ impl fleet::Run for Run<'_> {
         let mut there = BTreeSet::new();
         if let Some(out) = &mut self.out {
             out.begin(&(self.settings)()?)?;
-            for row in out.rows().iter().filter(|row| matches!(row, Row::Record(_))) {
+            for row in out.rows() {
+                let Row::Record(record) = row else { continue };
+                answered(record, &self.totals, self.strict)?;
                 self.totals.add(row);
                 there.insert(row.index());
             }
@@ -315,7 +316,7 @@ impl fleet::Run for Run<'_> {
     fn keep(&mut self, row: Row) -> Result<()> {
         match &row {
             Row::Record(record) => {
-                self.answered(record)?;
+                answered(record, &self.totals, self.strict)?;
                 self.done += 1;
             }
             Row::Failure(Failure { file, index, error, .. }) => {

@@ -310,10 +310,16 @@ fn momentum(text: &str) -> Result<f32, String> {
 }
 
 fn not_negative(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(factor) if factor.is_finite() && factor >= 0.0 => Ok(factor),
-        Ok(_) => Err("it must be finite and not negative".to_string()),
-        Err(error) => Err(error.to_string()),
+    match (text.parse::<f32>(), text.parse::<f64>()) {
+        (Ok(0.0), Ok(wide)) if wide != 0.0 => {
+            Err(format!("float32 has no number of that size but 0; its smallest is {:e}", f32::from_bits(1)))
+        }
+        (Ok(f32::INFINITY), Ok(wide)) if wide.is_finite() => {
+            Err(format!("float32's largest number is {:e}", f32::MAX))
+        }
+        (Ok(factor), _) if factor.is_finite() && factor >= 0.0 => Ok(factor),
+        (Ok(_), _) => Err("it must be finite and not negative".to_string()),
+        (Err(error), _) => Err(error.to_string()),
     }
 }
 

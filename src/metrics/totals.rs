@@ -43,8 +43,8 @@ struct Sums {
 pub struct Comparison {
     /// Fraction right.
     pub accuracy: f64,
-    /// Mean softmax value of the predictions.
-    pub confidence: f64,
+    /// Mean softmax value of the predictions; none where there are none.
+    pub confidence: Option<f64>,
     /// Wrong by zero-shot, right by this.
     pub fixed: usize,
     /// Right by zero-shot, wrong by this.
@@ -145,7 +145,7 @@ impl Totals {
         let compare =
             |&Sums { right, confidence, fixed, broken, failed, skipped, rolled_back }: &Sums| Comparison {
                 accuracy: fraction(right as f64, self.images),
-                confidence: fraction(confidence, self.images - failed),
+                confidence: (self.images > failed).then(|| confidence / (self.images - failed) as f64),
                 fixed,
                 broken,
                 failed,
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!((totals.images(), totals.clip_accuracy(), totals.clip_confidence()), (4, 0.75, 0.75));
         let got: Vec<_> =
             totals.memo().iter().map(|c| (c.accuracy, c.confidence, c.fixed, c.broken, c.failed)).collect();
-        assert_eq!(got, [(0.75, 0.5, 1, 1, 0), (0.5, 0.25, 0, 1, 1)]);
+        assert_eq!(got, [(0.75, Some(0.5), 1, 1, 0), (0.5, Some(0.25), 0, 1, 1)]);
         let all = totals.all();
         let fields: Vec<_> = all.iter().map(|(who, _)| who.field()).collect();
         assert_eq!(fields, ["zero_shot", "view_average", "confident_average", "vote", "memo", "memo"]);

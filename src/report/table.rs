@@ -97,8 +97,11 @@ impl fmt::Display for Summary<'_> {
             false => writeln!(f)?,
         }
         for (title, who, of) in &rows {
-            let (accuracy, confidence) = (100.0 * of.accuracy, 100.0 * of.confidence);
-            write!(f, "{title:<width$} {accuracy:>9.2} % {confidence:>17.2} %")?;
+            write!(f, "{title:<width$} {:>9.2} %", 100.0 * of.accuracy)?;
+            match of.confidence {
+                Some(confidence) => write!(f, " {:>17.2} %", 100.0 * confidence)?,
+                None => write!(f, " {:>19}", "-")?,
+            }
             match has_columns && **who != Predictor::ZeroShot {
                 true => {
                     let (gain, p) = (gain(of), p_value(of.mcnemar_p));
