@@ -375,7 +375,7 @@ fn faults_are_named() {
                 let whole = fs::read(path).unwrap();
                 fs::write(path, &whole[..700]).unwrap()
             },
-            &["1.tar", "is cut"],
+            &["1.tar", "it is cut, or was never closed"],
         ),
         (
             "imageless.parquet",

@@ -18,6 +18,9 @@ use super::{Classes, DataSource, Dataset, choose, known, labels, unread};
 /// The most digits that a class's number is read from.
 const MAX_LABEL_BYTES: u64 = 32;
 
+/// What a tar file is made of.
+const BLOCK_BYTES: u64 = 512;
+
 /// Images inside tar files.
 struct Shards {
     shards: Vec<Shard>,
@@ -169,8 +172,10 @@ fn samples_in(bytes: &Bytes, shard: u32, keys: &mut HashSet<String>) -> Result<V
         Ok(())
     };
     let mut archive = tar::Archive::new(bytes.reader());
+    let mut end = 0;
     for entry in archive.entries_with_seek()? {
         let mut entry = entry.context("not a whole tar file; download it again")?;
+        end = (entry.raw_file_position() + entry.size()).next_multiple_of(BLOCK_BYTES);
         let name = std::str::from_utf8(&entry.path_bytes())
             .context("the name of a member is not UTF-8")?
             .to_string();
@@ -211,6 +216,11 @@ fn samples_in(bytes: &Bytes, shard: u32, keys: &mut HashSet<String>) -> Result<V
             open.image = Some(Sample { shard, label: 0, start, len, member: name.into() });
         }
     }
+    // An archive ends with blocks of zeros: one that is cut between two members looks whole but for these.
+    ensure!(
+        end + BLOCK_BYTES <= bytes.len(),
+        "it is cut, or was never closed: it has no end mark; download it again"
+    );
     finish(open, &mut samples)?;
     Ok(samples)
 }
