@@ -56,6 +56,7 @@ fn views_that_went_out_come_in_again() {
         "saturation",
         "hue",
         "crop",
+        "mirror",
         "pillow",
     ];
     assert_eq!(

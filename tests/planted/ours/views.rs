@@ -21,8 +21,8 @@ pub fn cases() -> Vec<Case> {
                 (
                     "memory",
                     "a column too many is planned",
-                    "if (w != 0 && i < 2 * H) {",
-                    "if (w != 0 && i < 2 * H + 1) {",
+                    "if (w != 0 && !padded && i < 2 * H) {",
+                    "if (w != 0 && !padded && i < 2 * H + 1) {",
                 ),
                 (
                     "memory",
