@@ -5,8 +5,7 @@
 //   dx   = rstd (g - sum_c g / C - h sum_c (g h) / C) + residual       g = dout w
 //   per image, over its rows:   dw[c] = sum dout h      db[c] = sum dout      sum[c] = sum dx
 //
-//   inp (rows, C) float, or the first of two terms of E with INP_TERMS=1   out, dout (rows, C) E, or with OUT_TERMS in two terms: a row
-//   has C first ones, then C second ones, that many times what they are   mean, rstd (rows,) float
+//   inp (rows, C) float   out, dout (rows, C) E   mean, rstd (rows,) float
 //   w, b (C,) float, or a set for each group or image, `param_step` apart
 //   dx (rows, C) E, and what E's digits leave of it, over `second`, in low (rows, C) E, or null; or float with DX_FLOAT=1, and
 //   then it may be dout itself
@@ -32,20 +31,7 @@ typedef float Gradient;
 typedef E Gradient;
 #endif
 
-#ifndef INP_TERMS
-#define INP_TERMS 0
-#endif
-#if INP_TERMS
-typedef E Inp;
-#else
-typedef float Inp;
-#endif
-#ifndef OUT_TERMS
-#define OUT_TERMS 0
-#endif
-
 constexpr int C = COLUMNS;
-constexpr int INP_ROW = INP_TERMS ? 2 * C : C, OUT_ROW = OUT_TERMS ? 2 * C : C;
 constexpr int W = C % 4 == 0 ? 4 : C % 2 == 0 ? 2 : 1;  // read at once
 constexpr int ROW_WARPS = (C + 24 * 32 - 1) / (24 * 32);
 constexpr int AT_ONCE = ROW_WARPS < 4 ? 4 / ROW_WARPS : 1;  // rows that a CTA has in hand
@@ -90,7 +76,7 @@ __device__ __forceinline__ void load_row(float (&x)[PACKS][W], const T* row) {
 
 // What else a multiprocessor could run is no reason to spill.
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
-norm_forward(E* __restrict__ out, float* __restrict__ mean, float* __restrict__ rstd, const Inp* __restrict__ inp,
+norm_forward(E* __restrict__ out, float* __restrict__ mean, float* __restrict__ rstd, const float* __restrict__ inp,
              const float* __restrict__ weight, const float* __restrict__ bias, int param_step, int rows, int each, float eps) {
     float w[PACKS][W], b[PACKS][W], x[PACKS][W];
     load_row(w, weight + (u64)blockIdx.y * param_step);
@@ -100,7 +86,7 @@ norm_forward(E* __restrict__ out, float* __restrict__ mean, float* __restrict__ 
         bool here = first + slot() < end;
         if (ROW_WARPS == 1 && !here) break;
         u64 row = (u64)blockIdx.y * rows + (here ? first + slot() : first);
-        load_row(x, inp + row * INP_ROW);
+        load_row(x, inp + row * C);
         float sum[1] = {0.f}, squares[1] = {0.f};
 #pragma unroll
         for (int p = 0; p < PACKS; ++p)
@@ -124,16 +110,7 @@ norm_forward(E* __restrict__ out, float* __restrict__ mean, float* __restrict__ 
             if (exists(p)) {
 #pragma unroll
                 for (int i = 0; i < W; ++i) x[p][i] = fmaf(x[p][i] * r, w[p][i], b[p][i]);
-                store_pack<W>(out + row * OUT_ROW + column(p), x[p]);
-                if (OUT_TERMS) {
-#pragma unroll
-                    for (int i = 0; i < W; ++i) {
-                        E high;
-                        from_float(high, x[p][i]);
-                        x[p][i] = OUT_TERMS * (x[p][i] - to_float(high));
-                    }
-                    store_pack<W>(out + row * OUT_ROW + C + column(p), x[p]);
-                }
+                store_pack<W>(out + row * C + column(p), x[p]);
             }
         if (column(0) == 0) {
             mean[row] = m;
@@ -170,7 +147,7 @@ __device__ __forceinline__ void store_sums(float* to, const float (&x)[PACKS][W]
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 256 / THREADS)
-norm_backward(Gradient* dx, E* low, float* __restrict__ partial, const E* dout, const Inp* __restrict__ inp,
+norm_backward(Gradient* dx, E* low, float* __restrict__ partial, const E* dout, const float* __restrict__ inp,
               const float* __restrict__ mean, const float* __restrict__ rstd, const float* __restrict__ weight, int param_step,
               const E* __restrict__ residual, const E* residual_low, int every, float second, int rows) {
     float w[PACKS][W], h[PACKS][W], g[PACKS][W];
@@ -182,7 +159,7 @@ norm_backward(Gradient* dx, E* low, float* __restrict__ partial, const E* dout, 
         bool here = first + slot() < end;
         if (ROW_WARPS == 1 && !here) break;
         u64 row = (u64)blockIdx.y * rows + (here ? first + slot() : first);
-        load_row(h, inp + row * INP_ROW);
+        load_row(h, inp + row * C);
         load_row(g, dout + row * C);
         float m = mean[row], r = rstd[row], sums[2] = {0.f, 0.f};
 #pragma unroll

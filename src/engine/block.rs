@@ -14,10 +14,11 @@ use super::grads::{BlockGrads, Way};
 use super::weights::{Differentiable, Layer, Weights};
 use crate::clip::{BlockLayout, TowerConfig};
 use crate::gpu::{Stream, Tensor};
+use crate::ops::Element;
 use crate::ops::attention::{self, attention_backward, attention_forward};
+use crate::ops::linear::Matrix;
 use crate::ops::norm::{NormGradient, Residual, norm_backward, norm_forward, norm_partial_shape};
 use crate::ops::segment::{segment_partial_shape, segment_sum};
-use crate::ops::{Element, Rows};
 
 /// A block of a tower.
 pub struct Block<'a> {
@@ -37,49 +38,31 @@ impl Block<'_> {
     ///
     /// # Errors
     /// The launches' own.
-    pub fn forward<E: Element, W: Weights<E>>(
+    pub fn forward<E: Element>(
         &self,
         stream: &Stream,
-        weights: &W,
+        weights: &impl Weights<E>,
         acts: &BlockActs<E>,
         x: &Tensor<f32>,
     ) -> Result<()> {
         let (at, TowerConfig { width: c, eps, activation, .. }) = (self.at, self.config);
         let ([t, q], b) = (acts.tokens(), acts.lse.shape()[0]);
         let a = acts;
-        // The rows of x that go on come first.
-        let residual = x.view([b * q, t / q * c]);
-        fn input<'a, E: Element, W: Weights<E>>(rows: &'a Tensor<E>) -> Rows<'a, E> {
-            Rows::new(rows, W::INPUTS_IN_TERMS)
-        }
-        let [x, mid] = [x, &a.mid].map(|rows| Rows::new(rows, W::STREAM_IN_TERMS));
+        // The rows of x that go on.
+        let residual = Matrix::columns(&x.view([b * q, t / q * c]), 0..*c);
 
-        norm_forward(
-            stream,
-            input::<E, W>(&a.ln1.out),
-            a.ln1.stats(),
-            x,
-            &weights.vector(&at.ln1).halves(),
-            *eps,
-        )?;
+        norm_forward(stream, &a.ln1.out, a.ln1.stats(), x, &weights.vector(&at.ln1).halves(), *eps)?;
         let qkv = Layer::new(&at.qkv_w, &at.qkv_b);
         weights.branch(stream, qkv, &a.ln1.out, &a.qkv, None)?;
-        attention_forward(stream, input::<E, W>(&a.att), &a.lse, &a.qkv, self.attention(b, t), q)?;
+        attention_forward(stream, &a.att, &a.lse, &a.qkv, self.attention(b, t), q)?;
         let proj = Layer::new(&at.out_w, &at.out_b);
-        weights.join(stream, proj, &a.att, &a.mid, &residual)?;
+        weights.join(stream, proj, &a.att, &a.mid, Some(residual))?;
 
-        norm_forward(
-            stream,
-            input::<E, W>(&a.ln2.out),
-            a.ln2.stats(),
-            mid,
-            &weights.vector(&at.ln2).halves(),
-            *eps,
-        )?;
+        norm_forward(stream, &a.ln2.out, a.ln2.stats(), &a.mid, &weights.vector(&at.ln2).halves(), *eps)?;
         let fc1 = Layer::new(&at.fc1_w, &at.fc1_b);
         weights.branch(stream, fc1, &a.ln2.out, &a.fc1, Some((*activation, a.fc1_pre.as_ref())))?;
         let fc2 = Layer::new(&at.fc2_w, &at.fc2_b);
-        weights.join(stream, fc2, &a.fc1, &a.out, &a.mid)
+        weights.join(stream, fc2, &a.fc1, &a.out, Some((&a.mid).into()))
     }
 
     /// From the gradient of the block's output to that of its input, and of its parameters.
@@ -91,10 +74,10 @@ impl Block<'_> {
     /// # Errors
     /// The launches' own.
     #[allow(clippy::too_many_arguments)] // forward's operands and their gradients
-    pub fn backward<E: Element, W: Differentiable<E>>(
+    pub fn backward<E: Element>(
         &self,
         stream: &Stream,
-        weights: &W,
+        weights: &impl Differentiable<E>,
         acts: &BlockActs<E>,
         grads: &BlockGrads<E>,
         way: &Way<E>,
@@ -108,7 +91,6 @@ impl Block<'_> {
         let fc1_pre = a.fc1_pre.as_ref().context("activations of a pass that keeps none")?;
         let scratch = |shape: [usize; 3]| way.scratch.slice(0..shape.iter().product()).view(shape);
         let [dbranch, datt] = [&way.dbranch, &way.datt].map(|rows| rows.rows(0..b * q));
-        let [x, mid] = [x, &a.mid].map(|rows| Rows::new(rows, W::STREAM_IN_TERMS));
         let (low, low_below) = (way.low(q == t), way.low(true));
 
         weights.backward(stream, &at.fc2_w, &g.dout, &g.dfc1, Some((*activation, fc1_pre)))?;
@@ -120,7 +102,7 @@ impl Block<'_> {
         let to = NormGradient { dx: &g.dmid, low, sums: &g.ln2, partial: &partial };
         let [weight, _] = weights.vector(&at.ln2).halves();
         let above = Residual { dx: &g.dout, low, every: 1 };
-        norm_backward(stream, to, &dbranch, mid, a.ln2.stats(), &weight, Some(above))?;
+        norm_backward(stream, to, &dbranch, &a.mid, a.ln2.stats(), &weight, Some(above))?;
 
         weights.backward(stream, &at.out_w, &g.dmid, &datt, None)?;
         let shape = self.attention(b, t);

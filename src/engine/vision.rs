@@ -5,13 +5,13 @@ use anyhow::Result;
 use super::acts::Acts;
 use super::block::Block;
 use super::grads::Grads;
-use super::weights::{Differentiable, Weights};
+use super::weights::{Differentiable, Layer, Weights};
 use crate::clip::{ClipConfig, VisionLayout};
 use crate::gpu::Stream;
+use crate::ops::Element;
 use crate::ops::embed::{embed_backward, embed_forward};
 use crate::ops::feature::{normalize_backward, normalize_forward};
 use crate::ops::norm::{NormGradient, norm_backward, norm_forward, norm_partial_shape};
-use crate::ops::{Element, Rows};
 
 /// A model's vision tower.
 #[derive(Clone)]
@@ -30,21 +30,20 @@ impl Vision {
     ///
     /// # Errors
     /// The launches' own.
-    pub fn forward<E: Element, W: Weights<E>>(
+    pub fn forward<E: Element>(
         &self,
         stream: &Stream,
-        weights: &W,
+        weights: &impl Weights<E>,
         acts: &Acts<E>,
     ) -> Result<()> {
         let (t, c, eps) = (self.config.tokens(), self.config.vision.width, self.config.vision.eps);
         let (at, a, b) = (&self.layout, acts, acts.norm.len());
-        weights.embed(stream, &at.patch_embedding, &a.patches, &a.projected)?;
+        weights.join(stream, Layer::without_bias(&at.patch_embedding), &a.patches, &a.projected, None)?;
         let (embedded, projected) = (a.embedded.view([b, t, c]), a.projected.view([b, t - 1, c]));
         let [class, position] = [&at.class_embedding, &at.position_embedding].map(|at| weights.vector(at));
         embed_forward(stream, &embedded, &projected, &class, &position)?;
         let pre_ln = weights.vector(&at.pre_ln).halves();
-        let entering = Rows::new(&a.pre_ln.out, W::STREAM_IN_TERMS);
-        norm_forward(stream, entering, a.pre_ln.stats(), &a.embedded, &pre_ln, eps)?;
+        norm_forward(stream, &a.pre_ln.out, a.pre_ln.stats(), &a.embedded, &pre_ln, eps)?;
 
         let mut x = &a.pre_ln.out;
         for (block, acts) in self.blocks().zip(&a.blocks) {
@@ -52,10 +51,8 @@ impl Vision {
             x = &acts.out;
         }
         let post_ln = weights.vector(&at.post_ln).halves();
-        let normed = Rows::new(&a.post_ln.out, W::INPUTS_IN_TERMS);
-        let leaving = Rows::new(x, W::STREAM_IN_TERMS);
-        norm_forward(stream, normed, a.post_ln.stats(), leaving, &post_ln, eps)?;
-        weights.project(stream, &at.projection, &a.post_ln.out, &a.features)?;
+        norm_forward(stream, &a.post_ln.out, a.post_ln.stats(), x, &post_ln, eps)?;
+        weights.join(stream, Layer::without_bias(&at.projection), &a.post_ln.out, &a.features, None)?;
         normalize_forward(stream, &a.unit, &a.norm, &a.features)
     }
 
@@ -65,10 +62,10 @@ impl Vision {
     ///
     /// # Errors
     /// The launches' own.
-    pub fn backward<E: Element, W: Differentiable<E>>(
+    pub fn backward<E: Element>(
         &self,
         stream: &Stream,
-        weights: &W,
+        weights: &impl Differentiable<E>,
         acts: &Acts<E>,
         grads: &Grads<E>,
     ) -> Result<()> {
@@ -88,8 +85,7 @@ impl Vision {
         let (dx, low) = (&last_grads.dout, way.low(false));
         let to = NormGradient { dx, low, sums: &g.post_ln, partial: &partial(b) };
         let [weight, _] = weights.vector(&at.post_ln).halves();
-        let leaving = Rows::new(&last.out, W::STREAM_IN_TERMS);
-        norm_backward(stream, to, &dnormed, leaving, a.post_ln.stats(), &weight, None)?;
+        norm_backward(stream, to, &dnormed, &last.out, a.post_ln.stats(), &weight, None)?;
 
         for (i, block) in self.blocks().enumerate().rev() {
             let (x, below) = match i {

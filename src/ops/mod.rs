@@ -21,7 +21,6 @@ pub mod patches;
 pub mod pillow;
 pub mod pillow_steps;
 pub mod preprocess;
-mod rows;
 pub mod segment;
 pub mod select;
 pub mod token_embed;
@@ -32,7 +31,6 @@ use anyhow::{Result, anyhow, ensure};
 pub use element::Element;
 pub use optimizer::Optimizer;
 pub use param::Param;
-pub use rows::Rows;
 
 /// A size as a kernel takes it.
 fn int(n: usize) -> Result<i32> {

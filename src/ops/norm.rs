@@ -1,11 +1,10 @@
 //! Layer norm of a batch of images and its gradient, `kernels/norm.cu`.
 
 use anyhow::{Result, bail, ensure};
-use half::f16;
 
 use super::segment::segment_finish;
 use super::width::{expect_aligned, width};
-use super::{Element, Param, Rows, int};
+use super::{Element, Param, int};
 use crate::args;
 use crate::gpu::{Launch, Stream, Tensor};
 
@@ -23,24 +22,19 @@ fn norm_threads(c: usize) -> Result<usize> {
 
 /// `out = (inp − mean) · rstd · weight + bias`, row by row.
 ///
-/// * `out`: `(rows, C)`, overwritten; only float32 may be in terms. `stats`: mean and rstd, `(rows,)` fp32, overwritten.
-/// * `inp`: `(rows, C)`; of rows in terms the first alone, which are as exact as a result in float16 is.
-/// * `params`: weight and bias, of C each; where each image has its own, of that many equal groups of rows.
+/// * `out`: `(rows, C)`, overwritten. `stats`: mean and rstd, `(rows,)` fp32, overwritten.
+/// * `inp`: `(rows, C)`. `params`: weight and bias, of C each; where each image has its own, of that many equal groups of rows.
 ///
 /// # Errors
 /// Tensors of other shapes; the launch's own.
-pub fn norm_forward<'a, O: Element>(
+pub fn norm_forward<O: Element>(
     stream: &Stream,
-    out: impl Into<Rows<'a, O>>,
+    out: &Tensor<O>,
     stats: [&Tensor<f32>; 2],
-    inp: impl Into<Rows<'a, f32>>,
+    inp: &Tensor<f32>,
     [weight, bias]: &[Param; 2],
     eps: f32,
 ) -> Result<()> {
-    let Rows { tensor: out, in_terms: out_terms } = out.into();
-    let Rows { tensor: inp, in_terms: inp_terms } = inp.into();
-    ensure!(!out_terms || O::NAME == f32::NAME, "norm_forward: {} in terms", O::NAME);
-    ensure!(!inp_terms || O::NAME == f16::NAME, "norm_forward: of first terms, and out is {}", O::NAME);
     let &[rows, c] = inp.shape() else { bail!("norm_forward: inp is {inp:?}, not (rows, C)") };
     let groups = weight.images().unwrap_or(1);
     ensure!(groups > 0 && rows.is_multiple_of(groups), "norm_forward: {rows} rows in {groups} groups");
@@ -57,16 +51,11 @@ pub fn norm_forward<'a, O: Element>(
     expect_aligned("norm_forward: out", out, w)?;
     expect_aligned("norm_forward: inp", inp, w)?;
     let of_group = rows / groups;
-    let mut defines = if out_terms { f16::DEFINES } else { O::DEFINES }.to_vec();
-    defines.push(("COLUMNS", c as i64));
-    defines.extend(inp_terms.then_some(("INP_TERMS", 1)));
-    defines.extend(out_terms.then_some(("OUT_TERMS", (1.0 / f16::SECOND_TERM) as i64)));
-    let kernel = stream.kernel("norm", "norm_forward", &defines)?;
+    let kernel = stream.kernel("norm", "norm_forward", &[O::DEFINES, &[("COLUMNS", c as i64)]].concat())?;
     let launch = Launch::over([of_group.div_ceil(ROWS), groups, 1], norm_threads(c)?);
     let [mean, rstd] = stats;
     let (step, of_group, each) = (int(weight.step())?, int(of_group)?, int(ROWS)?);
-    let inp = counted(inp, inp_terms);
-    let args = args![out, mean, rstd, &inp, weight, bias, step, of_group, each, eps];
+    let args = args![out, mean, rstd, inp, weight, bias, step, of_group, each, eps];
     // SAFETY: the shapes are the kernel's, checked above.
     unsafe { kernel.launch(stream, launch, args) }
 }
@@ -101,22 +90,20 @@ pub fn norm_partial_shape(s: usize, r: usize, c: usize) -> [usize; 3] {
 
 /// The gradients of [`norm_forward`]'s input and parameters, and what `residual` brings.
 ///
-/// * `dout`, `inp`: `(rows, C)`; of rows in terms the first alone. `stats`: as the forward pass left them. `weight`: of C, shared or each image's own.
+/// * `dout`, `inp`: `(rows, C)`. `stats`: as the forward pass left them. `weight`: of C, shared or each image's own.
 /// * `to.dx`: as `dout` is, or fp32, and then it may be `dout`.
 ///
 /// # Errors
 /// Tensors of other shapes; the launch's own.
-pub fn norm_backward<'a, D: Element, E: Element>(
+pub fn norm_backward<D: Element, E: Element>(
     stream: &Stream,
     NormGradient { dx, low, sums, partial }: NormGradient<'_, D, E>,
     dout: &Tensor<E>,
-    inp: impl Into<Rows<'a, f32>>,
+    inp: &Tensor<f32>,
     [mean, rstd]: [&Tensor<f32>; 2],
     weight: &Param,
     residual: Option<Residual<'_, E>>,
 ) -> Result<()> {
-    let Rows { tensor: inp, in_terms } = inp.into();
-    ensure!(!in_terms || E::NAME == f16::NAME, "norm_backward: of first terms, and dout is {}", E::NAME);
     let &[rows, c] = inp.shape() else { bail!("norm_backward: inp is {inp:?}, not (rows, C)") };
     let s = sums.shape()[0];
     ensure!(s > 0 && rows.is_multiple_of(s), "norm_backward: {rows} rows of {s} images");
@@ -142,24 +129,17 @@ pub fn norm_backward<'a, D: Element, E: Element>(
         expect_rows(what, tensor, rows / every, c)?;
     }
     let dx_float = i64::from(D::NAME == f32::NAME);
-    let mut defines = [E::DEFINES, &[("COLUMNS", c as i64), ("DX_FLOAT", dx_float)]].concat();
-    defines.extend(in_terms.then_some(("INP_TERMS", 1)));
+    let defines = [E::DEFINES, &[("COLUMNS", c as i64), ("DX_FLOAT", dx_float)]].concat();
     let kernel = stream.kernel("norm", "norm_backward", &defines)?;
     let r = rows / s;
     let launch = Launch::over([r.div_ceil(CHUNK), s, 1], norm_threads(c)?);
     let (step, every, second, r) = (int(weight.step())?, int(every)?, E::SECOND_TERM, int(r)?);
-    let inp = counted(inp, in_terms);
     let args =
-        args![dx, low, partial, dout, &inp, mean, rstd, weight, step, above, above_low, every, second, r];
+        args![dx, low, partial, dout, inp, mean, rstd, weight, step, above, above_low, every, second, r];
     // SAFETY: the shapes are the kernel's, checked above; `dx` may be `dout`, and `low` what the residual has, of which a
     // thread reads what it writes.
     unsafe { kernel.launch(stream, launch, args) }?;
     segment_finish(stream, &sums.view([s, 3 * c]), partial)
-}
-
-/// The same address, of as many bytes as are read: of rows in terms half of them.
-fn counted(inp: &Tensor<f32>, in_terms: bool) -> Tensor<f32> {
-    inp.slice(0..if in_terms { inp.len() / 2 } else { inp.len() })
 }
 
 fn expect_rows<T: Element>(what: &str, tensor: Option<&Tensor<T>>, rows: usize, c: usize) -> Result<()> {

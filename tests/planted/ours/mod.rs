@@ -76,6 +76,6 @@ fn linear([m, n, k]: [i32; 3], half: bool, aligned: i32) -> Arg {
     parts.extend([k, k, n, 0, n].map(Arg::int)); // pitches
     parts.extend([0.5, 2.0, 0.0].map(Arg::float));
     parts.extend([aligned, 0].map(Arg::int));
-    parts.extend([null(), null()]);
+    parts.push(null());
     Arg::Struct(parts)
 }
