@@ -105,7 +105,8 @@ fn original((w, h): (usize, usize), resize: [i32; 4], is_pillow_13: i32, k: usiz
         int(k),
         Arg::Struct(resize.map(Arg::int).to_vec()),
         Arg::int(is_pillow_13),
-        Arg::Fresh(88),
+        int(0),
+        Arg::Fresh(96),
         Arg::Fresh(2 * size * 8),
         Arg::Fresh(2 * k * size * 4),
     ];
@@ -139,7 +140,15 @@ fn original((w, h): (usize, usize), resize: [i32; 4], is_pillow_13: i32, k: usiz
             0,
             [
                 vec![shared(6), int(h), int(size), int(p), int(k), int(p), Arg::Struct(scale)],
-                vec![shared(1), shared(2), shared(3), int(0), Arg::Value(vec![0; 8]), shared(7)],
+                vec![
+                    shared(1),
+                    shared(2),
+                    shared(3),
+                    int(0),
+                    Arg::Value(vec![0; 8]),
+                    shared(7),
+                    Arg::Value(vec![0; 8]),
+                ],
             ]
             .concat(),
         ),
