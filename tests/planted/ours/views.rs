@@ -1,5 +1,7 @@
 //! Kernels that draw and make views of a picture.
 
+use memo::ops::draw::ViewParams;
+
 use super::{Case, step};
 use crate::device::{Arg, Step};
 
@@ -64,11 +66,13 @@ pub fn cases() -> Vec<Case> {
                 64,
                 0,
                 [
-                    vec![desc(32, 20), Arg::Fresh(10 * 48), int(10), int(10)],
-                    vec![Arg::Value(vec![0; 8]), int(0)],
-                    [0.5, 0.5, 30.0, 0.4, 0.4, 0.4, 0.2, 0.1, 1.0, 0.75, 1.25, -0.28, 0.28]
-                        .map(Arg::float)
-                        .to_vec(),
+                    vec![desc(32, 20), Arg::Fresh(10 * size_of::<ViewParams>()), int(10), int(10)],
+                    vec![Arg::Value(vec![0; 8]), int(0), Arg::Value(vec![0; 8])],
+                    vec![Arg::Struct(
+                        [0.5, 0.5, 30.0, 0.4, 0.4, 0.4, 0.2, 0.5, 0.1, 1.0, 0.75, 1.25, -0.28, 0.28]
+                            .map(Arg::float)
+                            .to_vec(),
+                    )],
                 ]
                 .concat(),
             )],
