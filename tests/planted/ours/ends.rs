@@ -45,7 +45,7 @@ pub fn cases() -> Vec<Case> {
             out: 1,
             bugs: &[
                 (
-                    "race",
+                    "race/init",
                     "the views' entropies are read before they are all there",
                     "    __syncthreads();\n\n    for (int i = threadIdx.x",
                     "    for (int i = threadIdx.x",
