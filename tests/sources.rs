@@ -519,6 +519,10 @@ fn classes_are_those_of_all_splits() {
     assert_eq!((set.labels(), set.len(), set.label(1)), (&["ant", "bee", "cat"].map(String::from)[..], 2, 2));
     fs::write(top.join("few.csv"), rows.replace("ant", "0").replace("bee", "7").replace("cat", "3")).unwrap();
     assert_eq!(open(top, "few.csv --split test").unwrap().labels().len(), 8);
+    // Rows without a label are nothing to the others.
+    fs::write(top.join("few.csv"), "path,label,split\na,2,val\nb,-1,test\n").unwrap();
+    assert_eq!(open(top, "few.csv --split val").unwrap().labels().len(), 3);
+    refused(open(top, "few.csv --split test"), &["label -1"]);
     // The hub's own names of a split's parts.
     let parts = top.join("parquet/data");
     fs::create_dir(top.join("parts")).unwrap();

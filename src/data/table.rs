@@ -116,20 +116,30 @@ fn read(path: &Path, delimiter: u8, source: &DataSource) -> Result<Dataset> {
         }
     }
     // Of all rows, whatever the split: a class is a class where none of its images is a test image.
-    let (labels, kind, classes) = classes(&rows, source)?;
-    let mut rows: Vec<(Line, usize)> = rows.into_iter().zip(classes).collect();
+    let (labels, kind) = classes(&rows, source)?;
     let mut split = None;
     if split_at.is_some() {
-        let mut splits: Vec<String> = rows.iter().map(|((_, _, split, _), _)| split.clone()).collect();
+        let mut splits: Vec<String> = rows.iter().map(|(_, _, split, _)| split.clone()).collect();
         splits.sort();
         splits.dedup();
         if source.split.as_deref() != Some(".") {
             let (at, asked) = choose(&splits, source.split.as_deref())?;
-            rows.retain(|((_, _, split, _), _)| *split == splits[at]);
+            rows.retain(|(_, _, split, _)| *split == splits[at]);
             split = asked;
         }
     }
-    let images = rows.into_iter().map(|((path, _, _, group), class)| (path, class as u32, group)).collect();
+    let classes = match kind {
+        Classes::Folders => {
+            let place = |label: &str| labels.binary_search_by(|name| name.as_str().cmp(label)).unwrap_or(0);
+            rows.iter().map(|(_, label, ..)| place(label)).collect()
+        }
+        Classes::Numbers | Classes::Unnamed => classes_of(
+            rows.iter().map(|(_, label, ..)| label.parse()).collect::<Result<_, _>>()?,
+            labels.len(),
+        )?,
+    };
+    let rows = rows.into_iter().zip(classes);
+    let images = rows.map(|((path, _, _, group), class)| (path, class as u32, group)).collect();
     let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let unread: Vec<&str> = (0..header.len())
         .filter(|at| ![Some(path_at), Some(label_at), split_at, group_at].contains(&Some(*at)))
@@ -149,16 +159,14 @@ fn read(path: &Path, delimiter: u8, source: &DataSource) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// Names of the classes, what they are by, and each row's class.
-fn classes(rows: &[Line], source: &DataSource) -> Result<(Vec<String>, Classes, Vec<usize>)> {
+/// Names of the classes, and what they are by.
+fn classes(rows: &[Line], source: &DataSource) -> Result<(Vec<String>, Classes)> {
     let labels = || rows.iter().map(|(_, label, ..)| &**label);
     if let Some(numbers) = labels().map(|label| label.parse().ok()).collect::<Option<Vec<i64>>>() {
-        let (names, kind) = known::numbered(source.cifar, &numbers);
-        let count = names.len();
-        return Ok((names, kind, classes_of(numbers, count)?));
+        return Ok(known::numbered(source.cifar, &numbers));
     }
     if let Some(numbers) = labels().map(|label| label.parse().ok()).collect::<Option<Vec<f64>>>() {
-        let at = (0..rows.len()).find(|&at| rows[at].1.parse::<i64>().is_err()).unwrap_or(0);
+        let at = labels().position(|label| label.parse::<i64>().is_err()).unwrap_or(0);
         bail!(
             "row {} has the label {}; a class's number is whole, such as {}",
             at + 2,
@@ -169,9 +177,7 @@ fn classes(rows: &[Line], source: &DataSource) -> Result<(Vec<String>, Classes, 
     let mut names: Vec<String> = labels().map(str::to_string).collect();
     names.sort();
     names.dedup();
-    let place = |label: &str| names.binary_search_by(|name| name.as_str().cmp(label)).unwrap_or(0);
-    let classes = labels().map(place).collect();
-    Ok((names, Classes::Folders, classes))
+    Ok((names, Classes::Folders))
 }
 
 impl Source for Listed {
