@@ -177,6 +177,11 @@ impl Part {
         let without = |part: &Part| {
             let mut settings = part.settings.clone();
             settings.remove(SHARD);
+            // Machines may have the data in other places.
+            settings
+                .get_mut("selection")
+                .and_then(Value::as_object_mut)
+                .map(|selection| selection.remove("data"));
             Value::Object(settings)
         };
         let (path, other) = (self.path.display(), first.path.display());
