@@ -6,6 +6,7 @@ mod data;
 mod demo;
 mod doctor;
 mod eval;
+mod evaluation;
 mod fleet;
 mod inspect;
 mod merge;
