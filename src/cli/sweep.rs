@@ -138,7 +138,7 @@ impl Sweep {
             };
             let Ended { totals, run, kept, .. } = evaluation.run(number, self.strict, &mut watch);
             let done = totals.images() + totals.of_no_class() + totals.failed();
-            let ended = run.and(kept).with_context(|| format!("{name}"));
+            let ended = run.and(kept).with_context(|| name.to_string());
             if self.strict {
                 ended?;
             } else if let Err(error) = ended {

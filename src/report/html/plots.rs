@@ -282,7 +282,7 @@ pub fn rates(lines: &[&[(f64, f64)]], before: f64) -> Result<String> {
             .x_labels(6)
             .y_labels(6)
             .label_style(text())
-            .x_label_formatter(&|x| format!("{:.0e}", 10f64.powf(*x)))
+            .x_label_formatter(&|x| format!("{:.1e}", 10f64.powf(*x)).replace(".0e", "e"))
             .y_label_formatter(&|y| format!("{:.digits$} %", 100.0 * y))
             .x_desc("learning rate")
             .y_desc("accuracy")
