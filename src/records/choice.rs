@@ -141,7 +141,7 @@ impl<'de> Deserialize<'de> for Answer {
     }
 }
 
-/// A list in JSON where there are several, of which one at least is a choice; one by itself is no list.
+/// A list in JSON where there are several; one by itself is no list.
 pub mod one_or_several {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -160,7 +160,7 @@ pub mod one_or_several {
         let value = Value::deserialize(deserializer)?;
         let answers = match value {
             Value::Array(_) => serde_json::from_value(value),
-            one => serde_json::from_value(one).map(|choice| vec![Answer::Choice(choice)]),
+            one => serde_json::from_value(one).map(|answer| vec![answer]),
         };
         answers.map_err(D::Error::custom)
     }

@@ -49,8 +49,7 @@ pub struct Record {
     pub view_average: Choice,
     pub confident_average: Choice,
     pub vote: Choice,
-    /// By each learning rate; in the file a list where there are several, of which one at least is a choice. None where the run
-    /// has another loss.
+    /// By each learning rate; in the file a list where there are several. None where the run has another loss.
     #[serde(default, with = "choice::one_or_several", skip_serializing_if = "Vec::is_empty")]
     pub memo: Vec<Answer>,
     /// Before each step, nats.
