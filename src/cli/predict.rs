@@ -111,10 +111,7 @@ impl Predict {
             1 => ensure!(failed == 0, "the image could not be read"),
             all => ensure!(failed == 0, "{failed} of {all} images could not be read"),
         }
-        ensure!(
-            unanswered == 0,
-            "{unanswered} predictions are not finite; those by other learning rates are"
-        );
+        ensure!(unanswered == 0, "{unanswered} predictions are not finite; all others are above");
         Ok(())
     }
 }
