@@ -47,7 +47,7 @@ pub struct Eval {
     #[arg(long, help_heading = "Output")]
     resume: bool,
     /// End at the first image that cannot be read, with exit code 1; otherwise it is named, recorded and left out of all figures.
-    /// Also at one for which one of several learning rates leads to no number; otherwise that counts as wrong
+    /// Also at one for which a learning rate leads to no number; otherwise that counts as wrong
     #[arg(long, help_heading = "Output")]
     strict: bool,
     /// End with a JSON object instead of the table

@@ -187,8 +187,11 @@ impl<'a> Evaluation<'a> {
             strict,
             settings: &settings,
             out,
-            totals: if has_confidences { Totals::with_confidences() } else { Totals::default() },
-            watch,
+            counts: Counts {
+                totals: if has_confidences { Totals::with_confidences() } else { Totals::default() },
+                watch,
+                images: self.indices.len(),
+            },
             progress: None,
             start: Instant::now(),
             done: 0,
@@ -196,7 +199,7 @@ impl<'a> Evaluation<'a> {
         };
         let build = |stream: &Stream| self.classifier(stream, adapt);
         let ended = fleet::evaluate_on(&self.streams, build, &self.dataset, &mut run);
-        let Run { mut out, totals, progress, start, done, is_written, .. } = run;
+        let Run { mut out, counts: Counts { totals, .. }, progress, start, done, is_written, .. } = run;
         drop(progress);
         // Whatever has ended it, what there is is to be there.
         let kept = out.as_mut().map_or(Ok(()), Out::finish);
@@ -271,8 +274,7 @@ struct Run<'a> {
     /// All that its results depend on.
     settings: &'a dyn Fn() -> Result<Value>,
     out: Option<Out>,
-    totals: Totals,
-    watch: &'a mut dyn FnMut(&Row),
+    counts: Counts<'a>,
     progress: Option<Progress>,
     start: Instant,
     /// Images that this run has adapted to.
@@ -280,6 +282,9 @@ struct Run<'a> {
     /// Whether the file has taken every row: if not, what was computed is told all the same.
     is_written: bool,
 }
+
+/// So many images without an answer by any learning rate end a run that has begun with them.
+const HOPELESS: usize = 8;
 
 /// Tells of the first image that a learning rate has no answer for; how many there are is told in the end.
 fn answered(record: &Record, so_far: &Totals, strict: bool) -> Result<()> {
@@ -292,10 +297,35 @@ fn answered(record: &Record, so_far: &Totals, strict: bool) -> Result<()> {
         let name = name_of(*index, file.as_deref());
         ensure!(!strict, "{name}: {error}");
         if so_far.failures(predictor) == 0 {
-            notice!("note: {name} counts as wrong by one learning rate: {error}");
+            notice!("note: {name} counts as wrong by a learning rate: {error}");
         }
     }
     Ok(())
+}
+
+/// What the rows come to so far.
+struct Counts<'a> {
+    totals: Totals,
+    watch: &'a mut dyn FnMut(&Row),
+    /// Of the whole run.
+    images: usize,
+}
+
+impl Counts<'_> {
+    /// Counts a row that is kept. No run goes on for hours whose steps lead nowhere.
+    fn take(&mut self, row: &Row) -> Result<()> {
+        self.totals.add(row);
+        (self.watch)(row);
+        let Row::Record(record) = row else { return Ok(()) };
+        let seen = self.totals.images();
+        let mut steps = record.answers().filter(|(predictor, _)| predictor.rate().is_some());
+        let leads_nowhere = steps.all(|(predictor, _)| self.totals.failures(predictor) == seen);
+        ensure!(
+            !leads_nowhere || seen < HOPELESS.min(self.images),
+            "no learning rate leads to an answer for any of the first {seen} images"
+        );
+        Ok(())
+    }
 }
 
 impl fleet::Run for Run<'_> {
@@ -305,9 +335,8 @@ impl fleet::Run for Run<'_> {
             out.begin(&(self.settings)()?)?;
             for row in out.rows() {
                 let Row::Record(record) = row else { continue };
-                answered(record, &self.totals, self.strict)?;
-                self.totals.add(row);
-                (self.watch)(row);
+                answered(record, &self.counts.totals, self.strict)?;
+                self.counts.take(row)?;
                 there.insert(row.index());
             }
         }
@@ -320,7 +349,7 @@ impl fleet::Run for Run<'_> {
     fn keep(&mut self, row: Row) -> Result<()> {
         match &row {
             Row::Record(record) => {
-                answered(record, &self.totals, self.strict)?;
+                answered(record, &self.counts.totals, self.strict)?;
                 self.done += 1;
             }
             Row::Failure(Failure { file, index, error, .. }) => {
@@ -334,10 +363,9 @@ impl fleet::Run for Run<'_> {
             out.write(&row)?;
             self.is_written = true;
         }
-        self.totals.add(&row);
-        (self.watch)(&row);
+        self.counts.take(&row)?;
         if let Some(progress) = &mut self.progress {
-            progress.advance(&self.totals);
+            progress.advance(&self.counts.totals);
         }
         Ok(())
     }

@@ -254,6 +254,9 @@ impl AdaptOptions {
                 Usage(format!("--update implicit {other}: {why}; say in-place, or leave it out")).into()
             );
         }
+        if let Some(at) = (1..self.lr.len()).find(|&at| self.lr[..at].contains(&self.lr[at])) {
+            return Err(Usage(format!("--lr: {:e} is there twice", self.lr[at])).into());
+        }
         if self.lr.len() > 1 && self.steps > 1 {
             let why = format!(
                 "--lr with {} rates and --steps {}: several rates share the views of one step; give one, or one step",

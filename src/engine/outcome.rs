@@ -174,8 +174,7 @@ pub struct Outcome {
     pub confident_average: Prediction,
     /// What most of the confident views predict.
     pub vote: Prediction,
-    /// By each learning rate: why there is none, where it is not finite. By one of them at least there is. None at all where
-    /// [`Loss::All`] is not among the losses.
+    /// By each learning rate: why there is none, where it is not finite. None at all where [`Loss::All`] is not among the losses.
     pub memo: Vec<Result<Prediction, String>>,
     /// Marginal entropy of the views before each step, nats.
     pub entropy: Vec<f32>,
