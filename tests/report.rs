@@ -331,6 +331,31 @@ fn well_formed(page: &str) -> usize {
 }
 
 #[test]
+fn each_set_of_seeds_has_its_own_stability() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let names = ["a0.jsonl", "b0.jsonl", "a1.jsonl", "b1.jsonl", "c0.jsonl"];
+    for (name, views, seed) in
+        names.into_iter().zip([8, 16, 8, 16, 32]).zip([0, 0, 1, 1, 0]).map(|((n, v), s)| (n, v, s))
+    {
+        let mut settings = settings(12, &[1e-5], seed);
+        settings["views"] = views.into();
+        write(folder, name, &rows(12, 1, seed), &settings);
+    }
+    let (json, _) = done(folder, &[&names[..], &["--json"]].concat());
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let sets: Vec<&Value> = report["seeds"].as_array().unwrap().iter().map(|of| &of["runs"]).collect();
+    let (a, b) = (json!(["a0.jsonl", "a1.jsonl"]), json!(["b0.jsonl", "b1.jsonl"]));
+    assert_eq!(
+        sets,
+        [vec![&a; 5], vec![&b; 5]].concat(),
+        "of five predictors each, and none of the run that is alone"
+    );
+    let (text, _) = done(folder, &names);
+    assert!(text.contains("MEMO by 2 seeds, b0.jsonl the first"), "{text}");
+}
+
+#[test]
 fn what_is_amiss_is_said_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -8,6 +8,7 @@ use clap::Args;
 use super::evaluation::{Ended, EvalOptions, Evaluation, Job};
 use super::options::AdaptOptions;
 use super::predictors::PredictorOptions;
+use super::seeds::Seeds;
 use super::{Usage, print};
 use crate::interrupt::{self, ReaderGone};
 use crate::notice;
@@ -19,7 +20,11 @@ Examples:
   memo eval --model MODEL --data cifar-100-binary.tar.gz --limit 500 --out run.jsonl
   memo eval --model MODEL --data cifar-100-binary.tar.gz --limit 500 --out run.jsonl --resume
   memo eval --model MODEL --data imagenet/val --limit 1000 --lr 1e-6,1e-5,1e-4
+  memo eval --model MODEL --data imagenet/val --limit 1000 --seeds 5     how much is the seed's
   memo eval --model MODEL --data photos --views 8 --limit 20     a try on the CPU";
+
+/// Each has a file open.
+const MOST_SEEDS: u64 = 256;
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -28,6 +33,11 @@ pub struct Eval {
     of: EvalOptions,
     #[command(flatten, next_help_heading = "Adaptation")]
     adapt: AdaptOptions,
+    /// Evaluate by N seeds, from --seed on, on the same images, and say how much of each accuracy is the seed's. --out run.jsonl then
+    /// has a file for each, run-seed0.jsonl and so on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=MOST_SEEDS), allow_negative_numbers = true,
+        help_heading = "Adaptation")]
+    seeds: Option<u64>,
     #[command(flatten, next_help_heading = "Predictors")]
     predictors: PredictorOptions,
     /// Write a line of JSON for each image, as it goes. To /dev/stdout too, where the table then goes to stderr
@@ -54,6 +64,11 @@ impl Eval {
             );
         }
         self.adapt.settings()?;
+        if let Some(count) = self.seeds {
+            let Eval { of, adapt, resume, strict, json, .. } = &self;
+            let (out, resume, strict, json) = (self.out.as_deref(), *resume, *strict, *json);
+            return Seeds { of, adapt, count, out, resume, strict, json }.run();
+        }
         let out = self.out.as_deref().map(|path| Out::open(path, self.resume)).transpose()?;
         let job = Job { adapt: self.adapt.clone(), out };
         let mut evaluation = Evaluation::open(&self.of, vec![job])?;

@@ -18,6 +18,7 @@ mod predict;
 mod predictors;
 mod prompts;
 mod report;
+mod seeds;
 mod session;
 mod sweep;
 

@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::compare::{self, Pair, Seeds};
+use super::compare::{self, Pair};
 use super::figures::{ClassFigures, Curves, Detection, Figures, by_class, curves, detection, figures};
 use super::run::{NONE, Run};
+use super::seeds::Seeds;
 use crate::metrics::calibration::Bin;
 use crate::metrics::corruption::{alexnet, mean_corruption_error};
 use crate::metrics::mean;

@@ -59,7 +59,7 @@ pub fn head(report: &Report) -> String {
             tables::comparison(report),
             tables::differing(report),
             tables::pairs(report),
-            tables::seeds(report),
+            tables::seeds(&report.seeds),
         ] {
             table(&mut text, &of);
         }

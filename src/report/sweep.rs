@@ -289,3 +289,106 @@ fn said(PointFigures { before, after, change, .. }: &PointFigures) -> String {
         p_value(change.mcnemar_p)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choice(pred: usize) -> Choice {
+        Choice { pred, confidence: 0.5, truth: None, guard: None }
+    }
+
+    /// Of ten images, of which zero-shot has five right: so many fixed, broken, and without an answer.
+    fn score(fixed: usize, broken: usize, no_answer: usize) -> Score {
+        let mut score = Score::default();
+        for image in 0..10 {
+            let right = image < 5;
+            let changed = if right { image < broken } else { image - 5 < fixed };
+            let after = choice(usize::from(right != changed));
+            let after = Some(&after).filter(|_| !(right && image >= 5 - no_answer));
+            score.add(1, &choice(usize::from(right)), after);
+        }
+        score
+    }
+
+    fn point(views: u32, lr: f64, predictor: &'static str, score: Option<Score>) -> Point {
+        Point {
+            policy: "mild".to_string(),
+            views,
+            steps: 1,
+            lr,
+            predictor,
+            file: String::new(),
+            error: score.is_none().then(|| "no number".to_string()),
+            figures: score.map(|score| score.figures()),
+            held_out: None,
+        }
+    }
+
+    fn sweep(holdout: bool, points: Vec<Point>) -> Sweep {
+        let mut sweep = Sweep { out: None, failed: 0, holdout, points, best: None };
+        sweep.choose();
+        sweep
+    }
+
+    #[test]
+    fn a_point_is_counted_image_by_image() {
+        let PointFigures { before, after, no_answer, change, .. } = score(3, 1, 2).figures();
+        // Right before: 0 to 4. After: 0 is broken, 3 and 4 have no answer, 5 to 7 are fixed.
+        assert_eq!((before, after, no_answer), (Some(0.5), Some(0.5), 2));
+        assert_eq!((change.images, change.fixed, change.broken), (10, 3, 3));
+    }
+
+    #[test]
+    fn the_best_is_the_first_of_the_most_accurate() {
+        let all = |scores: [Option<Score>; 4]| {
+            let rates = [1e-2, 1e-3, 1e-4, 1e-5];
+            rates.into_iter().zip(scores).map(|(lr, score)| point(8, lr, "memo", score)).collect()
+        };
+        let four =
+            sweep(false, all([None, Some(score(1, 0, 0)), Some(score(3, 1, 0)), Some(score(2, 0, 0))]));
+        let best = four.best.as_ref().unwrap();
+        assert_eq!((best.point, best.figures.after), (2, Some(0.7)));
+        assert!(best.warning.is_some() && four.verdict().last().unwrap().starts_with("Warning: "));
+        assert_eq!(four.notes(), ["MEMO by mild, 8 views, 1 step, rate 1e-2 has no figures: no number"]);
+        assert!(four.table().rows[0].ends_with(&[NOTHING.to_string(), NOTHING.to_string()]));
+        assert!(sweep(false, all([None; 4])).best.is_none());
+        let none = sweep(false, all([Some(score(0, 1, 0)), None, None, None]));
+        assert!(none.verdict().contains(&"That is no better than zero-shot.".to_string()));
+
+        // Chosen by one half, reported by the other.
+        let mut points: Vec<Point> = all([Some(score(1, 0, 0)), Some(score(2, 0, 0)), None, None]);
+        points[0].held_out = Some(score(5, 0, 0).figures());
+        points[1].held_out = Some(score(0, 2, 0).figures());
+        let half = sweep(true, points);
+        let best = half.best.as_ref().unwrap();
+        assert_eq!((best.point, best.figures.after, best.warning), (1, Some(0.3), None));
+        assert!(
+            half.verdict()[1].contains("50.00 % before, 30.00 % after, −20.00 points"),
+            "{:?}",
+            half.verdict()
+        );
+    }
+
+    #[test]
+    fn a_curve_is_of_all_but_the_rate() {
+        let both = ["memo", "memo_confident"];
+        let points = [16, 8].into_iter().flat_map(|views| {
+            both.into_iter()
+                .flat_map(move |who| [1e-3, 1e-4].map(|lr| point(views, lr, who, Some(score(1, 0, 0)))))
+        });
+        let all = sweep(false, points.collect());
+        let curves = all.curves();
+        let names: Vec<&str> = curves.iter().map(|(name, _)| name.as_str()).collect();
+        let [memo, confident] = ["MEMO", "MEMO confident"];
+        let want = [(16, memo), (16, confident), (8, memo), (8, confident)];
+        assert_eq!(names, want.map(|(views, who)| format!("mild, {views} views, 1 step, {who}")));
+        assert!(curves.iter().all(|(_, curve)| *curve == [(1e-4, 0.6), (1e-3, 0.6)]), "{curves:?}");
+        assert_eq!(all.table().head[1], "predictor");
+        let one = sweep(false, vec![point(8, 0.1, "memo", Some(score(0, 0, 0)))]);
+        assert_eq!(
+            (one.table().head[1].as_str(), one.curves()[0].0.as_str()),
+            ("views", "mild, 8 views, 1 step")
+        );
+    }
+}

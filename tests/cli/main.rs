@@ -11,6 +11,7 @@ mod predict;
 mod predictors;
 mod refused;
 mod resume;
+mod seeds;
 mod shards;
 mod signals;
 mod start;

@@ -172,7 +172,7 @@ fn a_run_that_fails_takes_nothing_from_the_others() {
     let all: Value = serde_json::from_slice(&output.stdout).unwrap();
     let [failed, good] = [&all["points"][0], &all["points"][1]];
     assert!(
-        failed["error"].as_str().unwrap().contains("image 0") && failed["after"] == Value::Null,
+        failed["error"].as_str().unwrap().contains("first 1 images") && failed["after"] == Value::Null,
         "{failed}"
     );
     assert!(good["error"] == Value::Null && good["images"] == 1 && all["best"]["point"] == 1, "{all}");

@@ -168,7 +168,7 @@ fn side_by_side(report: &Report) -> Result<Markup> {
             (notes(&report.notes))
             (cards(&comparison(report)))
             (figure("one", "Accuracy with its 95 % interval", alternative, &plots::intervals(&rows)?))
-            @for table in [differing(report), pairs(report), seeds(report)] {
+            @for table in [differing(report), pairs(report), seeds(&report.seeds)] {
                 @if !table.rows.is_empty() { (cards(&table)) }
             }
         }
