@@ -8,7 +8,13 @@
 # make evidence    what every kernel is and does, as a table in benches/results (an hour or more)
 # make gpu-bundle  one folder to carry to a machine with a GPU, see benches/gpu/run.sh
 
-.PHONY: build nvrtc nvdisasm demo test test-report test-slurm libtorch libtorch-tch evidence gpu-bundle clean
+# The programs of tests that take longest, then all others, of both packages: two run at once, so that no core is idle where one has a
+# single test left, or compiles kernels.
+LONGEST = planted cli assembled batch hopper checked
+TESTS = $(LONGEST) $(filter-out $(LONGEST), $(notdir $(patsubst %.rs,%,$(patsubst %/main.rs,%,\
+  $(wildcard tests/*.rs tests/*/main.rs vcuda/tests/*.rs vcuda/tests/*/main.rs)))))
+
+.PHONY: build nvrtc nvdisasm demo test test-lib test-doc test-wheels test-report test-slurm libtorch libtorch-tch evidence gpu-bundle clean
 
 build:
 	cargo build --release
@@ -33,9 +39,22 @@ demo: build
 test: build nvdisasm
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- --deny warnings
-	cargo test --release --workspace
-	tests/nvrtc_wheels.sh
+	cargo test --release --workspace --no-run
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target \
+	  test-lib test-wheels $(TESTS:%=test-program-%) test-doc
 	target/release/memo demo
+
+test-lib:
+	cargo test --release --workspace --lib
+
+test-program-%:
+	cargo test --release --workspace --test $*
+
+test-doc:
+	cargo test --release --workspace --doc
+
+test-wheels:
+	tests/nvrtc_wheels.sh
 
 test-report:
 	cargo test --release --test report -- --include-ignored
