@@ -208,7 +208,8 @@ fn as_text(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> 
     let rows: String = rows.iter().map(line).collect();
     let losses = [("entropy", &outcome.entropy), ("of confident", &outcome.confident_entropy)];
     let entropies = losses.into_iter().filter(|(_, steps)| !steps.is_empty()).map(|(title, steps)| {
-        let steps: Vec<String> = steps.iter().map(|h| format!("{h:.4}")).collect();
+        let steps: Vec<String> =
+            steps.iter().map(|h| if h.is_nan() { "not finite".into() } else { format!("{h:.4}") }).collect();
         format!("  {title:<width$} {} nats\n", steps.join(", "))
     });
     format!("{image}\n{rows}{}", entropies.collect::<String>())

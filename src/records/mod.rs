@@ -10,7 +10,7 @@ mod scan;
 mod settings;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use choice::{Answer, Choice, Failed, Truth};
 pub use merge::Merged;
@@ -52,17 +52,23 @@ pub struct Record {
     /// By each learning rate; in the file a list where there are several. None where the run has another loss.
     #[serde(default, with = "choice::one_or_several", skip_serializing_if = "Vec::is_empty")]
     pub memo: Vec<Answer>,
-    /// Before each step, nats.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Before each step, nats; in the file null where a step before it has led to no number.
+    #[serde(default, deserialize_with = "entropies", skip_serializing_if = "Vec::is_empty")]
     pub entropy: Vec<f32>,
     /// Both by the confident views' loss, if the run has that.
     #[serde(default, with = "choice::one_or_several", skip_serializing_if = "Vec::is_empty")]
     pub memo_confident: Vec<Answer>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "entropies", skip_serializing_if = "Vec::is_empty")]
     pub confident_entropy: Vec<f32>,
     /// Something was too large for float16, a gradient first of all, so that the image was adapted to again in float32.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overflow: bool,
+}
+
+/// NaN for null, which is what that is written as.
+fn entropies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+    let entropies = Vec::<Option<f32>>::deserialize(deserializer)?;
+    Ok(entropies.into_iter().map(|entropy| entropy.unwrap_or(f32::NAN)).collect())
 }
 
 impl Record {

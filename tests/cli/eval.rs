@@ -96,6 +96,13 @@ fn a_rate_that_leads_to_no_number_takes_nothing_from_the_others() {
     let nowhere = ["image 0", "learning rate 1e30", "any of the first 6 images"];
     refused(eval(&place.file("both.jsonl"), &["--lr", "1e30,1e31"]), 1, &nowhere);
     refused(eval(&place.file("one.jsonl"), &["--lr", "1e30"]), 1, &nowhere);
+    // After a step that leads nowhere there is no entropy either, and such a file is read as others are.
+    let twice = place.file("twice.jsonl");
+    let nowhere = ["image 0", "any of the first 6 images"];
+    refused(eval(&twice, &["--lr", "1e30", "--steps", "2"]), 1, &nowhere);
+    let is_right = |line: &Value| line["entropy"][0].is_f64() && line["entropy"][1].is_null();
+    assert!(lines(&twice).iter().all(is_right) && lines(&twice).len() == 6);
+    refused(eval(&twice, &["--lr", "1e30", "--steps", "2", "--resume"]), 1, &nowhere);
 }
 
 #[test]
