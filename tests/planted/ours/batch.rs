@@ -298,7 +298,7 @@ fn norm() -> Vec<Compiled> {
                         "3 * kind",
                     ),
                     (
-                        "result",
+                        "race",
                         "views are as far apart as their patches go",
                         "apart = TOKENS,",
                         "apart = TOKENS - 1,",
