@@ -61,6 +61,9 @@ pub struct Eval {
     /// Images of none of the classes, behind the others: --limit and --first hold for them too
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     ood: Option<PathBuf>,
+    /// Which split of --ood, as --split is of --data
+    #[arg(long, value_name = "FOLDER", help_heading = "Data", requires = "ood")]
+    ood_split: Option<String>,
     #[command(flatten, next_help_heading = "Adaptation")]
     adapt: AdaptOptions,
     #[command(flatten, next_help_heading = "Predictors")]
@@ -179,9 +182,13 @@ impl Eval {
 
     fn open_data(&self) -> Result<Evaluated> {
         let data = self.part.open(&self.data)?;
+        if let Some(file) = data.templates().filter(|_| self.adapt.prompts.is_default()) {
+            notice!("note: prompts lie beside the data, and are not used: --templates {}", file.display());
+        }
         let Some(path) = &self.ood else { return Ok(data.into()) };
-        let of_no_class = Dataset::open(&DataSource { path: path.clone(), ..DataSource::default() });
-        let of_no_class = of_no_class.context("--ood")?;
+        let of_no_class =
+            DataSource { path: path.clone(), split: self.ood_split.clone(), ..DataSource::default() };
+        let of_no_class = Dataset::open(&of_no_class).context("--ood, whose split is --ood-split's")?;
         for notice in of_no_class.notices() {
             notice!("note: --ood: {notice}");
         }
