@@ -283,6 +283,14 @@ fn columns(metadata: &ParquetMetaData) -> Result<(Columns, Option<Vec<String>>)>
                 column.column_path().string()
             );
         }
+        let images = group.column(image);
+        let absent = images.statistics().and_then(|statistics| statistics.null_count_opt());
+        ensure!(
+            group.num_rows() == 0 || absent != u64::try_from(group.num_rows()).ok(),
+            "its column {} (row group {number}) is empty: images were saved as paths alone; datasets' embed_table_storage \
+             puts them in",
+            images.column_path().string()
+        );
     }
     let names =
         features.as_ref().and_then(|features| features.get(&label_name)).map(|feature| &feature["names"]);

@@ -88,8 +88,6 @@ fn mix(x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     fn sample(classes: &[usize], kinds: usize, count: usize, seed: u64) -> Vec<usize> {
         super::sample(classes, kinds, &[(0..classes.len()).collect()], count, seed)
     }
