@@ -1,95 +1,20 @@
 // nvrtc: --fmad=false
-// Views by chains of operations on 8-bit pixels, mixed: MEMO's AugMix and torchvision's RandAugment, as Pillow and NumPy do
-// them, bit for bit. The definition in plain loops is src/ops/chain.rs.
+// The steps of views' chains: MEMO's AugMix and torchvision's RandAugment, as Pillow and NumPy do them, bit for bit. The
+// definition in plain loops is src/ops/chain.rs; shapes are chain.cuh's.
 //
-// View i of S·N is of image i / N; it has L chains of up to K = STEPS / L steps. The pictures that they work on are of
-// H × H pixels, or with side = 0 of their image's size; A is the most pixels of one.
-//
-//   descs   (S,) ImageDesc          read
-//   params  (S, N) ViewParams       read; views of other kinds are passed over
-//   bases   (S·N, A) u32            what a view's chains begin with: red, green and blue from the lowest byte
 //   plans   (S·N, STEPS) Plan       where a step's pixels come from
-//   layers  (S·N, L, 2, A) u32      a chain's picture after its odd steps that move pixels, and after its even ones
-//   levels  (S·N, L, 3, 256) u8     what has become of the picture's levels since then
 //
-// Launches: crop_bases where the images are padded, plan_chains, then for each step change_levels and change_pixels, and
-// mix_views; where the images are padded, end_chains, a resize by augment.cu, and mix_layers.
-//
-// A step that changes each level by itself is not made until a pixel is read again: `levels` holds what it comes to. So
-// memory sees the pictures only where pixels move, where levels are counted, and at the end.
+// Launches: crop_bases where the images are padded, plan_chains, then for each step change_levels and change_pixels; mix.cu
+// goes on.
 
 #include "affine.cuh"
-#include "element.cuh"
-#include "jitter.cuh"
+#include "chain.cuh"
 
 struct Plan {
     double xx, xy, x0, yx, yy, y0;            // Image.transform's matrix
     long long fxx, fxy, fx0, fyx, fyy, fy0;   // in fixed point: of 40 bits, from a pixel to one; nearest, of 16, to the pixel's
 };
 static_assert(sizeof(Plan) == 96, "the host allocates 96 bytes a step");
-
-// What is said of pictures above.
-struct Shape { int N, L, side, area; };
-
-struct Chain {
-    const ViewParams* params;
-    int view, number, w, h;
-    u32 depth;
-    const Step* steps;
-    bool exists;
-
-    // Chain `item` of S·N·L.
-    __device__ Chain(const ImageDesc* descs, const ViewParams* all, const Shape& shape, int item) {
-        view = item / shape.L;
-        number = item % shape.L;
-        params = all + view;
-        ImageDesc image = descs[view / shape.N];
-        w = shape.side ? shape.side : image.w;
-        h = shape.side ? shape.side : image.h;
-        exists = image.w != 0 && params->kind >= RESIZED_CHAINS;
-        depth = exists ? params->depths[number] : 0;
-        steps = params->steps + number * (STEPS / shape.L);
-    }
-
-    static __device__ bool changes_levels(u32 operation) { return operation < COLOR; }
-
-    __device__ int shift(const Step& step) const {
-        return (int)((double)step.argument * (step.operation == TRANSLATE_X ? w : h));
-    }
-
-    // A step that changes nothing is left out, as by Image.rotate.
-    __device__ bool changes_pixels(const Step& step) const {
-        if (step.operation == TRANSLATE_X || step.operation == TRANSLATE_Y) return shift(step) != 0;
-        if (step.operation == COLOR || step.operation == SHARPNESS) return step.argument != 1.f;
-        return step.operation > SHARPNESS && step.operation != IDENTITY && step.argument != 0.f;
-    }
-
-    // Before step k: how often pixels have been changed, and whether levels have since.
-    __device__ void before(u32 k, int* times, bool* has_levels) const {
-        *times = 0;
-        *has_levels = false;
-        for (u32 i = 0; i < k; ++i) {
-            if (changes_levels(steps[i].operation)) *has_levels = true;
-            if (!changes_pixels(steps[i])) continue;
-            ++*times;
-            *has_levels = false;
-        }
-    }
-};
-
-// A chain's picture after it has changed so often.
-__device__ __forceinline__ u32* picture(u32* layers, const Chain& chain, const Shape& shape, int times) {
-    size_t layer = (size_t)chain.view * shape.L + chain.number;
-    return layers + (2 * layer + (times - 1 & 1)) * shape.area;
-}
-
-__device__ __forceinline__ const u32* picture(const u32* bases, u32* layers, const Chain& chain, const Shape& shape, int times) {
-    return times == 0 ? bases + (size_t)chain.view * shape.area : picture(layers, chain, shape, times);
-}
-
-__device__ __forceinline__ u8* levels_of(u8* levels, const Chain& chain, const Shape& shape) {
-    return levels + ((size_t)chain.view * shape.L + chain.number) * 768;
-}
 
 // Grid: (S·N, parts) of 256 threads. torchvision's RandomCrop of the image padded by zeros, and its flip.
 extern "C" __global__ void __launch_bounds__(256)
@@ -188,10 +113,6 @@ __device__ void spread(bool equalize, const u32* counts, u8* out) {
         out[level] = value;
         before += counts[level];
     }
-}
-
-__device__ __forceinline__ u32 with_levels(const u8 (*table)[256], u32 p) {
-    return packed((int)table[0][p & 255], (int)table[1][p >> 8 & 255], (int)table[2][p >> 16]);
 }
 
 // Grid: (S·N·L) of 512 threads. Step k of each chain where it changes levels.
@@ -423,117 +344,3 @@ change_pixels(const ImageDesc* __restrict__ descs, const ViewParams* __restrict_
     __syncthreads();
     change<true>(from, table, chain, step, plan, to);
 }
-
-// ---------------------------------------------------------------------------------------------------
-// Ends
-
-// Grid: (S·N·(L + 1), parts) of 256 threads: what a view's chains begin with, and the end of each, with a description each.
-//   ends  (S·N, L + 1, A) u32   written (=)
-extern "C" __global__ void __launch_bounds__(256)
-end_chains(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, Shape shape,
-           const u32* __restrict__ bases, u32* __restrict__ layers, u8* __restrict__ levels, u32* __restrict__ ends,
-           ImageDesc* __restrict__ end_descs) {
-    __shared__ u8 table[3][256];
-    int view = blockIdx.x / (shape.L + 1), layer = blockIdx.x % (shape.L + 1);
-    Chain chain(descs, params, shape, view * shape.L + max(layer - 1, 0));
-    if (blockIdx.y == 0 && threadIdx.x == 0) {
-        ImageDesc desc = {};
-        if (chain.exists) {
-            desc.w = chain.w;
-            desc.h = chain.h;
-        }
-        end_descs[blockIdx.x] = desc;
-    }
-    if (!chain.exists) return;
-    int times = 0;
-    bool has_levels = false;
-    if (layer != 0) chain.before(chain.depth, &times, &has_levels);
-    const u8* entries = levels_of(levels, chain, shape);
-    for (int i = threadIdx.x; i < 768; i += blockDim.x) table[0][i] = has_levels ? entries[i] : i & 255;
-    __syncthreads();
-    const u32* from = picture(bases, layers, chain, shape, times);
-    u32* to = ends + (size_t)blockIdx.x * shape.area;
-    for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < chain.w * chain.h; i += gridDim.y * blockDim.x)
-        to[i] = with_levels(table, from[i]);
-}
-
-// A level over `divisor`, less the mean of its channel, over its deviation: torchvision's ToTensor and Normalize.
-struct Scale { float divisor, mean[3], std[3]; };
-
-// Grid: (S·N, parts) of 256 threads, which take W neighbours at a time, W dividing P. What the chains come to: w of the sum
-// of each chain's end under its weight, and of what they began with, each product and sum rounded to float as NumPy does.
-//   resized  (S·N, L + 1, H, H) u32   ends that have been resized; or null, and they are read where they are
-template <int W>
-__device__ __forceinline__ void
-mix_of(const ImageDesc* descs, const ViewParams* params, const Shape& shape, const u32* bases, u32* layers, u8* levels,
-       const u32* resized, int H, int P, const Scale& scale, E* patches) {
-    __shared__ float numbers[4][3][256];  // of a level of each layer, under its weight
-    __shared__ float plain[3][256];
-    // Its divisions are calls, so it is done before there is anything to be kept in registers.
-#pragma unroll 1
-    for (int channel = 0; channel < 3; ++channel)
-        plain[channel][threadIdx.x] = ((int)threadIdx.x / scale.divisor - scale.mean[channel]) / scale.std[channel];
-    __syncthreads();
-    int view = blockIdx.x;
-    const ViewParams& p = params[view];
-    const u32* pictures[4];
-#pragma unroll
-    for (int layer = 0; layer < 4; ++layer) {
-        Chain chain(descs, params, shape, view * shape.L + min(max(layer - 1, 0), shape.L - 1));
-        if (!chain.exists) return;
-        int times = 0;
-        bool has_levels = false;
-        if (layer != 0) chain.before(chain.depth, &times, &has_levels);
-        bool is_used = layer <= shape.L;
-        if (resized) has_levels = false;
-        pictures[layer] = resized ? resized + ((size_t)view * (shape.L + 1) + min(layer, shape.L)) * H * H
-                                  : picture(bases, layers, chain, shape, times);
-        const u8* entries = levels_of(levels, chain, shape);
-        float weight = !is_used ? 0.f : layer == 0 ? p.unchanged : p.weights[layer - 1];
-        for (int i = threadIdx.x; i < 768; i += blockDim.x) {
-            int channel = i >> 8, level = has_levels ? entries[i] : i & 255;
-            numbers[layer][channel][i & 255] = weight * plain[channel][level];
-        }
-    }
-    __syncthreads();
-    float changed = 1.f - p.unchanged;
-    patches += (size_t)view * 3 * H * H;
-    int across = H / W;
-    for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < H * across; i += gridDim.y * blockDim.x) {
-        int y = i / across, x = i % across * W;
-        float sum[3][W] = {};
-        Pack<u32, W> own = *(const Pack<u32, W>*)(pictures[0] + y * H + x);
-#pragma unroll
-        for (int layer = 1; layer < 4; ++layer) {
-            if (layer > shape.L) break;
-            Pack<u32, W> pixels = *(const Pack<u32, W>*)(pictures[layer] + y * H + x);
-#pragma unroll
-            for (int j = 0; j < W; ++j) {
-#pragma unroll
-                for (int channel = 0; channel < 3; ++channel)
-                    sum[channel][j] += numbers[layer][channel][pixels.x[j] >> 8 * channel & 255];
-            }
-        }
-        E* at = patches + y / P * (3 * H * P) + x / P * (3 * P * P) + y % P * P + x % P;
-#pragma unroll
-        for (int channel = 0; channel < 3; ++channel, at += P * P) {
-            float value[W];
-#pragma unroll
-            for (int j = 0; j < W; ++j)
-                value[j] = numbers[0][channel][own.x[j] >> 8 * channel & 255] + changed * sum[channel][j];
-            store_pack(at, value);
-        }
-    }
-}
-
-#define MIX_VIEWS(W)                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(256, 2)                                                              \
-    mix_views_##W(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, Shape shape,            \
-                  const u32* __restrict__ bases, u32* __restrict__ layers, u8* __restrict__ levels,                   \
-                  const u32* __restrict__ resized, int H, int P, Scale scale, E* __restrict__ patches) {              \
-        mix_of<W>(descs, params, shape, bases, layers, levels, resized, H, P, scale, patches);                        \
-    }
-
-MIX_VIEWS(4)
-MIX_VIEWS(2)
-MIX_VIEWS(1)

@@ -1,4 +1,4 @@
-// An image of a batch, and what happens to it on the way to one view: `ImageDesc` and `ViewParams` of src/ops/draw.rs.
+// An image of a batch, and what happens to it on the way to one view: `ImageDesc` and `ViewParams` of src/ops/view.rs.
 
 #pragma once
 

@@ -200,6 +200,29 @@ fn every_form_has_the_same_figures() {
 }
 
 #[test]
+fn of_several_rates_each_is_compared_with_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (name, seed, rates) in
+        [("a", 1, &[1e-5, 1e-4][..]), ("b", 1, &[1e-4, 1e-3]), ("c", 1, &[1e-4]), ("d", 2, &[1e-3])]
+    {
+        write(folder, &format!("{name}.jsonl"), &rows(40, rates.len(), seed), &settings(40, rates, 0));
+    }
+    let pairs = |first: &str, second: &str| -> Vec<String> {
+        let json: Value = serde_json::from_str(&done(folder, &[first, second, "--json"]).0).unwrap();
+        let pairs = json["pairs"].as_array().unwrap().iter();
+        let names = pairs.map(|pair| pair["predictor"].as_str().unwrap().to_string());
+        names.filter(|name| name.starts_with("MEMO")).collect()
+    };
+    assert_eq!(pairs("a.jsonl", "b.jsonl"), ["MEMO 1e-4"]);
+    assert_eq!(pairs("a.jsonl", "c.jsonl"), ["MEMO"]);
+    assert_eq!(pairs("b.jsonl", "a.jsonl"), ["MEMO 1e-4"]);
+    // Of a single rate each, whatever they are.
+    assert_eq!(pairs("c.jsonl", "d.jsonl"), ["MEMO"]);
+    assert_eq!(pairs("a.jsonl", "d.jsonl"), [""; 0]);
+}
+
+#[test]
 fn a_page_is_well_formed_and_needs_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

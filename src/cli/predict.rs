@@ -53,10 +53,11 @@ impl Predict {
             .with_context(|| format!("naming the classes by {}", self.labels.display()))?;
         notice!("note: {}", named.header_alone());
         let labels = named.names;
-        self.adapt.prompts.read()?.texts(&labels)?;
+        self.adapt.fixed.prompts.read()?.texts(&labels)?;
         let checkpoint = session::open_checkpoint(&self.model)?;
         let config = checkpoint.config();
-        let mut adapt = AdaptOptions { predictors: self.predictors.clone(), ..self.adapt.clone() };
+        let mut adapt = self.adapt.clone();
+        adapt.fixed.predictors = self.predictors.clone();
         let given = match &self.views_in {
             None => None,
             Some(path) => {

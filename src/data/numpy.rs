@@ -1,8 +1,8 @@
 //! NumPy's `.npy`: a header, which is a Python dictionary, and an array as it lies in memory.
 //! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
 //!
-//! The one crate that reads headers and is looked after, `npyz`, reads them by a grammar of all Python literals: it takes longer
-//! to compile than the rest of what reads datasets.
+//! The one crate that reads headers and is looked after, `npyz`, reads them by a grammar of all Python literals, and brings a
+//! generator of parsers and integers of any size for it.
 
 use anyhow::{Context, Result, bail, ensure};
 use regex::Regex;

@@ -33,33 +33,38 @@ impl Selection {
     }
 }
 
-/// The indices of each group, or of all images.
-fn groups(dataset: &Dataset) -> Vec<Vec<usize>> {
-    let mut places = HashMap::new();
-    let mut groups = Vec::new();
-    for index in 0..dataset.len() {
-        let at = *places.entry(dataset.group(index)).or_insert(groups.len());
-        if at == groups.len() {
-            groups.push(Vec::new());
-        }
-        groups[at].push(index);
-    }
-    groups
+/// The number of each image's group; 0 where there are none.
+fn groups(dataset: &Dataset) -> Vec<usize> {
+    let mut numbers = HashMap::new();
+    let number = |index: usize| {
+        let next = numbers.len();
+        *numbers.entry(dataset.group(index)).or_insert(next)
+    };
+    (0..dataset.len()).map(number).collect()
+}
+
+/// Each image's class; where there are groups, a class of each group is one by itself.
+pub(super) fn strata(dataset: &Dataset) -> Vec<usize> {
+    let stratum = |(index, group): (usize, usize)| group * dataset.labels().len() + dataset.label(index);
+    groups(dataset).into_iter().enumerate().map(stratum).collect()
 }
 
 /// Each class's images are shuffled and then spread over the line of their group, and the groups' lines over another, which is
 /// cut where there are `count`.
-fn sample(classes: &[usize], kinds: usize, groups: &[Vec<usize>], count: usize, seed: u64) -> Vec<usize> {
-    let line = |(group, members): (u64, &Vec<usize>)| {
-        let mut of_class = vec![Vec::new(); kinds];
-        members.iter().for_each(|&index| of_class[classes[index]].push(index));
-        for members in &mut of_class {
+fn sample(classes: &[usize], kinds: usize, groups: &[usize], count: usize, seed: u64) -> Vec<usize> {
+    let mut members = vec![vec![Vec::new(); kinds]; groups.iter().max().map_or(0, |most| most + 1)];
+    groups
+        .iter()
+        .zip(classes)
+        .enumerate()
+        .for_each(|(index, (&group, &class))| members[group][class].push(index));
+    let line = |(group, mut classes): (u64, Vec<Vec<usize>>)| {
+        for members in &mut classes {
             members.sort_by_key(|&index| mix(seed ^ mix(index as u64)));
         }
-        spread(of_class, if group == 0 { seed } else { mix(seed ^ mix(!group)) })
+        spread(classes, if group == 0 { seed } else { mix(seed ^ mix(!group)) })
     };
-    let lines = (0..).zip(groups).map(line).collect();
-    let mut indices = spread(lines, seed);
+    let mut indices = spread((0..).zip(members).map(line).collect(), seed);
     indices.truncate(count);
     indices.sort_unstable();
     indices
@@ -89,7 +94,7 @@ fn mix(x: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     fn sample(classes: &[usize], kinds: usize, count: usize, seed: u64) -> Vec<usize> {
-        super::sample(classes, kinds, &[(0..classes.len()).collect()], count, seed)
+        super::sample(classes, kinds, &vec![0; classes.len()], count, seed)
     }
 
     #[test]

@@ -115,38 +115,21 @@ fn read(path: &Path, delimiter: u8, source: &DataSource) -> Result<Dataset> {
             bail!("its image {path} is there twice, in rows {first} and {number}");
         }
     }
+    // Of all rows, whatever the split: a class is a class where none of its images is a test image.
+    let (labels, kind, classes) = classes(&rows, source)?;
+    let mut rows: Vec<(Line, usize)> = rows.into_iter().zip(classes).collect();
     let mut split = None;
     if split_at.is_some() {
-        let mut splits: Vec<String> = rows.iter().map(|(_, _, split, _)| split.clone()).collect();
+        let mut splits: Vec<String> = rows.iter().map(|((_, _, split, _), _)| split.clone()).collect();
         splits.sort();
         splits.dedup();
         if source.split.as_deref() != Some(".") {
             let (at, asked) = choose(&splits, source.split.as_deref())?;
-            rows.retain(|(_, _, split, _)| *split == splits[at]);
+            rows.retain(|((_, _, split, _), _)| *split == splits[at]);
             split = asked;
         }
     }
-    let numbers: Option<Vec<i64>> = rows.iter().map(|(_, label, ..)| label.parse().ok()).collect();
-    let (labels, kind, classes) = match numbers {
-        Some(numbers) => {
-            let (names, kind) = known::numbered(source.cifar, &numbers);
-            let count = names.len();
-            (names, kind, classes_of(numbers, count)?)
-        }
-        None => {
-            let mut names: Vec<String> = rows.iter().map(|(_, label, ..)| label.to_string()).collect();
-            names.sort();
-            names.dedup();
-            let place = |label: &str| names.binary_search_by(|name| name.as_str().cmp(label)).unwrap_or(0);
-            let classes = rows.iter().map(|(_, label, ..)| place(label)).collect();
-            (names, Classes::Folders, classes)
-        }
-    };
-    let images = rows
-        .into_iter()
-        .zip(classes)
-        .map(|((path, _, _, group), class)| (path, class as u32, group))
-        .collect();
+    let images = rows.into_iter().map(|((path, _, _, group), class)| (path, class as u32, group)).collect();
     let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let unread: Vec<&str> = (0..header.len())
         .filter(|at| ![Some(path_at), Some(label_at), split_at, group_at].contains(&Some(*at)))
@@ -164,6 +147,31 @@ fn read(path: &Path, delimiter: u8, source: &DataSource) -> Result<Dataset> {
     dataset.took.split = split;
     dataset.took.cifar = source.cifar.filter(|_| kind == Classes::Numbers);
     Ok(dataset)
+}
+
+/// Names of the classes, what they are by, and each row's class.
+fn classes(rows: &[Line], source: &DataSource) -> Result<(Vec<String>, Classes, Vec<usize>)> {
+    let labels = || rows.iter().map(|(_, label, ..)| &**label);
+    if let Some(numbers) = labels().map(|label| label.parse().ok()).collect::<Option<Vec<i64>>>() {
+        let (names, kind) = known::numbered(source.cifar, &numbers);
+        let count = names.len();
+        return Ok((names, kind, classes_of(numbers, count)?));
+    }
+    if let Some(numbers) = labels().map(|label| label.parse().ok()).collect::<Option<Vec<f64>>>() {
+        let at = (0..rows.len()).find(|&at| rows[at].1.parse::<i64>().is_err()).unwrap_or(0);
+        bail!(
+            "row {} has the label {}; a class's number is whole, such as {}",
+            at + 2,
+            rows[at].1,
+            numbers[at].trunc()
+        );
+    }
+    let mut names: Vec<String> = labels().map(str::to_string).collect();
+    names.sort();
+    names.dedup();
+    let place = |label: &str| names.binary_search_by(|name| name.as_str().cmp(label)).unwrap_or(0);
+    let classes = labels().map(place).collect();
+    Ok((names, Classes::Folders, classes))
 }
 
 impl Source for Listed {

@@ -13,7 +13,7 @@ use super::seen::Seen;
 use super::vision::Vision;
 use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::Element;
-use crate::ops::draw::{ImageDesc, ViewParams};
+use crate::ops::view::{ImageDesc, ViewParams};
 
 /// All that a batch writes.
 pub struct Buffers<E> {

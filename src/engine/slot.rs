@@ -9,7 +9,7 @@ use super::outcome::{Raw, RawViews, Settings, Stepped};
 use super::seen::Seen;
 use crate::gpu::{Event, Gpu, Pinned, Stream, Tensor};
 use crate::ops::augmenter::Images;
-use crate::ops::draw::ImageDesc;
+use crate::ops::view::ImageDesc;
 
 /// Of what a batch gives of an image.
 #[derive(Clone, Copy)]

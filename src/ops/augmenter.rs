@@ -6,11 +6,11 @@ use std::ops::Range;
 use anyhow::{Result, ensure};
 
 use super::Element;
-use super::augment::{Block, MAX_SIDE, Scratch, Shape, check_patches, make_views};
+use super::augment::{Block, Scratch, Shape, check_patches, make_views};
 use super::chain::Chains;
-use super::draw::{ImageDesc, ViewParams};
 use super::pillow::Pillow;
 use super::preprocess::Preprocess;
+use super::view::{ImageDesc, MAX_SIDE, ViewParams};
 use crate::gpu::{Stream, Tensor};
 use crate::policy::Policy;
 
@@ -237,10 +237,11 @@ mod tests {
     use crate::device_test;
     use crate::ops::augment::tests::source;
     use crate::ops::chain;
-    use crate::ops::draw::{Key, ORIGINAL, draw_reference, draw_views};
+    use crate::ops::draw::{Key, draw_reference, draw_views};
     use crate::ops::patches::patchify;
     use crate::ops::pillow::{Filter, Rgb};
     use crate::ops::preprocess::{Resize, Scale};
+    use crate::ops::view::ORIGINAL;
 
     fn clip(image_size: usize, patch_size: usize) -> Result<Augmenter> {
         Augmenter::new(image_size, patch_size, Preprocess::clip(image_size), Pillow::V13)

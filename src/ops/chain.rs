@@ -1,13 +1,13 @@
-//! Views by chains of operations, mixed, on the device: `kernels/chain.cu`.
+//! Views by chains of operations, mixed, on the device: `kernels/chain.cu` and `kernels/mix.cu`.
 
 use anyhow::Result;
 use bytemuck::Zeroable;
 
 use super::augment::{Block, Shape, block_count};
-use super::draw::{ImageDesc, PADDED_CHAINS, RESIZED_CHAINS, STEPS, ViewParams};
 use super::pillow::{self, Pillow, Rgb};
 use super::pillow_steps::{Moves, step};
 use super::preprocess::Preprocess;
+use super::view::{ImageDesc, PADDED_CHAINS, RESIZED_CHAINS, STEPS, ViewParams};
 use super::width::width;
 use super::{Element, int};
 use crate::args;
@@ -134,33 +134,38 @@ impl Mixer {
             let (n, l, side, area) = (int(views)?, int(chains.count)?, int(side)?, int(area)?);
             Ok(Arg::bytes(&ShapeArg { n, l, side, area }))
         };
-        let queue = |name, launch: Launch, args: &[_]| {
-            let kernel = stream.kernel("chain", name, E::DEFINES)?;
+        let queue = |(file, defines), name, launch: Launch, args: &[_]| {
+            let kernel = stream.kernel(file, name, defines)?;
             // SAFETY: the tensors are as large as the shape says, which `make_views` has checked; the kernels check the
             // views' programs, and that an image fits has been checked by `plan_views` before them.
             unsafe { kernel.launch(stream, launch, args) }
         };
+        let (steps, ends) = (("chain", &[][..]), ("mix", E::DEFINES));
         let height = if chains.is_padded { max_h } else { size };
         let parts = height.div_ceil(4 * 8).clamp(1, 32);
         if chains.is_padded {
             queue(
+                steps,
                 "crop_bases",
                 Launch::over([count, parts, 1], 256),
                 args![descs, params, arg()?, sources, bases],
             )?;
         }
         queue(
+            steps,
             "plan_chains",
             Launch::per_element(count * STEPS, 128),
             args![descs, params, arg()?, int(count * STEPS)?, plans],
         )?;
         for k in 0..chains.depth {
             queue(
+                steps,
                 "change_levels",
                 Launch::over([count * chains.count, 1, 1], 512),
                 args![descs, params, arg()?, int(k)?, bases, layers, levels],
             )?;
             queue(
+                steps,
                 "change_pixels",
                 Launch::over([count * chains.count, parts, 1], 256),
                 args![descs, params, arg()?, int(k)?, plans, bases, layers, levels],
@@ -168,10 +173,10 @@ impl Mixer {
         }
         let no_resized = None::<&Tensor<Block>>;
         let resized = if let Some(resize) = resize {
-            let ends = count * (chains.count + 1);
             queue(
+                ends,
                 "end_chains",
-                Launch::over([ends, parts, 1], 256),
+                Launch::over([count * (chains.count + 1), parts, 1], 256),
                 args![descs, params, arg()?, bases, layers, levels, resize.sources(), end_descs],
             )?;
             resize.pack_originals::<E>(stream, end_descs, resized)?;
@@ -188,6 +193,7 @@ impl Mixer {
         let parts = (size * size / neighbours).div_ceil(8 * 256).clamp(1, 64);
         let scale = Arg::bytes(&shape.preprocess.scale);
         queue(
+            ends,
             name,
             Launch::over([count, parts, 1], 256),
             args![

@@ -24,6 +24,7 @@ pub mod preprocess;
 pub mod segment;
 pub mod select;
 pub mod token_embed;
+pub mod view;
 mod width;
 
 use anyhow::{Result, anyhow, ensure};

@@ -6,8 +6,8 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::draw::{ORIGINAL, ViewParams};
 use super::preprocess::{Preprocess, Scale};
+use super::view::{ORIGINAL, ViewParams};
 
 /// Releases of Pillow that resize differently: an image is scaled across and down one after the other, with its levels
 /// rounded in between, so that the order shows.

@@ -7,6 +7,7 @@ use super::figures::Change;
 use super::run::{NONE, Run};
 use crate::metrics::paired::Changes;
 use crate::metrics::stability::{changed, spread};
+use crate::records::Predictor;
 
 /// A predictor of a later run beside the same of the first, on images that both have.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -69,6 +70,21 @@ fn common(first: &Run, second: &Run) -> Result<Vec<(usize, usize)>, String> {
     if rows.is_empty() { Err("they have no image in common".to_string()) } else { Ok(rows) }
 }
 
+/// The first run's column to hold a predictor of the second's against: of one that takes steps, by the same learning rate, or by the
+/// only one that each has.
+fn counterpart(first: &Run, second: &Run, its: Predictor) -> Option<usize> {
+    let alike = |run: &Run| run.columns.iter().filter(|c| c.predictor.field() == its.field()).count();
+    let is_only = alike(first) == 1 && alike(second) == 1;
+    // Where rates are not known, by their places.
+    let rate = |run: &Run, predictor: Predictor| {
+        predictor.rate().map(|at| run.rates.get(at).map_or((at, None), |&rate| (0, Some(rate))))
+    };
+    first.columns.iter().position(|column| {
+        let other = column.predictor;
+        other.field() == its.field() && (is_only || rate(first, other) == rate(second, its))
+    })
+}
+
 /// Each later run beside the first, and what cannot be compared.
 pub fn pairs(runs: &[Run]) -> (Vec<Pair>, Vec<String>) {
     let (mut pairs, mut notes) = (Vec::new(), Vec::new());
@@ -89,9 +105,7 @@ pub fn pairs(runs: &[Run]) -> (Vec<Pair>, Vec<String>) {
             notes.push(format!("{a} and {b} are compared on the {count} images that both have"));
         }
         for (column, its) in second.columns.iter().enumerate() {
-            let Some(other) = first.columns.iter().position(|c| c.predictor == its.predictor) else {
-                continue;
-            };
+            let Some(other) = counterpart(first, second, its.predictor) else { continue };
             let mut changes = Changes::default();
             for &(a, b) in &rows {
                 changes.add(first.is_right(other, a), second.is_right(column, b));

@@ -10,6 +10,7 @@ pub mod markdown;
 pub mod pictures;
 mod progress;
 pub mod run;
+pub mod sweep;
 mod table;
 mod tables;
 

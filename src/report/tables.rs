@@ -15,14 +15,14 @@ pub struct Table {
 }
 
 impl Table {
-    fn new(title: impl Into<String>, head: &[&str]) -> Table {
+    pub fn new(title: impl Into<String>, head: &[&str]) -> Table {
         let head = head.iter().map(ToString::to_string).collect();
         Table { title: title.into(), head, rows: Vec::new() }
     }
 }
 
 /// What stands where nothing is defined.
-const NOTHING: &str = "–";
+pub const NOTHING: &str = "–";
 
 pub fn percent(fraction: Option<f64>) -> String {
     fraction.map_or(NOTHING.to_string(), |x| format!("{:.2} %", 100.0 * x))
@@ -33,11 +33,11 @@ pub fn points(difference: Option<f64>) -> String {
 }
 
 /// With a sign that is as wide as a plus.
-fn signed(x: f64) -> String {
+pub fn signed(x: f64) -> String {
     format!("{x:+.2}").replace('-', "−")
 }
 
-fn interval(ends: Option<(f64, f64)>, write: impl Fn(f64) -> String) -> String {
+pub fn interval(ends: Option<(f64, f64)>, write: impl Fn(f64) -> String) -> String {
     ends.map_or(NOTHING.to_string(), |(low, high)| format!("{} to {}", write(low), write(high)))
 }
 

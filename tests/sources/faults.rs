@@ -23,6 +23,15 @@ fn faults_are_named() {
         }
         tar.finish().unwrap();
     }
+    fn zip(path: &Path, folders: &[&str]) {
+        let mut archive = rawzip::ZipArchiveWriter::new(fs::File::create(path).unwrap());
+        for folder in folders {
+            let (mut entry, config) = archive.new_file(&*format!("{folder}/1.png")).start().unwrap();
+            let (_, end) = config.wrap(&mut entry).finish().unwrap();
+            entry.finish(end).unwrap();
+        }
+        archive.finish().unwrap();
+    }
     let cases: &[Fault] = &[
         ("fortran", |_, _| {}, &["fortran/images.npy", "Fortran order"]),
         ("float", |_, _| {}, &["float/images.npy", "dtype is <f8; images are uint8"]),
@@ -55,6 +64,34 @@ fn faults_are_named() {
                 fs::copy(path.join("../arrays/images.npy"), path.join("fog.npy")).unwrap();
             },
             &["fog.npy", "5 images, and labels.npy has 25"],
+        ),
+        (
+            "CIFAR-10-C --corruptions all",
+            |_, path| {
+                let file = path.join("labels.npy");
+                let mut labels = fs::read(&file).unwrap();
+                *labels.last_mut().unwrap() ^= 1;
+                fs::write(&file, labels).unwrap();
+            },
+            &["CIFAR-10-C/labels.npy", "25 labels are not the same 5 for each of 5 severities"],
+        ),
+        (
+            "cifar10.csv",
+            |_, path| {
+                let text = fs::read_to_string(path).unwrap();
+                fs::write(path, text.replace(",3\n", ",3.0\n")).unwrap();
+            },
+            &["cifar10.csv", "row 3 has the label 3.0; a class's number is whole, such as 3"],
+        ),
+        (
+            "severities.zip",
+            |_, path| zip(path, &["1/cat", "1/dog", "2/cat", "2/dog"]),
+            &["its folders 1, 2 are severities"],
+        ),
+        (
+            "domains.zip",
+            |_, path| zip(path, &["art/cat", "art/dog", "photo/cat", "photo/dog"]),
+            &["art, photo are splits or domains"],
         ),
         ("cifar10.npz", |_, path| cut(path), &["cifar10.npz", "not a whole ZIP"]),
         ("encrypted.zip", |_, _| {}, &["encrypted.zip", "its member truck/4.png is encrypted"]),

@@ -162,3 +162,23 @@ fn what_is_asked_for_is_obeyed_or_refused() {
         refused(open(top, text), &[want]);
     }
 }
+
+#[test]
+fn classes_are_those_of_all_splits() {
+    let top = fixture();
+    let top = top.path();
+    let rows = "path,label,split\na,ant,test\nb,bee,train\nc,cat,test\n";
+    fs::write(top.join("few.csv"), rows).unwrap();
+    let set = open(top, "few.csv --split test").unwrap();
+    assert_eq!((set.labels(), set.len(), set.label(1)), (&["ant", "bee", "cat"].map(String::from)[..], 2, 2));
+    fs::write(top.join("few.csv"), rows.replace("ant", "0").replace("bee", "7").replace("cat", "3")).unwrap();
+    assert_eq!(open(top, "few.csv --split test").unwrap().labels().len(), 8);
+    // The hub's own names of a split's parts.
+    let parts = top.join("parquet/data");
+    fs::create_dir(top.join("parts")).unwrap();
+    for part in 0..2 {
+        let from = parts.join(format!("test-{part:05}-of-00002.parquet"));
+        fs::copy(from, top.join(format!("parts/{part:04}.parquet"))).unwrap();
+    }
+    assert_eq!(samples(&open(top, "parts").unwrap()), samples(&open(top, "parquet --split test").unwrap()));
+}

@@ -1,6 +1,6 @@
 //! Kernels that draw and make views of a picture.
 
-use memo::ops::draw::ViewParams;
+use memo::ops::view::ViewParams;
 
 use super::{Case, step};
 use crate::device::{Arg, Step};

@@ -200,6 +200,9 @@ impl Grid<'_> {
     /// Where the CTA of this number, cluster by cluster, is among those that come together.
     #[inline]
     pub fn inside(&self, number: usize) -> [u32; 3] {
+        if self.in_turn == [1; 3] {
+            return [0; 3];
+        }
         let (cluster, ctas) = (self.launch.cluster, self.launch.ctas_per_cluster());
         let outside = at((number / ctas) as u32, from_fn(|axis| self.in_turn[axis] / cluster[axis]));
         let inside = at((number % ctas) as u32, cluster);

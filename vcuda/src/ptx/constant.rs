@@ -34,10 +34,10 @@ fn literal(text: &str) -> Option<Constant> {
 impl Parser<'_> {
     /// True where [`Parser::constant`] can start.
     pub fn at_constant(&self) -> bool {
-        matches!(self.token, Token::Number(_) | Token::Punct('-' | '+' | '~' | '('))
+        matches!(self.token, Token::Number(_) | Token::Punct('-' | '+' | '~' | '!' | '('))
     }
 
-    /// A constant expression: literals, `+ - ~`, the binary integer operators of C and parentheses.
+    /// A constant expression: literals, `+ - ~ !`, the binary integer operators of C and parentheses.
     /// Integers are 64-bit and signed, and wrap.
     pub fn constant(&mut self) -> Result<Constant> {
         self.binary(0, 0)
@@ -116,6 +116,10 @@ impl Parser<'_> {
             Token::Punct('~') => match self.unary(depth + 1)? {
                 Constant::Int(value) => Ok(Constant::Int(!value)),
                 _ => self.error_taken("`~` takes an integer"),
+            },
+            Token::Punct('!') => match self.unary(depth + 1)? {
+                Constant::Int(value) => Ok(Constant::Int((value == 0).into())),
+                _ => self.error_taken("`!` takes an integer"),
             },
             Token::Number(text) => match literal(text) {
                 Some(value) => Ok(value),

@@ -18,7 +18,7 @@ impl<'a> Parser<'a> {
                 self.next()?;
                 Ok(Operand::Vector(self.elements('}')?))
             }
-            Token::Punct('!') => {
+            Token::Punct('!') if matches!(self.peek(), Some(Token::Word(_))) => {
                 self.next()?;
                 Ok(Operand::NotReg(self.predicate()?))
             }

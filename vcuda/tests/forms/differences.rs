@@ -22,7 +22,7 @@ impl Difference {
 const ANY: &[&str] = &[""];
 
 /// What the assembler accepts and vcuda refuses: by name, or because the ISA does not have it.
-pub const REFUSED_ALONE: [Difference; 17] = [
+pub const REFUSED_ALONE: [Difference; 16] = [
     Difference {
         why: "a constant of 128 bits",
         starts: &["atom"],
@@ -42,12 +42,6 @@ pub const REFUSED_ALONE: [Difference; 17] = [
         starts: &["cp.", "red."],
         holds: ANY,
         says: "an address is",
-    },
-    Difference {
-        why: "a constant for a predicate",
-        starts: ANY,
-        holds: &[", 7;"],
-        says: "a predicate is expected",
     },
     Difference {
         why: "128 bits for fewer",

@@ -168,6 +168,25 @@ fn logic() {
         ("not.pred p, p;", |p, _| !p),
         ("mov.pred p, q;", |_, q| q),
         ("and.pred p, p, !q;", |p, q| p && !q),
+        // Constants are true unless they are 0, as ptxas takes them.
+        ("xor.pred p, p, -1;", |p, _| !p),
+        ("xor.pred p, 2, p;", |p, _| !p),
+        ("@q xor.pred p, p, 1;", |p, q| p != q),
+        ("and.pred p, p, 4;", |p, _| p),
+        ("and.pred p, p, 0;", |_, _| false),
+        ("or.pred p, p, 0x100000000;", |_, _| true),
+        ("or.pred p, 0, q;", |_, q| q),
+        ("not.pred p, 2;", |_, _| false),
+        ("mov.pred p, -8;", |_, _| true),
+        ("mov.pred p, !3;", |_, _| false),
+        ("mov.pred p, !3 + 1;", |_, _| true),
+        ("setp.ne.xor.u32 p, a, 0, 2;", |p, _| !p),
+        ("setp.ne.and.u32 p, a, 0, !2;", |_, _| false),
+        ("selp.u32 d, 5, 6, 2; setp.eq.u32 p, d, 5;", |_, _| true),
+        ("vote.sync.all.pred p, 2, -1;", |_, _| true),
+        ("vote.sync.any.pred p, 0, -1;", |_, _| false),
+        ("bar.red.and.pred p, 0, 2;", |_, _| true),
+        ("bar.red.or.pred p, 0, 0;", |_, _| false),
     ] {
         let code = format!("{predicates} {operation} selp.u32 d, 1, 0, p;");
         t.binary(&code, |a: u32, b: u32| expected(a != 0, b > 2) as u32);

@@ -2,7 +2,7 @@
 
 use crate::exec::registers::{Compute, LANES, Operands, Registers};
 
-/// Logic on predicates, in `imm`: 0 and, 1 or, 2 xor, 3 not, 4 mov, 5 false, 6 true.
+/// Logic on predicates, in `imm`: 0 and, 1 or, 2 xor, 3 not, 4 mov.
 pub struct PredLogic;
 impl Compute for PredLogic {
     #[inline(always)]
@@ -15,9 +15,7 @@ impl Compute for PredLogic {
                 1 => a | b,
                 2 => a ^ b,
                 3 => !a,
-                4 => a,
-                5 => 0,
-                _ => u32::MAX,
+                _ => a,
             };
             registers.set_pred(op.d, value);
         }

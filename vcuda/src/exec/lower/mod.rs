@@ -172,7 +172,7 @@ impl<'a> Lower<'a> {
             calls: Calls::new([allocation.wide, allocation.narrow]),
             slots: 0,
             unwritten: allocation.unwritten(),
-            preds: allocation.preds + 1,
+            preds: allocation.preds + 2,
             constants: Vec::new(),
             param_slots: Vec::new(),
             specials: Vec::new(),

@@ -81,9 +81,13 @@ impl Lower<'_> {
         }
     }
 
-    /// A source predicate's number, bit 15 set for `!p`.
+    /// A source predicate's number, bit 15 set for `!p`. An integer is true unless it is 0.
     pub fn pred(&self, operand: &Operand) -> Result<u16, String> {
+        // After the temporary one comes one that nothing writes: it stays false.
+        let never = self.temp_pred() + 1;
         let (reg, negated) = match operand {
+            Operand::Int(0) => return Ok(never),
+            Operand::Int(_) => return Ok(never | 0x8000),
             Operand::Reg(reg) => (reg, 0),
             Operand::NotReg(reg) => (reg, 0x8000),
             _ => return Err("a value where a predicate is expected".to_string()),

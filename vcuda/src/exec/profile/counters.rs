@@ -98,12 +98,13 @@ pub struct Counters {
 impl Counters {
     /// For a kernel; counts nothing if that was not loaded for it.
     pub(in crate::exec) fn new(marks: &Marks) -> Counters {
-        Counters {
-            tallies: vec![Tally::default(); marks.tallies],
-            excess: vec![0; marks.accesses.len()],
-            traffic: vec![Default::default(); if marks.tallies > 0 { Space::COUNT } else { 0 }],
-            ..Counters::default()
+        let mut counters = Counters::default();
+        if marks.tallies > 0 {
+            counters.tallies = vec![Tally::default(); marks.tallies];
+            counters.excess = vec![0; marks.accesses.len()];
+            counters.traffic = vec![Default::default(); Space::COUNT];
         }
+        counters
     }
 
     /// Adds what another thread counted of the same kernel.

@@ -182,6 +182,7 @@ impl Entry<'_> {
         let (c, e) = match self.operands.get(3) {
             Some(_) if self.operands.len() == 4 && self.has("L2::cache_hint") => (0, async_copy::WHOLE),
             None => (0, async_copy::WHOLE),
+            Some(size @ Operand::Int(_)) => (to.source(size, false)?, async_copy::SIZED),
             Some(operand) => match to.pred(operand) {
                 Ok(ignored) => (ignored, async_copy::IGNORED),
                 Err(_) => (to.source(operand, false)?, async_copy::SIZED),

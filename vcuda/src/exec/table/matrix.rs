@@ -184,10 +184,8 @@ impl Entry<'_> {
         };
         let b = to.source(self.operand(2)?, true)?;
         let accumulate = match self.operand(3)? {
-            Operand::Int(value @ (0 | 1)) => {
-                let pred = to.temp_pred();
-                to.emit::<PredLogic>([pred, 0, 0, 0, 0], if *value == 0 { 5 } else { 6 });
-                pred
+            Operand::Int(other) if !matches!(other, 0 | 1) => {
+                return Err(format!("{other} where 0 or 1 is expected"));
             }
             operand => to.pred(operand)?,
         };

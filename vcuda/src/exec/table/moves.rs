@@ -47,7 +47,6 @@ impl Entry<'_> {
         if ty == Type::Pred {
             let d = to.pred_destination(d)?;
             return match a {
-                Operand::Int(value) => done(to.emit::<PredLogic>([d, 0, 0, 0, 0], 5 + (*value != 0) as i64)),
                 Operand::Special(_) => {
                     let slots = [d, to.source(a, false)?, to.constant(0, false), 0, NO_PRED];
                     emit_compare(to, "ne", Type::U32, slots, 0)

@@ -230,7 +230,7 @@ impl Checker<'_> {
             Operand::NotReg(_) => Ok(()),
             Operand::Reg(reg) if (self.ty)(*reg) == Type::Pred => Ok(()),
             Operand::Special(name) if name == "is_explicit_cluster" && self.pattern.has('%') => Ok(()),
-            Operand::Int(_) if self.pattern.has('%') => Ok(()),
+            Operand::Int(_) if !self.pattern.has('^') => Ok(()), // true unless it is 0
             _ => Err("a predicate is expected".to_string()),
         }
     }
