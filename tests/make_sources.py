@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/sources.tar.gz: the same few images in each format that datasets come in, written by the library of the format;
-and what torchvision reads of its own data sets, the truth for tests/sources.rs.
+and what torchvision reads of its own data sets, the truth for tests/sources.
 
     pip install numpy==2.4.6 pillow==13.0.0 scipy==1.17.1 webdataset==1.0.2 datasets==5.2.0 pyarrow==26.0.1 pandas==3.1.1
     pip install torchvision==0.29.2
@@ -8,10 +8,13 @@ and what torchvision reads of its own data sets, the truth for tests/sources.rs.
 
 The images are assets/demo-images.safetensors', 32 by 32, of CIFAR-10's classes as far as names go, in the order of class folders:
 
-    folder/CLASS/N.png, folder.zip (deflated), stored.zip, around.zip (in a folder), splits.zip (val/, train/)
-    arrays/images.npy and labels.npy; grey/; big-endian labels (wide/); images.npz, compressed.npz, splits.npz
+    folder/CLASS/N.png, folder.zip (deflated), stored.zip, around.zip (in a folder), splits.zip (val/, train/); zip64.zip, streamed.zip
+    (sizes behind the members); encrypted.zip, twice.zip
+    arrays/images.npy and labels.npy; versions 2 and 3 of the format (second/, third/); grey/; big-endian labels
+    (wide/); images.npz, compressed.npz, splits.npz
     CIFAR-10-C/: two corruptions, five severities; CIFAR-10.1/: v4 and v6
-    webdataset/test/: two shards; parquet/data/: two tables; plain.parquet: no metadata, names for labels
+    webdataset/test/: two shards; parquet/data/: two tables; plain.parquet: no metadata, names for labels; zstd.parquet,
+    gzip.parquet, pages2.parquet (zstd, pages of version 2), brotli.parquet
     table/images.csv, table/named.csv
     torchvision/: STL-10, SVHN, Food-101, Pets, DTD, EuroSAT, tiny; torchvision.json: {set: [[class name, SHA-256 of the pixels]]}
 """
@@ -22,6 +25,7 @@ import pathlib
 import shutil
 import tarfile
 import tempfile
+import warnings
 import zipfile
 
 import datasets
@@ -68,6 +72,36 @@ def folders(top):
                 archive.mkdir(folder) if folder else None
                 for file in reversed(files):  # the order of the archive is not the images'
                     archive.write(file, folder + str(file.relative_to(top / "folder")))
+    odd_archives(top, files)
+
+
+class Stream(io.BytesIO):
+    def seekable(self):
+        return False
+
+    def tell(self):
+        raise OSError("a stream")
+
+
+def odd_archives(top, files):
+    def archive_of(into, files):
+        with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                archive.write(file, str(file.relative_to(top / "folder")))
+
+    stream = Stream()
+    archive_of(stream, files)
+    (top / "streamed.zip").write_bytes(stream.getvalue())
+    limits = zipfile.ZIP64_LIMIT, zipfile.ZIP_FILECOUNT_LIMIT
+    zipfile.ZIP64_LIMIT, zipfile.ZIP_FILECOUNT_LIMIT = 100, 2  # as though these were large
+    archive_of(top / "zip64.zip", files)
+    zipfile.ZIP64_LIMIT, zipfile.ZIP_FILECOUNT_LIMIT = limits
+    with warnings.catch_warnings(action="ignore"):
+        archive_of(top / "twice.zip", files + files[-1:])
+    # The flag alone, in the archive's directory: Python writes no encrypted members.
+    whole = bytearray((top / "folder.zip").read_bytes())
+    whole[whole.index(b"PK\x01\x02") + 8] |= 1
+    (top / "encrypted.zip").write_bytes(whole)
 
 
 def arrays(top):
@@ -84,6 +118,11 @@ def arrays(top):
         (top / name).mkdir()
         np.save(top / name / "images.npy", pixels)
         np.save(top / name / "labels.npy", classes)
+    for name, version in ("second", (2, 0)), ("third", (3, 0)):
+        (top / name).mkdir()
+        for stem, array in ("images", images), ("labels", labels):
+            with open(top / name / f"{stem}.npy", "wb") as file:
+                np.lib.format.write_array(file, array, version)
     np.savez(top / "cifar10.npz", images=images, labels=labels)
     np.savez_compressed(top / "cifar10-compressed.npz", x_test=images, y_test=labels)
     np.savez_compressed(top / "cifar10-splits.npz", x_train=images[:2], y_train=labels[:2], x_test=images, y_test=labels)
@@ -124,8 +163,12 @@ def tables(top):
     names = [CIFAR_10[label] for label in LABELS]
     plain = pa.table({"image": pa.array([png(image) for image in IMAGES]), "label": names, "size": [32] * len(LABELS)})
     pq.write_table(plain, top / "plain.parquet", compression="none", row_group_size=2)
-    for codec in "zstd", "gzip":
+    for codec in "zstd", "gzip", "brotli":
         pq.write_table(plain, top / f"{codec}.parquet", compression=codec)
+    pq.write_table(plain, top / "pages2.parquet", compression="zstd", data_page_version="2.0", data_page_size=2000)
+    struct = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    paths = pa.array([{"bytes": None, "path": f"{i}.png"} for i in range(len(LABELS))], struct)
+    pq.write_table(plain.set_column(0, "image", paths), top / "paths.parquet")
     pq.write_table(plain.drop(["image"]), top / "imageless.parquet")
     pq.write_table(plain.set_column(1, "label", pa.array([0, 3, None, 5, 9])), top / "labelless.parquet")
 

@@ -55,14 +55,18 @@ pub struct EvalOptions {
     /// Images of none of the classes, behind the others: --limit and --first hold for them too
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     ood: Option<PathBuf>,
+    /// Which split of --ood, as --split is of --data
+    #[arg(long, value_name = "FOLDER", help_heading = "Data", requires = "ood")]
+    ood_split: Option<String>,
 }
 
 impl EvalOptions {
     fn open_data(&self) -> Result<Evaluated> {
         let data = self.part.open(&self.data)?;
         let Some(path) = &self.ood else { return Ok(data.into()) };
-        let of_no_class = Dataset::open(&DataSource { path: path.clone(), ..DataSource::default() });
-        let of_no_class = of_no_class.context("--ood")?;
+        let of_no_class =
+            DataSource { path: path.clone(), split: self.ood_split.clone(), ..DataSource::default() };
+        let of_no_class = Dataset::open(&of_no_class).context("--ood, whose split is --ood-split's")?;
         for notice in of_no_class.notices() {
             notice!("note: --ood: {notice}");
         }
@@ -136,6 +140,9 @@ impl<'a> Evaluation<'a> {
         let mut dataset = options.open_data()?;
         outs().for_each(|out| restore_removed(&mut dataset, out));
         let names = options.labels.names(dataset.data(), &options.data)?;
+        if let Some(file) = dataset.data().templates().filter(|_| fixed.prompts.is_default()) {
+            notice!("note: prompts lie beside the data, and are not used: --templates {}", file.display());
+        }
         let (mut indices, of_no_class) = options.indices(&dataset, fixed.seed);
         let selection = json!({
             "limit": options.limit, "first": options.first, "images": indices.len(), "of": dataset.len(),

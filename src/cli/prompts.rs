@@ -31,6 +31,11 @@ pub struct PromptOptions {
 }
 
 impl PromptOptions {
+    /// Whether nothing is asked for.
+    pub fn is_default(&self) -> bool {
+        self.prompt.is_empty() && self.templates.is_none() && self.descriptions.is_none()
+    }
+
     /// What they ask for.
     ///
     /// # Errors
@@ -69,6 +74,5 @@ impl PromptOptions {
 }
 
 fn template(text: &str) -> Result<String, String> {
-    prompts::is_template(text).map_err(str::to_string)?;
-    Ok(text.to_string())
+    prompts::template(text).map_err(str::to_string)
 }

@@ -152,26 +152,25 @@ fn parse(text: &str) -> Result<Vec<String>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines: Vec<&str> = text.trim_end().lines().map(str::trim).collect();
     ensure!(text.trim() != "", "it holds no templates; write one a line, with {{}} where the class goes");
+    let mut templates = Vec::new();
     for (line, number) in lines.iter().zip(1..) {
-        is_template(line).map_err(|why| anyhow::anyhow!("line {number}, {line:?}: {why}"))?;
-        let before = lines[..number - 1].iter().position(|other| other == line);
-        if let Some(before) = before {
+        let own = template(line).map_err(|why| anyhow::anyhow!("line {number}, {line:?}: {why}"))?;
+        if let Some(before) = templates.iter().position(|other| *other == own) {
             bail!("line {number} is line {} again: {line:?}", before + 1);
         }
+        templates.push(own);
     }
-    Ok(lines.into_iter().map(str::to_string).collect())
+    Ok(templates)
 }
 
-/// Whether a text is a template.
+/// A text as a template: with `{}`, for which CLIP_benchmark writes `{c}`.
 ///
 /// # Errors
-/// It has `{}` not once.
-pub fn is_template(text: &str) -> Result<(), &'static str> {
-    if text.contains("{c}") {
-        return Err("{c} is how CLIP_benchmark writes it; it must contain {} once, where the label goes");
-    }
+/// It has neither once.
+pub fn template(text: &str) -> Result<String, &'static str> {
+    let text = text.replace("{c}", "{}");
     match text.matches("{}").count() {
-        1 => Ok(()),
+        1 => Ok(text),
         _ => Err("it must contain {} once, where the label goes"),
     }
 }
@@ -246,14 +245,17 @@ mod tests {
     fn a_file_of_templates_has_one_a_line() {
         let (_folder, path) = file("\u{feff}a {}\r\n  the {} .\r\n\r\n");
         assert_eq!(templates(path.to_str().unwrap()).unwrap(), ["a {}", "the {} ."]);
+        let (_folder, path) = file("a photo of a {c}.\na {}");
+        assert_eq!(templates(path.to_str().unwrap()).unwrap(), ["a photo of a {}.", "a {}"]);
         for (text, want) in [
             ("", "no templates"),
             ("\n\n", "no templates"),
             ("a {}\nb\n", "line 2, \"b\": it must contain {} once"),
             ("a {} {}\n", "line 1"),
-            ("a {c}\n", "{c} is how CLIP_benchmark writes it"),
             ("a {}\n\nb {}\n", "line 2, \"\""),
             ("a {}\nb {}\na {}\n", "line 3 is line 1 again"),
+            ("a {}\na {c}\n", "line 2 is line 1 again"),
+            ("a {} {c}\n", "line 1"),
         ] {
             let (_folder, path) = file(text);
             let error = format!("{:#}", templates(path.to_str().unwrap()).unwrap_err());

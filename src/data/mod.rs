@@ -22,6 +22,7 @@ pub mod names;
 #[cfg(test)]
 mod names_tests;
 mod numpy;
+mod pages;
 mod parquet;
 mod pickle;
 mod pixels;

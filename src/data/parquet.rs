@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use parquet::basic::{Compression, Type};
+use parquet::basic::Type;
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::bytes::{Bytes, Reader};
 use super::folder::{entries, subfolders};
+use super::pages::{self, Codec};
 use super::pixels::classes_of;
 use super::source::{Source, Stored};
 use super::{Classes, DataSource, Dataset, choose, known, unread};
@@ -67,6 +68,7 @@ struct Table {
 
 struct Shard {
     path: PathBuf,
+    bytes: Bytes,
     reader: SerializedFileReader<Bytes>,
     columns: Columns,
 }
@@ -174,10 +176,10 @@ fn dataset(files: Vec<PathBuf>, split: Option<String>) -> Result<Dataset> {
     for path in files {
         let reading = || format!("reading the table {}", path.display());
         let open = || -> Result<(Shard, Option<Vec<String>>)> {
-            let reader =
-                SerializedFileReader::new(Bytes::open(&path)?).context("not a whole Parquet file")?;
+            let bytes = Bytes::open(&path)?;
+            let reader = SerializedFileReader::new(bytes.clone()).context("not a whole Parquet file")?;
             let (columns, names) = columns(reader.metadata())?;
-            Ok((Shard { path: path.clone(), reader, columns }, names))
+            Ok((Shard { path: path.clone(), bytes, reader, columns }, names))
         };
         let (shard, own) = open().with_context(reading)?;
         ensure!(
@@ -290,11 +292,19 @@ fn columns(metadata: &ParquetMetaData) -> Result<(Columns, Option<Vec<String>>)>
         for column in [image, label].map(|at| group.column(at)) {
             let codec = column.compression();
             ensure!(
-                matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY),
-                "its column {} (row group {number}) is compressed by {codec}; SNAPPY, which is usual, and none are read",
+                Codec::of(codec).is_some(),
+                "its column {} (row group {number}) is compressed by {codec}; SNAPPY, ZSTD, GZIP and none are read",
                 column.column_path().string()
             );
         }
+        let images = group.column(image);
+        let absent = images.statistics().and_then(|statistics| statistics.null_count_opt());
+        ensure!(
+            group.num_rows() == 0 || absent != u64::try_from(group.num_rows()).ok(),
+            "its column {} (row group {number}) is empty: images were saved as paths alone; datasets' embed_table_storage \
+             puts them in",
+            images.column_path().string()
+        );
     }
     let feature = features.as_ref().and_then(|features| features.get(&label_name));
     let names = match feature.map(|feature| &feature["names"]) {
@@ -330,8 +340,7 @@ enum Cell {
 /// The labels of a row group.
 fn labels_of(shard: &Shard, group: usize) -> Result<Vec<Cell>> {
     let rows = rows_of(shard, group)?;
-    let group_reader = shard.reader.get_row_group(group)?;
-    let column = group_reader.get_column_reader(shard.columns.label)?;
+    let column = pages::reader(&shard.bytes, shard.reader.metadata().row_group(group), shard.columns.label)?;
     let name = || {
         let column = shard.reader.metadata().row_group(group).column(shard.columns.label);
         format!("its column {}, row group {group}", column.column_path().string())
@@ -372,9 +381,9 @@ impl Table {
         let shard = &self.shards[group.shard];
         let skip = number * group.chunk_rows;
         let rows = group.chunk_rows.min(group.rows - skip);
-        let group_reader = shard.reader.get_row_group(group.group)?;
+        let about = shard.reader.metadata().row_group(group.group);
         let ColumnReader::ByteArrayColumnReader(mut reader) =
-            group_reader.get_column_reader(shard.columns.image)?
+            pages::reader(&shard.bytes, about, shard.columns.image)?
         else {
             bail!("its images are no bytes");
         };
@@ -387,13 +396,7 @@ impl Table {
             group.group,
             skip + rows
         );
-        let most = shard
-            .reader
-            .metadata()
-            .row_group(group.group)
-            .column(shard.columns.image)
-            .column_descr()
-            .max_def_level();
+        let most = about.column(shard.columns.image).column_descr().max_def_level();
         if most == 0 {
             return Ok(values.into_iter().map(Some).collect());
         }

@@ -11,7 +11,8 @@ pub enum Selection {
     /// The first so many.
     First(usize),
     /// So many of all classes, in proportion to their sizes: each class has its share, to within two, and classes of one
-    /// size have equally many, to within one; of data in groups, each class of each group. The seed says which; a smaller sample of the same seed is a part of a larger one.
+    /// size have equally many, to within one. Of data in groups the same holds for the groups, and for the classes in each.
+    /// The seed says which; a smaller sample of the same seed is a part of a larger one.
     Sample {
         count: usize,
         seed: u64,
@@ -25,46 +26,61 @@ impl Selection {
             Selection::All => (0..dataset.len()).collect(),
             Selection::First(count) => (0..dataset.len().min(count)).collect(),
             Selection::Sample { count, seed } => {
-                let classes = strata(dataset);
-                let kinds = classes.iter().max().map_or(0, |most| most + 1);
-                sample(&classes, kinds, count, seed)
+                let classes: Vec<usize> = (0..dataset.len()).map(|index| dataset.label(index)).collect();
+                sample(&classes, dataset.labels().len(), &groups(dataset), count, seed)
             }
         }
     }
 }
 
-/// Each image's class; where there are groups, a class of each group is one by itself.
-pub(super) fn strata(dataset: &Dataset) -> Vec<usize> {
-    let mut groups = HashMap::new();
-    let stratum = |index: usize| {
-        let count = groups.len();
-        let group = dataset.group(index).map_or(0, |group| *groups.entry(group).or_insert(count));
-        group * dataset.labels().len() + dataset.label(index)
+/// The number of each image's group; 0 where there are none.
+fn groups(dataset: &Dataset) -> Vec<usize> {
+    let mut numbers = HashMap::new();
+    let number = |index: usize| {
+        let next = numbers.len();
+        *numbers.entry(dataset.group(index)).or_insert(next)
     };
-    (0..dataset.len()).map(stratum).collect()
+    (0..dataset.len()).map(number).collect()
 }
 
-/// Each class's images are shuffled and set on a line at even distances, from a place that is drawn; the line is
+/// Each image's class; where there are groups, a class of each group is one by itself.
+pub(super) fn strata(dataset: &Dataset) -> Vec<usize> {
+    let stratum = |(index, group): (usize, usize)| group * dataset.labels().len() + dataset.label(index);
+    groups(dataset).into_iter().enumerate().map(stratum).collect()
+}
+
+/// Each class's images are shuffled and then spread over the line of their group, and the groups' lines over another, which is
 /// cut where there are `count`.
-fn sample(classes: &[usize], class_count: usize, count: usize, seed: u64) -> Vec<usize> {
-    let mut members = vec![Vec::new(); class_count];
-    classes.iter().enumerate().for_each(|(index, &class)| members[class].push(index));
-    let mut line: Vec<(f64, usize)> = Vec::with_capacity(classes.len());
-    for (class, mut members) in members.into_iter().enumerate() {
-        members.sort_by_key(|&index| mix(seed ^ mix(index as u64)));
-        let start = (mix(!seed ^ mix(class as u64)) >> 11) as f64 / (1u64 << 53) as f64;
-        let distance = 1.0 / members.len().max(1) as f64;
-        line.extend(
-            members
-                .into_iter()
-                .zip(0u32..)
-                .map(|(index, place)| ((f64::from(place) + start) * distance, index)),
-        );
-    }
-    line.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    let mut indices: Vec<usize> = line.into_iter().take(count).map(|(_, index)| index).collect();
+fn sample(classes: &[usize], kinds: usize, groups: &[usize], count: usize, seed: u64) -> Vec<usize> {
+    let mut members = vec![vec![Vec::new(); kinds]; groups.iter().max().map_or(0, |most| most + 1)];
+    groups
+        .iter()
+        .zip(classes)
+        .enumerate()
+        .for_each(|(index, (&group, &class))| members[group][class].push(index));
+    let line = |(group, mut classes): (u64, Vec<Vec<usize>>)| {
+        for members in &mut classes {
+            members.sort_by_key(|&index| mix(seed ^ mix(index as u64)));
+        }
+        spread(classes, if group == 0 { seed } else { mix(seed ^ mix(!group)) })
+    };
+    let mut indices = spread((0..).zip(members).map(line).collect(), seed);
+    indices.truncate(count);
     indices.sort_unstable();
     indices
+}
+
+/// Several orders in one: each is set on a line at even distances, from a place that is drawn.
+fn spread(orders: Vec<Vec<usize>>, seed: u64) -> Vec<usize> {
+    let mut line: Vec<(f64, usize)> = Vec::new();
+    for (number, order) in orders.into_iter().enumerate() {
+        let start = (mix(!seed ^ mix(number as u64)) >> 11) as f64 / (1u64 << 53) as f64;
+        let distance = 1.0 / order.len().max(1) as f64;
+        let placed = order.into_iter().zip(0u32..);
+        line.extend(placed.map(|(index, place)| ((f64::from(place) + start) * distance, index)));
+    }
+    line.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    line.into_iter().map(|(_, index)| index).collect()
 }
 
 /// SplitMix64's output function: a bijection that leaves no pattern.
@@ -77,7 +93,9 @@ fn mix(x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    fn sample(classes: &[usize], kinds: usize, count: usize, seed: u64) -> Vec<usize> {
+        super::sample(classes, kinds, &vec![0; classes.len()], count, seed)
+    }
 
     #[test]
     fn a_sample_has_each_class_in_proportion() {
@@ -110,6 +128,31 @@ mod tests {
         // No image is much likelier than another: 4 of 40 on average.
         let times = |index: usize| chosen.iter().filter(|indices| indices.contains(&index)).count();
         assert!((0..1000).all(|index| times(index) < 16));
+    }
+
+    #[test]
+    fn every_group_has_its_part_and_in_it_every_class() {
+        // 95 groups of 200 images, as CIFAR-10-C has them a hundredth, of 10 classes.
+        let classes: Vec<usize> = (0..19_000).map(|index| index % 10).collect();
+        let groups: Vec<usize> = (0..19_000).map(|index| index / 200).collect();
+        let mut before = Vec::new();
+        for count in [50, 95, 100, 950, 1000, 1900] {
+            let indices = super::sample(&classes, 10, &groups, count, 3);
+            assert!(before.iter().all(|index| indices.contains(index)), "{count} has the smaller sample");
+            for group in 0..95 {
+                let own: Vec<usize> = indices.iter().copied().filter(|index| index / 200 == group).collect();
+                assert!((count / 95..=count.div_ceil(95)).contains(&own.len()), "{} of {count}", own.len());
+                for class in 0..10 {
+                    let of_class = own.iter().filter(|&&index| classes[index] == class).count();
+                    assert!((own.len() / 10..=own.len().div_ceil(10)).contains(&of_class), "{of_class}");
+                }
+            }
+            for class in 0..10 {
+                let of_class = indices.iter().filter(|&&index| classes[index] == class).count() as f64;
+                assert!((of_class - count as f64 / 10.0).abs() < 20.0, "{of_class} of {count}");
+            }
+            before = indices;
+        }
     }
 
     #[test]

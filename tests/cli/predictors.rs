@@ -112,6 +112,15 @@ fn images_of_no_class_lie_behind_the_others() {
     assert!((0.0..=1.0).contains(&auroc) && fs::read_to_string(&out).unwrap() == whole, "{summary}");
     refused(eval(&["--resume"]), 1, &["line 7", "image 6 (noise/0.png)"]);
     refused(eval(&["--resume", "--ood", text(&place.file("none"))]), 1, &["--ood", "none"]);
+    // The same pictures, as one of two splits.
+    let parts = place.file("parts");
+    fs::create_dir_all(parts.join("train/noise")).unwrap();
+    picture(9).save(parts.join("train/noise/0.png")).unwrap();
+    fs::rename(&others, parts.join("val")).unwrap();
+    refused(eval(&["--resume", "--ood", text(&parts)]), 1, &["--ood", "--ood-split", "train, val"]);
+    let output = eval(&["--resume", "--ood", text(&parts), "--ood-split", "val"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read_to_string(&out).unwrap(), whole);
 }
 
 #[test]
