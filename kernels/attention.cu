@@ -9,7 +9,8 @@
 //
 //   qkv, dqkv (B, T, 3C): q | k | v, heads side by side inside each, C = NH · HS
 //   out, dout (B, any number >= queries, C); lse, delta (B, NH, T); dbias (B, 3C), or null; all fp32, outputs written (=),
-//   out and lse of the first `queries` tokens alone. Of dqkv all is written: dq of other tokens is zero.
+//   out and lse of the first `queries` tokens alone. Of dqkv all is written: dq of other tokens is zero. With OUT_TERMS out
+//   is in two terms of float16: a row has C first ones, then C second ones, that many times what they are.
 //
 // dbias is dqkv summed over a sample's tokens: of dq as it is; of dv by what it comes to, the sum of dout, since a row of P
 // adds to one; of dk zero, since a row of dS does, whatever the key's bias.
@@ -22,7 +23,7 @@
 // several passes, each of which computes S again.
 // Shared: (32, 64) and (64, 65) floats, 24.6 KiB. No atomics: every sum has one order.
 
-#include "prelude.cuh"
+#include "element.cuh"
 
 constexpr int ROWS = 8;          // of a warp
 constexpr int TILE_ROWS = 32;    // of a CTA
@@ -138,6 +139,23 @@ __device__ __forceinline__ void store_rows(float* p, const Fragment& x, int row,
         }
 }
 
+// The same in two terms, `low` further on.
+__device__ __forceinline__ void store_rows(half* p, int low, float scale, const Fragment& x, int row, int d, int T, int HS, int stride) {
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+            int channel = d + lane_id() + 32 * j;
+            if (row + r < T && channel < HS) {
+                half* to = p + (row + r) * stride + channel;
+                half high;
+                from_float(high, x[r][j]);
+                *to = high;
+                from_float(to[low], scale * (x[r][j] - to_float(high)));
+            }
+        }
+}
+
 // Writes out and lse. Rows are queries, columns keys.
 extern "C" __global__ void __launch_bounds__(128, 3)
 attention_forward(float* __restrict__ out, float* __restrict__ lse, const float* __restrict__ qkv, int T, int NH,
@@ -193,7 +211,11 @@ attention_forward(float* __restrict__ out, float* __restrict__ lse, const float*
         }
         if (d == 0 && lane_id() < ROWS && row + lane_id() < queries)
             lse[(size_t)blockIdx.x * T + row + lane_id()] = row_top + log2f(row_sum);
+#if OUT_TERMS
+        store_rows((half*)out + (size_t)b * out_rows * 2 * C + h * HS, C, OUT_TERMS, acc, row, d, queries, HS, 2 * C);
+#else
         store_rows(out + (size_t)b * out_rows * C + h * HS, acc, row, d, queries, HS, C);
+#endif
     }
 }
 

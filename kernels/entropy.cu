@@ -79,7 +79,7 @@ entropy_forward_backward(const float* __restrict__ logits, const float* __restri
         for (int i = 0; i < N; ++i)
             if (weight[i] > 0.f) sum += weight[i] * expf(x[i * K + j] - top[i] - log_sum[i] - most);
         double exact = most + (log(sum) - log_total);
-        float lp = fmaxf(exact, -FLT_MAX);
+        float lp = exact < -FLT_MAX ? -FLT_MAX : (float)exact;  // what is no number stays none
         logpbar[j] = lp;
         if (average) average[(size_t)blockIdx.x * K + j] = lp;
         rest[j] = exact - lp;

@@ -9,14 +9,18 @@
 //   ACT 0    out = y
 //   ACT 1    out = f(y), and kept = y where there is one          forward through an MLP's activation
 //   ACT 2    out = y f'(kept)                                     and back
-//   ACT 3    kept = y, rounded, and rest = second (y - kept); and out = y where there is one     a step's weights, in two terms
 //
-// With A_TERMS=2 or B_TERMS=2 an operand is in two terms, A = a + second a2, so that products of float16 are as exact as of
-// float32: acc = a · b + second (a2 · b + a · b2); that of the second two is beyond float32's digits.
+// What is in two terms is the first, rounded to float16, and `second` times the second:
+//   A_TERMS=2, B_TERMS=2   an operand, A = a + second a2, so that products of float16 are as exact as of float32:
+//                          acc = a · b + second (a2 · b + a · b2); that of the second two is beyond float32's digits
+//   ADDEND_TERMS=1         the addend, + second addend2
+//   OUT_TERMS=1            the result: kept, and rest; and out besides where there is one. With ACT 0, and 1, which then keeps
+//                          no y
 //
-// f is QuickGELU, or GELU with GELU=1. A, B, kept, rest are E; bias, addend float; out is E, or float with OUT_FLOAT=1; all written (=).
+// f is QuickGELU, or GELU with GELU=1. A, B, kept, rest and terms are E; bias and addend float; out is E, or float with
+// OUT_FLOAT=1; all written (=).
 // All rows of matrices may be further apart than they are long; a step is from one of the batch to the next, 0 where it
-// is shared. `out` may be the addend.
+// is shared. The result may be the addend.
 
 #pragma once
 
@@ -28,6 +32,9 @@
 #ifndef ACT
 #define ACT 0
 #endif
+#ifndef OUT_TERMS
+#define OUT_TERMS 0
+#endif
 #ifndef A_TERMS
 #define A_TERMS 1
 #endif
@@ -36,6 +43,11 @@
 #endif
 #define TERMS (A_TERMS > 1 || B_TERMS > 1)
 
+#if ADDEND_TERMS
+typedef E Addend;
+#else
+typedef float Addend;
+#endif
 #if OUT_FLOAT
 typedef float Out;
 #else
@@ -49,7 +61,7 @@ struct Linear {
     Out* out;
     E* kept;              // or null
     const float* bias;    // (batch or 1, N), or null
-    const float* addend;  // (batch or 1, M, N), or null
+    const Addend* addend;  // (batch or 1, M, N), or null
     u64 a_step, b_step, out_step, kept_step, bias_step, addend_step;
     int M, N, K, batch;
     int a_pitch, b_pitch, out_pitch, kept_pitch, addend_pitch;
@@ -57,7 +69,8 @@ struct Linear {
     // Whether rows and steps of each are whole multiples of 16 bytes, and addresses too: bit 0 A, 1 B, 2 all that the epilogue
     // reads and writes.
     int aligned;
-    E* rest;  // as far apart as kept
+    E* rest;           // as far apart as kept
+    const E* addend2;  // as far apart as the addend
 };
 
 // As the hardware has it, within 2^-22.
@@ -93,7 +106,7 @@ template <int W>
 struct Epilogue {
     const Linear& p;
     int batch, n;
-    float bias[W];
+    float bias[W], inverse;
 
     // What a row adds: read for several rows before the first is written, since no compiler may do that by itself.
     struct Row {
@@ -101,6 +114,9 @@ struct Epilogue {
     };
 
     __device__ __forceinline__ Epilogue(const Linear& p, int batch, int n) : p(p), batch(batch), n(n) {
+#if OUT_TERMS
+        inverse = 1.f / p.second;
+#endif
 #pragma unroll
         for (int i = 0; i < W; ++i) bias[i] = 0.f;
         if (p.bias) load_pack<W>(bias, p.bias + batch * p.bias_step + n);
@@ -113,7 +129,15 @@ struct Epilogue {
     __device__ __forceinline__ void read(Row& row, int m) const {
 #pragma unroll
         for (int i = 0; i < W; ++i) row.addend[i] = 0.f;
-        if (p.addend) load_pack<W>(row.addend, p.addend + at(p.addend_step, m, p.addend_pitch));
+        if (p.addend) {
+            load_pack<W>(row.addend, p.addend + at(p.addend_step, m, p.addend_pitch));
+#if ADDEND_TERMS
+            float more[W];
+            load_pack<W>(more, p.addend2 + at(p.addend_step, m, p.addend_pitch));
+#pragma unroll
+            for (int i = 0; i < W; ++i) row.addend[i] = fmaf(p.second, more[i], row.addend[i]);
+#endif
+        }
 #if ACT == 2
         load_pack<W>(row.kept, (const E*)p.kept + at(p.kept_step, m, p.kept_pitch));
 #endif
@@ -124,20 +148,20 @@ struct Epilogue {
 #pragma unroll
         for (int i = 0; i < W; ++i) y[i] = fmaf(p.alpha, acc[i], bias[i]) + row.addend[i];
 #if ACT == 1
-        if (p.kept) store_pack<W>(p.kept + at(p.kept_step, m, p.kept_pitch), y);
+        if (!OUT_TERMS && p.kept) store_pack<W>(p.kept + at(p.kept_step, m, p.kept_pitch), y);
 #pragma unroll
         for (int i = 0; i < W; ++i) y[i] = activation(y[i]);
 #elif ACT == 2
 #pragma unroll
         for (int i = 0; i < W; ++i) y[i] *= activation_slope(row.kept[i]);
 #endif
-#if ACT == 3
+#if OUT_TERMS
         float rest[W];
 #pragma unroll
         for (int i = 0; i < W; ++i) {
             E high;
             from_float(high, y[i]);
-            rest[i] = p.second * (y[i] - to_float(high));
+            rest[i] = inverse * (y[i] - to_float(high));
         }
         store_pack<W>(p.kept + at(p.kept_step, m, p.kept_pitch), y);
         store_pack<W>(p.rest + at(p.kept_step, m, p.kept_pitch), rest);

@@ -5,13 +5,21 @@
 //   dx   = rstd (g - sum_c g / C - h sum_c (g h) / C) + residual       g = dout w
 //   per image, over its rows:   dw[c] = sum dout h      db[c] = sum dout      sum[c] = sum dx
 //
-//   inp (rows, C) float   out, dout (rows, C) E   mean, rstd (rows,) float
-//   w, b (C,) float, or a set for each group or image, `param_step` apart
-//   dx (rows, C) E, and what E's digits leave of it, over `second`, in low (rows, C) E, or null; or float with DX_FLOAT=1, and
-//   then it may be dout itself
-//   residual, residual_low (rows / every, C) E, likewise, or null: of each `every`-th row from the first (1: of all, and then
-//   residual_low may be low; T: of class tokens)
-//   partial (S, chunks, 3, C) float: dw, db, sum over each 64 rows of an image, for segment.cu to finish. All written (=).
+//   inp (rows, C) float, out (rows, C) E; or in two terms of float16 with INP_TERMS, OUT_TERMS: a row has C first ones, then C
+//   second ones, that many times what they are. Backward takes inp's first ones alone, which are as exact as dout is
+//   mean, rstd (rows,) float   w, b (C,) float, or a set for each group or image, `param_step` apart
+//   dout (rows, C) E   dx (rows, C) E, which may be dout itself
+//   residual (rows / every, C) E, or null: of each `every`-th row from the first (1: of all; T: of class tokens)
+//   partial (S, 3, chunks, C) float: dw, db, sum over each 64 rows of an image, for segment.cu to finish. All written (=).
+//
+// With TOKENS=T the rows are the tokens that enter a tower, of sequences of T: the class embedding, then the projected patches,
+// each with its position's embedding. Nobody writes them:
+//
+//   x[v][0] = class + position[0]      x[v][t] = inp[v][t - 1] + position[t]      inp (sequences, T - 1, C) float
+//
+//   class (C,) and position (T, C) float, shared, or each group's own, so many elements apart   dx (sequences, T - 1, C) E, of
+//   patches alone   partial (S, 3, T, C): a chunk is all of an image's rows of a token, so the third are dposition itself, and
+//   dclass its first
 //
 // C is COLUMNS. A row is read once, by as many warps as have 24 columns a lane at most, and stays in their registers, as do
 // the weights and a lane's columns of the sums; rows that a warp has follow one another, and no CTA has two images'.
@@ -25,13 +33,23 @@
 #endif
 #define CHUNK 64
 
-#if DX_FLOAT
-typedef float Gradient;
+#ifndef TOKENS
+#define TOKENS 0
+#endif
+#ifndef INP_TERMS
+#define INP_TERMS 0
+#endif
+#if INP_TERMS
+typedef E Inp;
 #else
-typedef E Gradient;
+typedef float Inp;
+#endif
+#ifndef OUT_TERMS
+#define OUT_TERMS 0
 #endif
 
 constexpr int C = COLUMNS;
+constexpr int INP_ROW = INP_TERMS ? 2 * C : C, OUT_ROW = OUT_TERMS ? 2 * C : C;
 constexpr int W = C % 4 == 0 ? 4 : C % 2 == 0 ? 2 : 1;  // read at once
 constexpr int ROW_WARPS = (C + 24 * 32 - 1) / (24 * 32);
 constexpr int AT_ONCE = ROW_WARPS < 4 ? 4 / ROW_WARPS : 1;  // rows that a CTA has in hand
@@ -74,10 +92,56 @@ __device__ __forceinline__ void load_row(float (&x)[PACKS][W], const T* row) {
             for (int i = 0; i < W; ++i) x[p][i] = 0.f;
 }
 
+// What is normed.
+struct Input {
+    const Inp* rows;
+#if TOKENS
+    const float *class_embedding, *position;
+#endif
+};
+
+// This thread's columns of a row; where it is in terms, of both or of the first.
+template <bool BOTH>
+__device__ __forceinline__ void load_input(float (&x)[PACKS][W], const Input& input, u64 row) {
+#if TOKENS
+    u32 sequence = (u32)row / TOKENS, token = (u32)row % TOKENS;
+    float place[PACKS][W];
+    load_row(x, token > 0 ? input.rows + (row - sequence - 1) * C : input.class_embedding);
+    load_row(place, input.position + token * C);
+#pragma unroll
+    for (int p = 0; p < PACKS; ++p)
+#pragma unroll
+        for (int i = 0; i < W; ++i) x[p][i] += place[p][i];
+#else
+    load_row(x, input.rows + row * INP_ROW);
+#if INP_TERMS
+    if (BOTH) {
+        float second[PACKS][W];
+        load_row(second, input.rows + row * INP_ROW + C);
+#pragma unroll
+        for (int p = 0; p < PACKS; ++p)
+#pragma unroll
+            for (int i = 0; i < W; ++i) x[p][i] = fmaf(1.f / INP_TERMS, second[p][i], x[p][i]);
+    }
+#endif
+#endif
+}
+
+#if TOKENS
+#define TOKEN_PARAMS \
+    , const float* __restrict__ class_embedding, const float* __restrict__ position, int class_step, int position_step
+#define TOKENS_OF_GROUP , class_embedding + (u64)blockIdx.y * class_step, position + (u64)blockIdx.y * position_step
+#else
+#define TOKEN_PARAMS
+#define TOKENS_OF_GROUP
+#endif
+
 // What else a multiprocessor could run is no reason to spill.
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
-norm_forward(E* __restrict__ out, float* __restrict__ mean, float* __restrict__ rstd, const float* __restrict__ inp,
-             const float* __restrict__ weight, const float* __restrict__ bias, int param_step, int rows, int each, float eps) {
+norm_forward(E* __restrict__ out, float* __restrict__ mean, float* __restrict__ rstd, const Inp* __restrict__ inp,
+             const float* __restrict__ weight, const float* __restrict__ bias, int param_step, int rows, int each,
+             float eps TOKEN_PARAMS) {
+    Input input = {inp TOKENS_OF_GROUP};
     float w[PACKS][W], b[PACKS][W], x[PACKS][W];
     load_row(w, weight + (u64)blockIdx.y * param_step);
     load_row(b, bias + (u64)blockIdx.y * param_step);
@@ -86,7 +150,7 @@ norm_forward(E* __restrict__ out, float* __restrict__ mean, float* __restrict__ 
         bool here = first + slot() < end;
         if (ROW_WARPS == 1 && !here) break;
         u64 row = (u64)blockIdx.y * rows + (here ? first + slot() : first);
-        load_row(x, inp + row * C);
+        load_input<true>(x, input, row);
         float sum[1] = {0.f}, squares[1] = {0.f};
 #pragma unroll
         for (int p = 0; p < PACKS; ++p)
@@ -110,7 +174,16 @@ norm_forward(E* __restrict__ out, float* __restrict__ mean, float* __restrict__ 
             if (exists(p)) {
 #pragma unroll
                 for (int i = 0; i < W; ++i) x[p][i] = fmaf(x[p][i] * r, w[p][i], b[p][i]);
-                store_pack<W>(out + row * C + column(p), x[p]);
+                store_pack<W>(out + row * OUT_ROW + column(p), x[p]);
+                if (OUT_TERMS) {
+#pragma unroll
+                    for (int i = 0; i < W; ++i) {
+                        E high;
+                        from_float(high, x[p][i]);
+                        x[p][i] = OUT_TERMS * (x[p][i] - to_float(high));
+                    }
+                    store_pack<W>(out + row * OUT_ROW + C + column(p), x[p]);
+                }
             }
         if (column(0) == 0) {
             mean[row] = m;
@@ -147,19 +220,23 @@ __device__ __forceinline__ void store_sums(float* to, const float (&x)[PACKS][W]
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 256 / THREADS)
-norm_backward(Gradient* dx, E* low, float* __restrict__ partial, const E* dout, const float* __restrict__ inp,
+norm_backward(E* dx, float* __restrict__ partial, const E* dout, const Inp* __restrict__ inp,
               const float* __restrict__ mean, const float* __restrict__ rstd, const float* __restrict__ weight, int param_step,
-              const E* __restrict__ residual, const E* residual_low, int every, float second, int rows) {
+              const E* __restrict__ residual, int every, int rows TOKEN_PARAMS) {
+    Input input = {inp TOKENS_OF_GROUP};
     float w[PACKS][W], h[PACKS][W], g[PACKS][W];
     float dw[PACKS][W] = {}, db[PACKS][W] = {}, along_rows[PACKS][W] = {};
     load_row(w, weight + (u64)blockIdx.y * param_step);
-    float scale = 1.f / second;
-    int end = min((int)(blockIdx.x + 1) * CHUNK, rows);
-    for (int first = blockIdx.x * CHUNK; first < end; first += AT_ONCE) {
+#if TOKENS
+    int begin = 0, end = rows / TOKENS, apart = TOKENS, token = blockIdx.x;
+#else
+    int begin = blockIdx.x * CHUNK, end = min(begin + CHUNK, rows), apart = 1, token = 0;
+#endif
+    for (int first = begin; first < end; first += AT_ONCE) {
         bool here = first + slot() < end;
         if (ROW_WARPS == 1 && !here) break;
-        u64 row = (u64)blockIdx.y * rows + (here ? first + slot() : first);
-        load_row(h, inp + row * C);
+        u64 row = (u64)blockIdx.y * rows + (here ? first + slot() : first) * apart + token;
+        load_input<false>(h, input, row);
         load_row(g, dout + row * C);
         float m = mean[row], r = rstd[row], sums[2] = {0.f, 0.f};
 #pragma unroll
@@ -180,33 +257,27 @@ norm_backward(Gradient* dx, E* low, float* __restrict__ partial, const E* dout, 
         float level = sums[0] / C, slope = sums[1] / C;
         bool adds = residual && row % every == 0;
         u64 from = row / every * C;
+#if TOKENS
+        u64 to = (row - (u32)row / TOKENS - 1) * C;
+#else
+        u64 to = row * C;
+#endif
 #pragma unroll
         for (int p = 0; p < PACKS; ++p)
             if (exists(p)) {
-                float d[W] = {}, rest[W] = {};
-                if (adds) {
-                    load_pack<W>(d, residual + from + column(p));
-                    if (residual_low) load_pack<W>(rest, residual_low + from + column(p));
-                }
+                float d[W] = {};
+                if (adds) load_pack<W>(d, residual + from + column(p));
 #pragma unroll
                 for (int i = 0; i < W; ++i) {
-                    d[i] = fmaf(r, fmaf(-slope, h[p][i], g[p][i] - level), fmaf(second, rest[i], d[i]));
+                    d[i] = fmaf(r, fmaf(-slope, h[p][i], g[p][i] - level), d[i]);
                     along_rows[p][i] += d[i];
                 }
-                store_pack<W>(dx + row * C + column(p), d);
-                if (low) {
-#pragma unroll
-                    for (int i = 0; i < W; ++i) {
-                        Gradient high;
-                        from_float(high, d[i]);
-                        rest[i] = scale * (d[i] - to_float(high));
-                    }
-                    store_pack<W>(low + row * C + column(p), rest);
-                }
+                if (!TOKENS || token > 0) store_pack<W>(dx + to + column(p), d);
             }
     }
-    float* to = partial + ((u64)blockIdx.y * gridDim.x + blockIdx.x) * 3 * C;
-    store_sums(to, dw);
-    store_sums(to + C, db);
-    store_sums(to + 2 * C, along_rows);
+    u64 kind = (u64)gridDim.x * C;
+    float* sums = partial + blockIdx.y * 3 * kind + blockIdx.x * C;
+    store_sums(sums, dw);
+    store_sums(sums + kind, db);
+    store_sums(sums + 2 * kind, along_rows);
 }

@@ -7,9 +7,11 @@
 //               v = beta2 · v + (1 - beta2) · g²                    at the first step m and v are 0 before
 //
 //   flags[s] |= 1 where a grad[s] is not finite
+//   first[s] = out[s], rounded to float16, and second[s] = scale (out[s] - first[s]), where these are: what products take
 //
 //   param (n,) or (S, n), grad (S, n) float: of each piece, in a table   out (S, width) float, of which a piece is some columns, and
 //   may be param   b, m, v (S, width) float, or null: written (=), and not read at the first step   flags (S,) u32
+//   first, second (S, width) fp16, or null; written (=)
 //   inverse: of the loss scale   decay: SGD's weight decay; AdamW's times the learning rate
 //   pace (2,) float: the rate and, of AdamW, the root, which a step's number is in: rate, the learning rate, of AdamW over
 //   1 - beta1^t; root, 1 / √(1 - beta2^t)
@@ -91,8 +93,28 @@ struct AdamW {
     }
 };
 
+// Where results are in two terms, if anywhere.
+struct Terms {
+    half *first, *second;
+    float scale;
+
+    template <int N>
+    __device__ void store(u64 at, const float (&p)[N]) const {
+        if (!first) return;
+        float rest[N];
+        for (int i = 0; i < N; ++i) {
+            half high;
+            from_float(high, p[i]);
+            rest[i] = scale * (p[i] - to_float(high));
+        }
+        store_pack<N>(first + at, p);
+        store_pack<N>(second + at, rest);
+    }
+};
+
 template <typename Rule>
-__device__ __forceinline__ void step_piece(const Piece* pieces, u32* flags, float* out, u64 width, const Rule& rule) {
+__device__ __forceinline__ void step_piece(const Piece* pieces, u32* flags, float* out, u64 width, const Rule& rule,
+                                           const Terms& terms) {
     Piece piece = pieces[blockIdx.x];
     const float* param = piece.param + blockIdx.y * piece.param_step;
     const float* grad = piece.grad + blockIdx.y * piece.grad_step;
@@ -106,12 +128,14 @@ __device__ __forceinline__ void step_piece(const Piece* pieces, u32* flags, floa
         overflow = !(finite(g[0]) && finite(g[1]) && finite(g[2]) && finite(g[3]));
         rule.step(p, g, row + i);
         store_pack<4>(out + row + i, p);
+        terms.store(row + i, p);
     } else {
         for (; i < end; ++i) {
             float p[1] = {param[i]}, g[1] = {grad[i]};
             overflow = overflow || !finite(g[0]);
             rule.step(p, g, row + i);
             out[row + i] = p[0];
+            terms.store(row + i, p);
         }
     }
     if (__any_sync(0xffffffff, overflow) && lane_id() == 0) atomicOr(flags + blockIdx.y, 1u);
@@ -119,17 +143,21 @@ __device__ __forceinline__ void step_piece(const Piece* pieces, u32* flags, floa
 
 extern "C" __global__ void __launch_bounds__(256)
 sgd_plain(const Piece* __restrict__ pieces, u32* __restrict__ flags, float* out, u64 width, float rate) {
-    step_piece(pieces, flags, out, width, Plain{rate});
+    step_piece(pieces, flags, out, width, Plain{rate}, {});
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 sgd(const Piece* __restrict__ pieces, u32* __restrict__ flags, float* out, float* __restrict__ buffer, u64 width,
-    const float* __restrict__ pace, float inverse, float momentum, float decay, int first) {
-    step_piece(pieces, flags, out, width, Sgd{buffer, pace[0], inverse, momentum, decay, first != 0});
+    const float* __restrict__ pace, float inverse, float momentum, float decay, int first, half* __restrict__ first_term,
+    half* __restrict__ second_term, float scale) {
+    Sgd rule{buffer, pace[0], inverse, momentum, decay, first != 0};
+    step_piece(pieces, flags, out, width, rule, {first_term, second_term, scale});
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 adamw(const Piece* __restrict__ pieces, u32* __restrict__ flags, float* out, float* __restrict__ mean, float* __restrict__ square,
-      u64 width, const float* __restrict__ pace, float inverse, float decay, int first) {
-    step_piece(pieces, flags, out, width, AdamW{mean, square, pace[0], inverse, decay, pace[1], first != 0});
+      u64 width, const float* __restrict__ pace, float inverse, float decay, int first, half* __restrict__ first_term,
+      half* __restrict__ second_term, float scale) {
+    AdamW rule{mean, square, pace[0], inverse, decay, pace[1], first != 0};
+    step_piece(pieces, flags, out, width, rule, {first_term, second_term, scale});
 }

@@ -200,6 +200,29 @@ fn every_form_has_the_same_figures() {
 }
 
 #[test]
+fn of_several_rates_each_is_compared_with_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for (name, seed, rates) in
+        [("a", 1, &[1e-5, 1e-4][..]), ("b", 1, &[1e-4, 1e-3]), ("c", 1, &[1e-4]), ("d", 2, &[1e-3])]
+    {
+        write(folder, &format!("{name}.jsonl"), &rows(40, rates.len(), seed), &settings(40, rates, 0));
+    }
+    let pairs = |first: &str, second: &str| -> Vec<String> {
+        let json: Value = serde_json::from_str(&done(folder, &[first, second, "--json"]).0).unwrap();
+        let pairs = json["pairs"].as_array().unwrap().iter();
+        let names = pairs.map(|pair| pair["predictor"].as_str().unwrap().to_string());
+        names.filter(|name| name.starts_with("MEMO")).collect()
+    };
+    assert_eq!(pairs("a.jsonl", "b.jsonl"), ["MEMO 1e-4"]);
+    assert_eq!(pairs("a.jsonl", "c.jsonl"), ["MEMO"]);
+    assert_eq!(pairs("b.jsonl", "a.jsonl"), ["MEMO 1e-4"]);
+    // Of a single rate each, whatever they are.
+    assert_eq!(pairs("c.jsonl", "d.jsonl"), ["MEMO"]);
+    assert_eq!(pairs("a.jsonl", "d.jsonl"), [""; 0]);
+}
+
+#[test]
 fn a_page_is_well_formed_and_needs_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -305,6 +328,31 @@ fn well_formed(page: &str) -> usize {
     let loads = ["http:", "https:", "url(", "@import", "javascript:"];
     loads.iter().for_each(|what| assert!(!page.contains(what), "{what} on the page"));
     pictures
+}
+
+#[test]
+fn each_set_of_seeds_has_its_own_stability() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let names = ["a0.jsonl", "b0.jsonl", "a1.jsonl", "b1.jsonl", "c0.jsonl"];
+    for (name, views, seed) in
+        names.into_iter().zip([8, 16, 8, 16, 32]).zip([0, 0, 1, 1, 0]).map(|((n, v), s)| (n, v, s))
+    {
+        let mut settings = settings(12, &[1e-5], seed);
+        settings["views"] = views.into();
+        write(folder, name, &rows(12, 1, seed), &settings);
+    }
+    let (json, _) = done(folder, &[&names[..], &["--json"]].concat());
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let sets: Vec<&Value> = report["seeds"].as_array().unwrap().iter().map(|of| &of["runs"]).collect();
+    let (a, b) = (json!(["a0.jsonl", "a1.jsonl"]), json!(["b0.jsonl", "b1.jsonl"]));
+    assert_eq!(
+        sets,
+        [vec![&a; 5], vec![&b; 5]].concat(),
+        "of five predictors each, and none of the run that is alone"
+    );
+    let (text, _) = done(folder, &names);
+    assert!(text.contains("MEMO by 2 seeds, b0.jsonl the first"), "{text}");
 }
 
 #[test]

@@ -288,6 +288,15 @@ fn faults_are_named() {
         }
         tar.finish().unwrap();
     }
+    fn zip(path: &Path, folders: &[&str]) {
+        let mut archive = rawzip::ZipArchiveWriter::new(fs::File::create(path).unwrap());
+        for folder in folders {
+            let (mut entry, config) = archive.new_file(&*format!("{folder}/1.png")).start().unwrap();
+            let (_, end) = config.wrap(&mut entry).finish().unwrap();
+            entry.finish(end).unwrap();
+        }
+        archive.finish().unwrap();
+    }
     let cases: &[Fault] = &[
         ("fortran", |_, _| {}, &["fortran/images.npy", "Fortran order"]),
         ("float", |_, _| {}, &["float/images.npy", "dtype is <f8; images are uint8"]),
@@ -320,6 +329,34 @@ fn faults_are_named() {
                 fs::copy(path.join("../arrays/images.npy"), path.join("fog.npy")).unwrap();
             },
             &["fog.npy", "5 images, and labels.npy has 25"],
+        ),
+        (
+            "CIFAR-10-C --corruptions all",
+            |_, path| {
+                let file = path.join("labels.npy");
+                let mut labels = fs::read(&file).unwrap();
+                *labels.last_mut().unwrap() ^= 1;
+                fs::write(&file, labels).unwrap();
+            },
+            &["CIFAR-10-C/labels.npy", "25 labels are not the same 5 for each of 5 severities"],
+        ),
+        (
+            "cifar10.csv",
+            |_, path| {
+                let text = fs::read_to_string(path).unwrap();
+                fs::write(path, text.replace(",3\n", ",3.0\n")).unwrap();
+            },
+            &["cifar10.csv", "row 3 has the label 3.0; a class's number is whole, such as 3"],
+        ),
+        (
+            "severities.zip",
+            |_, path| zip(path, &["1/cat", "1/dog", "2/cat", "2/dog"]),
+            &["its folders 1, 2 are severities"],
+        ),
+        (
+            "domains.zip",
+            |_, path| zip(path, &["art/cat", "art/dog", "photo/cat", "photo/dog"]),
+            &["art, photo are splits or domains"],
         ),
         ("cifar10.npz", |_, path| cut(path), &["cifar10.npz", "not a whole ZIP"]),
         ("bzip2.zip", |_, _| {}, &["bzip2.zip", "compressed by method 12"]),
@@ -470,6 +507,30 @@ fn faults_are_named() {
     let set = open(top.path(), "cifar10.csv").unwrap();
     refused(set.get(1), &["reading the image", "cat/1.png", "No such file"]);
     assert!(set.get(0).is_ok());
+}
+
+#[test]
+fn classes_are_those_of_all_splits() {
+    let top = fixture();
+    let top = top.path();
+    let rows = "path,label,split\na,ant,test\nb,bee,train\nc,cat,test\n";
+    fs::write(top.join("few.csv"), rows).unwrap();
+    let set = open(top, "few.csv --split test").unwrap();
+    assert_eq!((set.labels(), set.len(), set.label(1)), (&["ant", "bee", "cat"].map(String::from)[..], 2, 2));
+    fs::write(top.join("few.csv"), rows.replace("ant", "0").replace("bee", "7").replace("cat", "3")).unwrap();
+    assert_eq!(open(top, "few.csv --split test").unwrap().labels().len(), 8);
+    // Rows without a label are nothing to the others.
+    fs::write(top.join("few.csv"), "path,label,split\na,2,val\nb,-1,test\n").unwrap();
+    assert_eq!(open(top, "few.csv --split val").unwrap().labels().len(), 3);
+    refused(open(top, "few.csv --split test"), &["label -1"]);
+    // The hub's own names of a split's parts.
+    let parts = top.join("parquet/data");
+    fs::create_dir(top.join("parts")).unwrap();
+    for part in 0..2 {
+        let from = parts.join(format!("test-{part:05}-of-00002.parquet"));
+        fs::copy(from, top.join(format!("parts/{part:04}.parquet"))).unwrap();
+    }
+    assert_eq!(samples(&open(top, "parts").unwrap()), samples(&open(top, "parquet --split test").unwrap()));
 }
 
 /// Whatever is changed in a file: the same images, fewer, others where pixels lie bare, or an error; never a panic.

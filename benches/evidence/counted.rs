@@ -112,6 +112,7 @@ impl Counted {
             .for_each(|(to, from)| *to = from.round() as u64);
         totals.flops.iter_mut().zip(&self.flops).for_each(|(to, from)| *to = from.round() as u64);
         let mut counters = Counters::default();
+        counters.traffic = vec![Default::default(); Space::COUNT];
         counters.traffic[Space::Global as usize][0].units = self.sectors.round() as u64;
         counters.traffic[Space::Shared as usize][0].units = self.wavefronts.round() as u64;
         let mut times_us = Roofline::new(gpu, &totals, &counters, ctas as u64).times_us;

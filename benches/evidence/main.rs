@@ -13,6 +13,7 @@ mod lines;
 mod report;
 mod rows;
 mod sass;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -40,7 +41,7 @@ struct Args {
     /// The folder of the table
     #[arg(long, required_unless_present_any = ["only", "count"])]
     out: Option<PathBuf>,
-    /// Count batches whose name has these words alone, and write no table
+    /// Count batches whose name has these words alone, as sm_90a, and print whose time it is instead of writing a table
     #[arg(long, value_name = "WORDS")]
     only: Option<String>,
     /// Run one batch and say nothing: for the process that counts
@@ -85,7 +86,14 @@ fn run(args: Args) -> Result<()> {
     let is_wanted = |case: &Case| args.only.as_ref().is_none_or(|only| case.name().contains(only));
     for case in Case::all().into_iter().filter(is_wanted) {
         for architecture in ["90a", "80"] {
-            found.push((case, architecture, counted(&gpu, &kept, &case, architecture)?));
+            if args.only.is_some() && architecture != "90a" {
+                continue;
+            }
+            let count = counted(&gpu, &kept, &case, architecture)?;
+            if args.only.is_some() {
+                shares::print(&gpu, &case, architecture, &count)?;
+            }
+            found.push((case, architecture, count));
         }
     }
     let Some(out) = args.out.filter(|_| args.only.is_none()) else { return Ok(()) };

@@ -91,26 +91,7 @@ pub fn rows<'a>(
         }
     }
     let row = |(launched, launches): (Launched, usize)| -> Result<Row<'a>> {
-        let of = |is: &dyn Fn(&Launched) -> bool| -> Vec<(&Launched, &Counted)> {
-            few.iter().zip(counted).filter(|(other, _)| is(other)).collect()
-        };
-        let mut twins = of(&|other| likeness(other) == likeness(&launched));
-        if twins.is_empty() && launched.flops == 0 {
-            // The one that is nearest in size.
-            twins = of(&|other| kind(other) == kind(&launched));
-            twins.sort_by(|a, b| work(b.0).total_cmp(&work(a.0)));
-            twins.truncate(1);
-        }
-        let first = twins
-            .first()
-            .with_context(|| format!("{}: nothing like {launched:?} was counted", case.name()))?;
-        let scale =
-            if likeness(first.0) == likeness(&launched) { 1.0 } else { work(&launched) / work(first.0) };
-        let counted: Vec<&Counted> = twins.iter().map(|(_, counted)| *counted).collect();
-        let counted = match scale {
-            1.0 => Counted::mean(&counted),
-            _ => counted[0].clone().scaled(scale, launched.bytes as f64 / first.0.bytes as f64),
-        };
+        let (counted, scale) = count_of(case, &launched, (few, counted))?;
         let key = (launched.module.clone(), launched.kernel.to_string());
         let assembled = kernels.get(&key).with_context(|| format!("{key:?} was not assembled"))?;
         let product = |sizes: [usize; 3]| sizes.iter().product::<usize>();
@@ -123,4 +104,34 @@ pub fn rows<'a>(
         Ok(Row { launched, launches, assembled, occupancy, counted, scale })
     };
     groups.into_iter().map(row).collect()
+}
+
+/// What a launch does, by those that were counted, and how many times as much that is.
+///
+/// # Errors
+/// A launch like none of them.
+pub fn count_of(
+    case: &Case,
+    launched: &Launched,
+    (few, counted): (&[Launched], &[Counted]),
+) -> Result<(Counted, f64)> {
+    let of = |is: &dyn Fn(&Launched) -> bool| -> Vec<(&Launched, &Counted)> {
+        few.iter().zip(counted).filter(|(other, _)| is(other)).collect()
+    };
+    let mut twins = of(&|other| likeness(other) == likeness(launched));
+    if twins.is_empty() && launched.flops == 0 {
+        // The one that is nearest in size.
+        twins = of(&|other| kind(other) == kind(launched));
+        twins.sort_by(|a, b| work(b.0).total_cmp(&work(a.0)));
+        twins.truncate(1);
+    }
+    let first =
+        twins.first().with_context(|| format!("{}: nothing like {launched:?} was counted", case.name()))?;
+    let scale = if likeness(first.0) == likeness(launched) { 1.0 } else { work(launched) / work(first.0) };
+    let counted: Vec<&Counted> = twins.iter().map(|(_, counted)| *counted).collect();
+    let counted = match scale {
+        1.0 => Counted::mean(&counted),
+        _ => counted[0].clone().scaled(scale, launched.bytes as f64 / first.0.bytes as f64),
+    };
+    Ok((counted, scale))
 }

@@ -92,14 +92,15 @@ impl Demo {
             .with_context(|| format!("making the folder {}", self.out.display()))?;
         let size = checkpoint.config().image_size;
         let config = checkpoint.config();
-        let augmenter = Augmenter::new(size, size, config.preprocess, adapt.pillow)?.policy(&adapt.policy);
+        let augmenter =
+            Augmenter::new(size, size, config.preprocess, adapt.fixed.pillow)?.policy(&adapt.policy);
         let mut pictures = Vec::new();
         for dataset in &datasets {
             let original = dataset.data().get(0)?.image;
             let (w, h) = (original.width as usize, original.height as usize);
             let images = Images::upload(&stream, &[(0, (w, h), &original.pixels)])?;
             let (params, patches) = (stream.alloc([1, 7])?, stream.alloc(augmenter.patches(7))?);
-            draw_views(&stream, &adapt.policy, (adapt.seed, 0), images.descs(), &params)?;
+            draw_views(&stream, &adapt.policy, (adapt.fixed.seed, 0), images.descs(), &params)?;
             augmenter.make::<f32>(&stream, &images, Some((&params, &patches)), None)?;
             pictures.push(original);
             pictures.extend(

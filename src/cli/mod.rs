@@ -6,7 +6,9 @@ mod data;
 mod demo;
 mod doctor;
 mod eval;
+mod evaluation;
 mod fleet;
+mod grid;
 mod inspect;
 mod merge;
 mod options;
@@ -16,7 +18,9 @@ mod predict;
 mod predictors;
 mod prompts;
 mod report;
+mod seeds;
 mod session;
+mod sweep;
 
 use std::fmt;
 use std::io::{ErrorKind, Write};
@@ -42,6 +46,8 @@ enum Command {
     Demo(demo::Demo),
     /// Evaluate zero-shot CLIP and MEMO on a dataset
     Eval(eval::Eval),
+    /// Evaluate MEMO by every combination of several settings, and say which is best
+    Sweep(sweep::Sweep),
     /// Put the files of a run's shards together
     Merge(merge::Merge),
     /// Classify images, before and after adapting to each
@@ -68,6 +74,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Demo(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Sweep(command) => command.run(),
         Command::Merge(command) => command.run(),
         Command::Predict(command) => command.run(),
         Command::Report(command) => command.run(),

@@ -148,14 +148,25 @@ pub struct DeviceOptions {
 #[derive(Args, Clone)]
 pub struct AdaptOptions {
     /// Random views of each image
-    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_VIEWS), allow_negative_numbers = true)]
     pub views: u32,
     /// Learning rate; several, such as 1e-5,1e-4, are compared in one run, each from the loaded weights
     #[arg(long, default_value = "1e-5", value_name = "RATE", value_delimiter = ',', value_parser = not_negative, allow_hyphen_values = true)]
     pub lr: Vec<f32>,
     /// Steps for each image, each on fresh views
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_STEPS), allow_negative_numbers = true)]
     pub steps: u32,
+    /// How views are drawn: notebook, mild, tpt, augmix, augmix-cifar, randaugment or none, with changes such as
+    /// mild:rotation=10,scale=0.5..1
+    #[arg(long, default_value = "notebook")]
+    pub policy: Policy,
+    #[command(flatten)]
+    pub fixed: FixedOptions,
+}
+
+/// Of how to adapt, what a sweep does not vary.
+#[derive(Args, Clone)]
+pub struct FixedOptions {
     /// The optimizer, as torch.optim defines it
     #[arg(long, value_enum, default_value_t = Rule::Sgd)]
     pub optimizer: Rule,
@@ -168,10 +179,6 @@ pub struct AdaptOptions {
     /// Seed of the views
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
-    /// How views are drawn: notebook, mild, tpt, augmix, augmix-cifar, randaugment or none, with changes such as
-    /// mild:rotation=10,scale=0.5..1
-    #[arg(long, default_value = "notebook")]
-    pub policy: Policy,
     /// The Pillow release whose resizing is reproduced to the bit
     #[arg(long, value_enum, default_value_t)]
     pub pillow: Pillow,
@@ -191,25 +198,26 @@ pub struct AdaptOptions {
     pub predictors: PredictorOptions,
 }
 
+/// Of an image.
+pub const MOST_VIEWS: i64 = 1_000_000;
+pub const MOST_STEPS: i64 = 1000;
+
 impl AdaptOptions {
     /// One plain step on mild views; all else as the flags have it by default.
     pub fn mild(views: u32, lr: f32) -> AdaptOptions {
-        AdaptOptions {
-            views,
-            lr: vec![lr],
-            steps: 1,
+        let fixed = FixedOptions {
             optimizer: Rule::Sgd,
             momentum: None,
             weight_decay: None,
             seed: 0,
-            policy: Policy::mild(),
             pillow: Pillow::default(),
             prompts: PromptOptions::default(),
             precision: Precision::Fp16,
             update: None,
             loss_scale: None,
             predictors: PredictorOptions::default(),
-        }
+        };
+        AdaptOptions { views, lr: vec![lr], steps: 1, policy: Policy::mild(), fixed }
     }
 
     /// The engine's settings.
@@ -217,23 +225,24 @@ impl AdaptOptions {
     /// # Errors
     /// [`Usage`] for flags that do not go together.
     pub fn settings(&self) -> Result<Settings> {
+        let fixed = &self.fixed;
         let mut settings = Settings {
             views: self.views as usize,
             learning_rates: self.lr.clone(),
             steps: self.steps as usize,
-            optimizer: self.optimizer()?,
-            seed: self.seed,
+            optimizer: fixed.optimizer()?,
+            seed: fixed.seed,
             policy: self.policy.clone(),
-            pillow: self.pillow,
+            pillow: fixed.pillow,
             update: Update::InPlace,
-            precision: self.precision,
-            loss_scale: self.loss_scale.unwrap_or(self.precision.loss_scale()),
-            confident: self.predictors.confident,
-            losses: self.predictors.losses(),
-            guards: self.predictors.guards(),
+            precision: fixed.precision,
+            loss_scale: fixed.loss_scale.unwrap_or(fixed.precision.loss_scale()),
+            confident: fixed.predictors.confident,
+            losses: fixed.predictors.losses(),
+            guards: fixed.predictors.guards(),
         };
         let implicit = settings.is_one_plain_step();
-        settings.update = self.update.unwrap_or(if implicit { Update::Implicit } else { Update::InPlace });
+        settings.update = fixed.update.unwrap_or(if implicit { Update::Implicit } else { Update::InPlace });
         if settings.update == Update::Implicit && !implicit {
             let other = match settings.optimizer {
                 _ if self.steps > 1 => format!("--steps {}", self.steps),
@@ -245,6 +254,9 @@ impl AdaptOptions {
                 Usage(format!("--update implicit {other}: {why}; say in-place, or leave it out")).into()
             );
         }
+        if let Some(at) = (1..self.lr.len()).find(|&at| self.lr[..at].contains(&self.lr[at])) {
+            return Err(Usage(format!("--lr: {:e} is there twice", self.lr[at])).into());
+        }
         if self.lr.len() > 1 && self.steps > 1 {
             let why = format!(
                 "--lr with {} rates and --steps {}: several rates share the views of one step; give one, or one step",
@@ -255,7 +267,9 @@ impl AdaptOptions {
         }
         Ok(settings)
     }
+}
 
+impl FixedOptions {
     fn optimizer(&self) -> Result<Optimizer> {
         match (self.optimizer, self.momentum, self.weight_decay) {
             (Rule::Sgd, momentum, weight_decay) => Ok(Optimizer::Sgd {
@@ -309,7 +323,7 @@ fn momentum(text: &str) -> Result<f32, String> {
     }
 }
 
-fn not_negative(text: &str) -> Result<f32, String> {
+pub fn not_negative(text: &str) -> Result<f32, String> {
     match (text.parse::<f32>(), text.parse::<f64>()) {
         (Ok(0.0), Ok(wide)) if wide != 0.0 => {
             Err(format!("float32 has no number of that size but 0; its smallest is {:e}", f32::from_bits(1)))

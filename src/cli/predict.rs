@@ -53,10 +53,11 @@ impl Predict {
             .with_context(|| format!("naming the classes by {}", self.labels.display()))?;
         notice!("note: {}", named.header_alone());
         let labels = named.names;
-        self.adapt.prompts.read()?.texts(&labels)?;
+        self.adapt.fixed.prompts.read()?.texts(&labels)?;
         let checkpoint = session::open_checkpoint(&self.model)?;
         let config = checkpoint.config();
-        let mut adapt = AdaptOptions { predictors: self.predictors.clone(), ..self.adapt.clone() };
+        let mut adapt = self.adapt.clone();
+        adapt.fixed.predictors = self.predictors.clone();
         let given = match &self.views_in {
             None => None,
             Some(path) => {
@@ -110,10 +111,7 @@ impl Predict {
             1 => ensure!(failed == 0, "the image could not be read"),
             all => ensure!(failed == 0, "{failed} of {all} images could not be read"),
         }
-        ensure!(
-            unanswered == 0,
-            "{unanswered} predictions are not finite; those by other learning rates are"
-        );
+        ensure!(unanswered == 0, "{unanswered} predictions are not finite; all others are above");
         Ok(())
     }
 }
@@ -210,7 +208,8 @@ fn as_text(image: &str, labels: &[String], rates: &[f32], outcome: &Outcome) -> 
     let rows: String = rows.iter().map(line).collect();
     let losses = [("entropy", &outcome.entropy), ("of confident", &outcome.confident_entropy)];
     let entropies = losses.into_iter().filter(|(_, steps)| !steps.is_empty()).map(|(title, steps)| {
-        let steps: Vec<String> = steps.iter().map(|h| format!("{h:.4}")).collect();
+        let steps: Vec<String> =
+            steps.iter().map(|h| if h.is_nan() { "not finite".into() } else { format!("{h:.4}") }).collect();
         format!("  {title:<width$} {} nats\n", steps.join(", "))
     });
     format!("{image}\n{rows}{}", entropies.collect::<String>())

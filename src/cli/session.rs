@@ -75,13 +75,13 @@ pub fn label_features(
     let weights = checkpoint.text_params(&layout)?;
     let text = config.text()?;
     let tokenizer = checkpoint.tokenizer()?;
-    let texts = adapt.prompts.read()?.texts(labels)?;
+    let texts = adapt.fixed.prompts.read()?.texts(labels)?;
     let (mut ids, mut ends) = (Vec::new(), Vec::new());
     for (label, prompt) in
         labels.iter().zip(&texts).flat_map(|(label, all)| all.iter().map(move |p| (label, p)))
     {
         let tokens = tokenizer
-            .encode_within(prompt, text.context_length, adapt.prompts.truncate)
+            .encode_within(prompt, text.context_length, adapt.fixed.prompts.truncate)
             .with_context(|| format!("encoding the label {label:?}"))?;
         ends.push(tokens.iter().position(|&token| token == END_OF_TEXT).unwrap_or(0));
         let mut row = vec![0; text.context_length];
@@ -96,13 +96,13 @@ pub fn label_features(
         ids.push(row);
     }
     let encode = || {
-        encode_text(stream, config, &layout, &weights, &ids, &ends, adapt.precision)
+        encode_text(stream, config, &layout, &weights, &ids, &ends, adapt.fixed.precision)
             .context("encoding the labels")
     };
     let features = if ids.len() < WORTH_KEEPING {
         encode()?
     } else {
-        let cache = TextCache::of(stream, config, &layout, &weights, (&ids, &ends), adapt.precision)?;
+        let cache = TextCache::of(stream, config, &layout, &weights, (&ids, &ends), adapt.fixed.precision)?;
         match cache.read() {
             Some(kept) => kept,
             None => {

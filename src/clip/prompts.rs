@@ -167,6 +167,9 @@ fn parse(text: &str) -> Result<Vec<String>> {
 /// # Errors
 /// It has `{}` not once.
 pub fn is_template(text: &str) -> Result<(), &'static str> {
+    if text.contains("{c}") {
+        return Err("{c} is how CLIP_benchmark writes it; it must contain {} once, where the label goes");
+    }
     match text.matches("{}").count() {
         1 => Ok(()),
         _ => Err("it must contain {} once, where the label goes"),
@@ -248,6 +251,7 @@ mod tests {
             ("\n\n", "no templates"),
             ("a {}\nb\n", "line 2, \"b\": it must contain {} once"),
             ("a {} {}\n", "line 1"),
+            ("a {c}\n", "{c} is how CLIP_benchmark writes it"),
             ("a {}\n\nb {}\n", "line 2, \"\""),
             ("a {}\nb {}\na {}\n", "line 3 is line 1 again"),
         ] {

@@ -136,16 +136,25 @@ fn one(path: &Path, source: &DataSource, split: Option<String>) -> Result<Option
     };
     let read = || Array::open(&Bytes::open(&labels)?)?.integers();
     let numbers = read().with_context(|| reading("labels", &labels))?;
-    let mut dataset = together(images, numbers, path, source).with_context(|| reading("labels", &labels))?;
+    let all = numbers.clone();
+    let mut dataset =
+        together(images, numbers, &all, path, source).with_context(|| reading("labels", &labels))?;
     dataset.took.split = split;
     Ok(Some(dataset))
 }
 
-fn together(images: Pixels, labels: Vec<i64>, path: &Path, source: &DataSource) -> Result<Dataset> {
+/// * `all`: labels of whatever split, whose classes these are.
+fn together(
+    images: Pixels,
+    labels: Vec<i64>,
+    all: &[i64],
+    path: &Path,
+    source: &DataSource,
+) -> Result<Dataset> {
     let (count, n) = (labels.len(), images.len());
     ensure!(count == n, "{count} labels for {n} images");
     let cifar = source.cifar.or_else(|| known::cifar_of(path));
-    let (names, kind) = known::numbered(cifar, &labels);
+    let (names, kind) = known::numbered(cifar, all);
     let classes = classes_of(labels, names.len())?;
     let mut dataset = Dataset::new(names, kind, Rows::of(images, classes));
     dataset.format = "NumPy's arrays";
@@ -178,8 +187,18 @@ fn npz(path: &Path, archive: &zip::Archive, source: &DataSource) -> Result<Datas
     let images = array(key).and_then(|array| array.images()).with_context(|| format!("its array {key}"))?;
     let numbers =
         array(labels).and_then(|array| array.integers()).with_context(|| format!("its array {labels}"))?;
+    let mut all = numbers.clone();
+    for (_, others) in &pairs {
+        for other in others {
+            all.extend(
+                array(other)
+                    .and_then(|array| array.integers())
+                    .with_context(|| format!("its array {other}"))?,
+            );
+        }
+    }
     let mut dataset =
-        together(images, numbers, path, source).with_context(|| format!("its array {labels}"))?;
+        together(images, numbers, &all, path, source).with_context(|| format!("its array {labels}"))?;
     dataset.took.split = split;
     Ok(dataset)
 }

@@ -160,6 +160,15 @@ pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
     let read = || Array::open(&Bytes::open(&labels)?)?.integers();
     let classes = read().with_context(|| format!("reading the labels {}", labels.display()))?;
     let rows = classes.len();
+    // Each severity has the same images: anything else is not cut into five.
+    let severity = &classes[..rows / SEVERITIES];
+    ensure!(
+        classes.chunks(severity.len().max(1)).all(|labels| labels == severity),
+        "reading the labels {}: {rows} labels are not the same {} for each of {SEVERITIES} severities, as in CIFAR-10-C; \
+         arrays of one severity go without the corruption's name, as images.npy",
+        labels.display(),
+        severity.len()
+    );
     let cifar = source.cifar.or_else(|| known::cifar_of(folder));
     let (names, kind) = known::numbered(cifar, &classes);
     let classes = classes_of(classes, names.len())

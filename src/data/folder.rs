@@ -23,6 +23,9 @@ const OTHERS: [&str; 14] =
 /// What systems and tools put beside people's files.
 const SYSTEMS: [&str; 5] = ["__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"];
 
+/// Whose names ImageNet-V2's folders have.
+pub const IMAGENET_BY_NUMBER: &str = "numbers with ImageNet's names, as OpenAI has them";
+
 /// Classes in the order of their folders' names, images in the order of Python's `sorted(os.walk(class))`; `None` if
 /// there are no subfolders.
 ///
@@ -37,13 +40,13 @@ pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
     let mut dataset = Dataset::new(labels, Classes::Folders, files);
     dataset.notices = notices;
     dataset.format = "a folder of images a class";
-    dataset.names = names.map(|names| (names, "numbers with ImageNet's names, as OpenAI has them"));
+    dataset.names = names.map(|names| (names, IMAGENET_BY_NUMBER));
     dataset.took.extensions = true;
     Ok(Some(dataset))
 }
 
 /// Whether a path speaks of ImageNet: the folders of ImageNet-V2 are the classes' numbers, which other sets' may be too.
-fn is_imagenet(path: &Path) -> bool {
+pub fn is_imagenet(path: &Path) -> bool {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     whole.to_string_lossy().to_lowercase().contains("imagenet")
 }

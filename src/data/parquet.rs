@@ -127,6 +127,9 @@ pub fn open(path: &Path, source: &DataSource) -> Result<Option<Dataset>> {
             }
         };
     }
+    if are_numbered(&files) {
+        return dataset(files, None).map(Some);
+    }
     let mut splits: Vec<String> = files.iter().map(|file| split_of(file).0).collect();
     splits.dedup();
     let (at, split) = choose(&splits, source.split.as_deref()).with_context(opening)?;
@@ -145,6 +148,12 @@ fn tables_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let is_table = |path: &Path| path.extension().is_some_and(|end| end == "parquet");
     let files = entries(folder)?.into_iter().filter(|entry| !entry.is_folder && is_table(&entry.path));
     Ok(files.map(|entry| entry.path).collect())
+}
+
+/// Whether all are `0000.parquet`, `0001.parquet` and so on, as the hub converts a split to: parts in the order of their names.
+fn are_numbered(files: &[PathBuf]) -> bool {
+    let stem = |file: &PathBuf| file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    (0..).zip(files).all(|(number, file)| stem(file) == format!("{number:04}"))
 }
 
 /// `test`, and 0 of 2, of `test-00000-of-00002.parquet`.
@@ -244,7 +253,12 @@ fn columns(metadata: &ParquetMetaData) -> Result<(Columns, Option<Vec<String>>)>
         let is_usual = |name: &&str| declared.is_empty() || declared.iter().any(|there| there == name);
         let there = |name: &&str| bytes_at(name).is_some();
         let found: Vec<String> = match &declared[..] {
-            [only] => vec![only.to_string()],
+            [only] if usual.contains(&&***only) => vec![only.to_string()],
+            // What is called as usual may be meant as well: a number for a label beside a declared domain.
+            [only] => std::iter::once(&***only)
+                .chain(usual.iter().copied().filter(there))
+                .map(str::to_string)
+                .collect(),
             _ => usual.iter().copied().filter(is_usual).filter(there).map(str::to_string).collect(),
         };
         match &found[..] {
@@ -282,15 +296,15 @@ fn columns(metadata: &ParquetMetaData) -> Result<(Columns, Option<Vec<String>>)>
             );
         }
     }
-    let names =
-        features.as_ref().and_then(|features| features.get(&label_name)).map(|feature| &feature["names"]);
-    let names = match names.and_then(Value::as_array) {
-        None => None,
+    let feature = features.as_ref().and_then(|features| features.get(&label_name));
+    let names = match feature.map(|feature| &feature["names"]) {
+        None | Some(Value::Null) => None,
         Some(names) => {
-            let name =
-                |name: &Value| name.as_str().map(str::to_string).context("a class name that is no text");
-            let names = names.iter().map(name).collect::<Result<Vec<_>>>();
-            Some(names.with_context(|| format!("its metadata `huggingface`: {label_name}"))?)
+            let name = |name: &Value| name.as_str().map(str::to_string);
+            let names = names.as_array().and_then(|names| names.iter().map(name).collect::<Option<Vec<_>>>());
+            let context =
+                || format!("its metadata `huggingface`: `names` of {label_name} are no list of texts");
+            Some(names.with_context(context)?)
         }
     };
     Ok((Columns { image, label }, names))

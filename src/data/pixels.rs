@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::bytes::Bytes;
 use super::source::{Source, Stored};
-use crate::ops::augment::MAX_SIDE;
+use crate::ops::view::MAX_SIDE;
 
 /// How an image's bytes lie.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -34,7 +34,7 @@ impl Selection {
 }
 
 /// Each image's class; where there are groups, a class of each group is one by itself.
-fn strata(dataset: &Dataset) -> Vec<usize> {
+pub(super) fn strata(dataset: &Dataset) -> Vec<usize> {
     let mut groups = HashMap::new();
     let stratum = |index: usize| {
         let count = groups.len();

@@ -90,39 +90,57 @@ pub fn refuse(root: &Path, folders: &[PathBuf]) -> Result<()> {
     Err(Several { parts, text }.into())
 }
 
-/// What folders are if not classes, by what they hold: a class may have folders too, but not the same as all others.
+/// What folders are if not classes.
 fn what(folders: &[PathBuf]) -> Result<Option<&'static str>> {
-    let is = |folder: &PathBuf, known: &[&str]| known.contains(&name(folder).to_lowercase().as_str());
-    let all = |known: &[&str]| folders.iter().all(|folder| is(folder, known));
-    if !folders.is_empty() && all(&SPLITS) {
+    let names: Vec<String> = folders.iter().map(|folder| name(folder)).collect();
+    what_by(&names, |at| {
+        let mut inside = entries(&folders[at])?;
+        inside.retain(|entry| !is_hidden(&entry.path));
+        let has_files = inside.iter().any(|entry| !entry.is_folder);
+        let folders = inside.iter().filter(|entry| entry.is_folder).map(|entry| name(&entry.path)).collect();
+        Ok(Inside { folders, has_files })
+    })
+}
+
+/// What a folder holds.
+pub struct Inside {
+    pub folders: Vec<String>,
+    pub has_files: bool,
+}
+
+/// What folders are if not classes, by what they hold: a class may have folders too, but not the same as all others.
+///
+/// * `inside`: of the folder of this place among the names.
+pub fn what_by(names: &[String], inside: impl Fn(usize) -> Result<Inside>) -> Result<Option<&'static str>> {
+    let is = |name: &String, known: &[&str]| known.contains(&name.to_lowercase().as_str());
+    let all = |known: &[&str]| names.iter().all(|name| is(name, known));
+    if !names.is_empty() && all(&SPLITS) {
         return Ok(Some("splits"));
     }
-    for split in folders.iter().filter(|folder| is(folder, &SPLITS)) {
-        if subfolders(split)?.len() > 1 {
+    for at in (0..names.len()).filter(|&at| is(&names[at], &SPLITS)) {
+        if inside(at)?.folders.len() > 1 {
             return Ok(Some("splits"));
         }
     }
-    let Some(first) =
-        folders.first().map(|folder| subfolders(folder)).transpose()?.filter(|inside| inside.len() > 1)
-    else {
+    if names.is_empty() {
         return Ok(None);
-    };
+    }
+    let first = inside(0)?.folders;
+    if first.len() < 2 {
+        return Ok(None);
+    }
     for (known, what) in [(&SEVERITIES[..], SEVERE), (&CORRUPTIONS, CORRUPTED)] {
         if all(known) {
             return Ok(Some(what));
         }
     }
-    let names: Vec<String> = first.iter().map(|folder| name(folder)).collect();
-    for folder in folders {
-        let mut inside = entries(folder)?;
-        inside.retain(|entry| !is_hidden(&entry.path));
-        let same = inside.len() == names.len()
-            && inside.iter().all(|e| e.is_folder && names.contains(&name(&e.path)));
-        if !same {
+    for at in 0..names.len() {
+        let Inside { folders, has_files } = inside(at)?;
+        if has_files || folders.len() != first.len() || !folders.iter().all(|name| first.contains(name)) {
             return Ok(None);
         }
     }
-    Ok((folders.len() > 1).then_some("splits or domains of the same classes"))
+    Ok((names.len() > 1).then_some("splits or domains of the same classes"))
 }
 
 /// The folder to suggest: what is evaluated on, else the first.

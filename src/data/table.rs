@@ -115,6 +115,8 @@ fn read(path: &Path, delimiter: u8, source: &DataSource) -> Result<Dataset> {
             bail!("its image {path} is there twice, in rows {first} and {number}");
         }
     }
+    // Of all rows, whatever the split: a class is a class where none of its images is a test image.
+    let (labels, kind) = classes(&rows, source)?;
     let mut split = None;
     if split_at.is_some() {
         let mut splits: Vec<String> = rows.iter().map(|(_, _, split, _)| split.clone()).collect();
@@ -126,27 +128,18 @@ fn read(path: &Path, delimiter: u8, source: &DataSource) -> Result<Dataset> {
             split = asked;
         }
     }
-    let numbers: Option<Vec<i64>> = rows.iter().map(|(_, label, ..)| label.parse().ok()).collect();
-    let (labels, kind, classes) = match numbers {
-        Some(numbers) => {
-            let (names, kind) = known::numbered(source.cifar, &numbers);
-            let count = names.len();
-            (names, kind, classes_of(numbers, count)?)
+    let classes = match kind {
+        Classes::Folders => {
+            let place = |label: &str| labels.binary_search_by(|name| name.as_str().cmp(label)).unwrap_or(0);
+            rows.iter().map(|(_, label, ..)| place(label)).collect()
         }
-        None => {
-            let mut names: Vec<String> = rows.iter().map(|(_, label, ..)| label.to_string()).collect();
-            names.sort();
-            names.dedup();
-            let place = |label: &str| names.binary_search_by(|name| name.as_str().cmp(label)).unwrap_or(0);
-            let classes = rows.iter().map(|(_, label, ..)| place(label)).collect();
-            (names, Classes::Folders, classes)
-        }
+        Classes::Numbers | Classes::Unnamed => classes_of(
+            rows.iter().map(|(_, label, ..)| label.parse()).collect::<Result<_, _>>()?,
+            labels.len(),
+        )?,
     };
-    let images = rows
-        .into_iter()
-        .zip(classes)
-        .map(|((path, _, _, group), class)| (path, class as u32, group))
-        .collect();
+    let rows = rows.into_iter().zip(classes);
+    let images = rows.map(|((path, _, _, group), class)| (path, class as u32, group)).collect();
     let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let unread: Vec<&str> = (0..header.len())
         .filter(|at| ![Some(path_at), Some(label_at), split_at, group_at].contains(&Some(*at)))
@@ -164,6 +157,27 @@ fn read(path: &Path, delimiter: u8, source: &DataSource) -> Result<Dataset> {
     dataset.took.split = split;
     dataset.took.cifar = source.cifar.filter(|_| kind == Classes::Numbers);
     Ok(dataset)
+}
+
+/// Names of the classes, and what they are by.
+fn classes(rows: &[Line], source: &DataSource) -> Result<(Vec<String>, Classes)> {
+    let labels = || rows.iter().map(|(_, label, ..)| &**label);
+    if let Some(numbers) = labels().map(|label| label.parse().ok()).collect::<Option<Vec<i64>>>() {
+        return Ok(known::numbered(source.cifar, &numbers));
+    }
+    if let Some(numbers) = labels().map(|label| label.parse().ok()).collect::<Option<Vec<f64>>>() {
+        let at = labels().position(|label| label.parse::<i64>().is_err()).unwrap_or(0);
+        bail!(
+            "row {} has the label {}; a class's number is whole, such as {}",
+            at + 2,
+            rows[at].1,
+            numbers[at].trunc()
+        );
+    }
+    let mut names: Vec<String> = labels().map(str::to_string).collect();
+    names.sort();
+    names.dedup();
+    Ok((names, Classes::Folders))
 }
 
 impl Source for Listed {

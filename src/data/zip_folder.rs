@@ -1,13 +1,14 @@
 //! Class folders inside a ZIP archive: the classes, images and order that the folder has once it is extracted.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::folder::{EXTENSIONS, is_hidden};
+use super::folder::{EXTENSIONS, IMAGENET_BY_NUMBER, is_hidden, is_imagenet};
 use super::source::{Source, Stored};
 use super::zip::Archive;
-use super::{Classes, DataSource, Dataset, choose, splits};
+use super::{Classes, DataSource, Dataset, choose, names, splits};
 
 struct Members {
     archive: Archive,
@@ -59,24 +60,11 @@ fn dataset(path: &Path, archive: Archive, source: &DataSource) -> Result<Dataset
     }
     let mut split = None;
     if source.split.as_deref() != Some(".") {
-        let mut folders: Vec<String> = Vec::new();
-        for name in &images {
-            if let [first, _, ..] = name[root.len()..].split('/').collect::<Vec<_>>()[..]
-                && folders.last().is_none_or(|last| last != first)
-            {
-                folders.push(first.to_string());
-            }
-        }
-        folders.sort();
-        folders.dedup();
+        let tree = tree(&images, &root);
+        let folders: Vec<String> = tree.keys().map(|name| name.to_string()).collect();
         let last = root.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string();
         let is_split = |folder: &String| splits::SPLITS.contains(&&*folder.to_lowercase());
-        let deep = |folder: &String| {
-            images.iter().any(|name| {
-                name[root.len()..].starts_with(&format!("{folder}/"))
-                    && name[root.len()..].split('/').count() > 2
-            })
-        };
+        let deep = |folder: &String| !tree[&**folder].0.is_empty();
         let parts: Vec<String> =
             folders.iter().filter(|folder| is_split(folder) && deep(folder)).cloned().collect();
         if !parts.is_empty() {
@@ -86,6 +74,20 @@ fn dataset(path: &Path, archive: Archive, source: &DataSource) -> Result<Dataset
         } else if source.split.as_deref() == Some(&*last) {
             // The only one there is.
             split = Some(last);
+        }
+        if parts.is_empty() {
+            let inside = |at: usize| {
+                let (folders, has_files) = &tree[&*folders[at]];
+                let folders = folders.iter().map(|name| name.to_string()).collect();
+                Ok(splits::Inside { folders, has_files: *has_files })
+            };
+            if let Some(what) = splits::what_by(&folders, inside)? {
+                bail!(
+                    "its folders {} are {what}, no classes; extract the archive, and say --data with one of them (or --split . if they \
+                     are classes)",
+                    folders.join(", ")
+                );
+            }
         }
     }
     let (mut classes, mut loose): (Vec<&str>, usize) = (Vec::new(), 0);
@@ -115,7 +117,9 @@ fn dataset(path: &Path, archive: Archive, source: &DataSource) -> Result<Dataset
     let class_of = |class: &str| classes.binary_search(&class).unwrap_or(0);
     let images =
         members.iter().map(|(class, folder, file)| (format!("{folder}/{file}"), class_of(class))).collect();
-    let labels = classes.iter().map(|class| class.to_string()).collect();
+    let labels: Vec<String> = classes.iter().map(|class| class.to_string()).collect();
+    let is_imagenet = is_imagenet(path) || root.to_lowercase().contains("imagenet");
+    let names = is_imagenet.then(|| names::imagenet_by_number(&labels)).flatten();
     let members = Members { place: path.display().to_string(), root, images, archive };
     let mut dataset = Dataset::new(labels, Classes::Folders, members);
     if loose > 0 {
@@ -123,10 +127,25 @@ fn dataset(path: &Path, archive: Archive, source: &DataSource) -> Result<Dataset
             .notices
             .push(format!("{loose} images beside the class folders in {} are of no class", path.display()));
     }
+    dataset.names = names.map(|names| (names, IMAGENET_BY_NUMBER));
     dataset.format = "a ZIP archive with a folder of images a class";
     dataset.took.split = split;
     dataset.took.extensions = true;
     Ok(dataset)
+}
+
+/// The folders below `root` that have images: the folders in each, and whether there are images beside these.
+fn tree<'a>(images: &[&'a str], root: &str) -> BTreeMap<&'a str, (BTreeSet<&'a str>, bool)> {
+    let mut tree: BTreeMap<&str, (BTreeSet<&str>, bool)> = BTreeMap::new();
+    for name in images {
+        let Some((folder, inside)) = name[root.len()..].split_once('/') else { continue };
+        let (folders, has_files) = tree.entry(folder).or_default();
+        match inside.split_once('/') {
+            Some((folder, _)) => drop(folders.insert(folder)),
+            None => *has_files = true,
+        }
+    }
+    tree
 }
 
 impl Source for Members {

@@ -105,7 +105,6 @@ impl<E: Element> BlockActs<E> {
 pub struct Acts<E> {
     pub patches: Tensor<E>,     // (B·(T - 1), P)
     pub projected: Tensor<f32>, // (B·(T - 1), C)
-    pub embedded: Tensor<f32>,  // (B·T, C)
     pub pre_ln: Normed<f32>,    // (B·T, C): what enters the first block
     pub blocks: Vec<BlockActs<E>>,
     pub post_ln: Normed<E>,    // (B, C)
@@ -125,7 +124,6 @@ impl<E: Element> Acts<E> {
         let &Dims { t, c, m, nh, p, d, .. } = dims;
         let patches = plan.tensor("patches", [b * (t - 1), p])?;
         let projected = plan.tensor("projected", [b * (t - 1), c])?;
-        let embedded = plan.tensor("embedded", [b * t, c])?;
         let pre_ln = Normed::plan(plan, "pre_ln", b * t, c)?;
         let mut blocks = Vec::with_capacity(layers);
         for layer in 0..layers {
@@ -143,7 +141,6 @@ impl<E: Element> Acts<E> {
         Ok(Acts {
             patches,
             projected,
-            embedded,
             pre_ln,
             blocks,
             post_ln: Normed::plan(plan, "post_ln", b, c)?,
@@ -158,11 +155,10 @@ impl<E: Element> Acts<E> {
         let b = self.norm.len();
         let of = |rows: usize| range.start * rows / b..range.end * rows / b;
         let patches = of(self.patches.shape()[0]);
-        let tokens = of(self.embedded.shape()[0]);
+        let tokens = of(self.pre_ln.mean.len());
         Acts {
             patches: self.patches.rows(patches.clone()),
             projected: self.projected.rows(patches),
-            embedded: self.embedded.rows(tokens.clone()),
             pre_ln: self.pre_ln.rows(tokens),
             blocks: self.blocks.iter().map(|block| block.sequences(&range)).collect(),
             post_ln: self.post_ln.rows(range.clone()),

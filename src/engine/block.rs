@@ -14,11 +14,10 @@ use super::grads::{BlockGrads, Way};
 use super::weights::{Differentiable, Layer, Weights};
 use crate::clip::{BlockLayout, TowerConfig};
 use crate::gpu::{Stream, Tensor};
-use crate::ops::Element;
 use crate::ops::attention::{self, attention_backward, attention_forward};
-use crate::ops::linear::Matrix;
-use crate::ops::norm::{NormGradient, Residual, norm_backward, norm_forward, norm_partial_shape};
+use crate::ops::norm::{NormGradient, Residual, norm_backward, norm_forward};
 use crate::ops::segment::{segment_partial_shape, segment_sum};
+use crate::ops::{Element, Rows};
 
 /// A block of a tower.
 pub struct Block<'a> {
@@ -38,71 +37,88 @@ impl Block<'_> {
     ///
     /// # Errors
     /// The launches' own.
-    pub fn forward<E: Element>(
+    pub fn forward<E: Element, W: Weights<E>>(
         &self,
         stream: &Stream,
-        weights: &impl Weights<E>,
+        weights: &W,
         acts: &BlockActs<E>,
         x: &Tensor<f32>,
     ) -> Result<()> {
         let (at, TowerConfig { width: c, eps, activation, .. }) = (self.at, self.config);
         let ([t, q], b) = (acts.tokens(), acts.lse.shape()[0]);
         let a = acts;
-        // The rows of x that go on.
-        let residual = Matrix::columns(&x.view([b * q, t / q * c]), 0..*c);
+        // The rows of x that go on come first.
+        let residual = x.view([b * q, t / q * c]);
+        fn input<'a, E: Element, W: Weights<E>>(rows: &'a Tensor<E>) -> Rows<'a, E> {
+            Rows::new(rows, W::INPUTS_IN_TERMS)
+        }
+        let [x, mid] = [x, &a.mid].map(|rows| Rows::new(rows, W::STREAM_IN_TERMS));
 
-        norm_forward(stream, &a.ln1.out, a.ln1.stats(), x, &weights.vector(&at.ln1).halves(), *eps)?;
+        norm_forward(
+            stream,
+            input::<E, W>(&a.ln1.out),
+            a.ln1.stats(),
+            x,
+            &weights.vector(&at.ln1).halves(),
+            *eps,
+        )?;
         let qkv = Layer::new(&at.qkv_w, &at.qkv_b);
         weights.branch(stream, qkv, &a.ln1.out, &a.qkv, None)?;
-        attention_forward(stream, &a.att, &a.lse, &a.qkv, self.attention(b, t), q)?;
+        attention_forward(stream, input::<E, W>(&a.att), &a.lse, &a.qkv, self.attention(b, t), q)?;
         let proj = Layer::new(&at.out_w, &at.out_b);
-        weights.join(stream, proj, &a.att, &a.mid, Some(residual))?;
+        weights.join(stream, proj, &a.att, &a.mid, &residual)?;
 
-        norm_forward(stream, &a.ln2.out, a.ln2.stats(), &a.mid, &weights.vector(&at.ln2).halves(), *eps)?;
+        norm_forward(
+            stream,
+            input::<E, W>(&a.ln2.out),
+            a.ln2.stats(),
+            mid,
+            &weights.vector(&at.ln2).halves(),
+            *eps,
+        )?;
         let fc1 = Layer::new(&at.fc1_w, &at.fc1_b);
         weights.branch(stream, fc1, &a.ln2.out, &a.fc1, Some((*activation, a.fc1_pre.as_ref())))?;
         let fc2 = Layer::new(&at.fc2_w, &at.fc2_b);
-        weights.join(stream, fc2, &a.fc1, &a.out, Some((&a.mid).into()))
+        weights.join(stream, fc2, &a.fc1, &a.out, &a.mid)
     }
 
     /// From the gradient of the block's output to that of its input, and of its parameters.
     ///
-    /// * `grads.dout`: the gradient of the output, with [`Way::low`]. Overwritten: all else of `grads`.
-    /// * `x`: the block's input. `below`: `dout` of the block before, which gets the gradient of the input, with
-    ///   [`Way::low`]; that of the first block goes to `way.dembedded`.
+    /// * `grads.dout`: the gradient of the output. Overwritten: all else of `grads`.
+    /// * `x`: the block's input. `below`: `dout` of the block before, which gets the gradient of the input; of the first block
+    ///   `way.dbranch` itself.
     ///
     /// # Errors
     /// The launches' own.
     #[allow(clippy::too_many_arguments)] // forward's operands and their gradients
-    pub fn backward<E: Element>(
+    pub fn backward<E: Element, W: Differentiable<E>>(
         &self,
         stream: &Stream,
-        weights: &impl Differentiable<E>,
+        weights: &W,
         acts: &BlockActs<E>,
         grads: &BlockGrads<E>,
         way: &Way<E>,
         x: &Tensor<f32>,
-        below: Option<&Tensor<E>>,
+        below: &Tensor<E>,
     ) -> Result<()> {
         let (at, TowerConfig { width: c, mlp: m, activation, .. }) = (self.at, self.config);
-        let ([t, q], b, s) = (acts.tokens(), acts.lse.shape()[0], grads.ln1.shape()[0]);
+        let ([t, q], b, s) = (acts.tokens(), acts.lse.shape()[0], grads.ln1.sums.shape()[0]);
         let n = b / s;
         let (a, g) = (acts, grads);
         let fc1_pre = a.fc1_pre.as_ref().context("activations of a pass that keeps none")?;
         let scratch = |shape: [usize; 3]| way.scratch.slice(0..shape.iter().product()).view(shape);
         let [dbranch, datt] = [&way.dbranch, &way.datt].map(|rows| rows.rows(0..b * q));
-        let (low, low_below) = (way.low(q == t), way.low(true));
+        let [x, mid] = [x, &a.mid].map(|rows| Rows::new(rows, W::STREAM_IN_TERMS));
 
         weights.backward(stream, &at.fc2_w, &g.dout, &g.dfc1, Some((*activation, fc1_pre)))?;
         if let Some(fc1_b) = &g.fc1_b {
             segment_sum(stream, fc1_b, &g.dfc1, &scratch(segment_partial_shape(s, n * q, *m)))?;
         }
         weights.backward(stream, &at.fc1_w, &g.dfc1, &dbranch, None)?;
-        let partial = scratch(norm_partial_shape(s, n * q, *c));
-        let to = NormGradient { dx: &g.dmid, low, sums: &g.ln2, partial: &partial };
+        let to = NormGradient { dx: &g.dmid, partial: &g.ln2.partial };
         let [weight, _] = weights.vector(&at.ln2).halves();
-        let above = Residual { dx: &g.dout, low, every: 1 };
-        norm_backward(stream, to, &dbranch, &a.mid, a.ln2.stats(), &weight, Some(above))?;
+        let above = Residual { dx: &g.dout, every: 1 };
+        norm_backward(stream, to, &dbranch, mid, a.ln2.stats(), &weight, Some(above))?;
 
         weights.backward(stream, &at.out_w, &g.dmid, &datt, None)?;
         let shape = self.attention(b, t);
@@ -122,19 +138,9 @@ impl Block<'_> {
             segment_sum(stream, qkv_b, &way.dqkv_b, &scratch(segment_partial_shape(s, n, 3 * c)))?;
         }
         weights.backward(stream, &at.qkv_w, &g.dqkv, &way.dbranch, None)?;
-        let partial = scratch(norm_partial_shape(s, n * t, *c));
+        let to = NormGradient { dx: below, partial: &g.ln1.partial };
         let [weight, _] = weights.vector(&at.ln1).halves();
-        let (sums, partial, stats) = (&g.ln1, &partial, a.ln1.stats());
-        let above = Some(Residual { dx: &g.dmid, low, every: t / q });
-        match below {
-            Some(dx) => {
-                let to = NormGradient { dx, low: low_below, sums, partial };
-                norm_backward(stream, to, &way.dbranch, x, stats, &weight, above)
-            }
-            None => {
-                let to = NormGradient { dx: &way.dembedded, low: None, sums, partial };
-                norm_backward(stream, to, &way.dbranch, x, stats, &weight, above)
-            }
-        }
+        let above = Residual { dx: &g.dmid, every: t / q };
+        norm_backward(stream, to, &way.dbranch, x, a.ln1.stats(), &weight, Some(above))
     }
 }

@@ -61,7 +61,7 @@ impl<E: Element> Buffers<E> {
             seen: plan.part("seen", |plan| Seen::plan(plan, dims, settings))?,
             entropy: plan.tensor("entropy", [settings.losses.len() * settings.steps, s])?,
             flags: plan.tensor("flags", [settings.losses.len(), s])?,
-            fine: plan.part("fine", |plan| FineRoom::plan(plan, at_once * s * dims.t, dims.widest()[0]))?,
+            fine: plan.part("fine", |plan| FineRoom::plan(plan, at_once * s * (dims.t - 1) * dims.p))?,
             step: plan.part("step", |plan| {
                 Ok(match settings.update {
                     Update::Implicit => StepRoom::Implicit(Room::plan(plan, dims, layout, &kept, passes)?),

@@ -57,14 +57,19 @@ impl<E: Element> Loaded<E> {
     }
 }
 
-/// Room for the inputs' terms.
-pub struct FineRoom<E>(Vec<Tensor<E>>); // (rows, widest input) each
+/// Room for the patches' terms.
+pub struct FineRoom<E>(Vec<Tensor<E>>); // (rows, P) each
 
 impl<E: Element> FineRoom<E> {
+    /// Of a tower that takes no patches.
+    pub const NONE: FineRoom<E> = FineRoom(Vec::new());
+
+    /// * `patches`: numbers of all of them.
+    ///
     /// # Errors
     /// The plan's.
-    pub fn plan(plan: &mut Plan, rows: usize, input: usize) -> Result<FineRoom<E>> {
-        Ok(FineRoom(E::room(plan, "inputs", rows * input)?))
+    pub fn plan(plan: &mut Plan, patches: usize) -> Result<FineRoom<E>> {
+        Ok(FineRoom(E::room(plan, "patches", patches)?))
     }
 }
 
@@ -82,18 +87,20 @@ pub struct Fine<'a, E> {
 }
 
 impl<E: Element> Fine<'_, E> {
-    /// `out = f(inp · Wᵀ + bias + addend)`
+    /// `out = inp · Wᵀ + bias + addend`, or what an activation makes of it, and then in terms where those of the input are two.
+    ///
+    /// * `inputs`: these, of rows of K.
     fn linear(
         &self,
         stream: &Stream,
         layer: Layer,
-        inp: &Tensor<f32>,
+        (inputs, k): (Vec<Matrix<E>>, usize),
         out: &Tensor<f32>,
         act: Option<Activation>,
-        addend: Option<Matrix<f32>>,
+        addend: Option<&Tensor<f32>>,
     ) -> Result<()> {
-        let (&[_, k], n) = (inp.shape(), out.shape()[1]) else { unreachable!("inp is a matrix") };
-        let inputs = E::split(stream, inp, &self.room.0)?;
+        let &[rows, n] = out.shape() else { unreachable!("out is a matrix") };
+        let addend = addend.map(|addend| Matrix::columns(addend, 0..n));
         let of_loaded = |term: &Tensor<E>| (&term.slice(layer.weight.clone()).view([n, k])).into();
         let (weights, images): (Vec<Matrix<E>>, Option<usize>) = match &self.source {
             Source::Loaded(loaded) | Source::Implicit(loaded, _) => {
@@ -106,10 +113,15 @@ impl<E: Element> Fine<'_, E> {
             }
         };
         let addend = match &self.source {
-            Source::Implicit(_, implicit) => Some(implicit.correction(stream, layer, &inputs[0], n, addend)?),
+            Source::Implicit(_, implicit) => {
+                Some(implicit.correction(stream, layer, (&inputs[0], rows), n, addend)?)
+            }
             Source::Loaded(_) | Source::Adapted(_) => addend,
         };
-        let inputs: Vec<Matrix<E>> = inputs.iter().map(|term| Matrix::from(term).batched(images)).collect();
+        let batched = |terms: Vec<Matrix<E>>| -> Vec<Matrix<E>> {
+            terms.into_iter().map(|term| term.batched(images)).collect()
+        };
+        let inputs = batched(inputs);
         let product = |second_weight: Option<&Matrix<E>>| -> Result<()> {
             let product =
                 Linear::nt(inputs[0].clone(), weights[0].clone(), Matrix::from(out).batched(images))
@@ -122,9 +134,11 @@ impl<E: Element> Fine<'_, E> {
                 }
                 (None, _) => product,
             };
-            match act {
-                Some(kind) => product.activation(kind),
-                None => product,
+            let Some(kind) = act else { return product.run(stream) };
+            let product = product.activation(kind);
+            match batched(E::side_by_side(out, n)).try_into() {
+                Ok(terms) => product.in_terms(terms, false),
+                Err(_) => product,
             }
             .run(stream)
         };
@@ -135,6 +149,9 @@ impl<E: Element> Fine<'_, E> {
 }
 
 impl<E: Element> Weights<f32> for Fine<'_, E> {
+    const STREAM_IN_TERMS: bool = false;
+    const INPUTS_IN_TERMS: bool = E::TERMS > 1;
+
     fn vector(&self, range: &Range<usize>) -> Param {
         match &self.source {
             Source::Loaded(loaded) => (&loaded.flat.slice(range.clone())).into(),
@@ -151,7 +168,7 @@ impl<E: Element> Weights<f32> for Fine<'_, E> {
         out: &Tensor<f32>,
         act: Option<(Activation, Option<&Tensor<f32>>)>,
     ) -> Result<()> {
-        self.linear(stream, layer, inp, out, act.map(|(kind, _)| kind), None)
+        self.linear(stream, layer, in_terms(inp), out, act.map(|(kind, _)| kind), None)
     }
 
     fn join(
@@ -160,8 +177,36 @@ impl<E: Element> Weights<f32> for Fine<'_, E> {
         layer: Layer,
         inp: &Tensor<f32>,
         out: &Tensor<f32>,
-        addend: Option<Matrix<f32>>,
+        addend: &Tensor<f32>,
     ) -> Result<()> {
-        self.linear(stream, layer, inp, out, None, addend)
+        self.linear(stream, layer, in_terms(inp), out, None, Some(addend))
     }
+
+    fn project(
+        &self,
+        stream: &Stream,
+        weight: &Range<usize>,
+        inp: &Tensor<f32>,
+        out: &Tensor<f32>,
+    ) -> Result<()> {
+        self.linear(stream, Layer::without_bias(weight), in_terms(inp), out, None, None)
+    }
+
+    fn embed(
+        &self,
+        stream: &Stream,
+        weight: &Range<usize>,
+        inp: &Tensor<f32>,
+        out: &Tensor<f32>,
+    ) -> Result<()> {
+        let terms = E::split(stream, inp, &self.room.0)?;
+        let terms = terms.iter().map(Matrix::from).collect();
+        self.linear(stream, Layer::without_bias(weight), (terms, inp.shape()[1]), out, None, None)
+    }
+}
+
+/// What a norm, attention or an activation has left for products, and its columns.
+fn in_terms<E: Element>(inp: &Tensor<f32>) -> (Vec<Matrix<E>>, usize) {
+    let columns = inp.shape()[1];
+    (E::side_by_side(inp, columns), columns)
 }

@@ -7,48 +7,132 @@ use anyhow::Result;
 
 use super::{Acts, Dims};
 use crate::clip::VisionLayout;
-use crate::gpu::{Plan, Tensor};
+use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::entropy::entropy_scratch_len;
-use crate::ops::norm::norm_partial_shape;
+use crate::ops::norm::{norm_partial_shape, norm_sums};
 use crate::ops::segment::segment_partial_shape;
 use crate::ops::{Element, Param, attention};
 
 /// Of one block. R = N·Q rows an image behind the attention, N·T before it.
 pub struct BlockGrads<E> {
-    pub dqkv: Tensor<E>,            // (S·N·T, 3C)
-    pub dmid: Tensor<E>,            // (S·N·Q, C)
-    pub dfc1: Tensor<E>,            // (S·N·Q, M) before the activation
-    pub dout: Tensor<E>,            // (S·N·Q, C)
-    pub ln1: Tensor<f32>,           // (S, 3, C) weight, bias, and the sum of the rows of its input's gradient
-    pub ln2: Tensor<f32>,           // (S, 3, C)
+    pub dqkv: Tensor<E>, // (S·N·T, 3C)
+    pub dmid: Tensor<E>, // (S·N·Q, C)
+    pub dfc1: Tensor<E>, // (S·N·Q, M) before the activation
+    pub dout: Tensor<E>, // (S·N·Q, C)
+    pub ln1: NormGrads,
+    pub ln2: NormGrads,
     pub qkv_b: Option<Tensor<f32>>, // (S, 3C)
     pub fc1_b: Option<Tensor<f32>>, // (S, M)
+}
+
+/// Of a norm.
+pub struct NormGrads {
+    pub sums: Tensor<f32>, // (S, 3, C) weight, bias, and the sum of the rows of its input's gradient
+    pub partial: Tensor<f32>, // (S, 3, chunks, C) of which these are made
+}
+
+/// Of norms of as many rows, whose sums are finished together.
+pub struct AllNormGrads {
+    sums: Tensor<f32>,    // (norms, S, 3, C)
+    partial: Tensor<f32>, // (norms, S, 3, chunks, C)
+}
+
+impl AllNormGrads {
+    fn plan(
+        plan: &mut Plan,
+        name: &str,
+        norms: usize,
+        [s, kinds, chunks, c]: [usize; 4],
+    ) -> Result<AllNormGrads> {
+        Ok(AllNormGrads {
+            sums: plan.tensor(&format!("{name}.sums"), [norms, s, kinds, c])?,
+            partial: plan.tensor(&format!("{name}.partial"), [norms, s, kinds, chunks, c])?,
+        })
+    }
+
+    /// Of `s` images, one behind the other.
+    fn images(&self, s: usize) -> AllNormGrads {
+        let first = |tensor: &Tensor<f32>| {
+            let mut shape = tensor.shape().to_vec();
+            shape[1] = s;
+            tensor.slice(0..shape.iter().product()).view(&shape[..])
+        };
+        AllNormGrads { sums: first(&self.sums), partial: first(&self.partial) }
+    }
+
+    fn norm(&self, norm: usize) -> NormGrads {
+        let of = |tensor: &Tensor<f32>| tensor.rows(norm..norm + 1).view(&tensor.shape()[1..]);
+        NormGrads { sums: of(&self.sums), partial: of(&self.partial) }
+    }
+
+    /// # Errors
+    /// The launch's own.
+    pub fn finish(&self, stream: &Stream) -> Result<()> {
+        let &[norms, s, kinds, chunks, c] = self.partial.shape() else { unreachable!("as it was planned") };
+        let partial = self.partial.view([norms * s, kinds, chunks, c]);
+        norm_sums(stream, &self.sums.view([norms * s, kinds, c]), &partial)
+    }
+}
+
+/// The norms of a tower by their rows.
+pub struct Norms {
+    pub entering: AllNormGrads, // of tokens that no block has made
+    pub tokens: AllNormGrads,
+    pub class: AllNormGrads, // of class tokens alone: behind the last attention
+}
+
+impl Norms {
+    fn all(&self) -> [&AllNormGrads; 3] {
+        [&self.entering, &self.tokens, &self.class]
+    }
+
+    fn images(&self, s: usize) -> Norms {
+        let [entering, tokens, class] = self.all().map(|norms| norms.images(s));
+        Norms { entering, tokens, class }
+    }
+
+    fn pre_ln(&self) -> NormGrads {
+        self.entering.norm(0)
+    }
+
+    /// Both of a block.
+    fn of_block(&self, block: usize, is_last: bool) -> [NormGrads; 2] {
+        let second = if is_last { self.class.norm(0) } else { self.tokens.norm(2 * block + 1) };
+        [self.tokens.norm(2 * block), second]
+    }
+
+    fn post_ln(&self) -> NormGrads {
+        self.class.norm(1)
+    }
+
+    /// Finishes all sums.
+    ///
+    /// # Errors
+    /// The launches' own.
+    pub fn finish(&self, stream: &Stream) -> Result<()> {
+        self.all().into_iter().try_for_each(|norms| norms.finish(stream))
+    }
 }
 
 /// Of the whole tower.
 pub struct Grads<E> {
     pub dunit: Tensor<f32>,   // (S·N, D)
     pub dfeatures: Tensor<E>, // (S·N, D)
-    pub post_ln: Tensor<f32>, // (S, 3, C)
+    pub post_ln: NormGrads,
     pub blocks: Vec<BlockGrads<E>>,
-    pub pre_ln: Tensor<f32>,   // (S, 3, C)
-    pub position: Tensor<f32>, // (S, T, C)
-    pub class: Tensor<f32>,    // (S, C)
+    pub pre_ln: NormGrads, // of whose parts the last third is that of the positions, (T, C) each image
     pub dprojected: Tensor<E>, // (S·N·(T - 1), C)
+    pub norms: Norms,
     pub way: Way<E>,
 }
 
 /// What is overwritten from block to block on the way down.
 pub struct Way<E> {
-    /// [`Way::low`] of all tokens, `(S·N·T, C)`, and of class tokens, `(S·N, C)`.
-    dx_low: Option<Tensor<E>>,
-    dclass_low: Option<Tensor<E>>,
-    /// What comes out of a branch before its norm, `(S·N·T, C)`.
+    /// What comes out of a branch before its norm, `(S·N·T, C)`; at the end what enters the first block.
     pub dbranch: Tensor<E>,
-    pub datt: Tensor<E>,        // (S·N·T, C)
-    pub dembedded: Tensor<f32>, // (S·N·T, C) of what enters the first block, then of what the first norm takes
-    pub dqkv_b: Tensor<f32>,    // (S·N, 3C) of each view
-    pub scratch: Tensor<f32>,   // of the loss and of the sums
+    pub datt: Tensor<E>,      // (S·N·T, C)
+    pub dqkv_b: Tensor<f32>,  // (S·N, 3C) of each view
+    pub scratch: Tensor<f32>, // of the loss and of the sums
 }
 
 impl<E: Element> Grads<E> {
@@ -59,16 +143,27 @@ impl<E: Element> Grads<E> {
     pub fn plan(plan: &mut Plan, dims: &Dims, layers: usize, biases: bool) -> Result<Grads<E>> {
         let &Dims { s, n, t, c, m, nh, d, k, .. } = dims;
         let b = dims.views();
+        let norms = plan.part("norms", |plan| {
+            let rows = |tokens| norm_partial_shape(s, n * tokens, c, None);
+            let entering = norm_partial_shape(s, n * t, c, Some(t));
+            Ok(Norms {
+                entering: AllNormGrads::plan(plan, "entering", 1, entering)?,
+                tokens: AllNormGrads::plan(plan, "tokens", 2 * layers - 1, rows(t))?,
+                class: AllNormGrads::plan(plan, "class", 2, rows(1))?,
+            })
+        })?;
         let block = |plan: &mut Plan, layer: usize| {
-            let q = if layer + 1 == layers { 1 } else { t };
+            let is_last = layer + 1 == layers;
+            let q = if is_last { 1 } else { t };
+            let [ln1, ln2] = norms.of_block(layer, is_last);
             let bias = |plan: &mut Plan, name, n| biases.then(|| plan.tensor(name, [s, n])).transpose();
             Ok(BlockGrads {
                 dqkv: plan.tensor("dqkv", [b * t, 3 * c])?,
                 dmid: plan.tensor("dmid", [b * q, c])?,
                 dfc1: plan.tensor("dfc1", [b * q, m])?,
                 dout: plan.tensor("dout", [b * q, c])?,
-                ln1: plan.tensor("ln1", [s, 3, c])?,
-                ln2: plan.tensor("ln2", [s, 3, c])?,
+                ln1,
+                ln2,
                 qkv_b: bias(plan, "qkv_b", 3 * c)?,
                 fc1_b: bias(plan, "fc1_b", m)?,
             })
@@ -80,25 +175,20 @@ impl<E: Element> Grads<E> {
         let scratch_len = [
             entropy_scratch_len([s, n, k]),
             attention::backward_scratch_len::<E>(attention),
-            norm_partial_shape(s, n * t, c).iter().product(),
             segment_partial_shape(s, n * t, m).iter().product(),
             segment_partial_shape(s, n, 3 * c).iter().product(),
         ];
         Ok(Grads {
             dunit: plan.tensor("dunit", [b, d])?,
             dfeatures: plan.tensor("dfeatures", [b, d])?,
-            post_ln: plan.tensor("post_ln", [s, 3, c])?,
+            post_ln: norms.post_ln(),
             blocks,
-            pre_ln: plan.tensor("pre_ln", [s, 3, c])?,
-            position: plan.tensor("position", [s, t, c])?,
-            class: plan.tensor("class", [s, c])?,
+            pre_ln: norms.pre_ln(),
             dprojected: plan.tensor("dprojected", [b * (t - 1), c])?,
+            norms,
             way: Way {
-                dx_low: (E::TERMS > 1).then(|| plan.tensor("dx_low", [b * t, c])).transpose()?,
-                dclass_low: (E::TERMS > 1).then(|| plan.tensor("dclass_low", [b, c])).transpose()?,
                 dbranch: plan.tensor("dbranch", [b * t, c])?,
                 datt: plan.tensor("datt", [b * t, c])?,
-                dembedded: plan.tensor("dembedded", [b * t, c])?,
                 dqkv_b: plan.tensor("dqkv_b", [b, 3 * c])?,
                 scratch: plan.tensor("scratch", scratch_len.into_iter().max().unwrap_or(0))?,
             },
@@ -113,44 +203,36 @@ impl<E: Element> Grads<E> {
         let rows = |count: usize| 0..count / whole * b;
         let of_views = |tensor: &Tensor<E>| tensor.rows(rows(tensor.shape()[0]));
         let floats = |tensor: &Tensor<f32>| tensor.rows(rows(tensor.shape()[0]));
-        let block = |block: &BlockGrads<E>| BlockGrads {
-            dqkv: of_views(&block.dqkv),
-            dmid: of_views(&block.dmid),
-            dfc1: of_views(&block.dfc1),
-            dout: of_views(&block.dout),
-            ln1: of_images(&block.ln1),
-            ln2: of_images(&block.ln2),
-            qkv_b: block.qkv_b.as_ref().map(of_images),
-            fc1_b: block.fc1_b.as_ref().map(of_images),
+        let norms = self.norms.images(s);
+        let block = |(layer, block): (usize, &BlockGrads<E>)| {
+            let [ln1, ln2] = norms.of_block(layer, layer + 1 == self.blocks.len());
+            BlockGrads {
+                dqkv: of_views(&block.dqkv),
+                dmid: of_views(&block.dmid),
+                dfc1: of_views(&block.dfc1),
+                dout: of_views(&block.dout),
+                ln1,
+                ln2,
+                qkv_b: block.qkv_b.as_ref().map(of_images),
+                fc1_b: block.fc1_b.as_ref().map(of_images),
+            }
         };
         let way = &self.way;
         Grads {
             dunit: floats(&self.dunit),
             dfeatures: of_views(&self.dfeatures),
-            post_ln: of_images(&self.post_ln),
-            blocks: self.blocks.iter().map(block).collect(),
-            pre_ln: of_images(&self.pre_ln),
-            position: of_images(&self.position),
-            class: of_images(&self.class),
+            post_ln: norms.post_ln(),
+            blocks: self.blocks.iter().enumerate().map(block).collect(),
+            pre_ln: norms.pre_ln(),
             dprojected: of_views(&self.dprojected),
+            norms,
             way: Way {
-                dx_low: way.dx_low.as_ref().map(of_views),
-                dclass_low: way.dclass_low.as_ref().map(of_views),
                 dbranch: of_views(&way.dbranch),
                 datt: of_views(&way.datt),
-                dembedded: floats(&way.dembedded),
                 dqkv_b: floats(&way.dqkv_b),
                 scratch: way.scratch.clone(),
             },
         }
-    }
-}
-
-impl<E> Way<E> {
-    /// What the gradient of the residual stream has beyond the digits of E, where there is more: of all tokens, or of
-    /// class tokens alone, which is all that there is behind the last attention.
-    pub fn low(&self, all: bool) -> Option<&Tensor<E>> {
-        if all { self.dx_low.as_ref() } else { self.dclass_low.as_ref() }
     }
 }
 
@@ -174,14 +256,16 @@ pub struct Kept<E> {
 impl<E: Element> Kept<E> {
     /// * `acts`: of the views that `grads` are of.
     pub fn new(layout: &VisionLayout, acts: &Acts<E>, grads: &Grads<E>) -> Kept<E> {
-        let images = grads.class.shape()[0];
+        let images = grads.pre_ln.sums.shape()[0];
         let all = |grad: &Tensor<f32>| Param::from(&grad.view([images, grad.len() / images]));
         // Of a norm's sums: its own two parameters, and the bias that was added before it.
-        let own = |sums: &Tensor<f32>| all(sums).slice(0..sums.len() / images / 3 * 2);
-        let before = |sums: &Tensor<f32>| {
+        let own = |norm: &NormGrads| all(&norm.sums).slice(0..norm.sums.len() / images / 3 * 2);
+        let last_third = |sums: &Tensor<f32>| {
             let n = sums.len() / images;
             all(sums).slice(n / 3 * 2..n)
         };
+        let before = |norm: &NormGrads| last_third(&norm.sums);
+        let position = last_third(&grads.pre_ln.partial);
         let layer = |weight: &Range<usize>, bias, inp: &Tensor<E>, dout: &Tensor<E>| KeptLayer {
             weight: weight.clone(),
             bias,
@@ -191,8 +275,8 @@ impl<E: Element> Kept<E> {
 
         let mut layers = vec![layer(&layout.patch_embedding, None, &acts.patches, &grads.dprojected)];
         let mut vectors = vec![
-            (layout.class_embedding.clone(), all(&grads.class)),
-            (layout.position_embedding.clone(), all(&grads.position)),
+            (layout.class_embedding.clone(), position.slice(0..layout.class_embedding.len())),
+            (layout.position_embedding.clone(), position),
             (layout.pre_ln.clone(), own(&grads.pre_ln)),
         ];
         for (i, at) in layout.blocks.iter().enumerate() {

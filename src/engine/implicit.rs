@@ -138,7 +138,7 @@ impl<E: Element> Implicit<E> {
     /// What is added to `x Wᵀ + b`, `(passes·S·rows, N)`: `addend - r (x Xᵀ + 1) dY`, each pass by its rate, in the addend itself;
     /// or, where there is none, in a place of its own until the next. Without the 1 where there is no bias.
     ///
-    /// * `inp`: x, `(passes·S·rows, K)`. `addend`: `(passes·S·rows, N)`, which nobody needs any more.
+    /// * `inp`: x, `(passes·S·rows, K)`, and how many rows these are. `addend`: `(passes·S·rows, N)`, which nobody needs any more.
     ///
     /// # Errors
     /// A shape that does not fit; the launches' own.
@@ -146,13 +146,13 @@ impl<E: Element> Implicit<E> {
         &self,
         stream: &Stream,
         layer: Layer,
-        inp: &Tensor<E>,
+        (inp, rows): (&Matrix<E>, usize),
         n: usize,
         addend: Option<Matrix<f32>>,
     ) -> Result<Matrix<f32>> {
         let mut layers = self.kept.layers.iter();
         let kept = layers.find(|kept| kept.weight == *layer.weight).context("a layer without a gradient")?;
-        let (s, rows) = (self.kept.images, inp.shape()[0]);
+        let s = self.kept.images;
         let [x, dy] = [&kept.inp, &kept.dout].map(|rows| Matrix::from(rows).batched(s));
         let (of_pass, views) = (rows / self.rates.len(), kept.inp.shape()[0] / s);
         let has_addend = addend.is_some();
@@ -165,7 +165,7 @@ impl<E: Element> Implicit<E> {
         let inner = || Matrix::columns(&inner, 0..views).batched(s);
         for (pass, rate) in self.rates.iter().enumerate().skip(1) {
             let rows = pass * of_pass..(pass + 1) * of_pass;
-            let own = Matrix::from(&inp.rows(rows.clone())).batched(s);
+            let own = inp.rows(rows.clone()).batched(s);
             let inner_product = Linear::nt(own, x.clone(), inner()).scale(E::INNER_SCALE, E::INNER_SCALE);
             let inner_product = match layer.bias {
                 Some(_) => inner_product.bias(&self.ones.slice(0..views)),

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::grads::{Kept, KeptLayer};
 use super::outcome::Settings;
-use super::weights::{Differentiable, Layer, Weights};
+use super::weights::{Differentiable, Layer, Weights, joined};
 use crate::clip::{Activation, VisionLayout};
 use crate::gpu::{Plan, Stream, Tensor};
 use crate::ops::linear::{Linear, Matrix, Output};
@@ -28,7 +28,7 @@ impl<E: Element> Adapted<E> {
         Ok(Adapted { flat, room: E::room(plan, "adapted", s * layout.total)? })
     }
 
-    /// Makes zeros of what lies between parameters: it is split into terms with them, and no step writes it.
+    /// Makes zeros of what lies between parameters, which no step writes.
     ///
     /// # Errors
     /// The driver's.
@@ -228,7 +228,7 @@ impl<E: Element> InPlace<E> {
                         [first, second] => {
                             let terms =
                                 [first, second].map(|term| Matrix::each(term, layer.weight.clone(), k));
-                            product.in_terms(terms, E::SECOND_TERM, goes_on).run(stream)?;
+                            product.in_terms(terms, goes_on).run(stream)?;
                         }
                         _ => product.run(stream)?,
                     }
@@ -237,8 +237,8 @@ impl<E: Element> InPlace<E> {
             }
             Some(room) => {
                 let pace = &room.pace(pass);
-                step(stream, room.rule, steps, &adapted.flat, &room.states, flags, (stride, pace))?;
-                E::split(stream, &adapted.flat, &adapted.room).map(|_| ())
+                let to = (&adapted.flat, &adapted.terms()[..]);
+                step(stream, room.rule, steps, to, &room.states, flags, (stride, pace))
             }
         }
     }
@@ -265,6 +265,9 @@ impl<E: Element> Adapted<E> {
 }
 
 impl<E: Element> Weights<E> for Adapted<E> {
+    const STREAM_IN_TERMS: bool = E::TERMS > 1;
+    const INPUTS_IN_TERMS: bool = false;
+
     fn vector(&self, range: &Range<usize>) -> Param {
         Param::each(&self.flat, range.clone())
     }
@@ -292,10 +295,19 @@ impl<E: Element> Weights<E> for Adapted<E> {
         layer: Layer,
         inp: &Tensor<E>,
         out: &Tensor<f32>,
-        addend: Option<Matrix<f32>>,
+        addend: &Tensor<f32>,
     ) -> Result<()> {
-        let product = self.product(layer, inp, out);
-        product.addend_if(addend.map(|addend| addend.batched(self.images()))).run(stream)
+        joined(self.product(layer, inp, out), out, addend, Some(self.images())).run(stream)
+    }
+
+    fn project(
+        &self,
+        stream: &Stream,
+        weight: &Range<usize>,
+        inp: &Tensor<E>,
+        out: &Tensor<f32>,
+    ) -> Result<()> {
+        self.product(Layer::without_bias(weight), inp, out).run(stream)
     }
 }
 

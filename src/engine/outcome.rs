@@ -174,10 +174,9 @@ pub struct Outcome {
     pub confident_average: Prediction,
     /// What most of the confident views predict.
     pub vote: Prediction,
-    /// By each learning rate: why there is none, where it is not finite. By one of them at least there is. None at all where
-    /// [`Loss::All`] is not among the losses.
+    /// By each learning rate: why there is none, where it is not finite. None at all where [`Loss::All`] is not among the losses.
     pub memo: Vec<Result<Prediction, String>>,
-    /// Marginal entropy of the views before each step, nats.
+    /// Marginal entropy of the views before each step, nats; NaN where a step before it has led to no number.
     pub entropy: Vec<f32>,
     /// Both by [`Loss::Confident`], where that is among the losses.
     pub memo_confident: Vec<Result<Prediction, String>>,

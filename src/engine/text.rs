@@ -9,19 +9,19 @@ use super::acts::BlockActs;
 use super::block::Block;
 use super::fine::{Fine, FineRoom, Loaded, Source};
 use super::outcome::Precision;
-use super::weights::{Layer, Params, Weights};
+use super::weights::{Params, Weights};
 use crate::clip::{ClipConfig, TextLayout, TowerConfig};
 use crate::gpu::{Plan, Stream, Tensor};
-use crate::ops::Element;
 use crate::ops::feature::{normalize_forward, token_gather};
 use crate::ops::norm::norm_forward;
 use crate::ops::token_embed::token_embed_forward;
+use crate::ops::{Element, Rows};
 
 /// Prompts encoded at once: bounds the activations of a long list of labels.
 const PROMPTS_AT_ONCE: usize = 64;
 
 /// The tower's tensors, for B prompts of T tokens.
-struct Text<E> {
+struct Text {
     ids: Tensor<i32>,        // (B, T)
     ends: Tensor<i32>,       // (B,)
     x: Tensor<f32>,          // (B·T, C)
@@ -32,11 +32,10 @@ struct Text<E> {
     features: Tensor<f32>,   // (B, D)
     norm: Tensor<f32>,       // (B,)
     unit: Tensor<f32>,       // (B, D)
-    fine: FineRoom<E>,
 }
 
-impl<E: Element> Text<E> {
-    fn plan(plan: &mut Plan, [b, t]: [usize; 2], tower: &TowerConfig, d: usize) -> Result<Text<E>> {
+impl Text {
+    fn plan(plan: &mut Plan, [b, t]: [usize; 2], tower: &TowerConfig, d: usize) -> Result<Text> {
         let &TowerConfig { width: c, mlp: m, heads: nh, .. } = tower;
         Ok(Text {
             ids: plan.tensor("ids", [b, t])?,
@@ -49,7 +48,6 @@ impl<E: Element> Text<E> {
             features: plan.tensor("features", [b, d])?,
             norm: plan.tensor("norm", b)?,
             unit: plan.tensor("unit", [b, d])?,
-            fine: FineRoom::plan(plan, b * t, m.max(c))?,
         })
     }
 }
@@ -110,11 +108,11 @@ fn encode<E: Element>(
     tower: &TowerConfig,
     layout: &TextLayout,
     loaded: &Loaded<E>,
-    text: &Text<E>,
+    text: &Text,
 ) -> Result<()> {
     let &TowerConfig { width: c, eps, .. } = tower;
     let &[b, t] = text.ids.shape() else { unreachable!("ids have two dimensions") };
-    let weights = &Fine { source: Source::Loaded(loaded), room: &text.fine };
+    let weights = &Fine { source: Source::Loaded(loaded), room: &FineRoom::NONE };
     let flat = |range: &Range<usize>| loaded.flat.slice(range.clone());
     let position = flat(&layout.position_embedding).slice(0..t * c);
     let tokens = flat(&layout.token_embedding);
@@ -129,7 +127,7 @@ fn encode<E: Element>(
     token_gather(stream, &text.end, &x.view([b, t, c]), Some(&text.ends))?;
     let [mean, rstd] = &text.stats;
     let norm = weights.vector(&layout.final_ln).halves();
-    norm_forward(stream, &text.normed, [mean, rstd], &text.end, &norm, eps)?;
-    weights.join(stream, Layer::without_bias(&layout.projection), &text.normed, &text.features, None)?;
+    norm_forward(stream, Rows::new(&text.normed, E::TERMS > 1), [mean, rstd], &text.end, &norm, eps)?;
+    weights.project(stream, &layout.projection, &text.normed, &text.features)?;
     normalize_forward(stream, &text.unit, &text.norm, &text.features)
 }

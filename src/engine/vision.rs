@@ -5,13 +5,12 @@ use anyhow::Result;
 use super::acts::Acts;
 use super::block::Block;
 use super::grads::Grads;
-use super::weights::{Differentiable, Layer, Weights};
+use super::weights::{Differentiable, Weights};
 use crate::clip::{ClipConfig, VisionLayout};
 use crate::gpu::Stream;
-use crate::ops::Element;
-use crate::ops::embed::{embed_backward, embed_forward};
 use crate::ops::feature::{normalize_backward, normalize_forward};
-use crate::ops::norm::{NormGradient, norm_backward, norm_forward, norm_partial_shape};
+use crate::ops::norm::{NormGradient, Tokens, norm_backward, norm_forward};
+use crate::ops::{Element, Param, Rows};
 
 /// A model's vision tower.
 #[derive(Clone)]
@@ -26,24 +25,30 @@ impl Vision {
         self.layout.blocks.iter().map(move |at| Block { config, at, causal: false })
     }
 
+    /// Of the class, and of the positions.
+    fn embeddings<E: Element>(&self, weights: &impl Weights<E>) -> [Param; 2] {
+        [&self.layout.class_embedding, &self.layout.position_embedding].map(|at| weights.vector(at))
+    }
+
     /// From `acts.patches` to `acts.unit`, of all sequences of `acts`.
     ///
     /// # Errors
     /// The launches' own.
-    pub fn forward<E: Element>(
+    pub fn forward<E: Element, W: Weights<E>>(
         &self,
         stream: &Stream,
-        weights: &impl Weights<E>,
+        weights: &W,
         acts: &Acts<E>,
     ) -> Result<()> {
         let (t, c, eps) = (self.config.tokens(), self.config.vision.width, self.config.vision.eps);
         let (at, a, b) = (&self.layout, acts, acts.norm.len());
-        weights.join(stream, Layer::without_bias(&at.patch_embedding), &a.patches, &a.projected, None)?;
-        let (embedded, projected) = (a.embedded.view([b, t, c]), a.projected.view([b, t - 1, c]));
-        let [class, position] = [&at.class_embedding, &at.position_embedding].map(|at| weights.vector(at));
-        embed_forward(stream, &embedded, &projected, &class, &position)?;
+        weights.embed(stream, &at.patch_embedding, &a.patches, &a.projected)?;
+        let [class, position] = self.embeddings(weights);
+        let patches = &a.projected.view([b, t - 1, c]);
+        let tokens = Tokens { patches, class: &class, position: &position };
         let pre_ln = weights.vector(&at.pre_ln).halves();
-        norm_forward(stream, &a.pre_ln.out, a.pre_ln.stats(), &a.embedded, &pre_ln, eps)?;
+        let entering = Rows::new(&a.pre_ln.out, W::STREAM_IN_TERMS);
+        norm_forward(stream, entering, a.pre_ln.stats(), tokens, &pre_ln, eps)?;
 
         let mut x = &a.pre_ln.out;
         for (block, acts) in self.blocks().zip(&a.blocks) {
@@ -51,8 +56,10 @@ impl Vision {
             x = &acts.out;
         }
         let post_ln = weights.vector(&at.post_ln).halves();
-        norm_forward(stream, &a.post_ln.out, a.post_ln.stats(), x, &post_ln, eps)?;
-        weights.join(stream, Layer::without_bias(&at.projection), &a.post_ln.out, &a.features, None)?;
+        let normed = Rows::new(&a.post_ln.out, W::INPUTS_IN_TERMS);
+        let leaving = Rows::new(x, W::STREAM_IN_TERMS);
+        norm_forward(stream, normed, a.post_ln.stats(), leaving, &post_ln, eps)?;
+        weights.project(stream, &at.projection, &a.post_ln.out, &a.features)?;
         normalize_forward(stream, &a.unit, &a.norm, &a.features)
     }
 
@@ -62,44 +69,40 @@ impl Vision {
     ///
     /// # Errors
     /// The launches' own.
-    pub fn backward<E: Element>(
+    pub fn backward<E: Element, W: Differentiable<E>>(
         &self,
         stream: &Stream,
-        weights: &impl Differentiable<E>,
+        weights: &W,
         acts: &Acts<E>,
         grads: &Grads<E>,
     ) -> Result<()> {
         let (t, c) = (self.config.tokens(), self.config.vision.width);
         let (at, a, g, way) = (&self.layout, acts, grads, &grads.way);
-        let (b, s) = (a.norm.len(), g.class.shape()[0]);
-        let partial = |rows: usize| {
-            let shape = norm_partial_shape(s, rows / s, c);
-            way.scratch.slice(0..shape.iter().product()).view(shape)
-        };
+        let b = a.norm.len();
 
         normalize_backward(stream, &g.dfeatures, &g.dunit, &a.unit, &a.norm)?;
         let dnormed = way.dbranch.rows(0..b);
         weights.backward(stream, &at.projection, &g.dfeatures, &dnormed, None)?;
         let (last, last_grads) = (&a.blocks[a.blocks.len() - 1], &g.blocks[g.blocks.len() - 1]);
-        // The last block lets the class token alone go on, of two at least.
-        let (dx, low) = (&last_grads.dout, way.low(false));
-        let to = NormGradient { dx, low, sums: &g.post_ln, partial: &partial(b) };
+        let to = NormGradient { dx: &last_grads.dout, partial: &g.post_ln.partial };
         let [weight, _] = weights.vector(&at.post_ln).halves();
-        norm_backward(stream, to, &dnormed, &last.out, a.post_ln.stats(), &weight, None)?;
+        let leaving = Rows::new(&last.out, W::STREAM_IN_TERMS);
+        norm_backward(stream, to, &dnormed, leaving, a.post_ln.stats(), &weight, None)?;
 
         for (i, block) in self.blocks().enumerate().rev() {
             let (x, below) = match i {
-                0 => (&a.pre_ln.out, None),
-                _ => (&a.blocks[i - 1].out, Some(&g.blocks[i - 1].dout)),
+                0 => (&a.pre_ln.out, &way.dbranch),
+                _ => (&a.blocks[i - 1].out, &g.blocks[i - 1].dout),
             };
             block.backward(stream, weights, &a.blocks[i], &g.blocks[i], way, x, below)?;
         }
 
-        let dembedded = &way.dembedded;
-        let to = NormGradient { dx: dembedded, low: None, sums: &g.pre_ln, partial: &partial(b * t) };
+        let to = NormGradient { dx: &g.dprojected.view([b, t - 1, c]), partial: &g.pre_ln.partial };
+        let [class, position] = self.embeddings(weights);
+        let patches = &a.projected.view([b, t - 1, c]);
+        let tokens = Tokens { patches, class: &class, position: &position };
         let [weight, _] = weights.vector(&at.pre_ln).halves();
-        norm_backward(stream, to, dembedded, &a.embedded, a.pre_ln.stats(), &weight, None)?;
-        let (dprojected, dembedded) = (g.dprojected.view([b, t - 1, c]), dembedded.view([b, t, c]));
-        embed_backward(stream, &dprojected, &g.position, &g.class, &dembedded)
+        norm_backward(stream, to, &way.dbranch, tokens, a.pre_ln.stats(), &weight, None)?;
+        g.norms.finish(stream)
     }
 }

@@ -27,7 +27,15 @@ impl<'a> Layer<'a> {
 }
 
 /// A tower's parameters, as its forward pass takes them.
+///
+/// What comes out of a norm, of attention and of an activation is what a linear layer takes next: in terms where
+/// [`Weights::INPUTS_IN_TERMS`], as [`crate::ops::Rows`] has it.
 pub trait Weights<E: Element> {
+    /// Whether the residual stream is in terms.
+    const STREAM_IN_TERMS: bool;
+    /// Whether what linear layers take is.
+    const INPUTS_IN_TERMS: bool;
+
     /// A bias, a norm, an embedding.
     fn vector(&self, range: &Range<usize>) -> Param;
 
@@ -45,7 +53,8 @@ pub trait Weights<E: Element> {
         act: Option<(Activation, Option<&Tensor<E>>)>,
     ) -> Result<()>;
 
-    /// Into the residual stream: `out = y + addend`, a matrix `(rows, N)` that may be written over, or y.
+    /// Into the residual stream: `out = y + addend`, which may be out itself. `out` `(rows, N)`, `addend` `(rows, N or more)`, of
+    /// whose rows the first N count; both in terms where [`Weights::STREAM_IN_TERMS`].
     ///
     /// # Errors
     /// A shape that does not fit; the launches' own.
@@ -55,8 +64,52 @@ pub trait Weights<E: Element> {
         layer: Layer,
         inp: &Tensor<E>,
         out: &Tensor<f32>,
-        addend: Option<Matrix<f32>>,
+        addend: &Tensor<f32>,
     ) -> Result<()>;
+
+    /// Out of the tower: `out = y`, without a bias.
+    ///
+    /// # Errors
+    /// A shape that does not fit; the launches' own.
+    fn project(
+        &self,
+        stream: &Stream,
+        weight: &Range<usize>,
+        inp: &Tensor<E>,
+        out: &Tensor<f32>,
+    ) -> Result<()>;
+
+    /// The same into it, of what is never in terms.
+    ///
+    /// # Errors
+    /// A shape that does not fit; the launches' own.
+    fn embed(
+        &self,
+        stream: &Stream,
+        weight: &Range<usize>,
+        inp: &Tensor<E>,
+        out: &Tensor<f32>,
+    ) -> Result<()> {
+        self.project(stream, weight, inp, out)
+    }
+}
+
+/// A product's results into the residual stream: see [`Weights::join`]. `images`: as many products, where each has its own weight.
+pub fn joined<E: Element>(
+    product: Linear<E, f32>,
+    out: &Tensor<f32>,
+    addend: &Tensor<f32>,
+    images: Option<usize>,
+) -> Linear<E, f32> {
+    let columns = out.shape()[1];
+    let terms = |rows: &Tensor<f32>| -> Option<[Matrix<E>; 2]> {
+        let terms = E::side_by_side(rows, columns).into_iter().map(|term| term.batched(images));
+        terms.collect::<Vec<_>>().try_into().ok()
+    };
+    match (terms(out), terms(addend)) {
+        (Some(out), Some(addend)) => product.in_terms(out, false).addend_in_terms(addend),
+        _ => product.addend(Matrix::columns(addend, 0..columns).batched(images)),
+    }
 }
 
 /// What is more of weights that gradients go through.
@@ -125,6 +178,10 @@ impl<E: Element> Params<E> {
 }
 
 impl<E: Element> Weights<E> for Params<E> {
+    // On the way back norms read the first terms, which is half of what they would read else.
+    const STREAM_IN_TERMS: bool = E::TERMS > 1;
+    const INPUTS_IN_TERMS: bool = false;
+
     fn vector(&self, range: &Range<usize>) -> Param {
         (&self.flat.slice(range.clone())).into()
     }
@@ -152,10 +209,19 @@ impl<E: Element> Weights<E> for Params<E> {
         layer: Layer,
         inp: &Tensor<E>,
         out: &Tensor<f32>,
-        addend: Option<Matrix<f32>>,
+        addend: &Tensor<f32>,
     ) -> Result<()> {
-        let product = self.product(layer, inp, out);
-        product.addend_if(addend).run(stream)
+        joined(self.product(layer, inp, out), out, addend, None).run(stream)
+    }
+
+    fn project(
+        &self,
+        stream: &Stream,
+        weight: &Range<usize>,
+        inp: &Tensor<E>,
+        out: &Tensor<f32>,
+    ) -> Result<()> {
+        self.product(Layer::without_bias(weight), inp, out).run(stream)
     }
 }
 

@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use half::f16;
 
-use super::{Element, expect_len, int};
+use super::{Element, Rows, expect_len, int};
 use crate::args;
 use crate::gpu::{Arg, Launch, Stream, Tensor};
 
@@ -149,7 +149,7 @@ impl Plan {
 
 /// `out = softmax(Q Kᵀ / sqrt(HS)) V`, head by head, of the first `queries` tokens.
 ///
-/// * `out`: `(B, any number >= queries, C)`. `lse`: `(B, NH, T)`, for the gradient. Both overwritten for these tokens, others
+/// * `out`: `(B, any number >= queries, C)`; only float32 may be in terms. `lse`: `(B, NH, T)`, for the gradient. Both overwritten for these tokens, others
 ///   are left as they are.
 /// * `qkv`: `(B, T, 3C)`: queries, keys, values, each head after head.
 ///
@@ -157,18 +157,23 @@ impl Plan {
 ///
 /// # Errors
 /// A buffer of another length; in float16, heads of more than 128 channels; the launch's own.
-pub fn attention_forward<E: Element>(
+pub fn attention_forward<'a, E: Element>(
     stream: &Stream,
-    out: &Tensor<E>,
+    out: impl Into<Rows<'a, E>>,
     lse: &Tensor<f32>,
     qkv: &Tensor<E>,
     shape: Shape,
     queries: usize,
 ) -> Result<()> {
+    let Rows { tensor: out, in_terms } = out.into();
     let lens = [("lse", lse.len(), shape.rows()), ("qkv", qkv.len(), shape.tokens() * 3 * shape.width())];
     expect_len("attention_forward", &lens)?;
     let aligned = out.is_aligned(16) && qkv.is_aligned(16);
-    let plan = Plan::new::<E>("attention_forward", shape, queries, out.len(), aligned)?;
+    let mut plan = Plan::new::<E>("attention_forward", shape, queries, out.len(), aligned)?;
+    if in_terms {
+        ensure!(!is_half::<E>(), "attention_forward: {} in terms", E::NAME);
+        plan.defines.push(("OUT_TERMS", (1.0 / f16::SECOND_TERM) as i64));
+    }
     let shared_bytes = plan.tile_bytes * (1 + 2 * plan.stages);
     stream.note_work(shape.flops(2, queries), 0);
     // SAFETY: the lengths are those of the kernel, checked above.

@@ -11,15 +11,11 @@ use bytemuck::{Pod, Zeroable};
 use super::chain::{Chains, Mixer};
 use super::pillow::{Filter, Pillow};
 use super::preprocess::{Preprocess, Resize};
-use super::view::{CROP, ImageDesc, RESIZED_CHAINS, ViewParams};
+use super::view::{CROP, ImageDesc, MAX_SIDE, RESIZED_CHAINS, ViewParams};
 use super::width::{expect_aligned, width};
 use super::{Element, int};
 use crate::args;
 use crate::gpu::{Arg, Launch, Stream, Tensor};
-
-/// The longest side of a source image, pixels: a row fits into the shared memory of any GPU (64 KB on sm_75), and
-/// Pillow's 16.16 fixed point holds every coordinate.
-pub const MAX_SIDE: usize = 16_000;
 
 /// What scratch memory is counted in, and where each of its parts may begin.
 pub(super) type Block = [u64; 2];

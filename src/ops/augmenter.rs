@@ -6,11 +6,11 @@ use std::ops::Range;
 use anyhow::{Result, ensure};
 
 use super::Element;
-use super::augment::{Block, MAX_SIDE, Scratch, Shape, check_patches, make_views};
+use super::augment::{Block, Scratch, Shape, check_patches, make_views};
 use super::chain::Chains;
 use super::pillow::Pillow;
 use super::preprocess::Preprocess;
-use super::view::{ImageDesc, ViewParams};
+use super::view::{ImageDesc, MAX_SIDE, ViewParams};
 use crate::gpu::{Stream, Tensor};
 use crate::policy::Policy;
 

@@ -5,7 +5,7 @@ use bytemuck::Pod;
 use half::f16;
 
 use super::convert::{convert, split};
-use super::linear::Output;
+use super::linear::{Matrix, Output};
 use crate::gpu::{Defines, Plan, Stream, Tensor};
 
 /// What products take and what is kept for the gradient: `E` of `kernels/element.cuh`.
@@ -39,6 +39,10 @@ pub trait Element: Pod + Send + Sync + Output<Self> {
     /// The terms that values of float32 are split into, which are as exact together: the values themselves, where this is
     /// float32, or parts of `room`, as many as the values are.
     fn terms(values: &Tensor<f32>, room: &[Tensor<Self>]) -> Vec<Tensor<Self>>;
+
+    /// Of rows of float32 in this memory, or of rows of their terms, all first ones of a row and then all second ones: the
+    /// terms of the first `columns`.
+    fn side_by_side(rows: &Tensor<f32>, columns: usize) -> Vec<Matrix<Self>>;
 
     /// Writes these terms.
     ///
@@ -81,6 +85,10 @@ impl Element for f32 {
         vec![values.clone()]
     }
 
+    fn side_by_side(rows: &Tensor<f32>, columns: usize) -> Vec<Matrix<f32>> {
+        vec![Matrix::columns(rows, 0..columns)]
+    }
+
     fn split(_: &Stream, values: &Tensor<f32>, room: &[Tensor<f32>]) -> Result<Vec<Tensor<f32>>> {
         Ok(f32::terms(values, room))
     }
@@ -119,6 +127,11 @@ impl Element for f16 {
 
     fn terms(values: &Tensor<f32>, room: &[Tensor<f16>]) -> Vec<Tensor<f16>> {
         room.iter().map(|term| term.slice(0..values.len()).view(values.shape())).collect()
+    }
+
+    fn side_by_side(rows: &Tensor<f32>, columns: usize) -> Vec<Matrix<f16>> {
+        let rows = rows.halves();
+        vec![Matrix::columns(&rows, 0..columns), Matrix::columns(&rows, columns..2 * columns)]
     }
 
     fn split(stream: &Stream, values: &Tensor<f32>, room: &[Tensor<f16>]) -> Result<Vec<Tensor<f16>>> {

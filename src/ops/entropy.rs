@@ -28,8 +28,8 @@ fn shared_bytes(n: usize, k: usize) -> usize {
 /// * `average`: `(B, K)` fp32, overwritten with the logarithm of the average prediction.
 /// * `logits`: `(B, N, K)` fp32, a row per view.
 /// * `weights`: `(B, N)` fp32, of the views in the average: 0 for those that have no part in it, never less, and more for
-///   some view of each image. All count alike without them. The numbers are not checked: an image without any weight has
-///   NaN for its entropy and gradient.
+///   some view of each image. All count alike without them. The numbers are not checked: an image without any weight, or
+///   with a view whose logits have no softmax, has NaN for its entropy and gradient.
 /// * `scratch`: [`entropy_scratch_len`] floats or more.
 ///
 /// # Errors
@@ -86,7 +86,7 @@ pub fn entropy_reference(
         let log_p: Vec<Vec<f64>> = (0..n).map(|i| log_softmax(&logits[(image * n + i) * k..][..k])).collect();
         let log_pbar: Vec<f64> = (0..k)
             .map(|j| log_mean_exp(log_p.iter().map(|row| row[j]).zip(weights.iter().copied())))
-            .map(|v| v.max(f32::MIN.into()))
+            .map(|v| if v < f32::MIN.into() { f32::MIN.into() } else { v })
             .collect();
         entropy[image] = -log_pbar.iter().map(|lp| lp.exp() * lp).sum::<f64>();
         average.extend(&log_pbar);
@@ -182,6 +182,25 @@ mod tests {
                 let (alone_d, alone_h, alone_a) = run(&stream, [1, n, k], &logits[(b - 1) * n * k..], last)?;
                 assert_eq!((&alone_d[..], alone_h[0]), (&dlogits[(b - 1) * n * k..], entropy[b - 1]));
                 assert_eq!(alone_a, average[(b - 1) * k..]);
+            }
+        }
+    });
+
+    device_test!(what_is_no_number_is_none_for_its_image_alone, |stream| {
+        let (shape, [n, k]) = ([3, 5, 33], [5, 33]);
+        let plain = random(3 * n * k, 4.0, 9);
+        let (want_d, want_h, want_a) = run(&stream, shape, &plain, None)?;
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut logits = plain.clone();
+            logits[n * k + 2 * k + 7] = bad;
+            let (dlogits, entropy, average) = run(&stream, shape, &logits, None)?;
+            assert!(entropy[1].is_nan() && average[k..2 * k].iter().all(|x| x.is_nan()), "{bad}");
+            assert!(dlogits[n * k..2 * n * k].iter().all(|x| x.is_nan()), "{bad}");
+            assert!(entropy_reference(&widen(&logits), &[1.0; 15], shape).1[1].is_nan());
+            for image in [0, 2] {
+                let of = image * n * k..(image + 1) * n * k;
+                assert_eq!((entropy[image], &dlogits[of.clone()]), (want_h[image], &want_d[of]));
+                assert_eq!(average[image * k..(image + 1) * k], want_a[image * k..(image + 1) * k]);
             }
         }
     });

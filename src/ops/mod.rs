@@ -10,7 +10,6 @@ pub mod chain;
 pub mod convert;
 pub mod draw;
 mod element;
-pub mod embed;
 pub mod entropy;
 pub mod feature;
 pub mod linear;
@@ -21,6 +20,7 @@ pub mod patches;
 pub mod pillow;
 pub mod pillow_steps;
 pub mod preprocess;
+mod rows;
 pub mod segment;
 pub mod select;
 pub mod token_embed;
@@ -32,6 +32,7 @@ use anyhow::{Result, anyhow, ensure};
 pub use element::Element;
 pub use optimizer::Optimizer;
 pub use param::Param;
+pub use rows::Rows;
 
 /// A size as a kernel takes it.
 fn int(n: usize) -> Result<i32> {

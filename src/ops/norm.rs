@@ -1,12 +1,13 @@
-//! Layer norm of a batch of images and its gradient, `kernels/norm.cu`.
+//! Layer norm of a batch of images' rows, or of the tokens that enter the vision tower, and its gradient, `kernels/norm.cu`.
 
 use anyhow::{Result, bail, ensure};
+use half::f16;
 
 use super::segment::segment_finish;
 use super::width::{expect_aligned, width};
-use super::{Element, Param, int};
+use super::{Element, Param, Rows, int};
 use crate::args;
-use crate::gpu::{Launch, Stream, Tensor};
+use crate::gpu::{Arg, Defines, Launch, Stream, Tensor};
 
 /// Rows of a partial sum of the gradient, as in the kernel.
 const CHUNK: usize = 64;
@@ -20,133 +21,247 @@ fn norm_threads(c: usize) -> Result<usize> {
     Ok(32 * row_warps * (4 / row_warps).max(1))
 }
 
+/// What a norm takes.
+#[derive(Clone, Copy)]
+pub enum Input<'a> {
+    /// `(rows, C)`. In terms if what comes out, or comes back, is float16.
+    Rows(Rows<'a, f32>),
+    Tokens(Tokens<'a>),
+}
+
+/// The tokens that enter the vision tower, each `T` of them `[class; patches] + position`: `(B · T, C)`, which nobody writes.
+#[derive(Clone, Copy)]
+pub struct Tokens<'a> {
+    /// `(B, T − 1, C)`: the projected patches.
+    pub patches: &'a Tensor<f32>,
+    /// Of C, and of T · C: shared, or each image's own, for that many equal groups of B.
+    pub class: &'a Param,
+    pub position: &'a Param,
+}
+
+impl<'a> From<&'a Tensor<f32>> for Input<'a> {
+    fn from(rows: &'a Tensor<f32>) -> Input<'a> {
+        Input::Rows(rows.into())
+    }
+}
+
+impl<'a> From<Rows<'a, f32>> for Input<'a> {
+    fn from(rows: Rows<'a, f32>) -> Input<'a> {
+        Input::Rows(rows)
+    }
+}
+
+impl<'a> From<Tokens<'a>> for Input<'a> {
+    fn from(tokens: Tokens<'a>) -> Input<'a> {
+        Input::Tokens(tokens)
+    }
+}
+
+impl Input<'_> {
+    /// Rows and columns; of tokens, T; whether rows are in terms.
+    ///
+    /// * `groups`: of as many images.
+    fn expect(&self, operator: &str, groups: usize) -> Result<Shape> {
+        let (shape, tensor) = match *self {
+            Input::Rows(Rows { tensor, in_terms }) => {
+                let &[rows, c] = tensor.shape() else {
+                    bail!("{operator}: inp is {tensor:?}, not (rows, C)")
+                };
+                (Shape { rows, c, tokens: None, in_terms }, tensor)
+            }
+            Input::Tokens(Tokens { patches, class, position }) => {
+                let &[b, patches_of_each, c] = patches.shape() else {
+                    bail!("{operator}: patches are {patches:?}, not (B, T - 1, C)")
+                };
+                let (t, w) = (patches_of_each + 1, width(c, 4));
+                class.expect(&format!("{operator}: class"), c, w)?;
+                position.expect(&format!("{operator}: position"), t * c, w)?;
+                for param in [class, position] {
+                    let has = param.images().is_none_or(|images| images == groups);
+                    ensure!(has, "{operator}: of {groups} images, and an embedding is {param:?}");
+                }
+                ensure!(b.is_multiple_of(groups), "{operator}: {b} sequences of {groups} images");
+                (Shape { rows: b * t, c, tokens: Some(t), in_terms: false }, patches)
+            }
+        };
+        ensure!(
+            groups > 0 && shape.rows.is_multiple_of(groups),
+            "{operator}: {} rows of {groups} images",
+            shape.rows
+        );
+        expect_aligned(&format!("{operator}: inp"), tensor, width(shape.c, 4))?;
+        Ok(shape)
+    }
+
+    /// The kernels' first argument of it, and their last ones. `first`: of rows in terms the first alone are read.
+    fn args(&self, first: bool) -> Result<(Tensor<f32>, Vec<Arg>)> {
+        Ok(match *self {
+            // The same address, of as many bytes as are read.
+            Input::Rows(Rows { tensor, in_terms: true }) if first => {
+                (tensor.slice(0..tensor.len() / 2), Vec::new())
+            }
+            Input::Rows(Rows { tensor, .. }) => (tensor.clone(), Vec::new()),
+            Input::Tokens(Tokens { patches, class, position }) => {
+                let [class_step, position_step] = [int(class.step())?, int(position.step())?];
+                (patches.clone(), args![class, position, class_step, position_step].to_vec())
+            }
+        })
+    }
+}
+
+/// Of an input.
+struct Shape {
+    rows: usize,
+    c: usize,
+    tokens: Option<usize>,
+    in_terms: bool,
+}
+
+impl Shape {
+    fn defines(&self, element: Defines<'static>, out_terms: bool) -> Vec<(&'static str, i64)> {
+        let mut defines = element.to_vec();
+        defines.push(("COLUMNS", self.c as i64));
+        defines.extend(self.tokens.map(|t| ("TOKENS", t as i64)));
+        for (name, is_so) in [("INP_TERMS", self.in_terms), ("OUT_TERMS", out_terms)] {
+            defines.extend(is_so.then_some((name, (1.0 / f16::SECOND_TERM) as i64)));
+        }
+        defines
+    }
+}
+
 /// `out = (inp − mean) · rstd · weight + bias`, row by row.
 ///
-/// * `out`: `(rows, C)`, overwritten. `stats`: mean and rstd, `(rows,)` fp32, overwritten.
-/// * `inp`: `(rows, C)`. `params`: weight and bias, of C each; where each image has its own, of that many equal groups of rows.
+/// * `out`: `(rows, C)`, overwritten; only float32 may be in terms. `stats`: mean and rstd, `(rows,)` fp32, overwritten.
+/// * `params`: weight and bias, of C each; where each image has its own, of that many equal groups of rows.
 ///
 /// # Errors
 /// Tensors of other shapes; the launch's own.
-pub fn norm_forward<O: Element>(
+pub fn norm_forward<'a, O: Element>(
     stream: &Stream,
-    out: &Tensor<O>,
+    out: impl Into<Rows<'a, O>>,
     stats: [&Tensor<f32>; 2],
-    inp: &Tensor<f32>,
+    inp: impl Into<Input<'a>>,
     [weight, bias]: &[Param; 2],
     eps: f32,
 ) -> Result<()> {
-    let &[rows, c] = inp.shape() else { bail!("norm_forward: inp is {inp:?}, not (rows, C)") };
+    let (inp, Rows { tensor: out, in_terms: out_terms }) = (inp.into(), out.into());
     let groups = weight.images().unwrap_or(1);
-    ensure!(groups > 0 && rows.is_multiple_of(groups), "norm_forward: {rows} rows in {groups} groups");
-    ensure!(
-        (weight.images(), weight.step()) == (bias.images(), bias.step()),
-        "norm_forward: weight is {weight:?}, bias {bias:?}"
-    );
-    let w = width(c, 4);
-    weight.expect("norm_forward: weight", c, w)?;
-    bias.expect("norm_forward: bias", c, w)?;
+    let shape = inp.expect("norm_forward", groups)?;
+    let Shape { rows, c, in_terms, .. } = shape;
+    ensure!(!out_terms || O::NAME == f32::NAME, "norm_forward: {} in terms", O::NAME);
+    ensure!(!in_terms || O::NAME == f16::NAME, "norm_forward: inp in terms, and out is {}", O::NAME);
     out.expect("norm_forward: out", [rows, c])?;
-    stats[0].expect("norm_forward: mean", [rows])?;
-    stats[1].expect("norm_forward: rstd", [rows])?;
+    for (what, of_row) in ["mean", "rstd"].iter().zip(stats) {
+        of_row.expect(&format!("norm_forward: {what}"), [rows])?;
+    }
+    let w = width(c, 4);
+    for (what, param) in [("weight", weight), ("bias", bias)] {
+        param.expect(&format!("norm_forward: {what}"), c, w)?;
+        let same = param.images() == weight.images() && param.step() == weight.step();
+        ensure!(same, "norm_forward: {what} is {param:?}, weight {weight:?}");
+    }
     expect_aligned("norm_forward: out", out, w)?;
-    expect_aligned("norm_forward: inp", inp, w)?;
     let of_group = rows / groups;
-    let kernel = stream.kernel("norm", "norm_forward", &[O::DEFINES, &[("COLUMNS", c as i64)]].concat())?;
+    let element = if out_terms { f16::DEFINES } else { O::DEFINES };
+    let kernel = stream.kernel("norm", "norm_forward", &shape.defines(element, out_terms))?;
     let launch = Launch::over([of_group.div_ceil(ROWS), groups, 1], norm_threads(c)?);
     let [mean, rstd] = stats;
     let (step, of_group, each) = (int(weight.step())?, int(of_group)?, int(ROWS)?);
-    let args = args![out, mean, rstd, inp, weight, bias, step, of_group, each, eps];
+    let (inp, last) = inp.args(false)?;
+    let mut args = args![out, mean, rstd, &inp, weight, bias, step, of_group, each, eps].to_vec();
+    args.extend(last);
     // SAFETY: the shapes are the kernel's, checked above.
-    unsafe { kernel.launch(stream, launch, args) }
+    unsafe { kernel.launch(stream, launch, &args) }
 }
 
 /// Where the gradient of a layer norm goes.
-pub struct NormGradient<'a, D, E> {
-    /// `(rows, C)`, overwritten.
-    pub dx: &'a Tensor<D>,
-    /// `(rows, C)`, overwritten: what `dx` has no digits for, over [`Element::SECOND_TERM`].
-    pub low: Option<&'a Tensor<E>>,
-    /// `(S, 3, C)` fp32, overwritten: an image's gradients of weight and bias, and the sum of its rows of `dx`, which is
-    /// the gradient of the bias that was added to the rows before.
-    pub sums: &'a Tensor<f32>,
-    /// Scratch, [`norm_partial_shape`].
+pub struct NormGradient<'a, E> {
+    /// `(rows, C)`, overwritten; of tokens that of their patches, `(B, T − 1, C)`.
+    pub dx: &'a Tensor<E>,
+    /// [`norm_partial_shape`], overwritten. What [`norm_sums`] makes of it: an image's gradients of weight and bias, and the sum of
+    /// its rows of `dx`, which is the gradient of the bias that was added to the rows before. Of tokens the last third is that
+    /// of the positions, `(T, C)`, and its first row that of the class.
     pub partial: &'a Tensor<f32>,
 }
 
-/// What a gradient adds that goes around the norm.
+/// What a gradient adds that goes around the norm, in float32 as all of it until it is stored.
 pub struct Residual<'a, E> {
     /// `(rows / every, C)`
     pub dx: &'a Tensor<E>,
-    /// Likewise, as [`NormGradient::low`], which it may be where `every` is 1.
-    pub low: Option<&'a Tensor<E>>,
     /// It is that of each `every`-th row from the first: of all, or with T of class tokens alone.
     pub every: usize,
 }
 
-/// The scratch that [`norm_backward`] needs for S images of R rows.
-pub fn norm_partial_shape(s: usize, r: usize, c: usize) -> [usize; 3] {
-    [s, r.div_ceil(CHUNK), 3 * c]
+/// What [`norm_backward`] leaves of the sums over S images' rows: of each kind of the three, in chunks of their R rows, or of
+/// all rows of each of so many tokens.
+pub fn norm_partial_shape(s: usize, r: usize, c: usize, tokens: Option<usize>) -> [usize; 4] {
+    [s, 3, tokens.unwrap_or(r.div_ceil(CHUNK)), c]
+}
+
+/// Finishes the sums of as many images' norms as there are.
+///
+/// * `sums`: `(S, 3, C)`, overwritten. `partial`: [`norm_partial_shape`].
+///
+/// # Errors
+/// Tensors of other shapes; the launch's own.
+pub fn norm_sums(stream: &Stream, sums: &Tensor<f32>, partial: &Tensor<f32>) -> Result<()> {
+    let &[s, 3, chunks, c] = partial.shape() else { bail!("norm_sums: partial is {partial:?}") };
+    sums.expect("norm_sums: sums", [s, 3, c])?;
+    segment_finish(stream, &sums.view([3 * s, c]), &partial.view([3 * s, chunks, c]))
 }
 
 /// The gradients of [`norm_forward`]'s input and parameters, and what `residual` brings.
 ///
-/// * `dout`, `inp`: `(rows, C)`. `stats`: as the forward pass left them. `weight`: of C, shared or each image's own.
-/// * `to.dx`: as `dout` is, or fp32, and then it may be `dout`.
+/// * `dout`: `(rows, C)`, which `to.dx` may be. `inp`: of rows in terms the first alone count, which are as exact as `dout` is.
+///   `stats`: as the forward pass left them. `weight`: of C, shared or each image's own.
 ///
 /// # Errors
 /// Tensors of other shapes; the launch's own.
-pub fn norm_backward<D: Element, E: Element>(
+pub fn norm_backward<'a, E: Element>(
     stream: &Stream,
-    NormGradient { dx, low, sums, partial }: NormGradient<'_, D, E>,
+    NormGradient { dx, partial }: NormGradient<'_, E>,
     dout: &Tensor<E>,
-    inp: &Tensor<f32>,
+    inp: impl Into<Input<'a>>,
     [mean, rstd]: [&Tensor<f32>; 2],
     weight: &Param,
     residual: Option<Residual<'_, E>>,
 ) -> Result<()> {
-    let &[rows, c] = inp.shape() else { bail!("norm_backward: inp is {inp:?}, not (rows, C)") };
-    let s = sums.shape()[0];
-    ensure!(s > 0 && rows.is_multiple_of(s), "norm_backward: {rows} rows of {s} images");
-    ensure!(D::NAME == E::NAME || D::NAME == f32::NAME, "norm_backward: dout is {}, dx {}", E::NAME, D::NAME);
-    ensure!(low.is_none() || D::NAME == E::NAME, "norm_backward: dx is {}, and has no lower digits", D::NAME);
-    let w = width(c, 4);
-    sums.expect("norm_backward: sums", [s, 3, c])?;
-    partial.expect("norm_backward: partial", norm_partial_shape(s, rows / s, c))?;
+    let (inp, s) = (inp.into(), partial.shape()[0]);
+    let shape = inp.expect("norm_backward", s)?;
+    let Shape { rows, c, tokens, in_terms } = shape;
+    ensure!(!in_terms || E::NAME == f16::NAME, "norm_backward: inp in terms, and dout is {}", E::NAME);
+    let (w, r) = (width(c, 4), rows / s);
+    let partial_shape = norm_partial_shape(s, r, c, tokens);
+    partial.expect("norm_backward: partial", partial_shape)?;
     mean.expect("norm_backward: mean", [rows])?;
     rstd.expect("norm_backward: rstd", [rows])?;
     weight.expect("norm_backward: weight", c, w)?;
     ensure!(weight.images().is_none_or(|n| n == s), "norm_backward: weight is {weight:?}, for {s} images");
     expect_aligned("norm_backward: partial", partial, w)?;
-    expect_aligned("norm_backward: inp", inp, w)?;
-    expect_rows("dx", Some(dx), rows, c)?;
-    for (what, tensor) in [("low", low), ("dout", Some(dout))] {
-        expect_rows(what, tensor, rows, c)?;
+    match tokens {
+        None => dx.expect("norm_backward: dx", [rows, c])?,
+        Some(t) => dx.expect("norm_backward: dx", [rows / t, t - 1, c])?,
     }
-    let every = residual.as_ref().map_or(1, |residual| residual.every);
+    dout.expect("norm_backward: dout", [rows, c])?;
+    let (above, every) = residual.map_or((None, 1), |Residual { dx, every }| (Some(dx), every));
     ensure!(every > 0 && rows.is_multiple_of(every), "norm_backward: every {every} of {rows} rows");
-    let [above, above_low] = residual.map_or([None, None], |Residual { dx, low, .. }| [Some(dx), low]);
-    for (what, tensor) in [("residual", above), ("residual_low", above_low)] {
-        expect_rows(what, tensor, rows / every, c)?;
+    above.map_or(Ok(()), |above| above.expect("norm_backward: residual", [rows / every, c]))?;
+    for tensor in [Some(dx), Some(dout), above].into_iter().flatten() {
+        expect_aligned("norm_backward: a gradient", tensor, w)?;
     }
-    let dx_float = i64::from(D::NAME == f32::NAME);
-    let defines = [E::DEFINES, &[("COLUMNS", c as i64), ("DX_FLOAT", dx_float)]].concat();
-    let kernel = stream.kernel("norm", "norm_backward", &defines)?;
-    let r = rows / s;
-    let launch = Launch::over([r.div_ceil(CHUNK), s, 1], norm_threads(c)?);
-    let (step, every, second, r) = (int(weight.step())?, int(every)?, E::SECOND_TERM, int(r)?);
-    let args =
-        args![dx, low, partial, dout, inp, mean, rstd, weight, step, above, above_low, every, second, r];
-    // SAFETY: the shapes are the kernel's, checked above; `dx` may be `dout`, and `low` what the residual has, of which a
-    // thread reads what it writes.
-    unsafe { kernel.launch(stream, launch, args) }?;
-    segment_finish(stream, &sums.view([s, 3 * c]), partial)
+    let kernel = stream.kernel("norm", "norm_backward", &shape.defines(E::DEFINES, false))?;
+    let launch = Launch::over([partial_shape[2], s, 1], norm_threads(c)?);
+    let (step, every, r) = (int(weight.step())?, int(every)?, int(r)?);
+    let (inp, last) = inp.args(true)?;
+    let mut args = args![dx, partial, dout, &inp, mean, rstd, weight, step, above, every, r].to_vec();
+    args.extend(last);
+    // SAFETY: the shapes are the kernel's, checked above; `dx` may be `dout`, of which a thread reads what it writes.
+    unsafe { kernel.launch(stream, launch, &args) }
 }
 
-fn expect_rows<T: Element>(what: &str, tensor: Option<&Tensor<T>>, rows: usize, c: usize) -> Result<()> {
-    let Some(tensor) = tensor else { return Ok(()) };
-    let what = format!("norm_backward: {what}");
-    tensor.expect(&what, [rows, c])?;
-    expect_aligned(&what, tensor, width(c, 4))
+/// The tokens of one sequence, one rounding an element.
+pub fn tokens_reference(patches: &[f32], class: &[f32], position: &[f32]) -> Vec<f32> {
+    class.iter().chain(patches).zip(position).map(|(token, place)| token + place).collect()
 }
 
 /// The definition of a row, in float64: mean, rstd and output.

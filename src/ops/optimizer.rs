@@ -3,10 +3,11 @@
 
 use anyhow::{Result, ensure};
 use bytemuck::{Pod, Zeroable};
+use half::f16;
 use serde::Serialize;
 
 use super::width::expect_aligned;
-use super::{Param, int};
+use super::{Element, Param, int};
 use crate::args;
 use crate::gpu::{Arg, Launch, Stream, Tensor};
 
@@ -204,18 +205,18 @@ pub struct Stride {
 
 /// `out[s]`: all of `steps` after a step by `grad[s] / loss_scale`; `flags[s] |= 1` where a gradient is not finite.
 ///
-/// * `out`: `(S, width)`. `flags`: `(S,)`.
+/// * `out`: `(S, width)`, and its [`Element::terms`], which are written too where they are two. `flags`: `(S,)`.
 /// * `pace`: `(2,)`, [`Optimizer::pace`] of the stride: read when the step is taken.
 /// * `states`: `(S, width)` each, [`Optimizer::states`] of them, or none where the first step is the only one. Of what steps, they
 ///   are overwritten; the first step does not read them.
 ///
 /// # Errors
 /// Tensors of other shapes, or not as many; the launch's own.
-pub fn step(
+pub fn step<E: Element>(
     stream: &Stream,
     optimizer: Optimizer,
     steps: &Steps,
-    out: &Tensor<f32>,
+    (out, terms): (&Tensor<f32>, &[Tensor<E>]),
     states: &[Tensor<f32>],
     flags: &Tensor<u32>,
     (stride, pace): (Stride, &Tensor<f32>),
@@ -227,17 +228,40 @@ pub fn step(
         state.expect("steps: a state", out.shape())?;
         expect_aligned("steps: a state", state, 4)?;
     }
+    ensure!(terms.len() < 2 || E::NAME == f16::NAME, "steps: {} terms of {}", terms.len(), E::NAME);
+    for term in terms {
+        term.expect("steps: a term", out.shape())?;
+        expect_aligned("steps: a term", term, 4)?;
+    }
     pace.expect("steps: pace", [2])?;
     let (width, inverse) = (steps.width as u64, 1.0 / loss_scale);
     let [first, second] = [states.first(), states.get(1)];
+    let [first_term, second_term] = match terms {
+        [first, second] => [Some(first), Some(second)],
+        _ => [None, None],
+    };
+    let scale = 1.0 / E::SECOND_TERM;
     let is_first = i32::from(number == 0 || states.is_empty());
     match optimizer {
         Optimizer::Sgd { momentum, weight_decay } => {
-            let rest = args![first, width, pace, inverse, momentum, weight_decay, is_first];
+            let rest = args![
+                first,
+                width,
+                pace,
+                inverse,
+                momentum,
+                weight_decay,
+                is_first,
+                first_term,
+                second_term,
+                scale
+            ];
             steps.launch(stream, "sgd", out, flags, rest)
         }
         Optimizer::AdamW { weight_decay } => {
-            let rest = args![first, second, width, pace, inverse, learning_rate * weight_decay, is_first];
+            let decay = learning_rate * weight_decay;
+            let rest =
+                args![first, second, width, pace, inverse, decay, is_first, first_term, second_term, scale];
             steps.launch(stream, "adamw", out, flags, rest)
         }
     }

@@ -4,8 +4,11 @@ use anyhow::{Context, Result, ensure};
 use bytemuck::{Pod, Zeroable};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::augment::MAX_SIDE;
 use crate::policy::Step;
+
+/// The longest side of a source image, pixels: a row fits into the shared memory of any GPU (64 KB on sm_75), and
+/// Pillow's 16.16 fixed point holds every coordinate.
+pub const MAX_SIDE: usize = 16_000;
 
 /// An image of a batch: `struct ImageDesc`. All zeros: an empty slot, whose views are zeros.
 #[repr(C)]

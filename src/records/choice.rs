@@ -1,6 +1,8 @@
 //! What a predictor answers: a class, how sure it is, and how that stands to the truth.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::engine::{Guard, Prediction};
 
@@ -93,8 +95,8 @@ impl From<Choice> for Flat {
     }
 }
 
-/// What MEMO answers by one learning rate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What MEMO answers by one learning rate. In JSON the field `error` tells which it is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
     Choice(Choice),
@@ -127,11 +129,25 @@ impl Answer {
     }
 }
 
-/// A list in JSON where there are several, of which one at least is a choice; one by itself is no list.
-pub mod one_or_several {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+impl<'de> Deserialize<'de> for Answer {
+    /// By hand: of an untagged enum serde says that nothing fits, not what is missing.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Answer, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let answer = match value.get("error") {
+            Some(_) => serde_json::from_value(value).map(Answer::Failed),
+            None => serde_json::from_value(value).map(Answer::Choice),
+        };
+        answer.map_err(D::Error::custom)
+    }
+}
 
-    use super::{Answer, Choice};
+/// A list in JSON where there are several; one by itself is no list.
+pub mod one_or_several {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    use super::Answer;
 
     pub fn serialize<S: Serializer>(answers: &[Answer], serializer: S) -> Result<S::Ok, S::Error> {
         match answers {
@@ -140,18 +156,13 @@ pub mod one_or_several {
         }
     }
 
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrSeveral {
-        One(Choice),
-        Several(Vec<Answer>),
-    }
-
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Answer>, D::Error> {
-        Ok(match OneOrSeveral::deserialize(deserializer)? {
-            OneOrSeveral::One(one) => vec![Answer::Choice(one)],
-            OneOrSeveral::Several(several) => several,
-        })
+        let value = Value::deserialize(deserializer)?;
+        let answers = match value {
+            Value::Array(_) => serde_json::from_value(value),
+            one => serde_json::from_value(one).map(|answer| vec![answer]),
+        };
+        answers.map_err(D::Error::custom)
     }
 }
 

@@ -177,6 +177,12 @@ impl Part {
         let without = |part: &Part| {
             let mut settings = part.settings.clone();
             settings.remove(SHARD);
+            // Machines may have the data in other places, under the same name.
+            if let Some(Value::String(data)) = settings.get_mut("selection").and_then(|of| of.get_mut("data"))
+            {
+                let name = Path::new(data).file_name().map(|name| name.to_string_lossy().into_owned());
+                *data = name.unwrap_or_default();
+            }
             Value::Object(settings)
         };
         let (path, other) = (self.path.display(), first.path.display());

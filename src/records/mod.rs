@@ -10,7 +10,7 @@ mod scan;
 mod settings;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use choice::{Answer, Choice, Failed, Truth};
 pub use merge::Merged;
@@ -49,21 +49,26 @@ pub struct Record {
     pub view_average: Choice,
     pub confident_average: Choice,
     pub vote: Choice,
-    /// By each learning rate; in the file a list where there are several, of which one at least is a choice. None where the run
-    /// has another loss.
+    /// By each learning rate; in the file a list where there are several. None where the run has another loss.
     #[serde(default, with = "choice::one_or_several", skip_serializing_if = "Vec::is_empty")]
     pub memo: Vec<Answer>,
-    /// Before each step, nats.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Before each step, nats; in the file null where a step before it has led to no number.
+    #[serde(default, deserialize_with = "entropies", skip_serializing_if = "Vec::is_empty")]
     pub entropy: Vec<f32>,
     /// Both by the confident views' loss, if the run has that.
     #[serde(default, with = "choice::one_or_several", skip_serializing_if = "Vec::is_empty")]
     pub memo_confident: Vec<Answer>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "entropies", skip_serializing_if = "Vec::is_empty")]
     pub confident_entropy: Vec<f32>,
     /// Something was too large for float16, a gradient first of all, so that the image was adapted to again in float32.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overflow: bool,
+}
+
+/// NaN for null, which is what that is written as.
+fn entropies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+    let entropies = Vec::<Option<f32>>::deserialize(deserializer)?;
+    Ok(entropies.into_iter().map(|entropy| entropy.unwrap_or(f32::NAN)).collect())
 }
 
 impl Record {
@@ -133,15 +138,17 @@ impl Row {
     /// Reads a line, which must be to the byte what [`Row::line`] makes: all else was written or changed by others.
     fn parse(line: &[u8]) -> Result<Row> {
         ensure!(!line.ends_with(b"\r\n"), "it ends in CRLF, as Windows' editors write lines; memo writes LF");
+        ensure!(line != b"\n", "it is empty");
+        ensure!(line.starts_with(b"{"), "it does not begin with {{, as a JSON object does");
         #[derive(Deserialize)]
         struct Kind {
             error: Option<serde::de::IgnoredAny>,
         }
         let row = match serde_json::from_slice::<Record>(line) {
             Ok(record) => Row::Record(record.consistent()?),
-            Err(error) => match serde_json::from_slice::<Kind>(line)?.error {
-                None => return Err(error.into()),
-                Some(_) => Row::Failure(serde_json::from_slice(line)?),
+            Err(error) => match serde_json::from_slice::<Kind>(line).map_err(plain)?.error {
+                None => return Err(plain(error)),
+                Some(_) => Row::Failure(serde_json::from_slice(line).map_err(plain)?),
             },
         };
         let own = row.line()?;
@@ -151,6 +158,15 @@ impl Row {
             None => Ok(row),
             Some(at) => Err(anyhow::anyhow!("memo writes it otherwise, from byte {} on", at + 1)),
         }
+    }
+}
+
+/// An error of a single line of JSON: its own line number, always 1, stands beside that of the file.
+fn plain(error: serde_json::Error) -> anyhow::Error {
+    let text = error.to_string();
+    match text.rsplit_once(" at line ") {
+        Some((what, _)) => anyhow::anyhow!("{what}, at byte {}", error.column()),
+        None => anyhow::anyhow!(text),
     }
 }
 
@@ -304,7 +320,21 @@ pub mod tests {
             (3, "\"index\":2", "\"index\":1", "line 3 is image 1 again, as line 2 is"),
             (3, "\"index\":2", "\"index\":0", "line 3 is image 0, behind image 1"),
             (3, "\"index\":2", "\"index\":-2", "line 3 is no record"),
-            (1, "\n", "\n\n", "line 2 is no record"),
+            (1, "\n", "\n\n", "line 2 is no record: it is empty"),
+            (1, "{", "\u{feff}{", "line 1 is no record: it does not begin with {"),
+            (3, "\"memo\":{\"pred\"", "\"memo\":{\"prod\"", "line 3 is no record: unknown field `prod`"),
+            (
+                3,
+                "\"memo\":{\"pred\"",
+                "\"memo\":{\"error\":\"\",\"pred\"",
+                "line 3 is no record: unknown field `error`",
+            ),
+            (
+                3,
+                "\"memo\":{",
+                "\"memo\":[{\"error\":1}],\"other\":{",
+                "line 3 is no record: invalid type: integer `1`, expected a string",
+            ),
         ] {
             let got = with(line, from, to);
             assert!(got.starts_with(want), "{got}: {want}");

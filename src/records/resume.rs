@@ -71,8 +71,6 @@ pub fn in_range(row: &Row, asked: &Asked) -> Result<()> {
         ensure!(there == rates, "image {index} was adapted to by {there} of {rates} learning rates");
         let (there, steps) = (entropy.len(), of_loss * asked.steps);
         ensure!(there == steps, "image {index} has {there} entropies of {steps} steps");
-        let has_answer = memo.iter().any(|answer| answer.choice().is_some());
-        ensure!(has_answer || of_loss == 0, "image {index} has no answer by any learning rate");
     }
     // The largest of K probabilities is at least 1/K, and their entropy at most ln K.
     let classes = asked.classes as f64;
@@ -90,9 +88,11 @@ pub fn in_range(row: &Row, asked: &Asked) -> Result<()> {
         ensure!(nll.is_none_or(|nll| nll >= 0.0), "image {index} has a negative log-likelihood of {nll:?}");
         ensure!((0.0..=2.0 + ROUNDING).contains(brier), "image {index} has a Brier score of {brier}");
     }
-    for &entropy in record.entropy.iter().chain(&record.confident_entropy) {
+    for (step, &entropy) in
+        [&record.entropy, &record.confident_entropy].into_iter().flat_map(|of| of.iter().enumerate())
+    {
         ensure!(
-            (-ROUNDING..=classes.ln() + ROUNDING).contains(&entropy.into()),
+            (step > 0 && entropy.is_nan()) || (-ROUNDING..=classes.ln() + ROUNDING).contains(&entropy.into()),
             "image {index} has an entropy of {entropy} among {classes} classes"
         );
     }

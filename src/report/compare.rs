@@ -1,12 +1,15 @@
 //! Several runs: which are of the same images, what one changes of another's answers, what seeds change.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
 use super::figures::Change;
 use super::run::{NONE, Run};
+use super::seeds::Seeds;
 use crate::metrics::paired::Changes;
-use crate::metrics::stability::{changed, spread};
+use crate::records::Predictor;
 
 /// A predictor of a later run beside the same of the first, on images that both have.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -16,21 +19,6 @@ pub struct Pair {
     pub first: String,
     pub second: String,
     pub change: Change,
-}
-
-/// A predictor by several seeds, all else alike.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Seeds {
-    pub predictor: String,
-    pub seeds: Vec<Value>,
-    /// Of accuracies.
-    pub mean: f64,
-    /// Their sample standard deviation.
-    pub spread: Option<f64>,
-    pub min: f64,
-    pub max: f64,
-    /// Fraction of images that have not one answer by all seeds.
-    pub changed: Option<f64>,
 }
 
 /// Settings that are not the same in all runs, a row each with a value a run.
@@ -69,6 +57,21 @@ fn common(first: &Run, second: &Run) -> Result<Vec<(usize, usize)>, String> {
     if rows.is_empty() { Err("they have no image in common".to_string()) } else { Ok(rows) }
 }
 
+/// The first run's column to hold a predictor of the second's against: of one that takes steps, by the same learning rate, or by the
+/// only one that each has.
+fn counterpart(first: &Run, second: &Run, its: Predictor) -> Option<usize> {
+    let alike = |run: &Run| run.columns.iter().filter(|c| c.predictor.field() == its.field()).count();
+    let is_only = alike(first) == 1 && alike(second) == 1;
+    // Where rates are not known, by their places.
+    let rate = |run: &Run, predictor: Predictor| {
+        predictor.rate().map(|at| run.rates.get(at).map_or((at, None), |&rate| (0, Some(rate))))
+    };
+    first.columns.iter().position(|column| {
+        let other = column.predictor;
+        other.field() == its.field() && (is_only || rate(first, other) == rate(second, its))
+    })
+}
+
 /// Each later run beside the first, and what cannot be compared.
 pub fn pairs(runs: &[Run]) -> (Vec<Pair>, Vec<String>) {
     let (mut pairs, mut notes) = (Vec::new(), Vec::new());
@@ -89,9 +92,7 @@ pub fn pairs(runs: &[Run]) -> (Vec<Pair>, Vec<String>) {
             notes.push(format!("{a} and {b} are compared on the {count} images that both have"));
         }
         for (column, its) in second.columns.iter().enumerate() {
-            let Some(other) = first.columns.iter().position(|c| c.predictor == its.predictor) else {
-                continue;
-            };
+            let Some(other) = counterpart(first, second, its.predictor) else { continue };
             let mut changes = Changes::default();
             for &(a, b) in &rows {
                 changes.add(first.is_right(other, a), second.is_right(column, b));
@@ -104,37 +105,47 @@ pub fn pairs(runs: &[Run]) -> (Vec<Pair>, Vec<String>) {
     (pairs, notes)
 }
 
-/// Each predictor of runs that differ in nothing but their seeds; none unless all runs are such.
+/// Each predictor of runs that differ in nothing but their seeds, of each set of such runs; none of a run that is alone.
 pub fn seeds(runs: &[Run]) -> Vec<Seeds> {
-    let seeds: Vec<Value> =
-        runs.iter().map(|run| run.settings.get("seed").cloned().unwrap_or_default()).collect();
-    let is_all_else_alike = differing(runs).iter().all(|(field, _)| field == "seed");
-    let is_each_another = (1..seeds.len()).all(|i| !seeds[..i].contains(&seeds[i]));
-    let same = |run: &Run| {
-        let of = |run: &Run| run.columns.iter().map(|column| column.predictor).collect::<Vec<_>>();
-        run.indices == runs[0].indices && run.digests == runs[0].digests && of(run) == of(&runs[0])
-    };
-    if runs.len() < 2 || !is_all_else_alike || !is_each_another || !runs.iter().all(same) {
-        return Vec::new();
+    let mut sets: Vec<Vec<&Run>> = Vec::new();
+    for run in runs {
+        match sets
+            .iter_mut()
+            .find(|set| is_alike(set[0], run) && set.iter().all(|other| seed(other) != seed(run)))
+        {
+            Some(set) => set.push(run),
+            None => sets.push(vec![run]),
+        }
     }
+    sets.iter().filter(|set| set.len() > 1).flat_map(|set| of_set(set)).collect()
+}
+
+fn seed(run: &Run) -> Value {
+    run.settings.get("seed").cloned().unwrap_or_default()
+}
+
+/// Whether two runs have the same images, predictors and settings, but for the seed.
+fn is_alike(a: &Run, b: &Run) -> bool {
+    fn settings(run: &Run) -> BTreeMap<&String, &Value> {
+        run.settings.iter().filter(|(field, _)| *field != "seed").collect()
+    }
+    let predictors = |run: &Run| run.columns.iter().map(|column| column.predictor).collect::<Vec<_>>();
+    predictors(a) == predictors(b)
+        && settings(a) == settings(b)
+        && a.indices == b.indices
+        && a.digests == b.digests
+}
+
+fn of_set(runs: &[&Run]) -> Vec<Seeds> {
+    let files: Vec<String> = runs.iter().map(|run| run.path.clone()).collect();
+    let seeds: Vec<Value> = runs.iter().map(|run| seed(run)).collect();
     let of = |column: usize| {
-        let right = |run: &Run| (0..run.indices.len()).filter(|&row| run.is_right(column, row)).count();
-        let accuracies: Vec<f64> =
-            runs.iter().map(|run| right(run) as f64 / run.indices.len() as f64).collect();
-        let answers: Vec<Vec<Option<u32>>> = runs
-            .iter()
-            .map(|run| run.columns[column].answers.iter().map(|&a| Some(a).filter(|&a| a != NONE)).collect())
-            .collect();
-        let (mean, spread) = spread(&accuracies)?;
-        Some(Seeds {
-            predictor: runs[0].columns[column].name.clone(),
-            seeds: seeds.clone(),
-            mean,
-            spread,
-            min: accuracies.iter().copied().fold(f64::INFINITY, f64::min),
-            max: accuracies.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            changed: changed(&answers.iter().map(Vec::as_slice).collect::<Vec<_>>()),
-        })
+        let answers = |run: &&Run| -> Vec<Option<u32>> {
+            run.columns[column].answers.iter().map(|&a| Some(a).filter(|&a| a != NONE)).collect()
+        };
+        let answers: Vec<_> = runs.iter().map(answers).collect();
+        let name = runs[0].columns[column].name.clone();
+        Seeds::of(name, &files, &seeds, &runs[0].labels, &answers)
     };
-    (0..runs[0].columns.len()).filter_map(of).filter(|seeds| seeds.mean.is_finite()).collect()
+    (0..runs[0].columns.len()).filter_map(of).collect()
 }

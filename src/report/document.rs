@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::compare::{self, Pair, Seeds};
+use super::compare::{self, Pair};
 use super::figures::{ClassFigures, Curves, Detection, Figures, by_class, curves, detection, figures};
 use super::run::{NONE, Run};
+use super::seeds::Seeds;
 use crate::metrics::calibration::Bin;
 use crate::metrics::corruption::{alexnet, mean_corruption_error};
 use crate::metrics::mean;
@@ -262,7 +263,10 @@ impl Entropy {
     /// None where the run took no steps.
     fn of(run: &Run) -> Option<Entropy> {
         let known = || (0..run.indices.len()).filter(|&row| !run.entropies[row][0].is_nan());
-        let at = |end: usize| mean(known().map(|row| f64::from(run.entropies[row][end])));
+        let at = |end: usize| {
+            let there = known().map(|row| f64::from(run.entropies[row][end]));
+            mean(there.filter(|entropy| !entropy.is_nan()))
+        };
         let after = run.first_adapted()?;
         let top = known().map(|row| run.entropies[row][0]).fold(0f32, f32::max).max(1e-6);
         let mut entropy = Entropy {

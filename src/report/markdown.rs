@@ -59,7 +59,7 @@ pub fn head(report: &Report) -> String {
             tables::comparison(report),
             tables::differing(report),
             tables::pairs(report),
-            tables::seeds(report),
+            tables::seeds(&report.seeds),
         ] {
             table(&mut text, &of);
         }
@@ -124,7 +124,7 @@ pub fn examples_table(title: &str, examples: &[Example]) -> Table {
 }
 
 /// Nothing of a table without rows.
-fn table(text: &mut String, Table { title, head, rows }: &Table) {
+pub fn table(text: &mut String, Table { title, head, rows }: &Table) {
     if rows.is_empty() {
         return;
     }
@@ -152,6 +152,6 @@ fn table(text: &mut String, Table { title, head, rows }: &Table) {
 }
 
 /// On one line, whatever a file's or a class's name has in it.
-fn line(text: &str) -> String {
+pub fn line(text: &str) -> String {
     text.replace(|c: char| c.is_control(), " ")
 }

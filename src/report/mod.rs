@@ -10,6 +10,8 @@ pub mod markdown;
 pub mod pictures;
 mod progress;
 pub mod run;
+pub mod seeds;
+pub mod sweep;
 mod table;
 mod tables;
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::document::{PredictorReport, Report, RunReport};
 use super::figures::Figures;
+use super::seeds::Seeds;
 use super::table::p_value;
 
 /// Rows of text under a head; the first column says what a row is of.
@@ -15,14 +16,14 @@ pub struct Table {
 }
 
 impl Table {
-    fn new(title: impl Into<String>, head: &[&str]) -> Table {
+    pub fn new(title: impl Into<String>, head: &[&str]) -> Table {
         let head = head.iter().map(ToString::to_string).collect();
         Table { title: title.into(), head, rows: Vec::new() }
     }
 }
 
 /// What stands where nothing is defined.
-const NOTHING: &str = "–";
+pub const NOTHING: &str = "–";
 
 pub fn percent(fraction: Option<f64>) -> String {
     fraction.map_or(NOTHING.to_string(), |x| format!("{:.2} %", 100.0 * x))
@@ -33,11 +34,11 @@ pub fn points(difference: Option<f64>) -> String {
 }
 
 /// With a sign that is as wide as a plus.
-fn signed(x: f64) -> String {
+pub fn signed(x: f64) -> String {
     format!("{x:+.2}").replace('-', "−")
 }
 
-fn interval(ends: Option<(f64, f64)>, write: impl Fn(f64) -> String) -> String {
+pub fn interval(ends: Option<(f64, f64)>, write: impl Fn(f64) -> String) -> String {
     ends.map_or(NOTHING.to_string(), |(low, high)| format!("{} to {}", write(low), write(high)))
 }
 
@@ -254,18 +255,28 @@ pub fn pairs(report: &Report) -> Table {
     table
 }
 
-pub fn seeds(report: &Report) -> Table {
+/// How much is the seed's; of several sets of runs a row says whose it is.
+pub fn seeds(all: &[Seeds]) -> Table {
     let head = ["", "mean accuracy", "standard deviation", "least", "most", "images whose answer changes"];
-    let count = report.seeds.first().map_or(0, |seeds| seeds.seeds.len());
-    let mut table = Table::new(format!("Stability over {count} seeds"), &head);
-    for seeds in &report.seeds {
+    let mut table = Table::new("Stability over seeds", &head);
+    let is_one = all.iter().all(|of| of.runs == all[0].runs);
+    if let (Some(first), true) = (all.first(), is_one) {
+        table.title = format!("Stability over {} seeds", first.seeds.len());
+    }
+    for of in all {
+        let name = match (of.runs.first(), is_one) {
+            (Some(first), false) => {
+                format!("{} by {} seeds, {first} the first", of.predictor, of.seeds.len())
+            }
+            _ => of.predictor.clone(),
+        };
         table.rows.push(vec![
-            seeds.predictor.clone(),
-            percent(Some(seeds.mean)),
-            seeds.spread.map_or(NOTHING.to_string(), |x| format!("{:.2}", 100.0 * x)),
-            percent(Some(seeds.min)),
-            percent(Some(seeds.max)),
-            percent(seeds.changed),
+            name,
+            percent(Some(of.mean)),
+            of.spread.map_or(NOTHING.to_string(), |x| format!("{:.2}", 100.0 * x)),
+            percent(Some(of.min)),
+            percent(Some(of.max)),
+            percent(of.changed),
         ]);
     }
     table

@@ -77,7 +77,7 @@ fn a_rate_that_leads_to_no_number_takes_nothing_from_the_others() {
     let output = eval(&several, &rates).output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{told}");
-    assert_eq!(told.matches("counts as wrong by one learning rate").count(), 1, "{told}");
+    assert_eq!(told.matches("counts as wrong by a learning rate").count(), 1, "{told}");
     assert!(eval(&alone, &["--lr", "1e-3"]).output().unwrap().status.success());
     for (several, alone) in lines(&several).iter().zip(lines(&alone)) {
         assert_eq!((&several["memo"][2], &several["entropy"]), (&alone["memo"], &alone["entropy"]));
@@ -91,10 +91,18 @@ fn a_rate_that_leads_to_no_number_takes_nothing_from_the_others() {
     let again = eval(&several, &[&rates[..], &["--resume"]].concat()).output().unwrap();
     let again: Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!((&again["rates"], fs::read_to_string(&several).unwrap()), (&summary["rates"], whole));
-    // Where nothing is left, and where any is asked to, it ends.
+    // Where it leads nowhere, and where any failure is asked to, it ends.
     refused(eval(&strict, &[&rates[..], &["--strict"]].concat()), 1, &["image 0", "learning rate 1e30"]);
-    refused(eval(&strict, &["--lr", "1e30,1e31"]), 1, &["image 0", "learning rate 1e30"]);
-    refused(eval(&strict, &["--lr", "1e30"]), 1, &["image 0", "learning rate 1e30"]);
+    let nowhere = ["image 0", "learning rate 1e30", "any of the first 6 images"];
+    refused(eval(&place.file("both.jsonl"), &["--lr", "1e30,1e31"]), 1, &nowhere);
+    refused(eval(&place.file("one.jsonl"), &["--lr", "1e30"]), 1, &nowhere);
+    // After a step that leads nowhere there is no entropy either, and such a file is read as others are.
+    let twice = place.file("twice.jsonl");
+    let nowhere = ["image 0", "any of the first 6 images"];
+    refused(eval(&twice, &["--lr", "1e30", "--steps", "2"]), 1, &nowhere);
+    let is_right = |line: &Value| line["entropy"][0].is_f64() && line["entropy"][1].is_null();
+    assert!(lines(&twice).iter().all(is_right) && lines(&twice).len() == 6);
+    refused(eval(&twice, &["--lr", "1e30", "--steps", "2", "--resume"]), 1, &nowhere);
 }
 
 #[test]

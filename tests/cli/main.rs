@@ -11,9 +11,11 @@ mod predict;
 mod predictors;
 mod refused;
 mod resume;
+mod seeds;
 mod shards;
 mod signals;
 mod start;
+mod sweep;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -35,7 +37,7 @@ fn memo(args: &[&str]) -> Command {
     let program = std::env::var_os("MEMO_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_memo").into());
     let mut command = Command::new(program);
     command.args(args);
-    if matches!(args[0], "eval" | "predict" | "augment") && !args.contains(&"--device") {
+    if matches!(args[0], "eval" | "sweep" | "predict" | "augment") && !args.contains(&"--device") {
         let device = std::env::var("MEMO_TEST_DEVICE").unwrap_or_else(|_| "virtual".to_string());
         command.args(["--device", &device]);
     }

@@ -42,6 +42,11 @@ fn merged_shards_are_the_run_of_one_machine() {
     done(place.shard(&data, &parts[1], &["--lr", "1e-5,1e-3", "--shard", "1/3", "--resume"]));
 
     let [a, b, c] = names[..] else { panic!("three") };
+    // On another machine the data may lie elsewhere.
+    let settings = place.file("2.jsonl.run.json");
+    let moved = fs::read_to_string(&settings).unwrap().replace(text(&data), "/mnt/data");
+    assert!(moved.contains("\"/mnt/data\""));
+    fs::write(&settings, &moved).unwrap();
     for order in [[a, b, c], [c, a, b]] {
         let got = done(merge(&order, &merged));
         assert_eq!(bytes(&merged), bytes(&whole));
@@ -71,6 +76,8 @@ fn merged_shards_are_the_run_of_one_machine() {
         refused(merge(files, &place.file("no.jsonl")), 1, names);
         assert!(!place.file("no.jsonl").exists());
     }
+    fs::write(&settings, moved.replace("/mnt/data", "/mnt/snow")).unwrap();
+    refused(merge(&names, &place.file("no.jsonl")), 1, &["2.jsonl", "different runs", "\"snow\""]);
     fs::write(place.file("taken.jsonl"), "x").unwrap();
     refused(merge(&names, &place.file("taken.jsonl")), 1, &["taken.jsonl", "there already"]);
 }

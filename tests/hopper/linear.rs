@@ -2,7 +2,7 @@
 
 use vcuda::exec::TensorCore;
 
-use crate::product::{BELOW, BESIDE, Case, Kind, ONE_TERM, PLAIN, Tile, check, tile};
+use crate::product::{BELOW, BESIDE, Case, Kind, ONE_TERM, PLAIN, PLAIN_KIND, Tile, check, tile};
 
 /// Every shape of tile in every way to share the work.
 const TILES: [Tile; 10] = [
@@ -27,7 +27,15 @@ fn every_tile_and_layout_is_right_whole_and_ragged() {
     }
     for tile in TILES {
         for layout in 0..3 {
-            let kind = Kind { layout, act: 0, gelu: false, out_float: layout == 2, terms: ONE_TERM, tile };
+            let kind = Kind {
+                layout,
+                act: 0,
+                gelu: false,
+                out_float: layout == 2,
+                terms: ONE_TERM,
+                tile,
+                ..PLAIN_KIND
+            };
             let device = kind.device(false);
             for (seed, sizes) in SIZES.into_iter().enumerate() {
                 let case = Case { sizes, addend: seed % 2 == 1, apart: seed % 3 * 8, ..PLAIN };
@@ -53,13 +61,39 @@ fn every_epilogue_is_right() {
         (2, false, true, false),
     ] {
         for tile in [tile(128, 128, 3), Tile { pingpong: true, ..tile(64, 64, 4) }] {
-            let kind = Kind { layout: act / 2, act, gelu, out_float, terms: ONE_TERM, tile };
+            let kind = Kind { layout: act / 2, act, gelu, out_float, terms: ONE_TERM, tile, ..PLAIN_KIND };
             let device = kind.device(approx);
             for (i, sizes) in [[150, 144, 64], [70, 68, 80], [33, 67, 24]].into_iter().enumerate() {
                 let plain = Case { sizes, alpha: 0.5, beta: 2.0, ..PLAIN };
                 check(&device, kind, Case { addend: true, kept: false, ..plain }, (1, None));
                 check(&device, kind, Case { bias: i == 0, apart: 5, ..plain }, (2, None));
             }
+        }
+    }
+}
+
+#[test]
+fn results_in_two_terms_are_as_exact_as_float32() {
+    if !crate::driven::runs("90a") {
+        return;
+    }
+    let tiles = [
+        tile(128, 256, 3),
+        Tile { pingpong: true, cluster: BESIDE, ..tile(128, 128, 4) },
+        Tile { pingpong: true, cluster: BELOW, ..tile(128, 128, 4) },
+    ];
+    for (tile, addend_terms) in tiles.into_iter().zip([false, true, true]) {
+        let kind = Kind { layout: 2, out_float: true, out_terms: true, addend_terms, tile, ..PLAIN_KIND };
+        let device = kind.device(false);
+        for (i, sizes) in [[136, 264, 72], [70, 68, 80], [33, 67, 24]].into_iter().enumerate() {
+            let case = Case { sizes, batch: 2, alpha: -0.5, addend: true, bias: false, ..PLAIN };
+            check(&device, kind, Case { kept: false, apart: 8 * i, ..case }, (1, None));
+            check(
+                &device,
+                kind,
+                Case { own: [true, true, false], apart: 5 * i, ..case },
+                (2, Some(TensorCore::H100)),
+            );
         }
     }
 }
@@ -77,7 +111,15 @@ fn batches_have_their_own_operands_or_share_them() {
             tile(64, 128, 4),
             Tile { pingpong: true, cluster: BESIDE, ..tile(128, 128, 4) },
         ] {
-            let kind = Kind { layout, act: 0, gelu: false, out_float: layout == 0, terms: ONE_TERM, tile };
+            let kind = Kind {
+                layout,
+                act: 0,
+                gelu: false,
+                out_float: layout == 0,
+                terms: ONE_TERM,
+                tile,
+                ..PLAIN_KIND
+            };
             let device = kind.device(false);
             for sizes in [[50, 72, 100], [150, 136, 64]] {
                 let case = Case { sizes, batch: 3, own, addend: true, apart: 8, ..PLAIN };
@@ -98,7 +140,7 @@ fn operands_in_two_terms_are_as_exact_as_float32() {
             (1, Tile { cluster: BELOW, ..tile(128, 128, 3) }),
             (0, tile(128, 64, 3)),
         ] {
-            let kind = Kind { layout: 0, act, gelu: false, out_float: true, terms, tile };
+            let kind = Kind { layout: 0, act, gelu: false, out_float: true, terms, tile, ..PLAIN_KIND };
             let device = kind.device(false);
             for (seed, sizes) in SIZES.into_iter().enumerate() {
                 let case = Case { sizes, addend: seed % 2 == 1, apart: seed % 3 * 8, alpha: 0.5, ..PLAIN };
@@ -129,7 +171,15 @@ fn the_products_of_real_models_are_right() {
     ];
     let wide = tile(128, 256, 4);
     for (layout, act) in [(0, 1), (1, 2), (2, 0)] {
-        let kind = Kind { layout, act, gelu: false, out_float: layout == 2, terms: ONE_TERM, tile: wide };
+        let kind = Kind {
+            layout,
+            act,
+            gelu: false,
+            out_float: layout == 2,
+            terms: ONE_TERM,
+            tile: wide,
+            ..PLAIN_KIND
+        };
         let device = kind.device(false);
         for (i, [n, k]) in SHAPES.into_iter().enumerate() {
             // As few rows as tell a tile's first from its second half.
@@ -149,7 +199,8 @@ fn a_row_has_the_same_bits_wherever_it_is_and_in_every_tile() {
     const ROWS: usize = 300;
     let mut first: Option<Vec<u8>> = None;
     for tile in TILES {
-        let kind = Kind { layout: 0, act: 1, gelu: false, out_float: false, terms: ONE_TERM, tile };
+        let kind =
+            Kind { layout: 0, act: 1, gelu: false, out_float: false, terms: ONE_TERM, tile, ..PLAIN_KIND };
         let device = kind.device(false);
         for sums in [None, Some(TensorCore::H100)] {
             let run = |m: usize, batch: usize| {

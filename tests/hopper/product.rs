@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use half::f16;
 use vcuda::exec::{Launch, TensorCore};
 
-use crate::{Device, bytes, random};
+use crate::{Device, bytes, halves, random};
 
 /// The kernel with what it includes, each once, in an order that serves.
 const PARTS: [&str; 5] = [
@@ -32,6 +32,7 @@ struct Linear {
     aligned: i32,
     end: i32,
     rest: u64,
+    addend2: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,10 +63,24 @@ pub struct Kind {
     pub out_float: bool,
     /// Of A and B.
     pub terms: [usize; 2],
+    /// Whether the result, and the addend, is in two.
+    pub out_terms: bool,
+    pub addend_terms: bool,
     pub tile: Tile,
 }
 
 pub const ONE_TERM: [usize; 2] = [1, 1];
+
+pub const PLAIN_KIND: Kind = Kind {
+    layout: 0,
+    act: 0,
+    gelu: false,
+    out_float: false,
+    terms: ONE_TERM,
+    out_terms: false,
+    addend_terms: false,
+    tile: tile(128, 128, 3),
+};
 
 impl Kind {
     pub fn device(&self, approx: bool) -> Device {
@@ -82,6 +97,8 @@ impl Kind {
             ("PINGPONG", pingpong.into()),
             ("CLUSTER_M", below),
             ("CLUSTER_N", beside),
+            ("OUT_TERMS", self.out_terms.into()),
+            ("ADDEND_TERMS", self.addend_terms.into()),
             ("A_TERMS", self.terms[0]),
             ("B_TERMS", self.terms[1]),
         ];
@@ -104,6 +121,7 @@ pub struct Case {
     pub own: [bool; 3],
     pub bias: bool,
     pub addend: bool,
+    /// What is written beside the result: y of an activation, or y in one term of a result in two.
     pub kept: bool,
     /// How many elements rows are further apart than they are long, at least.
     pub apart: usize,
@@ -200,7 +218,7 @@ pub fn check(
     case: Case,
     (seed, sums): (u64, Option<TensorCore>),
 ) -> [Vec<u8>; 2] {
-    let Kind { layout, act, gelu, out_float, terms, tile } = kind;
+    let Kind { layout, act, gelu, out_float, terms, out_terms, addend_terms, tile } = kind;
     let ([m, n, k], batch) = (case.sizes, case.batch);
     let pitch = |columns: usize| (columns + case.apart).next_multiple_of(8);
     let transposed = [layout == 2, layout != 0];
@@ -217,19 +235,29 @@ pub fn check(
     let (bias, addend) = (floats(count * n, 3), floats(count * m * addend_pitch, 4));
     let mut kept: Vec<f16> =
         random(batch * m * kept_pitch, 5).iter().map(|x| f16::from_f32(x.to_f32() * 4.0)).collect();
-    if act == 1 {
+    if act == 1 || out_terms {
         kept.fill(NAN);
     }
     let size = if out_float { 4 } else { 2 };
     let out_bytes = vec![0xff; batch * m * out_pitch * size];
-    let (has_bias, has_addend, has_kept) = (case.bias, case.addend, act == 2 || act == 1 && case.kept);
+    let (has_bias, has_addend, has_kept) =
+        (case.bias, case.addend, act == 2 || out_terms || act == 1 && case.kept);
+    // An addend in two terms, and what both come to.
+    let addend2 = random(addend.len(), 8);
+    let of_addend = match addend_terms {
+        true => bytes(&addend.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>()),
+        false => bytes_of(&addend),
+    };
+    // Of a result in two terms: whether it is there in one, too.
+    let has_out = !out_terms || case.kept;
+    let rest = vec![NAN; kept.len()];
     let at: Vec<u64> = operands
         .iter()
         .map(|x| bytes(&x.values))
-        .chain([out_bytes.clone(), bytes(&kept), bytes_of(&bias), bytes_of(&addend)])
+        .chain([out_bytes.clone(), bytes(&kept), bytes_of(&bias), of_addend, bytes(&rest), bytes(&addend2)])
         .map(|bytes| device.upload(&bytes))
         .collect();
-    let given = [true, true, terms[0] > 1, terms[1] > 1, true, has_kept, has_bias, has_addend];
+    let given = [true, true, terms[0] > 1, terms[1] > 1, has_out, has_kept, has_bias, has_addend];
     let shared = |step: usize| if case.own[2] { step as u64 } else { 0 };
     let aligned = [out_pitch * size, kept_pitch * 2, addend_pitch * 4, n * 4].iter().all(|x| x % 16 == 0);
     let params = Linear {
@@ -249,7 +277,8 @@ pub fn check(
         beta: case.beta,
         second: SECOND,
         end: 0,
-        rest: 0,
+        rest: if out_terms { at[8] } else { 0 },
+        addend2: if addend_terms { at[9] } else { 0 },
         aligned: 3 | i32::from(aligned) << 2,
     };
     let [below, beside] = tile.cluster;
@@ -272,6 +301,7 @@ pub fn check(
     let what = format!("{kind:?} {case:?} seed {seed} sums {sums:?}");
     let out_read = device.read(&what, at[4], out_bytes.len());
     let kept_read = device.read(&what, at[5], 2 * kept.len());
+    let rest_read = device.read(&what, at[8], 2 * rest.len());
     // Rows of the sums' factors, whatever the layout, of first and second terms.
     let factors = |i: usize, b: usize, rows: usize| -> Vec<[f64; 2]> {
         let at = |term: usize, row, h| {
@@ -306,9 +336,11 @@ pub fn check(
                 let error = k.div_ceil(8) as f64 * 11.0 * unit * greatest;
                 let (alpha, beta) = (f64::from(case.alpha), f64::from(case.beta));
                 let of_bias = f64::from(bias[if case.own[2] { b * n } else { 0 } + column]) * beta;
-                let of_addend = f64::from(
-                    addend[if case.own[2] { b * m * addend_pitch } else { 0 } + row * addend_pitch + column],
-                );
+                let addend_at =
+                    if case.own[2] { b * m * addend_pitch } else { 0 } + row * addend_pitch + column;
+                let of_second =
+                    if addend_terms { f64::from(SECOND) * f64::from(addend2[addend_at]) } else { 0.0 };
+                let of_addend = f64::from(addend[addend_at]) + of_second;
                 let terms = [
                     alpha * sum,
                     if has_bias { of_bias } else { 0.0 },
@@ -321,6 +353,14 @@ pub fn check(
                 // Of the factor that x is multiplied with: exponentials are off by 2 units and by the rounding of their
                 // arguments, sums and quotients by a few more.
                 let truth = match act {
+                    0 if out_terms => {
+                        let [first, second] = [&kept_read, &rest_read].map(|bytes| short(bytes, kept_at));
+                        let truth = || Truth { value: x, most };
+                        compare("first term", place, first, truth(), 2f64.powi(-11), 2f64.powi(-25));
+                        let both = first + f64::from(SECOND) * second;
+                        compare("both terms", place, both, truth(), 2f64.powi(-22), 2f64.powi(-36));
+                        truth()
+                    }
                     0 => Truth { value: x, most },
                     1 => {
                         if has_kept {
@@ -345,6 +385,17 @@ pub fn check(
                     }
                 };
                 let out_at = (b * m + row) * out_pitch + column;
+                if !has_out {
+                    continue;
+                }
+                if out_terms {
+                    // What rounding the one leaves is the other, to the bit.
+                    let y = float(&out_read, out_at);
+                    let first = f16::from_f64(y);
+                    let second = f16::from_f64((y - f64::from(first)) / f64::from(SECOND));
+                    let terms = [&kept_read, &rest_read].map(|bytes| short(bytes, kept_at));
+                    assert_eq!(terms, [first, second].map(f64::from), "{what}: terms of {place:?}, {y}");
+                }
                 match out_float {
                     true => compare("out", place, float(&out_read, out_at), truth, unit, 0.0),
                     false => {
@@ -355,11 +406,25 @@ pub fn check(
         }
     }
     // Nothing between rows has been written, and nothing that is not asked for.
+    let columns = if has_out { n } else { 0 };
     for (row, bytes) in out_read.chunks(out_pitch * size).enumerate() {
-        assert!(bytes[n * size..].iter().all(|&x| x == 0xff), "{what}: row {row} of out is too long");
+        assert!(bytes[columns * size..].iter().all(|&x| x == 0xff), "{what}: row {row} of out is too long");
     }
-    if act != 1 || !has_kept {
-        assert_eq!(kept_read, self::bytes(&kept), "{what}: kept");
+    if !out_terms {
+        assert_eq!(rest_read, self::bytes(&rest), "{what}: a second term");
+    }
+    match act {
+        _ if out_terms => {
+            for term in [&kept_read, &rest_read] {
+                let mut rows = term.chunks(2 * kept_pitch);
+                assert!(
+                    rows.all(|row| halves(&row[2 * n..]).iter().all(|x| x.is_nan())),
+                    "{what}: beside a term"
+                );
+            }
+        }
+        1 if has_kept => {}
+        _ => assert_eq!(kept_read, self::bytes(&kept), "{what}: kept"),
     }
     at.into_iter().for_each(|address| device.free(address));
     [out_read, kept_read]

@@ -46,7 +46,11 @@ impl<'a> Batches<'a> {
     /// Seconds from when it was queued.
     fn finish(&mut self, (queued, items, since): UnderWay) -> Result<f64> {
         for outcome in self.memo.finish(queued, &items, &Views::Drawn)? {
-            ensure!(outcome?.entropy.iter().all(|h| h.is_finite()), "timing: the entropy is not finite");
+            let outcome = outcome?;
+            ensure!(outcome.entropy.iter().all(|h| h.is_finite()), "timing: the entropy is not finite");
+            let failed =
+                outcome.memo.iter().chain(&outcome.memo_confident).find_map(|after| after.as_ref().err());
+            ensure!(failed.is_none(), "timing: {}", failed.map_or("", String::as_str));
         }
         Ok(since.elapsed().as_secs_f64())
     }

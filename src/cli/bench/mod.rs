@@ -319,7 +319,7 @@ impl Bench {
             "loss_scale": decimals(&settings.loss_scale)?,
             "policy": settings.policy.to_string(),
             "seed": settings.seed,
-            "prompt": self.adapt.prompts.fields()?["prompt"],
+            "prompt": self.adapt.fixed.prompts.fields()?["prompt"],
             "timed_by_stage": self.stages,
         }))
     }

@@ -21,7 +21,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use self::kind::Kind;
-use crate::ops::augment::MAX_SIDE;
+use crate::ops::view::MAX_SIDE;
 use crate::plain_file;
 
 /// Row-major 8-bit RGB.

@@ -158,3 +158,27 @@ fn the_definition_is_its_own_derivative() {
         finite_difference(&qkv, f, &attention_backward_reference(&qkv, &g, shape));
     }
 }
+
+device_test!(a_result_in_two_terms_is_that_of_float32, |stream| {
+    for (shape, queries) in
+        [(shape(2, 50, 3, 64, false), 50), (shape(1, 90, 2, 33, true), 90), (shape(3, 17, 2, 7, false), 1)]
+    {
+        let Shape { b, t, nh, .. } = shape;
+        let (rows, c) = (b * queries, shape.width());
+        let qkv = stream.upload([b, t, 3 * c], &random(b * t * 3 * c, 1.5, 1))?;
+        let lse = poisoned(&stream, [b, nh, t]);
+        let (float, both) = (poisoned::<f32>(&stream, [rows, c]), poisoned::<f32>(&stream, [rows, c]));
+        attention_forward(&stream, &float, &lse, &qkv, shape, queries)?;
+        attention_forward(&stream, Rows::new(&both, true), &lse, &qkv, shape, queries)?;
+        let (float, both) = (stream.read(&float)?, stream.read(&both.halves())?);
+        for (want, got) in float.chunks(c).zip(both.chunks(2 * c)) {
+            for (x, (first, second)) in want.iter().zip(got[..c].iter().zip(&got[c..])) {
+                let rest = f16::from_f32((x - first.to_f32()) / f16::SECOND_TERM);
+                assert_eq!(
+                    (first.to_bits(), second.to_bits()),
+                    (f16::from_f32(*x).to_bits(), rest.to_bits())
+                );
+            }
+        }
+    }
+});

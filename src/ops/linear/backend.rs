@@ -34,6 +34,9 @@ pub(super) struct Kind {
     pub gelu: bool,
     /// Whether the result is float32, of operands that are not.
     pub out_float: bool,
+    /// Whether the result, and what is added, is in two terms.
+    pub out_terms: bool,
+    pub addend_terms: bool,
 }
 
 impl Kind {
@@ -43,7 +46,17 @@ impl Kind {
         act: i64,
         gelu: bool,
     ) -> Kind {
-        Kind { element: E::DEFINES, layout, terms, act, gelu, out_float: size_of::<O>() > size_of::<E>() }
+        let out_float = size_of::<O>() > size_of::<E>();
+        Kind {
+            element: E::DEFINES,
+            layout,
+            terms,
+            act,
+            gelu,
+            out_float,
+            out_terms: false,
+            addend_terms: false,
+        }
     }
 
     /// Whether A or B is in two terms.
@@ -57,6 +70,9 @@ impl Kind {
         defines.push(("ACT", self.act));
         defines.push(("GELU", self.gelu.into()));
         defines.push(("OUT_FLOAT", self.out_float.into()));
+        for (name, is_so) in [("OUT_TERMS", self.out_terms), ("ADDEND_TERMS", self.addend_terms)] {
+            defines.extend(is_so.then_some((name, 1)));
+        }
         if self.has_two_terms() {
             let [a, b] = self.terms;
             defines.extend([("A_TERMS", a as i64), ("B_TERMS", b as i64)]);

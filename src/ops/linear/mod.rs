@@ -56,8 +56,9 @@ pub struct Linear<E, O> {
     out: Matrix<O>,
     second: Second<E>,
     bias: Option<Param>,
-    addend: Option<Matrix<f32>>,
+    addend: Option<Addend<E>>,
     act: Act<E>,
+    in_terms: Option<InTerms<E>>,
     alpha: f32,
     beta: f32,
     backend: Option<Backend>,
@@ -74,7 +75,17 @@ enum Act<E> {
     None,
     Forward(Activation, Option<Matrix<E>>),
     Backward(Activation, Matrix<E>),
-    Terms { terms: [Matrix<E>; 2], scale: f32, beside: bool },
+}
+
+enum Addend<E> {
+    Float(Matrix<f32>),
+    Terms([Matrix<E>; 2]),
+}
+
+/// A result in two terms, beside `out` or in its place.
+struct InTerms<E> {
+    terms: [Matrix<E>; 2],
+    beside: bool,
 }
 
 /// `struct Linear` of `kernels/linear.cuh`.
@@ -111,6 +122,7 @@ struct Params {
     aligned: i32,
     _end: i32,
     rest: u64,
+    addend2: u64,
 }
 
 impl<E: Element, O: Element + Output<E>> Linear<E, O> {
@@ -145,6 +157,7 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             bias: None,
             addend: None,
             act: Act::None,
+            in_terms: None,
             alpha: 1.0,
             beta: 1.0,
             backend: None,
@@ -166,7 +179,13 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
 
     /// `(M, N)` or `(batch, M, N)`, added; may be `out` itself.
     pub fn addend(mut self, addend: impl Into<Matrix<f32>>) -> Self {
-        self.addend = Some(addend.into());
+        self.addend = Some(Addend::Float(addend.into()));
+        self
+    }
+
+    /// The same in two terms, [`Element::SECOND_TERM`] apart; they may be those of the result.
+    pub fn addend_in_terms(mut self, terms: [Matrix<E>; 2]) -> Self {
+        self.addend = Some(Addend::Terms(terms));
         self
     }
 
@@ -202,12 +221,10 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         self
     }
 
-    /// y in two terms, `first + scale · second`, for products that take float16: beside `out`, or in its place, where only its
-    /// shape counts. Of results in float32 of float16.
-    ///
-    /// * `scale`: a power of two.
-    pub fn in_terms(mut self, terms: [Matrix<E>; 2], scale: f32, beside: bool) -> Self {
-        self.act = Act::Terms { terms, scale, beside };
+    /// The result in two terms, `first + second` · [`Element::SECOND_TERM`], for products that take float16: beside `out`, or in
+    /// its place, where only its shape counts. Of results in float32 of float16, without what is kept for the way back.
+    pub fn in_terms(mut self, terms: [Matrix<E>; 2], beside: bool) -> Self {
+        self.in_terms = Some(InTerms { terms, beside });
         self
     }
 
@@ -235,20 +252,18 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             Act::None => (0, false),
             Act::Forward(kind, _) => (1, kind == Activation::Gelu),
             Act::Backward(kind, _) => (2, kind == Activation::Gelu),
-            Act::Terms { .. } => {
-                let sizes = [size_of::<E>(), size_of::<O>()];
-                ensure!(sizes == [2, 4], "linear: {} of {} in terms", O::NAME, E::NAME);
-                let has_second = self.second.a.is_some() || self.second.b.is_some();
-                ensure!(!has_second, "linear: results in terms, of operands in terms");
-                (3, false)
-            }
         };
         let terms = [&self.second.a, &self.second.b].map(|second| 1 + usize::from(second.is_some()));
         ensure!(terms == [1, 1] || self.layout == Layout::Nt, "linear: second terms in {:?}", self.layout);
         if stream.is_rehearsal() {
             self.note(stream, &params, terms);
         }
-        backend.launch(stream, &params, Kind::new::<E, O>(self.layout, terms, act, gelu))
+        let kind = Kind {
+            out_terms: self.in_terms.is_some(),
+            addend_terms: matches!(self.addend, Some(Addend::Terms(_))),
+            ..Kind::new::<E, O>(self.layout, terms, act, gelu)
+        };
+        backend.launch(stream, &params, kind)
     }
 
     /// Multiplications and additions, of the first terms, and the bytes of all operands and results.
@@ -265,7 +280,7 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         if matches!(self.act, Act::Forward(_, Some(_)) | Act::Backward(..)) {
             bytes += shared_or_each(kept_step) * m * n * operand;
         }
-        if let Act::Terms { beside, .. } = self.act {
+        if let Some(InTerms { beside, .. }) = self.in_terms {
             bytes += batch * m * n * 2 * operand;
             bytes -= if beside { 0 } else { batch * m * n * result };
         }
@@ -280,7 +295,7 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
 
     fn params(&self) -> Result<Params> {
         let out = self.out.place("out")?;
-        let (a, b) = (self.a.place("A")?, self.b.place("B")?);
+        let (mut a, mut b) = (self.a.place("A")?, self.b.place("B")?);
         let ([m, n], batch) = ([out.rows, out.columns], out.batch);
         let k = if self.layout == Layout::Tn { a.rows } else { a.columns };
         a.expect("A", batch, if self.layout == Layout::Tn { [k, m] } else { [m, k] })?;
@@ -288,20 +303,22 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         // Of no columns the sum is nothing, and what is added stays.
         ensure!(k > 0 || size_of::<E>() == size_of::<f32>(), "linear: sums of nothing, in {}", E::NAME);
 
-        let second = |what: &str, second: &Option<Matrix<E>>, first: &Place| -> Result<u64> {
+        let lies = |place: &Place| Place { address: 0, aligned: true, ..*place };
+        let second = |what: &str, second: &Option<Matrix<E>>, first: &mut Place| -> Result<u64> {
             let Some(second) = second else { return Ok(0) };
             let second = second.place(what)?;
-            let lies = |place: &Place| Place { address: 0, ..*place };
             ensure!(
                 lies(&second) == lies(first),
                 "linear: {what} is {second:?}, where the first term is {first:?}"
             );
+            first.aligned &= second.aligned;
             Ok(second.address)
         };
-        let a2 = second("A's second term", &self.second.a, &a)?;
-        let b2 = second("B's second term", &self.second.b, &b)?;
+        let a2 = second("A's second term", &self.second.a, &mut a)?;
+        let b2 = second("B's second term", &self.second.b, &mut b)?;
 
-        let mut aligned = out.aligned;
+        let has_out = self.in_terms.as_ref().is_none_or(|terms| terms.beside);
+        let mut aligned = out.aligned || !has_out;
         let mut beside = |what: &str, place: Result<Place>| -> Result<Option<Place>> {
             let place = place?;
             place.expect(what, batch, [m, n])?;
@@ -310,27 +327,31 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
         };
         let kept = match &self.act {
             Act::Forward(_, Some(kept)) | Act::Backward(_, kept) => beside("kept", kept.place("kept"))?,
-            Act::Terms { terms: [first, _], .. } => beside("the first term", first.place("the first term"))?,
             Act::None | Act::Forward(_, None) => None,
         };
-        let rest = match &self.act {
-            Act::Terms { terms: [_, second], .. } => {
-                beside("the second term", second.place("the second term"))?
+        let mut both = |what: &str, [first, second]: &[Matrix<E>; 2]| -> Result<[Option<Place>; 2]> {
+            let (first, second) = (beside(what, first.place(what))?, beside(what, second.place(what))?);
+            let same = first.as_ref().map(lies) == second.as_ref().map(lies);
+            ensure!(same, "linear: {what}: the second term is {second:?}, where the first is {first:?}");
+            Ok([first, second])
+        };
+        let (kept, rest) = match &self.in_terms {
+            None => (kept, None),
+            Some(InTerms { terms, .. }) => {
+                let sizes = [size_of::<E>(), size_of::<O>()];
+                ensure!(sizes == [2, 4], "linear: {} of {} in terms", O::NAME, E::NAME);
+                let keeps = matches!(self.act, Act::Forward(_, Some(_)) | Act::Backward(..));
+                ensure!(!keeps, "linear: a result in terms, and what is kept for the way back");
+                let [first, second] = both("out in terms", terms)?;
+                (first, second)
             }
-            _ => None,
         };
-        if let (Some(first), Some(second)) = (kept, rest) {
-            let lies = |place: Place| Place { address: 0, ..place };
-            ensure!(
-                lies(first) == lies(second),
-                "linear: the second term is {second:?}, where the first is {first:?}"
-            );
-        }
-        let addend = match &self.addend {
-            Some(addend) => beside("addend", addend.place("addend"))?,
-            None => None,
+        let [addend, addend2] = match &self.addend {
+            Some(Addend::Terms(terms)) => both("addend", terms)?,
+            Some(Addend::Float(addend)) => [beside("addend", addend.place("addend"))?, None],
+            None => [None, None],
         };
-        let is_written = matches!(self.act, Act::Forward(..) | Act::Terms { .. });
+        let is_written = matches!(self.act, Act::Forward(..)) || self.in_terms.is_some();
         ensure!(
             !is_written || kept.is_none_or(|kept| kept.batch == batch),
             "linear: kept is shared by all products of a batch"
@@ -347,11 +368,13 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             );
             aligned &= bias.address().is_multiple_of(16) && bias.step().is_multiple_of(4);
         }
-        let (has_out, second_scale) = match self.act {
-            // By the other way: what the second term is made with.
-            Act::Terms { scale, beside, .. } => (beside, 1.0 / scale),
-            _ => (true, self.second.scale),
-        };
+        let has_second_operand = self.second.a.is_some() || self.second.b.is_some();
+        let second_scale = if has_second_operand { self.second.scale } else { E::SECOND_TERM };
+        ensure!(
+            second_scale == E::SECOND_TERM || rest.is_none() && addend2.is_none(),
+            "linear: second terms are times {second_scale} and {}",
+            E::SECOND_TERM
+        );
         let of = |place: &Option<Place>, value: fn(&Place) -> usize| place.as_ref().map_or(0, value);
         Ok(Params {
             a: a.address,
@@ -383,6 +406,7 @@ impl<E: Element, O: Element + Output<E>> Linear<E, O> {
             aligned: i32::from(a.aligned) | i32::from(b.aligned) << 1 | i32::from(aligned) << 2,
             _end: 0,
             rest: rest.map_or(0, |rest| rest.address),
+            addend2: addend2.map_or(0, |addend| addend.address),
         })
     }
 }

@@ -186,7 +186,7 @@ impl Operands {
             let terms: [Tensor<f16>; 2] = [stream.alloc([BATCH, M, n])?, stream.alloc([BATCH, M, n])?];
             terms.iter().try_for_each(|term| stream.fill_bytes(term, 0xff))?;
             self.with(stream, backend, layout, [n, k], |product: Linear<f16, f32>| {
-                product.in_terms(terms.each_ref().map(Matrix::from), f16::SECOND_TERM, false)
+                product.in_terms(terms.each_ref().map(Matrix::from), false)
             })?;
             let [first, second] = [read(stream, &terms[0])?, read(stream, &terms[1])?];
             return Ok(first.iter().zip(second).map(|(x, y)| x + f16::SECOND_TERM * y).collect());

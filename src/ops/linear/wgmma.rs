@@ -182,7 +182,16 @@ mod tests {
             (768, true, [2, 1]),
             (64, true, [2, 2]),
         ] {
-            let kind = Kind { element: &[], layout: Layout::Nt, terms, act: 0, gelu: false, out_float };
+            let kind = Kind {
+                element: &[],
+                layout: Layout::Nt,
+                terms,
+                act: 0,
+                gelu: false,
+                out_float,
+                out_terms: false,
+                addend_terms: false,
+            };
             let shared = Tile::choose(kind, n).shared_bytes(terms);
             assert!(shared <= 232_448, "{n}, {terms:?}: {shared}");
         }

@@ -1,5 +1,7 @@
 //! Both passes against the definition; an image's bits by itself and in a batch.
 
+use std::ops::Range;
+
 use half::f16;
 
 use super::super::segment::segment_reference;
@@ -82,36 +84,26 @@ impl Data {
         Ok((stream.read(&out)?, stream.read(&mean)?, stream.read(&rstd)?))
     }
 
-    /// dx, what it has no digits for where it is E, and the sums, by the last image's weight.
-    fn backward<D: Element, E: Element>(
+    /// dx and the sums, by the last image's weight.
+    fn backward<E: Element>(
         &self,
         stream: &Stream,
         dout: &[E],
-        (residual, every): (Option<&[[E; 2]]>, usize),
-    ) -> Result<(Vec<D>, Vec<E>, Vec<f32>)> {
+        (residual, every): (Option<&[E]>, usize),
+    ) -> Result<(Vec<E>, Vec<f32>)> {
         let Data { s, r, c, .. } = *self;
         let (_, mean, rstd) = self.forward::<f32>(stream, true)?;
         let stats = [&stream.vector(&mean)?, &stream.vector(&rstd)?];
         let weight = stream.vector(&self.weight[(s - 1) * c..])?;
-        let (dx, low) = (poisoned(stream, [s * r, c]), poisoned(stream, [s * r, c]));
-        let (sums, partial) = (poisoned(stream, [s, 3, c]), poisoned(stream, norm_partial_shape(s, r, c)));
-        let has_low = D::NAME == E::NAME;
-        let residual = match residual {
-            None => None,
-            Some(rows) => {
-                let [high, rest] = [0, 1].map(|i| rows.iter().map(|terms| terms[i]).collect::<Vec<E>>());
-                let in_place = every == 1 && has_low;
-                let second = if in_place { low.clone() } else { poisoned(stream, [s * r / every, c]) };
-                stream.write(&second, &rest)?;
-                Some((stream.upload([s * r / every, c], &high)?, second))
-            }
-        };
-        let residual = residual.as_ref().map(|(dx, low)| Residual { dx, low: Some(low), every });
-        let to = NormGradient { dx: &dx, low: has_low.then_some(&low), sums: &sums, partial: &partial };
+        let (dx, sums) = (poisoned(stream, [s * r, c]), poisoned(stream, [s, 3, c]));
+        let partial = poisoned(stream, norm_partial_shape(s, r, c, None));
+        let residual = residual.map(|rows| stream.upload([s * r / every, c], rows)).transpose()?;
+        let residual = residual.as_ref().map(|dx| Residual { dx, every });
+        let to = NormGradient { dx: &dx, partial: &partial };
         let (dout, inp) = (stream.upload([s * r, c], dout)?, stream.upload([s * r, c], &self.inp)?);
         norm_backward(stream, to, &dout, &inp, stats, &(&weight).into(), residual)?;
-        let low = if has_low { stream.read(&low)? } else { Vec::new() };
-        Ok((stream.read(&dx)?, low, stream.read(&sums)?))
+        norm_sums(stream, &sums, &partial)?;
+        Ok((stream.read(&dx)?, stream.read(&sums)?))
     }
 }
 
@@ -142,7 +134,7 @@ fn forward<O: Element>(stream: &Stream) -> Result<()> {
     Ok(())
 }
 
-fn backward<D: Element, E: Element>(stream: &Stream) -> Result<()> {
+fn backward<E: Element>(stream: &Stream) -> Result<()> {
     for shape in SHAPES {
         let data = Data::new(shape);
         let Data { s, r, c, .. } = data;
@@ -152,43 +144,33 @@ fn backward<D: Element, E: Element>(stream: &Stream) -> Result<()> {
             if r % every != 0 {
                 continue;
             }
-            let second = f64::from(E::SECOND_TERM);
-            let terms = |x: f64| {
-                let high = E::round(x);
-                [high, E::round((x - high.widen()) / second)]
-            };
-            let residual: Vec<[E; 2]> =
-                random(s * r / every * c, 1.0, 5).iter().map(|&x| terms(x.into())).collect();
+            let residual: Vec<E> = elements(s * r / every * c, 5);
             let (mut dx, mut dw, mut db) = (Vec::new(), Vec::new(), Vec::new());
             for (row, (x, dy)) in data.inp.chunks(c).zip(dout.chunks(c)).enumerate() {
                 let dy: Vec<f64> = dy.iter().map(|x| x.widen()).collect();
                 let [mut d, w, b] = norm_backward_reference(&widen(x), &weight, &dy, EPS.into());
                 if adds && row % every == 0 {
                     let of_row = d.iter_mut().zip(&residual[row / every * c..]);
-                    of_row.for_each(|(d, [high, low])| *d += high.widen() + second * low.widen());
+                    of_row.for_each(|(d, residual)| *d += residual.widen());
                 }
                 dx.extend(d);
                 dw.extend(w);
                 db.extend(b);
             }
             let sums = [&dw, &db, &dx].map(|x| segment_reference(x, s, c));
-            let (got, low, got_sums) =
-                data.backward::<D, E>(stream, &dout, (adds.then_some(&residual[..]), every))?;
+            let residual_of = |rows: Range<usize>| (adds.then_some(&residual[rows]), every);
+            let (got, got_sums) = data.backward(stream, &dout, residual_of(0..residual.len()))?;
             let bound = |terms| if shape.3 == 0.0 { Tolerance::of_sums(terms) } else { Tolerance::FP32 };
             // The gradient of a row of one element is exactly 0.
             let of_rows = if c == 1 { Tolerance::EXACT } else { bound(c) };
             let wide: Vec<f64> = got.iter().map(|x| x.widen()).collect();
-            let all: Vec<f64> = match low[..] {
-                [] => wide.clone(),
-                _ => wide.iter().zip(&low).map(|(high, low)| high + second * low.widen()).collect(),
-            };
-            assert_close(&all, &dx, of_rows);
-            // The first term is the whole, rounded.
-            let of_first = all.iter().zip(&wide).find(|(all, first)| {
-                let half_a_digit = first.abs() / 2048.0 + 3e-8;
-                (*all - *first).abs() > half_a_digit
-            });
-            assert_eq!(of_first, None);
+            assert_close(&wide, &dx, rounded::<E>(of_rows));
+            // Rounded once, where it is stored: what float32 makes of the same numbers, to the bit.
+            let floats = |of: &[E]| of.iter().map(|x| x.widen() as f32).collect::<Vec<f32>>();
+            let above = floats(&residual);
+            let exact = data.backward(stream, &floats(&dout), (adds.then_some(&above[..]), every))?;
+            assert!(bits(&got) == bits(&exact.0.iter().map(|&x| E::round(x.into())).collect::<Vec<E>>()));
+            assert_eq!(got_sums, exact.1);
             for (kind, want) in sums.iter().enumerate() {
                 let got: Vec<f32> =
                     (0..s).flat_map(|s| &got_sums[(3 * s + kind) * c..][..c]).copied().collect();
@@ -200,12 +182,9 @@ fn backward<D: Element, E: Element>(stream: &Stream) -> Result<()> {
                 };
                 assert_close(&got, want, tolerance);
             }
-            let of_last = adds.then_some(&residual[(s - 1) * r / every * c..]);
-            let from = (s - 1) * r * c;
-            let (alone, alone_low, alone_sums) =
-                data.last().backward::<D, E>(stream, &dout[from..], (of_last, every))?;
+            let (from, of_last) = ((s - 1) * r * c, residual_of((s - 1) * r / every * c..residual.len()));
+            let (alone, alone_sums) = data.last().backward(stream, &dout[from..], of_last)?;
             assert!(bits(&alone) == bits(&got[from..]));
-            assert!(bits(&alone_low) == bits(&low[low.len() - alone_low.len()..]));
             assert_eq!(alone_sums, got_sums[(s - 1) * 3 * c..]);
         }
     }
@@ -218,9 +197,8 @@ device_test!(forward_equals_the_definition, |stream| {
 });
 
 device_test!(backward_equals_the_definition, |stream| {
-    backward::<f32, f32>(&stream)?;
-    backward::<f16, f16>(&stream)?;
-    backward::<f32, f16>(&stream)?;
+    backward::<f32>(&stream)?;
+    backward::<f16>(&stream)?;
 });
 
 #[test]
@@ -235,3 +213,150 @@ fn the_definition_is_its_own_derivative() {
     finite_difference(&w, |w| f(&x, w, &b), &dw);
     finite_difference(&b, |b| f(&x, &w, b), &db);
 }
+
+/// Rows in terms, as they come to the numbers.
+fn terms_of(rows: &[f32], c: usize) -> Vec<f16> {
+    let second = |x: f32| f16::from_f32((x - f16::from_f32(x).to_f32()) / f16::SECOND_TERM);
+    let row =
+        |row: &[f32]| row.iter().map(|&x| f16::from_f32(x)).chain(row.iter().map(|&x| second(x))).collect();
+    rows.chunks(c).flat_map(|x| -> Vec<f16> { row(x) }).collect()
+}
+
+device_test!(rows_in_terms_have_the_same_bits, |stream| {
+    for shape in SHAPES {
+        let mut data = Data::new(shape);
+        // So that first terms are all there is to the input.
+        data.inp.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
+        let Data { s, r, c, .. } = data;
+        let (rows, stats) = (s * r, [poisoned(&stream, s * r), poisoned(&stream, s * r)]);
+        let (weight, bias) = (stream.upload([s, c], &data.weight)?, stream.upload([s, c], &data.bias)?);
+        let (stats, params) = ([&stats[0], &stats[1]], [Param::from(&weight), Param::from(&bias)]);
+        let inp = stream.upload([rows, c], &data.inp)?;
+        let terms = poisoned::<f32>(&stream, [rows, c]);
+        stream.write(&terms.halves(), &terms_of(&data.inp, c))?;
+
+        let (float, both) = (poisoned::<f32>(&stream, [rows, c]), poisoned::<f32>(&stream, [rows, c]));
+        norm_forward(&stream, &float, stats, &inp, &params, EPS)?;
+        norm_forward(&stream, Rows::new(&both, true), stats, &inp, &params, EPS)?;
+        assert!(bits(&stream.read(&both.halves())?) == bits(&terms_of(&stream.read(&float)?, c)));
+
+        let (half, of_terms) = (poisoned::<f16>(&stream, [rows, c]), poisoned::<f16>(&stream, [rows, c]));
+        norm_forward(&stream, &half, stats, &inp, &params, EPS)?;
+        norm_forward(&stream, &of_terms, stats, Rows::new(&terms, true), &params, EPS)?;
+        assert!(bits(&stream.read(&of_terms)?) == bits(&stream.read(&half)?));
+
+        let dout = stream.upload([rows, c], &elements::<f16>(rows * c, 2))?;
+        let backward = |inp: Rows<f32>| -> Result<(Vec<f16>, Vec<f32>)> {
+            let (dx, sums) = (poisoned::<f16>(&stream, [rows, c]), poisoned(&stream, [s, 3, c]));
+            let partial = poisoned(&stream, norm_partial_shape(s, r, c, None));
+            let to = NormGradient { dx: &dx, partial: &partial };
+            norm_backward(&stream, to, &dout, inp, stats, &params[0], None)?;
+            norm_sums(&stream, &sums, &partial)?;
+            Ok((stream.read(&dx)?, stream.read(&sums)?))
+        };
+        let (want, got) = (backward((&inp).into())?, backward(Rows::new(&terms, true))?);
+        assert!(bits(&got.0) == bits(&want.0) && got.1 == want.1);
+    }
+});
+
+/// Of tokens of S images' N views, T tokens of C, what rows that hold them come to.
+fn tokens<E: Element>(stream: &Stream) -> Result<()> {
+    for [s, n, t, c] in [[3, 4, 50, 768], [2, 17, 5, 33], [1, 1, 2, 1], [2, 3, 2, 1024], [1, 9, 3, 2050]] {
+        let (b, rows) = (s * n, s * n * t);
+        let patches = random(b * (t - 1) * c, 2.0, 1);
+        let embeddings = [random(s * c, 1.0, 2), random(s * t * c, 1.0, 3)];
+        let params = [random(s * c, 1.0, 4), random(s * c, 1.0, 5)];
+        let dout: Vec<E> = elements(rows * c, 6);
+        let d_dout = stream.upload([rows, c], &dout)?;
+        let d_patches = stream.upload([b, t - 1, c], &patches)?;
+        for groups in [1, s] {
+            let upload = |of_images: &[f32]| {
+                let of_groups = &of_images[..of_images.len() / s * groups];
+                match groups {
+                    1 => stream.vector(of_groups),
+                    _ => stream.upload([groups, of_groups.len() / groups], of_groups),
+                }
+            };
+            let [class, position] = [upload(&embeddings[0])?, upload(&embeddings[1])?];
+            let [class, position] = [Param::from(&class), Param::from(&position)];
+            let [weight, bias] = [upload(&params[0])?, upload(&params[1])?];
+            let params_of = [Param::from(&weight), Param::from(&bias)];
+            let tokens = Tokens { patches: &d_patches, class: &class, position: &position };
+            let held: Vec<f32> = patches
+                .chunks((t - 1) * c)
+                .enumerate()
+                .flat_map(|(view, patches)| {
+                    let group = view / (b / groups);
+                    let [class, position] =
+                        [(0, c), (1, t * c)].map(|(i, len)| &embeddings[i][group * len..][..len]);
+                    tokens_reference(patches, class, position)
+                })
+                .collect();
+            let inp = stream.upload([rows, c], &held)?;
+
+            let both: [Input; 2] = [tokens.into(), (&inp).into()];
+            let stats = || [poisoned(stream, [rows]), poisoned(stream, [rows])];
+            let (stats, outs) =
+                ([stats(), stats()], [poisoned(stream, [rows, c]), poisoned(stream, [rows, c])]);
+            for ((inp, out), [mean, rstd]) in both.into_iter().zip(&outs).zip(&stats) {
+                norm_forward::<f32>(stream, out, [mean, rstd], inp, &params_of, EPS)?;
+            }
+            assert!(stream.read(&outs[0])? == stream.read(&outs[1])?, "{s} {n} {t} {c} {groups}");
+            for (of_tokens, of_rows) in stats[0].iter().zip(&stats[1]) {
+                assert_eq!(stream.read(of_tokens)?, stream.read(of_rows)?);
+            }
+
+            let [mean, rstd] = &stats[0];
+            let (dpatches, dx) = (poisoned::<E>(stream, [b, t - 1, c]), poisoned::<E>(stream, [rows, c]));
+            let partial = poisoned(stream, norm_partial_shape(s, n * t, c, Some(t)));
+            let to = NormGradient { dx: &dpatches, partial: &partial };
+            norm_backward(stream, to, &d_dout, tokens, [mean, rstd], &params_of[0], None)?;
+            let of_rows = poisoned(stream, norm_partial_shape(s, n * t, c, None));
+            let to = NormGradient { dx: &dx, partial: &of_rows };
+            norm_backward(stream, to, &d_dout, &inp, [mean, rstd], &params_of[0], None)?;
+            let want: Vec<E> = stream.read(&dx)?.chunks(t * c).flat_map(|view| view[c..].to_vec()).collect();
+            assert!(bits(&stream.read(&dpatches)?) == bits(&want), "{s} {n} {t} {c} {groups}");
+
+            let sums = [poisoned(stream, [s, 3, c]), poisoned(stream, [s, 3, c])];
+            norm_sums(stream, &sums[0], &partial)?;
+            norm_sums(stream, &sums[1], &of_rows)?;
+            let [got, want] = [stream.read(&sums[0])?, stream.read(&sums[1])?];
+            // Of as many numbers below 8 or so, in another order.
+            assert_close(
+                &got,
+                &want,
+                Tolerance { global: f64::INFINITY, ..Tolerance::absolute(1e-5 * (n * t) as f64) },
+            );
+            // The positions' gradient is the sum over the views.
+            let partial = stream.read(&partial)?;
+            for image in 0..s {
+                let mut positions = vec![0.0; t * c];
+                for row in image * n * t..(image + 1) * n * t {
+                    let [inp, dout] = [
+                        &held[row * c..][..c],
+                        &dout[row * c..][..c].iter().map(|x| x.widen() as f32).collect::<Vec<_>>(),
+                    ]
+                    .map(widen);
+                    let group = image * groups / s;
+                    let d = norm_backward_reference(
+                        &inp,
+                        &widen(&params[0][group * c..][..c]),
+                        &dout,
+                        EPS.into(),
+                    )[0]
+                    .clone();
+                    positions[row % t * c..].iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
+                }
+                let got = &partial[(3 * image + 2) * t * c..][..t * c];
+                let tolerance = Tolerance::absolute(2e-5 + n as f64 * 2e-6);
+                assert_close(got, &positions, Tolerance { global: f64::INFINITY, ..tolerance });
+            }
+        }
+    }
+    Ok(())
+}
+
+device_test!(tokens_are_as_rows_that_hold_them, |stream| {
+    tokens::<f32>(&stream)?;
+    tokens::<f16>(&stream)?;
+});

@@ -42,7 +42,7 @@ fn step(
     stride: Stride,
 ) -> Result<()> {
     let pace = stream.vector(&optimizer.pace(stride.learning_rate, stride.number))?;
-    super::step(stream, optimizer, steps, out, states, flags, (stride, &pace))
+    super::step::<f32>(stream, optimizer, steps, (out, &[]), states, flags, (stride, &pace))
 }
 
 /// From shared parameters, by gradients that lie where the results do.
@@ -235,3 +235,29 @@ fn what_an_optimizer_keeps() {
     let states = [Optimizer::PLAIN, sgd(0.9, 0.1), sgd(0.0, 0.1), adamw].map(|o| [o.states(1), o.states(2)]);
     assert_eq!(states, [[0, 0], [0, 1], [0, 0], [0, 2]]);
 }
+
+device_test!(results_in_two_terms_are_those_of_float32, |stream| {
+    for (s, lens) in SHAPES {
+        let width: usize = lens.iter().sum();
+        let grad = stream.upload([s, width], &random(s * width, 3.0, 1))?;
+        let (params, _) = shared(&stream, lens)?;
+        let (steps, flags) = (from_shared(&stream, &params, &grad)?, stream.zeros(s)?);
+        for optimizer in OPTIMIZERS {
+            let [alone, out]: [Tensor<f32>; 2] =
+                [poisoned(&stream, [s, width]), poisoned(&stream, [s, width])];
+            let terms: [Tensor<f16>; 2] = [poisoned(&stream, [s, width]), poisoned(&stream, [s, width])];
+            let stride = Stride { number: 0, learning_rate: 0.05, loss_scale: 8.0 };
+            step(&stream, optimizer, &steps, &alone, &[], &flags, stride)?;
+            let pace = stream.vector(&optimizer.pace(stride.learning_rate, 0))?;
+            super::step(&stream, optimizer, &steps, (&out, &terms), &[], &flags, (stride, &pace))?;
+            let (alone, out) = (stream.read(&alone)?, stream.read(&out)?);
+            assert_eq!(out, alone);
+            let [first, second] = [stream.read(&terms[0])?, stream.read(&terms[1])?];
+            for (x, terms) in out.iter().zip(first.iter().zip(&second)) {
+                let first = f16::from_f32(*x);
+                let second = f16::from_f32((x - first.to_f32()) / f16::SECOND_TERM);
+                assert_eq!((terms.0.to_bits(), terms.1.to_bits()), (first.to_bits(), second.to_bits()));
+            }
+        }
+    }
+});

@@ -1,6 +1,7 @@
 //! A report as one page that needs nothing else: no script, no other file, no network.
 
 mod plots;
+pub mod sweep;
 mod tables;
 
 use std::path::Path;
@@ -33,6 +34,35 @@ pub fn page(report: &Report) -> Result<String> {
         .enumerate()
         .map(|(number, one)| run(one, number, several))
         .collect::<Result<_>>()?;
+    Ok(document(
+        &title,
+        html! {
+                    header {
+                        h1 { (files.join(", ")) }
+                        p.quiet { "Zero-shot CLIP before and after adapting to each image, by memo " (env!("CARGO_PKG_VERSION")) }
+                        nav aria-label="Parts of this report" { ul {
+                            @if several { li { a href="#comparison" { "Side by side" } } }
+                            @for (number, run) in report.runs.iter().enumerate() {
+                                @if several { li { a href=(format!("#run{number}")) { (run.file) } } }
+                                @else { @for (id, name) in parts(run) { li { a href=(format!("#{id}{number}")) { (name) } } } }
+                            }
+                            li { a href="#definitions" { "What the figures are" } }
+                        } }
+                    }
+                    main {
+                        @if several { (side_by_side(report)?) }
+                        @for run in runs { (run) }
+                    }
+                    footer { section {
+                        h2 id="definitions" { "What the figures are" }
+                        dl.settings { @for (name, what) in DEFINITIONS { dt { (name) } dd { (what) } } }
+                    } }
+        },
+    ))
+}
+
+/// A page of its own.
+fn document(title: &str, body: Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -43,31 +73,10 @@ pub fn page(report: &Report) -> Result<String> {
                 title { (title) }
                 style { (PreEscaped(STYLE)) }
             }
-            body {
-                header {
-                    h1 { (files.join(", ")) }
-                    p.quiet { "Zero-shot CLIP before and after adapting to each image, by memo " (env!("CARGO_PKG_VERSION")) }
-                    nav aria-label="Parts of this report" { ul {
-                        @if several { li { a href="#comparison" { "Side by side" } } }
-                        @for (number, run) in report.runs.iter().enumerate() {
-                            @if several { li { a href=(format!("#run{number}")) { (run.file) } } }
-                            @else { @for (id, name) in parts(run) { li { a href=(format!("#{id}{number}")) { (name) } } } }
-                        }
-                        li { a href="#definitions" { "What the figures are" } }
-                    } }
-                }
-                main {
-                    @if several { (side_by_side(report)?) }
-                    @for run in runs { (run) }
-                }
-                footer { section {
-                    h2 id="definitions" { "What the figures are" }
-                    dl.settings { @for (name, what) in DEFINITIONS { dt { (name) } dd { (what) } } }
-                } }
-            }
+            body { (body) }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
 }
 
 /// Of one run: ids and names, as far as it has them.
@@ -159,7 +168,7 @@ fn side_by_side(report: &Report) -> Result<Markup> {
             (notes(&report.notes))
             (cards(&comparison(report)))
             (figure("one", "Accuracy with its 95 % interval", alternative, &plots::intervals(&rows)?))
-            @for table in [differing(report), pairs(report), seeds(report)] {
+            @for table in [differing(report), pairs(report), seeds(&report.seeds)] {
                 @if !table.rows.is_empty() { (cards(&table)) }
             }
         }

@@ -241,3 +241,68 @@ pub fn entropies(entropy: &Entropy) -> Result<String> {
         Ok(())
     })
 }
+
+/// The colour of a sweep's line: zero-shot's is the first.
+pub fn series_of(line: usize) -> usize {
+    1 + line % (SERIES.len() - 1)
+}
+
+/// Whether a sweep's line has a colour that another has already.
+pub fn is_dashed(line: usize) -> bool {
+    line >= SERIES.len() - 1
+}
+
+/// Accuracy over the learning rate, whose axis is logarithmic.
+///
+/// * `lines`: rates above 0, increasing, each with its accuracy; `before`: the accuracy without steps, a dashed horizontal line.
+pub fn rates(lines: &[&[(f64, f64)]], before: f64) -> Result<String> {
+    let all = || lines.iter().flat_map(|line| line.iter());
+    let ends = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
+    };
+    let (slow, fast) = ends(&mut all().map(|(lr, _)| lr.log10()));
+    let (low, high) = ends(&mut all().map(|(_, accuracy)| *accuracy).chain([before]));
+    let aside = ((fast - slow) * 0.06).max(0.1);
+    let margin = ((high - low) * 0.1).max(0.005);
+    let (low, high) = ((low - margin).max(0.0), (high + margin).min(1.0));
+    let digits = if high - low < 0.05 { 1 } else { 0 };
+    drawn(HEIGHT, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(12)
+            .margin_right(44)
+            .x_label_area_size(AXIS + 12)
+            .y_label_area_size(AXIS + 48)
+            .build_cartesian_2d(slow - aside..fast + aside, low..high)
+            .map_err(failed)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(GRID)
+            .x_labels(6)
+            .y_labels(6)
+            .label_style(text())
+            .x_label_formatter(&|x| format!("{:.1e}", 10f64.powf(*x)).replace(".0e", "e"))
+            .y_label_formatter(&|y| format!("{:.digits$} %", 100.0 * y))
+            .x_desc("learning rate")
+            .y_desc("accuracy")
+            .axis_desc_style(text())
+            .draw()
+            .map_err(failed)?;
+        let level = [(slow - aside, before), (fast + aside, before)];
+        chart.draw_series(DashedLineSeries::new(level, 12, 8, colour(0).stroke_width(4))).map_err(failed)?;
+        for (at, line) in lines.iter().enumerate() {
+            let style = colour(series_of(at));
+            let places = || line.iter().map(|(lr, accuracy)| (lr.log10(), *accuracy));
+            match is_dashed(at) {
+                false => chart.draw_series(LineSeries::new(places(), style.stroke_width(4))).map(|_| ()),
+                true => chart
+                    .draw_series(DashedLineSeries::new(places(), 4, 6, style.stroke_width(4)))
+                    .map(|_| ()),
+            }
+            .map_err(failed)?;
+            chart.draw_series(places().map(|at| Circle::new(at, 7, style.filled()))).map_err(failed)?;
+        }
+        Ok(())
+    })
+}

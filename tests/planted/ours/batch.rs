@@ -13,28 +13,37 @@ fn fresh(floats: usize) -> Arg {
 
 fn norm() -> Vec<Compiled> {
     let (int, floats) = (Arg::int, Arg::floats);
-    let forward = |groups: usize, rows: usize, each: usize, c: usize| {
+    // Of 2 groups' tokens, 5 of 70.
+    let tokens = || vec![floats(2 * 70), floats(2 * 5 * 70), int(70), int(5 * 70)];
+    let forward_of = |inp: Arg, [groups, rows, each, c]: [usize; 4], last: Vec<Arg>| {
         let all = groups * rows;
         step(
             "norm_forward",
             [rows.div_ceil(each) as u32, groups as u32, 1],
             128,
             0,
-            vec![
-                fresh(all * c),
-                fresh(all),
-                fresh(all),
-                floats(all * c),
-                floats(groups * c),
-                floats(groups * c),
-                int(c as i32),
-                int(rows as i32),
-                int(each as i32),
-                Arg::float(1e-5),
-            ],
+            [
+                vec![
+                    fresh(all * c),
+                    fresh(all),
+                    fresh(all),
+                    inp,
+                    floats(groups * c),
+                    floats(groups * c),
+                    int(c as i32),
+                    int(rows as i32),
+                    int(each as i32),
+                    Arg::float(1e-5),
+                ],
+                last,
+            ]
+            .concat(),
         )
     };
-    let backward_of = |of: fn(usize) -> Arg, second: f32, [images, rows, every, c]: [usize; 4]| {
+    let forward = |groups: usize, rows: usize, each: usize, c: usize| {
+        forward_of(floats(groups * rows * c), [groups, rows, each, c], vec![])
+    };
+    let backward = |images: usize, rows: usize, every: usize, c: usize| {
         let all = images * rows;
         let chunks = rows.div_ceil(64);
         step(
@@ -44,24 +53,18 @@ fn norm() -> Vec<Compiled> {
             0,
             vec![
                 fresh(all * c),
-                fresh(all * c),
                 fresh(images * chunks * 3 * c),
-                of(all * c),
+                floats(all * c),
                 floats(all * c),
                 floats(all),
                 floats(all),
                 floats(images * c),
                 int(c as i32),
-                of(all / every * c),
-                of(all / every * c),
+                floats(all / every * c),
                 int(every as i32),
-                Arg::float(second),
                 int(rows as i32),
             ],
         )
-    };
-    let backward = |images: usize, rows: usize, every: usize, c: usize| {
-        backward_of(Arg::floats, 1.0, [images, rows, every, c])
     };
     vec![
         (
@@ -120,7 +123,7 @@ fn norm() -> Vec<Compiled> {
             Case {
                 stem: "norm",
                 steps: vec![backward(2, 66, 33, 70)],
-                out: 2,
+                out: 1,
                 bugs: &[
                     (
                         "race",
@@ -137,20 +140,20 @@ fn norm() -> Vec<Compiled> {
                     (
                         "memory",
                         "an image's last rows are the next one's, and the last image's nobody's",
-                        "min((int)(blockIdx.x + 1) * CHUNK, rows)",
-                        "(int)(blockIdx.x + 1) * CHUNK",
+                        "min(begin + CHUNK, rows)",
+                        "begin + CHUNK",
                     ),
                     (
                         "race",
                         "the images' rows share a place",
-                        "(u64)blockIdx.y * rows + (here ? first + slot() : first);\n        load_row(h",
-                        "(here ? first + slot() : first);\n        load_row(h",
+                        "(u64)blockIdx.y * rows + (here ? first + slot() : first) * apart",
+                        "(here ? first + slot() : first) * apart",
                     ),
                     (
                         "race",
                         "an image's second sums lie over the next one's first",
-                        "((u64)blockIdx.y * gridDim.x + blockIdx.x) * 3 * C",
-                        "((u64)blockIdx.y + blockIdx.x) * 3 * C",
+                        "blockIdx.y * 3 * kind + blockIdx.x * C",
+                        "blockIdx.y * kind + blockIdx.x * C",
                     ),
                     (
                         "memory",
@@ -169,30 +172,138 @@ fn norm() -> Vec<Compiled> {
             },
         ),
         (
-            "#define ELEMENT_HALF 1\n#define COLUMNS 70\n",
+            "#define ELEMENT_HALF 1\n#define COLUMNS 70\n#define INP_TERMS 4096\n",
             Case {
                 stem: "norm",
-                steps: vec![backward_of(Arg::halves, 1.0 / 4096.0, [1, 5, 1, 70])],
+                steps: vec![forward_of(Arg::halves(2 * 12 * 70), [2, 6, 4, 70], vec![])],
+                out: 0,
+                bugs: &[
+                    ("result", "second terms are left out", "if (BOTH) {", "if (!BOTH) {"),
+                    (
+                        "result",
+                        "second terms are taken for first ones",
+                        "fmaf(1.f / INP_TERMS, second[p][i], x[p][i])",
+                        "x[p][i] + second[p][i]",
+                    ),
+                    (
+                        "result",
+                        "rows are as far apart as in one term",
+                        "load_row(x, input.rows + row * INP_ROW);",
+                        "load_row(x, input.rows + row * C);",
+                    ),
+                ],
+            },
+        ),
+        (
+            "#define ELEMENT_HALF 1\n#define COLUMNS 70\n#define OUT_TERMS 4096\n",
+            Case {
+                stem: "norm",
+                steps: vec![forward(2, 6, 4, 70)],
+                out: 0,
+                bugs: &[
+                    (
+                        "race",
+                        "rows are as far apart as in one term",
+                        "store_pack<W>(out + row * OUT_ROW + column(p), x[p]);",
+                        "store_pack<W>(out + row * C + column(p), x[p]);",
+                    ),
+                    (
+                        "result",
+                        "the second terms lie over the first",
+                        "OUT_ROW + C + column",
+                        "OUT_ROW + column",
+                    ),
+                    (
+                        "result",
+                        "second terms are left where float16 has few digits",
+                        "OUT_TERMS * (x[p][i] -",
+                        "(x[p][i] -",
+                    ),
+                ],
+            },
+        ),
+        (
+            "#define COLUMNS 70\n#define TOKENS 5\n",
+            Case {
+                stem: "norm",
+                steps: vec![forward_of(floats(2 * 3 * 4 * 70), [2, 15, 4, 70], tokens())],
+                out: 0,
+                bugs: &[
+                    (
+                        "memory",
+                        "patches counted from one",
+                        "input.rows + (row - sequence - 1) * C",
+                        "input.rows + (row - sequence) * C",
+                    ),
+                    (
+                        "memory",
+                        "the class is taken for a patch",
+                        "token > 0 ? input.rows",
+                        "true ? input.rows",
+                    ),
+                    (
+                        "result",
+                        "every group has the first one's positions",
+                        "position + (u64)blockIdx.y * position_step",
+                        "position",
+                    ),
+                    (
+                        "result",
+                        "every token has the class's position",
+                        "input.position + token * C",
+                        "input.position",
+                    ),
+                ],
+            },
+        ),
+        (
+            "#define COLUMNS 70\n#define TOKENS 5\n",
+            Case {
+                stem: "norm",
+                steps: vec![step(
+                    "norm_backward",
+                    [5, 2, 1],
+                    128,
+                    0,
+                    [
+                        vec![
+                            fresh(2 * 3 * 4 * 70),
+                            fresh(2 * 3 * 5 * 70),
+                            floats(2 * 15 * 70),
+                            floats(2 * 3 * 4 * 70),
+                            floats(30),
+                            floats(30),
+                            floats(2 * 70),
+                            int(70),
+                            Arg::Value(vec![0; 8]),
+                            int(1),
+                            int(15),
+                        ],
+                        tokens(),
+                    ]
+                    .concat(),
+                )],
                 out: 1,
                 bugs: &[
                     (
-                        "result",
-                        "of what is added the lower digits are left out",
-                        "if (residual_low) load_pack",
-                        "if (!dx) load_pack",
+                        "memory",
+                        "the class is taken for a patch",
+                        "if (!TOKENS || token > 0) store_pack",
+                        "store_pack",
                     ),
                     (
-                        "result",
-                        "the lower digits are added as if they were upper ones",
-                        "fmaf(second, rest[i], d[i])",
-                        "rest[i] + d[i]",
+                        "race",
+                        "every token's sums to the class's place",
+                        "3 * kind + blockIdx.x * C",
+                        "3 * kind",
                     ),
                     (
-                        "result",
-                        "the lower digits are left where float16 has few",
-                        "rest[i] = scale * (d[i]",
-                        "rest[i] = (d[i]",
+                        "race",
+                        "views are as far apart as their patches go",
+                        "apart = TOKENS,",
+                        "apart = TOKENS - 1,",
                     ),
+                    ("memory", "an image has as many views as rows", "end = rows / TOKENS,", "end = rows,"),
                 ],
             },
         ),
@@ -201,7 +312,7 @@ fn norm() -> Vec<Compiled> {
             Case {
                 stem: "norm",
                 steps: vec![backward(1, 3, 1, 800)],
-                out: 2,
+                out: 1,
                 bugs: &[(
                     "result",
                     "a row in the place of one that is not there is summed again",
@@ -254,88 +365,6 @@ fn sums_and_tokens() -> Vec<Compiled> {
                     "every chunk begins a row late",
                     "blockIdx.y * each + warp_id()",
                     "blockIdx.y * each + 1 + warp_id()",
-                ),
-            ],
-        }),
-        plain(Case {
-            stem: "embed",
-            steps: vec![step(
-                "embed_forward",
-                [5, 2, 2],
-                192,
-                0,
-                vec![
-                    fresh(2 * 3 * 5 * 20),
-                    floats(2 * 3 * 4 * 20),
-                    floats(2 * 20),
-                    floats(2 * 5 * 20),
-                    int(20),
-                    int(5 * 20),
-                    int(3),
-                    int(5),
-                    int(20),
-                    int(2),
-                ],
-            )],
-            out: 0,
-            bugs: &[
-                (
-                    "memory",
-                    "patches counted from one",
-                    "projected + (b * (T - 1) + t - 1) * C",
-                    "projected + (b * (T - 1) + t) * C",
-                ),
-                (
-                    "memory",
-                    "a group's last views are the next one's",
-                    "min((int)(blockIdx.y + 1) * each, V)",
-                    "(int)(blockIdx.y + 1) * each",
-                ),
-                (
-                    "result",
-                    "every group has the first one's positions",
-                    "position + group * position_step",
-                    "position",
-                ),
-            ],
-        }),
-        plain(Case {
-            stem: "embed",
-            steps: vec![step(
-                "embed_backward",
-                [5, 1, 2],
-                192,
-                0,
-                vec![
-                    fresh(2 * 3 * 4 * 20),
-                    fresh(2 * 5 * 20),
-                    fresh(2 * 20),
-                    floats(2 * 3 * 5 * 20),
-                    int(3),
-                    int(5),
-                    int(20),
-                ],
-            )],
-            out: 1,
-            bugs: &[
-                (
-                    "memory",
-                    "the class is taken for a patch",
-                    "if (t > 0) store_pack<W>(dprojected",
-                    "store_pack<W>(dprojected",
-                ),
-                ("race", "the groups' sums share a place", "(group * T + t) * C + c, sum", "t * C + c, sum"),
-                (
-                    "race",
-                    "every token's sum to the class's place",
-                    "if (t == 0) store_pack<W>(dclass",
-                    "store_pack<W>(dclass",
-                ),
-                (
-                    "result",
-                    "views are as far apart as their patches go",
-                    "dx + (b * T + t) * C",
-                    "dx + (b * (T - 1) + t) * C",
                 ),
             ],
         }),

@@ -1,6 +1,6 @@
 //! Kernels of a transformer's block.
 
-use super::{Case, linear, step};
+use super::{Case, Compiled, linear, step};
 use crate::device::Arg;
 
 pub fn cases() -> Vec<Case> {
@@ -184,4 +184,27 @@ pub fn cases() -> Vec<Case> {
             ],
         },
     ]
+}
+
+/// Attention whose result is in two terms of float16.
+pub fn in_terms() -> Compiled {
+    let sizes = [70, 2, 16, 70, 70].map(Arg::int).to_vec();
+    let tensors = vec![Arg::Fresh(4 * 70 * 32), Arg::Fresh(4 * 2 * 70), Arg::floats(70 * 96)];
+    let args = [tensors, sizes, vec![Arg::float(0.25), Arg::int(0)]].concat();
+    let case = Case {
+        stem: "attention",
+        steps: vec![step("attention_forward", [2, 3, 1], 128, 0, args)],
+        out: 0,
+        bugs: &[
+            ("result", "the second terms lie over the first", "C, OUT_TERMS, acc", "0, OUT_TERMS, acc"),
+            (
+                "result",
+                "second terms are left where float16 has few digits",
+                "scale * (x[r][j] -",
+                "(x[r][j] -",
+            ),
+            ("race", "rows are as far apart as in one term", "HS, 2 * C)", "HS, C)"),
+        ],
+    };
+    ("#define OUT_TERMS 4096\n", case)
 }

@@ -32,6 +32,7 @@ pub fn all() -> Vec<Planted> {
     let plain = plain.map(|case| ("", case));
     plain
         .chain(batch::cases())
+        .chain([block::in_terms()])
         .chain(optimizer::cases())
         .chain(tensor_cores::cases())
         .chain(hopper::cases())
@@ -76,6 +77,6 @@ fn linear([m, n, k]: [i32; 3], half: bool, aligned: i32) -> Arg {
     parts.extend([k, k, n, 0, n].map(Arg::int)); // pitches
     parts.extend([0.5, 2.0, 0.0].map(Arg::float));
     parts.extend([aligned, 0].map(Arg::int));
-    parts.push(null());
+    parts.extend([null(), null()]);
     Arg::Struct(parts)
 }

@@ -9,6 +9,10 @@ const WIDTH: usize = 1008;
 const FLAGS: usize = 7;
 const OUT: usize = 8;
 
+fn no_terms() -> Vec<Arg> {
+    vec![Arg::Value(vec![0; 8]), Arg::Value(vec![0; 8]), Arg::float(1.0)]
+}
+
 pub fn cases() -> Vec<Compiled> {
     let float = Arg::float;
     let fresh = || Arg::Fresh(4 * 2 * WIDTH);
@@ -16,20 +20,64 @@ pub fn cases() -> Vec<Compiled> {
     let sgd = |before: Vec<Arg>, first| {
         let pace = if first == 1 { Arg::given(&[0.5, 1.0]) } else { Arg::Shared(OUT + 2) };
         let rest = vec![width(), pace, float(0.25), float(0.75), float(0.125), Arg::int(first)];
-        launch("sgd", before, rest)
+        launch("sgd", before, [rest, no_terms()].concat())
     };
     let adamw = |before: Vec<Arg>, first| {
         let pace = if first == 1 { Arg::given(&[0.5, 31.6]) } else { Arg::Shared(OUT + 4) };
         let mut rest = vec![width(), pace, float(0.25), float(0.125), Arg::int(first)];
+        rest.extend(no_terms());
         // For the second launch.
         rest.extend((first == 1).then(|| Arg::given(&[0.5, 22.4])));
         launch("adamw", before, rest)
+    };
+    // A single step, whose results are in two terms too.
+    let in_terms = |out: usize| {
+        let mut rest =
+            vec![width(), Arg::given(&[0.5, 1.0]), float(0.25), float(0.75), float(0.125), Arg::int(1)];
+        rest.extend([Arg::Fresh(2 * 2 * WIDTH), Arg::Fresh(2 * 2 * WIDTH), float(4096.0)]);
+        let step = launch("sgd", [table(), vec![fresh(), Arg::Value(vec![0; 8])]].concat(), rest);
+        (step, OUT + out)
     };
     let again = |states: usize| {
         let shared = [OUT - 2, FLAGS].into_iter().chain(OUT..=OUT + states);
         shared.map(Arg::Shared).collect::<Vec<_>>()
     };
+    let ((of_first, first), (of_second, second)) = (in_terms(2), in_terms(3));
     let cases = [
+        Case {
+            stem: "optimizer",
+            steps: vec![of_first],
+            out: first,
+            bugs: &[
+                ("result", "there are no terms", "if (!first) return;", "return;"),
+                (
+                    "race",
+                    "the images' terms share a place",
+                    "store_pack<N>(first + at, p);",
+                    "store_pack<N>(first + at % 1008, p);",
+                ),
+            ],
+        },
+        Case {
+            stem: "optimizer",
+            steps: vec![of_second],
+            out: second,
+            bugs: &[
+                ("result", "the second term is lost", "store_pack<N>(second + at, rest);", ""),
+                (
+                    "result",
+                    "the second term is the first again",
+                    "store_pack<N>(second + at, rest);",
+                    "store_pack<N>(second + at, p);",
+                ),
+                (
+                    "result",
+                    "it is left where float16 has few digits",
+                    "scale * (p[i] - to_float(high))",
+                    "(p[i] - to_float(high))",
+                ),
+            ],
+        },
         Case {
             stem: "optimizer",
             steps: vec![launch("sgd_plain", [table(), vec![fresh()]].concat(), vec![width(), float(0.5)])],
