@@ -35,6 +35,8 @@ pub struct NormGrads {
 pub struct AllNormGrads {
     sums: Tensor<f32>,    // (norms, S, 3, C)
     partial: Tensor<f32>, // (norms, S, 3, chunks, C)
+    /// Images at hand, of S.
+    images: usize,
 }
 
 impl AllNormGrads {
@@ -47,21 +49,19 @@ impl AllNormGrads {
         Ok(AllNormGrads {
             sums: plan.tensor(&format!("{name}.sums"), [norms, s, kinds, c])?,
             partial: plan.tensor(&format!("{name}.partial"), [norms, s, kinds, chunks, c])?,
+            images: s,
         })
     }
 
-    /// Of `s` images, one behind the other.
+    /// Of the first `s` images. A norm's lie where they are, however many these are: tables of their addresses hold for all.
     fn images(&self, s: usize) -> AllNormGrads {
-        let first = |tensor: &Tensor<f32>| {
-            let mut shape = tensor.shape().to_vec();
-            shape[1] = s;
-            tensor.slice(0..shape.iter().product()).view(&shape[..])
-        };
-        AllNormGrads { sums: first(&self.sums), partial: first(&self.partial) }
+        AllNormGrads { sums: self.sums.clone(), partial: self.partial.clone(), images: s }
     }
 
     fn norm(&self, norm: usize) -> NormGrads {
-        let of = |tensor: &Tensor<f32>| tensor.rows(norm..norm + 1).view(&tensor.shape()[1..]);
+        let of = |tensor: &Tensor<f32>| {
+            tensor.rows(norm..norm + 1).view(&tensor.shape()[1..]).rows(0..self.images)
+        };
         NormGrads { sums: of(&self.sums), partial: of(&self.partial) }
     }
 
@@ -69,6 +69,12 @@ impl AllNormGrads {
     /// The launch's own.
     pub fn finish(&self, stream: &Stream) -> Result<()> {
         let &[norms, s, kinds, chunks, c] = self.partial.shape() else { unreachable!("as it was planned") };
+        if self.images < s {
+            // Those of one norm do not follow those of another.
+            return (0..norms)
+                .map(|norm| self.norm(norm))
+                .try_for_each(|norm| norm_sums(stream, &norm.sums, &norm.partial));
+        }
         let partial = self.partial.view([norms * s, kinds, chunks, c]);
         norm_sums(stream, &self.sums.view([norms * s, kinds, c]), &partial)
     }

@@ -156,7 +156,9 @@ mod tests {
         // Without it all else is the same.
         let all = (stream.read(&dlogits)?, stream.read(&entropy)?);
         entropy_forward_backward(stream, &dlogits, &entropy, None, &logits, weights, 8.0, &scratch)?;
-        assert_eq!(all, (stream.read(&dlogits)?, stream.read(&entropy)?));
+        let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+        let [dlogits, entropy] = [stream.read(&dlogits)?, stream.read(&entropy)?];
+        assert_eq!((bits(&all.0), bits(&all.1)), (bits(&dlogits), bits(&entropy)));
         Ok((all.0, all.1, average))
     }
 

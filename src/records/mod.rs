@@ -327,7 +327,7 @@ pub mod tests {
                 3,
                 "\"memo\":{\"pred\"",
                 "\"memo\":{\"error\":\"\",\"pred\"",
-                "line 3 is no record: unknown field `error`",
+                "line 3 is no record: unknown field `pred`, expected `error`",
             ),
             (
                 3,

@@ -78,6 +78,7 @@ fn merged_shards_are_the_run_of_one_machine() {
     }
     fs::write(&settings, moved.replace("/mnt/data", "/mnt/snow")).unwrap();
     refused(merge(&names, &place.file("no.jsonl")), 1, &["2.jsonl", "different runs", "\"snow\""]);
+    fs::write(&settings, moved).unwrap();
     fs::write(place.file("taken.jsonl"), "x").unwrap();
     refused(merge(&names, &place.file("taken.jsonl")), 1, &["taken.jsonl", "there already"]);
 }
