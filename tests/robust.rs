@@ -71,10 +71,10 @@ impl Place {
         }
     }
 
-    /// The bytes that the plan for so many images of 32 views says: its buffers, and weights and labels.
-    fn plan(&self, batch: usize) -> [usize; 2] {
+    /// The bytes that the plan for so many images says: its buffers, and weights and labels.
+    fn plan(&self, views: &str, batch: usize) -> [usize; 2] {
         let (model, batch) = (text(&self.model), batch.to_string());
-        let args = ["doctor", "--plan", "--json", "--model", model, "--classes", "2", "--views", "32"];
+        let args = ["doctor", "--plan", "--json", "--model", model, "--classes", "2", "--views", views];
         let (plan, _) = succeeded(&memo(&[&args[..], &["--batch", &batch]].concat(), &[]));
         let plan: Value = serde_json::from_str(&plan).unwrap();
         let bytes = |name: &str| plan[name].as_u64().expect("bytes") as usize;
@@ -89,10 +89,10 @@ impl Place {
     }
 
     /// A run on the folder `data`, on a device of so many bytes.
-    fn eval(&self, out: &str, more: &[&str], bytes: Option<usize>) -> Output {
+    fn eval(&self, out: &str, views: &str, more: &[&str], bytes: Option<usize>) -> Output {
         let data = self.file("data");
         let out = self.file(out);
-        let args = ["eval", "--model", text(&self.model), "--views", "32", "--data"];
+        let args = ["eval", "--model", text(&self.model), "--views", views, "--data"];
         let args = [&args[..], &[text(&data), "--out", text(&out)], more].concat();
         let bytes = bytes.map(|bytes| bytes.to_string());
         memo(&args, &bytes.iter().map(|bytes| ("VCUDA_MEMORY_BYTES", &bytes[..])).collect::<Vec<_>>())
@@ -186,14 +186,16 @@ fn a_backend_that_does_not_work_is_replaced() {
 #[test]
 fn where_memory_runs_out_fewer_images_at_once_go_on() {
     let place = Place::new();
-    let [[one, beside], [two, _], [four, _]] = [1, 2, 4].map(|batch| place.plan(batch));
+    // So many that an image needs more memory than the labels do.
+    const VIEWS: &str = "48";
+    let [[one, beside], [two, _], [four, _]] = [1, 2, 4].map(|batch| place.plan(VIEWS, batch));
     place.pictures(["cat", "dog"]);
     let read = |name: &str| fs::read_to_string(place.file(name)).unwrap();
 
-    succeeded(&place.eval("whole", &[], None));
+    succeeded(&place.eval("whole", VIEWS, &[], None));
     let whole = read("whole");
     assert_eq!(whole.lines().count(), 8);
-    let (_, said) = succeeded(&place.eval("little", &["--batch", "8"], Some(beside + two + SLACK)));
+    let (_, said) = succeeded(&place.eval("little", VIEWS, &["--batch", "8"], Some(beside + two + SLACK)));
     let halves = |said: &str, from: usize| {
         let note =
             format!("note: the device has too little memory for {from} images at once; it goes on with");
@@ -206,16 +208,16 @@ fn where_memory_runs_out_fewer_images_at_once_go_on() {
     image::imageops::resize(&picture(5), 300, 400, image::imageops::FilterType::Nearest)
         .save(place.file("data").join("dog/2.png"))
         .unwrap();
-    succeeded(&place.eval("whole larger", &[], None));
-    let little = place.eval("little larger", &["--batch", "4"], Some(beside + four + SLACK));
+    succeeded(&place.eval("whole larger", VIEWS, &[], None));
+    let little = place.eval("little larger", VIEWS, &["--batch", "4"], Some(beside + four + SLACK));
     let (_, said) = succeeded(&little);
     assert_eq!([4, 2].map(|from| halves(&said, from)), [1, 0], "{said}");
     assert_eq!(read("little larger"), read("whole larger"));
 
-    let none = place.eval("none", &["--batch", "2"], Some(beside + one / 50 * 49));
+    let none = place.eval("none", VIEWS, &["--batch", "2"], Some(beside + one / 50 * 49));
     let said = String::from_utf8_lossy(&none.stderr);
     assert_eq!((none.status.code(), halves(&said, 2)), (Some(1), 1), "{said}");
-    for words in ["one image of 32 views", "--views", "allocating", "free"] {
+    for words in ["one image of 48 views", "--views", "allocating", "free"] {
         assert!(said.contains(words), "{said}");
     }
 }
@@ -224,15 +226,15 @@ fn where_memory_runs_out_fewer_images_at_once_go_on() {
 fn what_is_before_an_image_that_fails_is_kept() {
     let place = Place::new();
     place.pictures(["apple", "chimpanzee"]);
-    let [two, beside] = place.plan(2);
+    let [two, beside] = place.plan("32", 2);
     // So large that gradients of the second image leave float16, for which there is no memory in float32.
     let more = ["--loss-scale", "1048576", "--logit-scale", "100", "--seed", "1", "--batch", "2"];
-    succeeded(&place.eval("whole", &more, None));
+    succeeded(&place.eval("whole", "32", &more, None));
     let whole = fs::read_to_string(place.file("whole")).unwrap();
     let overflows: Vec<bool> = whole.lines().map(|line| line.contains("overflow")).collect();
     assert_eq!(overflows[..2], [false, true], "{whole}");
 
-    let little = place.eval("little", &more, Some(beside + two + SLACK));
+    let little = place.eval("little", "32", &more, Some(beside + two + SLACK));
     let said = String::from_utf8_lossy(&little.stderr);
     assert_eq!(little.status.code(), Some(1), "{said}");
     assert!(
