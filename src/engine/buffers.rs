@@ -94,6 +94,7 @@ impl<E: Element> Buffers<E> {
         let k = self.logits.shape()[1];
         let (views, grads) = (self.views.sequences(0..s * n), self.grads.images(s, n));
         let kept = Kept::new(&vision.layout, &views, &grads);
+        grads.norms.clear(stream)?;
         let at_once = self.originals.norm.len() / most;
         Ok(Bound {
             view_params: self.view_params.rows(0..s),

@@ -65,16 +65,12 @@ impl AllNormGrads {
         NormGrads { sums: of(&self.sums), partial: of(&self.partial) }
     }
 
+    /// Of all S images, in one launch: those beyond the ones at hand are nobody's.
+    ///
     /// # Errors
     /// The launch's own.
     pub fn finish(&self, stream: &Stream) -> Result<()> {
         let &[norms, s, kinds, chunks, c] = self.partial.shape() else { unreachable!("as it was planned") };
-        if self.images < s {
-            // Those of one norm do not follow those of another.
-            return (0..norms)
-                .map(|norm| self.norm(norm))
-                .try_for_each(|norm| norm_sums(stream, &norm.sums, &norm.partial));
-        }
         let partial = self.partial.view([norms * s, kinds, chunks, c]);
         norm_sums(stream, &self.sums.view([norms * s, kinds, c]), &partial)
     }
@@ -109,6 +105,14 @@ impl Norms {
 
     fn post_ln(&self) -> NormGrads {
         self.class.norm(1)
+    }
+
+    /// Before the first batch of a size: what no image has written is read too, see [`AllNormGrads::finish`].
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn clear(&self, stream: &Stream) -> Result<()> {
+        self.all().into_iter().try_for_each(|norms| stream.fill_bytes(&norms.partial, 0))
     }
 
     /// Finishes all sums.
