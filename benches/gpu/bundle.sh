@@ -31,7 +31,7 @@ for line in sys.stdin:
   strip -o "$out/$kind/$name" "$path"
 done
 strip -o "$out/memo" target/release/memo
-strip -o "$out/libvcuda.so" target/release/deps/libvcuda.so
+strip -o "$out/libvcuda.so" target/release/libvcuda.so
 tar -C "$out" -c tests benches memo libvcuda.so | gzip -9 >"$out/programs.tar.gz"
 rm -r "$out/tests" "$out/benches" "$out/memo" "$out/libvcuda.so"
 cp -r assets "$out/assets"

@@ -2,7 +2,7 @@
 # Kernels of CUTLASS, CuTe DSL and Triton on the vcuda library at $VCUDA: right against float64, and under all checks without
 # a finding. Not part of `make test`: it fetches 1 GB of compilers and headers into a folder that it removes, and the three
 # kernels of CUTLASS take minutes to compile. After `cargo build --release`:
-# VCUDA=target/release/deps/libvcuda.so vcuda/tests/outside/run.sh [SEEDS]
+# VCUDA=target/release/libvcuda.so vcuda/tests/outside/run.sh [SEEDS]
 set -eu
 VCUDA=$(realpath "$VCUDA")
 export VCUDA
