@@ -121,6 +121,20 @@ __device__ __forceinline__ void multiply(Sums& d, const u32 (&x)[WARP_M / 16][4]
         for (int j = 0; j < WARP_N / 8; ++j) mma(d[i][j], x[i], y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
 }
 
+// Eight of a row. Every other four lanes read the second half first: so eight lanes, which shared memory serves at once, meet in
+// no bank.
+__device__ __forceinline__ void load_sums(float (&to)[8], const float* from) {
+    bool second = lane_id() & 4;
+    float4 x = load4(from + (second ? 4 : 0)), y = load4(from + (second ? 0 : 4));
+    if (second) {
+        float4 z = x;
+        x = y;
+        y = z;
+    }
+    to[0] = x.x, to[1] = x.y, to[2] = x.z, to[3] = x.w;
+    to[4] = y.x, to[5] = y.y, to[6] = y.z, to[7] = y.w;
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, 2) linear_mma(const __grid_constant__ Linear p) {
     extern __shared__ __align__(128) u8 shared[];
     u32 stages = shared_address(shared);
@@ -228,7 +242,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) linear_mma(const __grid
 #pragma unroll
                 for (int i = 0; i < AT_ONCE; ++i) {
                     float sum[8];
-                    load_pack<8>(sum, &sums[(r + i * APART) * SUMS_PITCH + column]);
+                    load_sums(sum, &sums[(r + i * APART) * SUMS_PITCH + column]);
                     if (m0 + r + i * APART < p.M) epilogue.write(rows[i], m0 + r + i * APART, sum);
                 }
             }
