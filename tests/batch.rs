@@ -142,6 +142,24 @@ device_test!(in_float16_an_image_is_the_same_in_any_batch, |stream| {
     }
 });
 
+device_test!(what_a_batch_of_another_size_leaves_is_nobodys, |stream| {
+    let images = images();
+    for (model, optimizer) in
+        [("odd", MOMENTUM), ("odd", ADAMW), ("p14", MOMENTUM), ("p14", ADAMW), ("p14", Optimizer::PLAIN)]
+    {
+        let case = Case::open(model);
+        let settings = case.optimized(case.settings(Precision::Fp16, Update::InPlace, 2, 3), optimizer);
+        let alone = adapt(&case.batch::<f16>(&stream, 1, &settings)?, &images, &[0, 1, 2, 3], &Views::Drawn)?;
+        let three = case.batch::<f16>(&stream, 3, &settings)?;
+        // From graphs the second time.
+        for order in [[0, 1, 2].as_slice(), &[3], &[2, 0, 3], &[1, 2], &[0], &[1, 3], &[3, 2, 1]] {
+            let got = adapt(&three, &images, order, &Views::Drawn)?;
+            let want: Vec<_> = order.iter().map(|&i| alone[i].clone()).collect();
+            assert!(got == want, "{model}, {optimizer:?}: {order:?}");
+        }
+    }
+});
+
 /// The index of the first of a test's images.
 const FIRST: u64 = 7;
 
