@@ -13,8 +13,8 @@
 //   bounds   (items, 2, H) int2       first input and number of inputs of each output, across and down
 //   weights  (items, 2, K, H) int     their weights, 22 fractional bits
 //   rows     (items, max_rows, H) u32 the crop's rows, resized across; as many as the crop has
-//   patches, originals  (S·N, H/P · H/P, 3·P·P) E, and of S items   patches row by row; in each, channel, then row, then
-//                                     column
+//   patches, originals  (S·N, H/P · H/P, 3·P·P) E, and of S items   patches row by row, as far apart as patch.cuh says; in
+//                                     each, channel, then row, then column
 //   packed   (items, H, H) u32        in the place of patches, of items that chain.cu goes on with
 //
 // Of views that chain.cu makes from the padded image, nothing is made here. It comes back with the ends of their chains, as
@@ -38,6 +38,7 @@
 #include "affine.cuh"
 #include "element.cuh"
 #include "jitter.cuh"
+#include "patch.cuh"
 
 struct View {
     u64 luma_sum;     // what contrast sees
@@ -352,7 +353,8 @@ rows_of(const u32* sources, int max_pixels, int max_rows, int H, int K, const Vi
 RESIZE_ROWS(resize_rows, 4)
 RESIZE_ROWS(resize_rows_wide, 1)  // where four rows do not fit into the shared memory of any GPU
 
-// Grid: (items, H / band), each a band of rows of a row of patches. A thread makes W neighbours at a time, W dividing P;
+// Grid: (items, H / band), each a band of rows of a row of patches. A thread makes W neighbours at a time, W dividing P, and no
+// more than one load has: of further ones each load of a warp would touch all sectors that the next one does.
 // block.x threads stride over the columns, block.y over the band's rows. The first `drawn` items are views. A level's number is
 // looked up: dividing for each pixel takes longer, and registers that there are not. Items of the other way of writing, `packs`
 // or not, are passed over.
@@ -376,11 +378,14 @@ columns_of(const u32* rows, int max_rows, int H, int P, int K, int band, const S
     weights += ((size_t)item * 2 + 1) * K * H + top;
     rows += (size_t)item * max_rows * H;
     E* out = item < drawn ? patches : originals;
-    out += (size_t)(item < drawn ? item : item - drawn) * 3 * H * H;
-    // Where a row of the band and a column lie among the patches: a step down a patch is P, to the patch below 3·H·P.
+    int patch = patch_pitch(P), tiles = H / P;
+    out += (size_t)(item < drawn ? item : item - drawn) * (tiles * tiles * patch);
+    // Where a row of the band and a column lie among the patches: a step down a patch is P, to the patch below `tiles` of them.
     int to_row = turned ? 1 : P, to_column = turned ? P : 1;
-    int to_rows = turned ? 3 * P * P : 3 * H * P, to_columns = turned ? 3 * H * P : 3 * P * P;
+    int to_rows = turned ? patch : tiles * patch, to_columns = turned ? tiles * patch : patch;
     out += top / P * to_rows + top % P * to_row;
+    if (!packs && top % P == 0)
+        pad_patches(out, P, tiles, to_columns, threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
     for (int x = threadIdx.x * W; x < H; x += blockDim.x * W) {
         int place = x / P * to_columns + x % P * to_column;
         for (int y = threadIdx.y; y < band; y += blockDim.y) {
@@ -446,7 +451,6 @@ columns_of(const u32* rows, int max_rows, int H, int P, int K, int band, const S
                             packed_items);                                                                            \
     }
 
-RESIZE_COLUMNS(8)
 RESIZE_COLUMNS(4)
 RESIZE_COLUMNS(2)
 RESIZE_COLUMNS(1)

@@ -5,7 +5,7 @@
 // Launches: mix_views; where the images are padded, end_chains and a resize by augment.cu before it.
 
 #include "chain.cuh"
-#include "element.cuh"
+#include "patch.cuh"
 
 // Grid: (S·N·(L + 1), parts) of 256 threads: what a view's chains begin with, and the end of each, with a description each.
 //   ends  (S·N, L + 1, A) u32   written (=)
@@ -77,9 +77,11 @@ mix_of(const ImageDesc* descs, const ViewParams* params, const Shape& shape, con
     }
     __syncthreads();
     float changed = 1.f - p.unchanged;
-    patches += (size_t)view * 3 * H * H;
-    int across = H / W;
-    for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < H * across; i += gridDim.y * blockDim.x) {
+    int patch = patch_pitch(P), tiles = H / P, across = H / W;
+    int thread = blockIdx.y * blockDim.x + threadIdx.x, threads = gridDim.y * blockDim.x;
+    patches += (size_t)view * (tiles * tiles * patch);
+    pad_patches(patches, P, tiles * tiles, patch, thread, threads);
+    for (int i = thread; i < H * across; i += threads) {
         int y = i / across, x = i % across * W;
         float sum[3][W] = {};
         Pack<u32, W> own = *(const Pack<u32, W>*)(pictures[0] + y * H + x);
@@ -94,7 +96,7 @@ mix_of(const ImageDesc* descs, const ViewParams* params, const Shape& shape, con
                     sum[channel][j] += numbers[layer][channel][pixels.x[j] >> 8 * channel & 255];
             }
         }
-        E* at = patches + y / P * (3 * H * P) + x / P * (3 * P * P) + y % P * P + x % P;
+        E* at = patches + (y / P * tiles + x / P) * patch + y % P * P + x % P;
 #pragma unroll
         for (int channel = 0; channel < 3; ++channel, at += P * P) {
             float value[W];

@@ -41,6 +41,9 @@ MODELS = {
                 dtype=torch.bfloat16, n=7, k=13, lr=2e-4),
     "openai": dict(image=32, patch=16, vision=(64, 2, 1, 96), text=(64, 1, 1, 32), d=20, vocab=64, act="quick_gelu",
                    dtype=torch.float16, n=3, k=5, lr=2e-4),
+    # Rows of patches as long as those of L/14.
+    "p14": dict(image=28, patch=14, vision=(32, 2, 2, 64), text=(8, 1, 1, 8), d=24, vocab=64, act="quick_gelu",
+                dtype=torch.float16, n=4, k=9, lr=2e-4),
 }
 
 

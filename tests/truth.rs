@@ -14,7 +14,7 @@ use memo::engine::{Batch, Item, Loss, Precision, Raw, Settings, Update};
 use memo::gpu::Stream;
 use memo::ops::{Element, Optimizer};
 
-const MODELS: [&str; 4] = ["tiny", "t50", "odd", "openai.safetensors"];
+const MODELS: [&str; 5] = ["tiny", "t50", "odd", "openai.safetensors", "p14"];
 
 fn precision<E: Element>() -> Precision {
     if E::NAME == "fp16" { Precision::Fp16 } else { Precision::Fp32 }
@@ -95,7 +95,7 @@ fn gradients(case: &Case, all: &[f32], bounds: &Bounds) {
     for grads in all.chunks_exact(config.vision_layout().total) {
         for source in &hugging_face {
             let want = case.values(&format!("grad.{}", source.name));
-            let got = &grads[source.range.clone()];
+            let got = &source.values(grads);
             if source.name.ends_with("k_proj.bias") {
                 assert_close(got, want, Tolerance::absolute(bounds.key_bias));
             } else {

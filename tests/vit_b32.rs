@@ -59,7 +59,7 @@ impl Inputs {
         for (seed, source) in (0..).zip(&sources) {
             let values = parameter(&source.name, &source.shape, seed);
             digest.update(bytemuck::cast_slice(&values));
-            weights[source.range.clone()].copy_from_slice(&values);
+            source.write(&mut weights, &values);
         }
         let side = config.image_size;
         let pixels: Vec<u8> =
@@ -83,7 +83,7 @@ impl Inputs {
         let vision = Vision { config: config.clone(), layout: config.vision_layout() };
         let patches = patchify(&self.views, config.image_size, config.patch_size);
         let rows = VIEWS * (config.tokens() - 1);
-        let views = Views::Given(stream.upload([rows, config.patch_len()], &patches)?);
+        let views = Views::Given(stream.upload([rows, config.patch_pitch()], &patches)?);
         let batch = Batch::<E>::new(stream, vision, &self.weights, &expected.text, 1, settings)?;
         Ok(batch.adapt(&[Item { image: &self.image, index: 0 }], &views)?.remove(0))
     }

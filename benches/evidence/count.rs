@@ -24,7 +24,7 @@ pub fn run(case: &Case, layers: usize) -> Result<()> {
     let layout = config.vision_layout();
     let mut weights = vec![0.0; layout.total];
     for (seed, source) in (0..).zip(config.vision_sources(Naming::HuggingFace)) {
-        weights[source.range].copy_from_slice(&parameter(&source.name, &source.shape, seed));
+        source.write(&mut weights, &parameter(&source.name, &source.shape, seed));
     }
     let unit = (3.0 / config.embed_dim as f32).sqrt();
     let text = random(CLASSES * config.embed_dim, unit, 1 << 32);

@@ -71,7 +71,7 @@ impl Predict {
             session::classifier(&stream, &checkpoint, &labels, &adapt, Batch::Auto, self.images.len())?;
         let views = match given {
             Some(views) => {
-                let (rows, len) = (views.count * (config.tokens() - 1), config.patch_len());
+                let (rows, len) = (views.count * (config.tokens() - 1), config.patch_pitch());
                 Views::Given(stream.upload([rows, len], &views.patches(config.patch_size))?)
             }
             None => Views::Drawn,

@@ -207,7 +207,7 @@ impl Checkpoint {
         let tensors = || self.weights.names().filter_map(|name| self.weights.tensor(name));
         let dtypes: BTreeSet<String> = tensors().map(|tensor| format!("{:?}", tensor.dtype)).collect();
         let (vision, text) = (self.config.vision_sources(self.naming), self.config.text_sources(self.naming));
-        let count = |sources: &[Source]| sources.iter().map(|source| source.range.len()).sum();
+        let count = |sources: &[Source]| sources.iter().map(Source::count).sum();
         Summary {
             file: self.weights.path().display().to_string(),
             files: self.weights.file_bytes().len(),

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::ops::patches::patch_pitch;
 use crate::ops::preprocess::Preprocess;
 
 /// CLIP's logit scale at the end of its training, where it was clipped.
@@ -114,6 +115,11 @@ impl ClipConfig {
     /// Values of a patch: `3 · P · P`.
     pub fn patch_len(&self) -> usize {
         3 * self.patch_size * self.patch_size
+    }
+
+    /// From one patch to the next: see [`patch_pitch`].
+    pub fn patch_pitch(&self) -> usize {
+        patch_pitch(self.patch_size)
     }
 
     /// The text tower.

@@ -57,11 +57,15 @@ pub fn fill(buffer: &mut [f32], sources: &[Source], weights: &Weights) -> Result
 impl Piece<'_> {
     fn fill(self) -> Result<()> {
         let Piece { source, tensor, out } = self;
-        if !source.transposed {
+        if !source.transposed && source.padding == 0 {
             return convert(&tensor, out).with_context(|| source.name.clone());
         }
-        let mut stored = vec![0.0; out.len()];
+        let mut stored = vec![0.0; source.count()];
         convert(&tensor, &mut stored).with_context(|| source.name.clone())?;
+        if !source.transposed {
+            source.spread(out, &stored);
+            return Ok(());
+        }
         let (rows, columns) = (source.shape[1], source.shape[0]);
         (0..out.len()).for_each(|i| out[i] = stored[i % columns * rows + i / columns]);
         Ok(())

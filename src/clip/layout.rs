@@ -26,7 +26,7 @@ pub struct BlockLayout {
 #[derive(Clone, Debug)]
 pub struct VisionLayout {
     pub class_embedding: Range<usize>,    // (C,)
-    pub patch_embedding: Range<usize>,    // (C, 3·P·P)
+    pub patch_embedding: Range<usize>,    // (C, 3·P·P and zeros), see `patch_pitch`
     pub position_embedding: Range<usize>, // (T, C)
     pub pre_ln: Range<usize>,             // (2, C)
     pub blocks: Vec<BlockLayout>,
@@ -109,7 +109,7 @@ impl ClipConfig {
         let mut at = Cursor::default();
         VisionLayout {
             class_embedding: at.take(c),
-            patch_embedding: at.take(c * self.patch_len()),
+            patch_embedding: at.take(c * self.patch_pitch()),
             position_embedding: at.take(self.tokens() * c),
             pre_ln: at.take(2 * c),
             blocks: (0..self.vision.layers).map(|_| at.block(&self.vision)).collect(),

@@ -16,6 +16,39 @@ pub struct Source {
     pub range: Range<usize>,
     /// Stored `(columns, rows)` of what the buffer has.
     pub transposed: bool,
+    /// Zeros behind each row in the buffer.
+    pub padding: usize,
+}
+
+impl Source {
+    /// Elements of the tensor.
+    pub fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// What a buffer of the tower's layout has of it, row by row of the buffer, without the zeros behind them.
+    pub fn values(&self, buffer: &[f32]) -> Vec<f32> {
+        let rows = buffer[self.range.clone()].chunks_exact(self.pitch());
+        rows.flat_map(|row| &row[..row.len() - self.padding]).copied().collect()
+    }
+
+    /// The reverse.
+    pub fn write(&self, buffer: &mut [f32], values: &[f32]) {
+        self.spread(&mut buffer[self.range.clone()], values);
+    }
+
+    /// The same into its own part of a buffer.
+    pub(super) fn spread(&self, out: &mut [f32], values: &[f32]) {
+        let pitch = self.pitch();
+        for (out, row) in out.chunks_exact_mut(pitch).zip(values.chunks_exact(pitch - self.padding)) {
+            out[..row.len()].copy_from_slice(row);
+        }
+    }
+
+    /// Elements of the buffer from one row to the next.
+    fn pitch(&self) -> usize {
+        self.range.len() / self.shape[0]
+    }
 }
 
 /// Collects a tower's sources.
@@ -23,7 +56,11 @@ struct Sources(Vec<Source>);
 
 impl Sources {
     fn add(&mut self, name: impl Into<String>, shape: &[usize], range: Range<usize>) {
-        self.0.push(Source { name: name.into(), shape: shape.to_vec(), range, transposed: false });
+        self.padded(name, shape, range, 0);
+    }
+
+    fn padded(&mut self, name: impl Into<String>, shape: &[usize], range: Range<usize>, padding: usize) {
+        self.0.push(Source { name: name.into(), shape: shape.to_vec(), range, transposed: false, padding });
     }
 
     /// The parts of one range, one after another.
@@ -53,7 +90,8 @@ impl Sources {
     fn projection(&mut self, name: &str, naming: Naming, d: usize, c: usize, range: &Range<usize>) {
         let transposed = naming == Naming::OpenAi;
         let shape = if transposed { vec![c, d] } else { vec![d, c] };
-        self.0.push(Source { name: name.to_string(), shape, range: range.clone(), transposed });
+        let (name, range) = (name.to_string(), range.clone());
+        self.0.push(Source { name, shape, range, transposed, padding: 0 });
     }
 
     fn blocks(&mut self, naming: Naming, prefix: &str, config: &TowerConfig, blocks: &[BlockLayout]) {
@@ -92,7 +130,8 @@ impl ClipConfig {
         let (layout, names) = (self.vision_layout(), naming.vision());
         let mut sources = Sources(Vec::new());
         sources.add(names.class, &[c], layout.class_embedding);
-        sources.add(names.patch, &[c, 3, p, p], layout.patch_embedding);
+        let padding = self.patch_pitch() - self.patch_len();
+        sources.padded(names.patch, &[c, 3, p, p], layout.patch_embedding, padding);
         sources.add(names.position, &[t, c], layout.position_embedding);
         sources.norm(names.pre_ln, c, &layout.pre_ln);
         sources.blocks(naming, names.blocks, &self.vision, &layout.blocks);

@@ -17,7 +17,7 @@ pub struct Dims {
     pub m: usize,
     /// Heads.
     pub nh: usize,
-    /// Values of a patch.
+    /// Values of a patch and the zeros behind them.
     pub p: usize,
     /// Width of the features.
     pub d: usize,
@@ -36,7 +36,7 @@ impl Dims {
             c: vision.width,
             m: vision.mlp,
             nh: vision.heads,
-            p: config.patch_len(),
+            p: config.patch_pitch(),
             d: config.embed_dim,
             k,
         }

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use bytemuck::{Pod, Zeroable};
 
 use super::chain::{Chains, Mixer};
+use super::patches::patch_pitch;
 use super::pillow::{Filter, Pillow};
 use super::preprocess::{Preprocess, Resize};
 use super::view::{CROP, ImageDesc, MAX_SIDE, RESIZED_CHAINS, ViewParams};
@@ -110,10 +111,10 @@ impl Shape {
         }
     }
 
-    /// `(items, H/P · H/P, 3·P·P)`.
+    /// `(items, H/P · H/P, 3·P·P)`, and zeros behind each: see [`patch_pitch`].
     pub fn patches(&self, items: usize) -> [usize; 3] {
-        let (tiles, patch) = (self.image_size / self.patch_size, self.patch_size);
-        [items, tiles * tiles, 3 * patch * patch]
+        let tiles = self.image_size / self.patch_size;
+        [items, tiles * tiles, patch_pitch(self.patch_size)]
     }
 
     /// What [`make_views`] is given.
@@ -124,7 +125,7 @@ impl Shape {
         originals: Option<&Tensor<E>>,
     ) -> Result<()> {
         let &Shape { images, views, patch_size, .. } = self;
-        let neighbours = width(patch_size, 8);
+        let neighbours = width(patch_size, NEIGHBOURS);
         descs.expect("make_views: descs", [images])?;
         if let Some((params, patches)) = drawn {
             params.expect("make_views: params", [images, views])?;
@@ -197,9 +198,12 @@ impl Scratch {
     }
 }
 
-/// By how many neighbours a thread makes at a time: 1, 2, 4, 8.
-const RESIZE: [&str; 4] = ["resize_columns_1", "resize_columns_2", "resize_columns_4", "resize_columns_8"];
-const PACK: [&str; 4] = ["pack_columns_1", "pack_columns_2", "pack_columns_4", "pack_columns_8"];
+/// By how many neighbours a thread makes at a time: 1, 2, 4.
+const RESIZE: [&str; 3] = ["resize_columns_1", "resize_columns_2", "resize_columns_4"];
+const PACK: [&str; 3] = ["pack_columns_1", "pack_columns_2", "pack_columns_4"];
+
+/// Of these at most.
+const NEIGHBOURS: usize = 4;
 
 /// `LAYERS` of the kernels.
 const LAYERS: u32 = 4;
@@ -345,13 +349,13 @@ impl Scratch {
         &self,
         stream: &Stream,
         items: Items,
-        kernels: [&'static str; 4],
+        kernels: [&'static str; 3],
         [patches, originals]: [Option<&Tensor<E>>; 2],
         packed: Option<&Tensor<Block>>,
     ) -> Result<()> {
         let Scratch { shape, views, bounds, weights, rows, .. } = self;
         let &Shape { image_size: size, patch_size: patch, .. } = shape;
-        let neighbours = width(patch, 8);
+        let neighbours = width(patch, NEIGHBOURS);
         let name = kernels[neighbours.ilog2() as usize];
         let divisor = |of: usize, most: usize| (1..=most).rev().find(|d| of.is_multiple_of(*d)).unwrap_or(1);
         let band = divisor(patch, 32);

@@ -270,7 +270,7 @@ mod tests {
         let (views, original) = (out.rows(0..n), out.rows(n..n + 1));
         augmenter.make(stream, &images, Some((&params, &views)), Some(&original))?;
         let dims = (source.w, source.h);
-        for (i, got) in stream.read(&out)?.chunks(3 * size * size).enumerate() {
+        for (i, got) in stream.read(&out)?.chunks(out.len() / (n + 1)).enumerate() {
             let params = draw_reference(policy, Key { seed, image: 5, view: i as u32 }, dims);
             let &Augmenter { preprocess, pillow, .. } = augmenter;
             let original = ViewParams { kind: ORIGINAL, ..ViewParams::zeroed() };
@@ -289,10 +289,13 @@ mod tests {
             "tpt:ratio=0.2..5".parse()?,
             "notebook:rotation=180,brightness=2,contrast=2,saturation=2,hue=0.5,ratio=0.2..5".parse()?,
         ];
-        let augmenter = clip(32, 8)?;
+        // Patches of 5 have zeros behind them.
+        let of_sizes = [clip(32, 8)?, clip(30, 5)?];
         for (w, h) in [(1, 1), (2, 3), (7, 300), (300, 7), (45, 61), (32, 32), (100, 64)] {
             for (seed, policy) in policies.iter().enumerate() {
-                compare(&stream, &augmenter, policy, &source(w, h), seed as u64, 12)?;
+                for augmenter in &of_sizes {
+                    compare(&stream, augmenter, policy, &source(w, h), seed as u64, 12)?;
+                }
             }
         }
     });
@@ -312,6 +315,7 @@ mod tests {
             for (w, h) in [(1, 1), (1, 9), (2, 3), (7, 100), (45, 61), (32, 32)] {
                 compare(&stream, &augmenter, &policy, &source(w, h), seed as u64, 8)?;
             }
+            compare(&stream, &clip(30, 5)?.policy(&policy), &policy, &source(45, 61), seed as u64, 8)?;
         }
     });
 

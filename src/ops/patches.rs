@@ -1,28 +1,45 @@
 //! Where a view's pixels lie among its patches.
+//!
+//! A patch is a row of an operand: behind its `3 · P · P` values are zeros, where these are no multiple of 8, so that each begins
+//! at a multiple of 16 bytes in float16 too, as fast copies want it.
 
 use super::preprocess::Scale;
 
-/// `(N, 3, S, S)` images as the patches that `make_views` makes.
+/// Elements from one patch to the next: `patch_pitch` of `kernels/patch.cuh`.
+pub fn patch_pitch(patch_size: usize) -> usize {
+    (3 * patch_size * patch_size).next_multiple_of(8)
+}
+
+/// `(N, 3, S, S)` images as the patches that `make_views` makes: `(N, S/P · S/P, pitch)`.
 pub fn patchify(images: &[f32], image_size: usize, patch_size: usize) -> Vec<f32> {
-    let mut patches = vec![0.0; images.len()];
+    let views = images.len() / (3 * image_size * image_size);
+    let mut patches = vec![0.0; views * view_len(image_size, patch_size)];
     for_each_pixel(images.len(), image_size, patch_size, |patch, pixel| patches[patch] = images[pixel]);
     patches
 }
 
+/// Elements of a view's patches.
+fn view_len(image_size: usize, patch_size: usize) -> usize {
+    let across = image_size / patch_size;
+    across * across * patch_pitch(patch_size)
+}
+
 /// The inverse of [`patchify`].
 pub fn unpatchify(patches: &[f32], image_size: usize, patch_size: usize) -> Vec<f32> {
-    let mut images = vec![0.0; patches.len()];
-    for_each_pixel(patches.len(), image_size, patch_size, |patch, pixel| images[pixel] = patches[patch]);
+    let views = patches.len() / view_len(image_size, patch_size);
+    let mut images = vec![0.0; views * 3 * image_size * image_size];
+    for_each_pixel(images.len(), image_size, patch_size, |patch, pixel| images[pixel] = patches[patch]);
     images
 }
 
-/// Calls `each` with the places of every value: among the patches, and in `(N, 3, S, S)`.
+/// Calls `each` with the places of every one of `len` values: among the patches, and in `(N, 3, S, S)`.
 fn for_each_pixel(len: usize, s: usize, p: usize, mut each: impl FnMut(usize, usize)) {
-    for patch in 0..len {
-        let (view, rest) = (patch / (3 * s * s), patch % (3 * s * s));
-        let (tile, rest) = (rest / (3 * p * p), rest % (3 * p * p));
-        let (channel, rest) = (rest / (p * p), rest % (p * p));
+    for value in 0..len {
+        let (view, rest) = (value / (3 * s * s), value % (3 * s * s));
+        let (tile, of_patch) = (rest / (3 * p * p), rest % (3 * p * p));
+        let (channel, rest) = (of_patch / (p * p), of_patch % (p * p));
         let (y, x) = (tile / (s / p) * p + rest / p, tile % (s / p) * p + rest % p);
+        let patch = view * view_len(s, p) + tile * patch_pitch(p) + of_patch;
         each(patch, ((view * 3 + channel) * s + y) * s + x);
     }
 }
@@ -48,8 +65,8 @@ mod tests {
         // Of a 4 × 4 image in patches of 2: the second patch starts at column 2 of the first row.
         let image: Vec<f32> = (0..2 * 3 * 16).map(|i| i as f32).collect();
         let patches = patchify(&image, 4, 2);
-        assert_eq!(patches[12..24], [2., 3., 6., 7., 18., 19., 22., 23., 34., 35., 38., 39.]);
-        assert_eq!(patches[48], 48.0);
+        assert_eq!(patches[16..28], [2., 3., 6., 7., 18., 19., 22., 23., 34., 35., 38., 39.]);
+        assert_eq!((patches[28..32].iter().sum::<f32>(), patches[64], patches.len()), (0.0, 48.0, 128));
         assert_eq!(unpatchify(&patches, 4, 2), image);
     }
 

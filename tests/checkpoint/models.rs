@@ -126,7 +126,16 @@ pub fn buffer(model: &Tensors, groups: &[&[&str]], tower: &str) -> Vec<f32> {
     ];
     let mut out = Vec::new();
     let mut group = |names: Vec<String>| {
-        names.iter().for_each(|name| out.extend(&model[name].1));
+        for name in names {
+            let (shape, values) = &model[&name];
+            // A patch is a row, and zeros up to a multiple of 8.
+            let len = if shape.len() == 4 { shape[1..].iter().product() } else { values.len() };
+            for row in values.chunks(len) {
+                out.extend(row);
+                let zeros = if shape.len() == 4 { len.next_multiple_of(8) - len } else { 0 };
+                out.extend(vec![0.0; zeros]);
+            }
+        }
         out.resize(out.len().next_multiple_of(64), 0.0);
     };
     for names in groups {

@@ -65,7 +65,7 @@ impl Case {
     pub fn given(&self, stream: &Stream, n: usize) -> Result<Views> {
         let config = self.checkpoint.config();
         let patches = patchify(self.values("views"), config.image_size, config.patch_size);
-        let (rows, len) = (n * (config.tokens() - 1), config.patch_len());
+        let (rows, len) = (n * (config.tokens() - 1), config.patch_pitch());
         Ok(Views::Given(stream.upload([rows, len], &patches[..rows * len])?))
     }
 

@@ -53,7 +53,8 @@ fn batch<E: Element>(stream: &Stream, shape: Shape, images: &[Option<&(u64, Rgb)
     let pixels = stream.vector(&pixels)?;
     make_views(stream, &scratch, &descs, &pixels, Some((&params, &views)), Some(&originals))?;
     let (views, originals) = (stream.read(&views)?, stream.read(&originals)?);
-    let each = views.chunks(n * ITEM_LEN).zip(originals.chunks(ITEM_LEN));
+    let item = originals.len() / s;
+    let each = views.chunks(n * item).zip(originals.chunks(item));
     Ok(each.map(|(views, original)| [views, original].concat()).collect())
 }
 
