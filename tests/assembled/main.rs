@@ -98,6 +98,15 @@ fn no_kernel_spills_and_tensor_instructions_are_where_they_belong() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn hopper_multiplies_float16_by_wgmma_alone() {
+    // Of ViT-B/32, ViT-L/14 and its rows of patches, with steps of either way.
+    let modules = launched("90a").unwrap_or_else(|error| panic!("{error:#}"));
+    let by = |stem| modules.iter().filter(|(of, _)| *of == stem).collect::<Vec<_>>();
+    assert!(by("linear_wgmma").len() > 10);
+    assert_eq!(by("linear_mma"), Vec::<&ModuleKey>::new());
+}
+
 /// A hundred numbers that are all alive, in a block so large that a thread has 64 registers.
 const SPILLING: &str = "
 extern \"C\" __global__ void __launch_bounds__(1024) spilling(float* x, int n) {
