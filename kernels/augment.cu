@@ -435,8 +435,9 @@ columns_of(const u32* rows, int max_rows, int H, int P, int K, int band, const S
     }
 }
 
+// Asked for no more than 4 CTAs a multiprocessor, no NVRTC spills a register to have 5 of them.
 #define RESIZE_COLUMNS(W)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(256)                                                                 \
+    extern "C" __global__ void __launch_bounds__(256, 4)                                                              \
     resize_columns_##W(const u32* __restrict__ rows, int max_rows, int H, int P, int K, int band, Scale scale,        \
                        const View* __restrict__ views, const int2* __restrict__ bounds,                               \
                        const int* __restrict__ weights, int drawn, E* patches, E* originals, u32* packed_items) {     \
