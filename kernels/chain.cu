@@ -1,20 +1,13 @@
 // nvrtc: --fmad=false
 // The steps of views' chains: MEMO's AugMix and torchvision's RandAugment, as Pillow and NumPy do them, bit for bit. The
-// definition in plain loops is src/ops/chain.rs; shapes are chain.cuh's.
+// definition in plain loops is src/ops/chain.rs; shapes are chain.cuh's. Here what begins them, their plans, and the steps that
+// change levels; those that change pixels are in move.cu.
 //
-//   plans   (S·N, STEPS) Plan       where a step's pixels come from
-//
-// Launches: crop_bases where the images are padded, plan_chains, then for each step change_levels and change_pixels; mix.cu
-// goes on.
+// Launches: crop_bases where the images are padded, plan_chains, then for each step change_levels and move.cu's change_pixels;
+// mix.cu goes on.
 
 #include "affine.cuh"
 #include "chain.cuh"
-
-struct Plan {
-    double xx, xy, x0, yx, yy, y0;            // Image.transform's matrix
-    long long fxx, fxy, fx0, fyx, fyy, fy0;   // in fixed point: of 40 bits, from a pixel to one; nearest, of 16, to the pixel's
-};
-static_assert(sizeof(Plan) == 96, "the host allocates 96 bytes a step");
 
 // Grid: (S·N, parts) of 256 threads. torchvision's RandomCrop of the image padded by zeros, and its flip.
 extern "C" __global__ void __launch_bounds__(256)
@@ -39,24 +32,61 @@ crop_bases(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ p
 
 __device__ long long fixed40(double v) { return __double2ll_rn(v * 0x1p40); }
 
-// Grid: a thread for each of `count` = S·N·STEPS. A program that this launch has no room for ends it.
-extern "C" __global__ void __launch_bounds__(128)
-plan_chains(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, Shape shape, int count,
-            Plan* __restrict__ plans) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= count) return;
-    int most = STEPS / shape.L, number = i % STEPS / most, k = i % STEPS % most;
+// Of what lies at `place` along it, in units of 2^-40 of a pixel: what a shear does to a row.
+//
+// A level between two, (p·(1 - f) + q·f) rounded down, depends on the part f only by which of the fractions of denominators
+// up to 255 are below it. Two neighbours of them are more than 2^-16 apart, so those that f is between have a multiple of
+// 2^-16 between them: it is f's own, rounded down, or the next. Euclid's algorithm finds the neighbours; where f is within
+// 2^-25 of one, Pillow's double may be on its other side.
+__device__ Line line_of(long long place) {
+    u32 part = (u32)(place >> 8);
+    Line line = {(short)(place >> 40), (short)(part >> 31), 0};
+    u32 below = part, above = 0u - part, b = 1, d = 1;  // denominators, and how far b·f and d·f are from whole numbers
+    while (b + d <= 255 && below != 0 && above != 0) {
+        if (below >= above) {
+            u32 times = min(below / above, (255 - b) / d);
+            below -= times * above;
+            b += times * d;
+        } else {
+            u32 times = min(above / below, (255 - d) / b);
+            above -= times * below;
+            d += times * b;
+        }
+    }
+    if (below > 128 * b && above > 128 * d) line.factor = (part >> 16) + (below > b * (part & 0xffff) ? 0 : 1);
+    return line;
+}
+
+// Grid: (S·N·STEPS), a warp each. A program that this launch has no room for ends it.
+extern "C" __global__ void __launch_bounds__(32)
+plan_chains(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, Shape shape,
+            Plan* __restrict__ plans, Line* __restrict__ lines) {
+    int i = blockIdx.x, most = STEPS / shape.L, number = i % STEPS / most, k = i % STEPS % most;
     Chain chain(descs, params, shape, i / STEPS * shape.L + number);
-    if (!chain.exists) return;
-    if (chain.params->chains != shape.L || chain.depth > most) __trap();
-    if (k >= chain.depth) return;
-    Step step = chain.steps[k];
-    if (step.operation > IDENTITY) __trap();
-    if (step.operation != ROTATE && step.operation != SHEAR_X && step.operation != SHEAR_Y) return;
+    if (chain.exists && (chain.params->chains != shape.L || chain.depth > most)) __trap();
     Plan plan = {1.0, 0.0, 0.0, 0.0, 1.0, 0.0};
-    if (step.operation == SHEAR_X) plan.xy = step.argument;
-    if (step.operation == SHEAR_Y) plan.yx = step.argument;
-    if (step.operation == ROTATE) {
+    plan.operation = IDENTITY;
+    Step step = chain.steps[k];
+    if (chain.exists) {
+        plan.begins_levels = k < chain.depth && Chain::changes_levels(step.operation);
+        chain.before(k, &plan.times, &plan.has_levels);
+        chain.before(chain.depth, &plan.end_times, &plan.end_has_levels);
+        plan.begins_levels &= !plan.has_levels;
+        plan.w = chain.w;
+        plan.h = chain.h;
+    }
+    if (k < chain.depth) {
+        if (step.operation > IDENTITY) __trap();
+        if (chain.changes_pixels(step)) plan.operation = step.operation;
+    }
+    plan.argument = step.argument;
+    plan.is_bilinear = chain.params->is_bilinear;
+    plan.fill = chain.params->fill;
+    if (plan.operation == TRANSLATE_X) plan.right = chain.shift(step);
+    if (plan.operation == TRANSLATE_Y) plan.down = chain.shift(step);
+    if (plan.operation == SHEAR_X) plan.xy = step.argument;
+    if (plan.operation == SHEAR_Y) plan.yx = step.argument;
+    if (plan.operation == ROTATE) {
         double s, c;
         turn_back(step.argument, &s, &c);
         plan.xx = plan.yy = c;
@@ -65,7 +95,7 @@ plan_chains(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ 
         plan.x0 = c * (-chain.w / 2.0) + s * (-chain.h / 2.0) + chain.w / 2.0;
         plan.y0 = -s * (-chain.w / 2.0) + c * (-chain.h / 2.0) + chain.h / 2.0;
     }
-    if (chain.params->is_bilinear) {
+    if (plan.is_bilinear) {
         plan.fxx = fixed40(plan.xx);
         plan.fxy = fixed40(plan.xy);
         plan.fx0 = fixed40(plan.x0 + plan.xx * 0.5 + plan.xy * 0.5 - 0.5);
@@ -80,7 +110,13 @@ plan_chains(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ 
         plan.fyy = fixed(plan.yy);
         plan.fy0 = fixed(plan.y0 + plan.yx * 0.5 + plan.yy * 0.5);
     }
-    plans[i] = plan;
+    if (lane_id() == 0) plans[i] = plan;
+    if (!plan.is_bilinear) return;
+    lines += (size_t)i * shape.lines;
+    if (plan.operation == SHEAR_X)
+        for (int y = lane_id(); y < plan.h; y += 32) lines[y] = line_of(plan.fx0 + plan.fxy * y);
+    if (plan.operation == SHEAR_Y)
+        for (int x = lane_id(); x < plan.w; x += 32) lines[x] = line_of(plan.fy0 + plan.fyx * x);
 }
 
 // ImageOps.autocontrast and .equalize of a channel, of its levels' counts, by a warp: what becomes of each level.
@@ -115,232 +151,86 @@ __device__ void spread(bool equalize, const u32* counts, u8* out) {
     }
 }
 
-// Grid: (S·N·L) of 512 threads. Step k of each chain where it changes levels.
-extern "C" __global__ void __launch_bounds__(512)
-change_levels(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, Shape shape, int k,
-              const u32* __restrict__ bases, u32* __restrict__ layers, u8* __restrict__ levels) {
-    __shared__ u8 table[3][256], changed[3][256];
-    __shared__ u32 counts[3][256];
-    __shared__ u64 sum;
-    Chain chain(descs, params, shape, blockIdx.x);
-    if (k >= chain.depth || !Chain::changes_levels(chain.steps[k].operation)) return;
-    Step step = chain.steps[k];
-    int times;
-    bool has_levels;
-    chain.before(k, &times, &has_levels);
-    const u32* from = picture(bases, layers, chain, shape, times);
-    u8* to = levels_of(levels, chain, shape);
-    u8* entries = table[0];
-    for (int i = threadIdx.x; i < 768; i += blockDim.x) {
-        entries[i] = has_levels ? to[i] : i & 255;
-        counts[0][i] = 0;
-    }
-    if (threadIdx.x == 0) sum = 0;
-    __syncthreads();
+// What becomes of a picture's levels.
+struct Levels {
+    u8 table[3][256];    // so far
+    u8 changed[3][256];  // of them by one more step
+    u32 counts[3][256];  // in the picture itself
+    u32 mapped[3][256];  // in what the table makes of it
+    u64 luma_sum;
+};
 
-    int count = chain.w * chain.h;
+__device__ void count_levels(const u32* picture, int count, Levels& is) {
+    for (int i = threadIdx.x; i < 768; i += blockDim.x) is.counts[0][i] = 0;
+    __syncthreads();
+#pragma unroll 4
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        u32 p = picture[i];
+        atomicAdd(&is.counts[0][p & 255], 1u);
+        atomicAdd(&is.counts[1][p >> 8 & 255], 1u);
+        atomicAdd(&is.counts[2][p >> 16], 1u);
+    }
+    __syncthreads();
+}
+
+// One more step. `counts` are those of the picture if the step goes by them.
+__device__ void change(const Step& step, const u32* picture, int count, Levels& is) {
+    u8* entries = is.table[0];
     bool spreads = step.operation == AUTOCONTRAST || step.operation == EQUALIZE;
     if (spreads) {
-        for (int i = threadIdx.x; i < count; i += blockDim.x) {
-            u32 p = with_levels(table, from[i]);
-            atomicAdd(&counts[0][p & 255], 1u);
-            atomicAdd(&counts[1][p >> 8 & 255], 1u);
-            atomicAdd(&counts[2][p >> 16], 1u);
-        }
+        for (int i = threadIdx.x; i < 768; i += blockDim.x) is.mapped[0][i] = 0;
         __syncthreads();
-        if (warp_id() < 3) spread(step.operation == EQUALIZE, counts[warp_id()], changed[warp_id()]);
+        for (int i = threadIdx.x; i < 768; i += blockDim.x) atomicAdd(&is.mapped[i >> 8][entries[i]], is.counts[0][i]);
         __syncthreads();
+        if (warp_id() < 3) spread(step.operation == EQUALIZE, is.mapped[warp_id()], is.changed[warp_id()]);
     } else if (step.operation == CONTRAST_OF) {
-        u32 own = 0;
-        for (int i = threadIdx.x; i < count; i += blockDim.x) own += (u32)luma(unpacked(with_levels(table, from[i])));
-        atomicAdd(&sum, (u64)own);
+        if (threadIdx.x == 0) is.luma_sum = 0;
         __syncthreads();
+        u32 own = 0;
+        for (int i = threadIdx.x; i < count; i += blockDim.x) own += (u32)luma(unpacked(with_levels(is.table, picture[i])));
+        atomicAdd(&is.luma_sum, (u64)own);
     }
-    float mean = step.operation == CONTRAST_OF ? (float)(u32)((2 * sum + count) / (2 * (u64)count)) : 0.f;
+    __syncthreads();
+    float mean = step.operation == CONTRAST_OF ? (float)(u32)((2 * is.luma_sum + count) / (2 * (u64)count)) : 0.f;
     u32 mask = ~((1u << (8 - min((u32)step.argument, 8u))) - 1);
     for (int i = threadIdx.x; i < 768; i += blockDim.x) {
         int value = entries[i];
-        if (spreads) value = changed[i >> 8][value];
+        if (spreads) value = is.changed[i >> 8][value];
         else if (step.operation == POSTERIZE) value &= mask;
         else if (step.operation == SOLARIZE) value = (float)value < step.argument ? value : 255 - value;
         else value = (int)blend(mean, (float)value, step.argument);
-        to[i] = value;
+        entries[i] = value;
     }
-}
-
-// A picture, read through a table of levels.
-template <bool has_levels>
-struct Picture {
-    const u32* pixels;
-    const u8 (*table)[256];
-    int w, h;
-    __device__ __forceinline__ u32 at(int i) const { return has_levels ? with_levels(table, pixels[i]) : pixels[i]; }
-    __device__ __forceinline__ u32 at(int x, int y) const { return at(y * w + x); }
-    __device__ __forceinline__ int column(int x) const { return min(max(x, 0), w - 1); }
-    __device__ __forceinline__ int row(int y) const { return min(max(y, 0), h - 1) * w; }
-};
-
-// Whether what is within 2^-25 of a fraction of 2^-32 is on the same side of 0 and of 1/2.
-__device__ __forceinline__ bool is_clear(u32 fraction) { return (fraction + 128 & 0x7fffffff) >= 256; }
-
-// ImagingTransform's BILINEAR, in its own double.
-template <typename From>
-__device__ __forceinline__ u32 bilinear_in_double(const From& from, const Plan& plan, u32 fill, int x, int y) {
-    double column = plan.xx * (x + 0.5) + plan.xy * (y + 0.5) + plan.x0;
-    double row = plan.yx * (x + 0.5) + plan.yy * (y + 0.5) + plan.y0;
-    if (column < 0.0 || column >= from.w || row < 0.0 || row >= from.h) return fill;
-    column -= 0.5;
-    row -= 0.5;
-    int left = (int)floor(column), top = (int)floor(row);
-    double dx = column - left, dy = row - top;
-    int x0 = from.column(left), x1 = from.column(left + 1), y0 = from.row(top), y1 = from.row(top + 1);
-    u32 a = from.at(y0 + x0), b = from.at(y0 + x1), c = from.at(y1 + x0), d = from.at(y1 + x1), out = 0;
-#pragma unroll 1
-    for (int shift = 0; shift < 24; shift += 8) {
-        int p = a >> shift & 255, q = b >> shift & 255, r = c >> shift & 255, s = d >> shift & 255;
-        double upper = p + (q - p) * dx, lower = r + (s - r) * dx;
-        out |= (u32)(int)(upper + (lower - upper) * dy) << shift;
-    }
-    return out;
-}
-
-// Which taps there are besides the first: an axis along which a shear does not move is exact.
-enum Taps { ACROSS = 1, DOWN = 2, BOTH = 3 };
-
-// The same, of a place in fixed point: in float, whose errors stay below 2^-14 here, where no whole level and no edge is so
-// near that they could tell.
-template <int taps, typename From>
-__device__ __forceinline__ u32 bilinear(const From& from, const Plan& plan, long long sx, long long sy, u32 fill, int x, int y) {
-    int left = (int)(sx >> 40), top = (int)(sy >> 40);
-    u32 fx = (u32)(sx >> 8), fy = (u32)(sy >> 8);
-    bool sure = (!(taps & ACROSS) || is_clear(fx)) && (!(taps & DOWN) || is_clear(fy));
-    bool inside = (u32)(left + (int)(fx >> 31)) < from.w && (u32)(top + (int)(fy >> 31)) < from.h;
-    u32 out = fill;
-    if (inside && sure) {
-        float dx = fx * 0x1p-32f, dy = fy * 0x1p-32f;
-        int x0 = from.column(left), y0 = from.row(top);
-        int x1 = taps & ACROSS ? from.column(left + 1) : x0, y1 = taps & DOWN ? from.row(top + 1) : y0;
-        u32 a = from.at(y0 + x0), b = from.at(y1 + x1);
-        u32 c = taps == BOTH ? from.at(y1 + x0) : a, d = taps == BOTH ? from.at(y0 + x1) : b;
-        u32 differs = (a ^ b) | (a ^ c) | (a ^ d);
-        out = 0;
-#pragma unroll
-        for (int shift = 0; shift < 24; shift += 8) {
-            float p = a >> shift & 255, q = b >> shift & 255, r = c >> shift & 255, s = d >> shift & 255, value;
-            if (taps == BOTH) {
-                float upper = fmaf(s - p, dx, p), lower = fmaf(q - r, dx, r);
-                value = fmaf(lower - upper, dy, upper);
-            } else {
-                value = fmaf(q - p, taps == ACROSS ? dx : dy, p);
-            }
-            int level = (int)value;
-            float rest = value - (float)level;
-            sure &= (differs >> shift & 255) == 0 || fabsf(rest - 0.5f) < 0.5f - 0x1p-13f;
-            out |= (u32)level << shift;
-        }
-    }
-    return sure ? out : bilinear_in_double(from, plan, fill, x, y);
-}
-
-// ImageEnhance.Sharpness: blended with ImageFilter.SMOOTH, which leaves the edge as it is.
-template <typename From>
-__device__ __forceinline__ u32 sharpened(const From& from, float factor, int x, int y) {
-    u32 p = from.at(x, y);
-    if (x == 0 || y == 0 || x == from.w - 1 || y == from.h - 1) return p;
-    u32 r = 4 * (p & 255), g = 4 * (p >> 8 & 255), b = 4 * (p >> 16);
-#pragma unroll
-    for (int i = 0; i < 9; ++i) {
-        u32 q = from.at(x + i % 3 - 1, y + i / 3 - 1);
-        r += q & 255;
-        g += q >> 8 & 255;
-        b += q >> 16;
-    }
-    Rgb smooth = {(float)((2 * r + 13) / 26), (float)((2 * g + 13) / 26), (float)((2 * b + 13) / 26)}, own = unpacked(p);
-    return packed(Rgb{blend(smooth.r, own.r, factor), blend(smooth.g, own.g, factor), blend(smooth.b, own.b, factor)});
-}
-
-// Pixels that `pixel` makes of their places: a warp takes 32 columns and every so many rows.
-template <typename F>
-__device__ __forceinline__ void each_pixel(const Chain& chain, u32* to, F pixel) {
-    int first = blockIdx.y * warp_count() + warp_id(), rows = gridDim.y * warp_count();
-    for (int x = lane_id(); x < chain.w; x += 32) {
-        for (int y = first; y < chain.h; y += rows) to[y * chain.w + x] = pixel(x, y);
-    }
-}
-
-// The same by a plan; `place` makes them of places in its fixed point.
-template <typename F>
-__device__ __forceinline__ void each_place(const Chain& chain, const Plan& plan, u32* to, F place) {
-    int first = blockIdx.y * warp_count() + warp_id(), rows = gridDim.y * warp_count();
-    for (int x = lane_id(); x < chain.w; x += 32) {
-        long long sx = plan.fx0 + plan.fxx * x + plan.fxy * first, sy = plan.fy0 + plan.fyx * x + plan.fyy * first;
-        for (int y = first; y < chain.h; y += rows) {
-            to[y * chain.w + x] = place(sx, sy, x, y);
-            sx += plan.fxy * rows;
-            sy += plan.fyy * rows;
-        }
-    }
-}
-
-template <bool has_levels>
-__device__ __forceinline__ void change(const u32* pixels, const u8 (*table)[256], const Chain& chain, const Step& step,
-                                       const Plan& plan, u32* to) {
-    Picture<has_levels> from = {pixels, table, chain.w, chain.h};
-    u32 fill = chain.params->fill;
-    bool is_bilinear = chain.params->is_bilinear;
-    float factor = step.argument;
-    if (step.operation == COLOR) {
-        each_pixel(chain, to, [&](int x, int y) {
-            Rgb p = unpacked(from.at(x, y));
-            return packed(blend(luma(p), p, factor));
-        });
-    } else if (step.operation == SHARPNESS) {
-        each_pixel(chain, to, [&](int x, int y) { return sharpened(from, factor, x, y); });
-    } else if (step.operation == TRANSLATE_X || step.operation == TRANSLATE_Y) {
-        int shift = chain.shift(step), right = step.operation == TRANSLATE_X ? shift : 0, down = shift - right;
-        each_pixel(chain, to, [&](int x, int y) {
-            return (u32)(x + right) < from.w && (u32)(y + down) < from.h ? from.at(x + right, y + down) : fill;
-        });
-    } else if (!is_bilinear) {
-        each_place(chain, plan, to, [&](long long sx, long long sy, int, int) {
-            int column = (int)sx >> 16, row = (int)sy >> 16;
-            return (u32)column < from.w && (u32)row < from.h ? from.at(column, row) : fill;
-        });
-    } else if (step.operation == SHEAR_X) {
-        each_place(chain, plan, to, [&](long long sx, long long sy, int x, int y) {
-            return bilinear<ACROSS>(from, plan, sx, sy, fill, x, y);
-        });
-    } else if (step.operation == SHEAR_Y) {
-        each_place(chain, plan, to, [&](long long sx, long long sy, int x, int y) {
-            return bilinear<DOWN>(from, plan, sx, sy, fill, x, y);
-        });
-    } else {
-        each_place(chain, plan, to, [&](long long sx, long long sy, int x, int y) {
-            return bilinear<BOTH>(from, plan, sx, sy, fill, x, y);
-        });
-    }
-}
-
-// Grid: (S·N·L, parts) of 256 threads. Step k of each chain where it changes pixels.
-extern "C" __global__ void __launch_bounds__(256, 2)
-change_pixels(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, Shape shape, int k,
-              const Plan* __restrict__ plans, const u32* bases, u32* layers, u8* levels) {
-    __shared__ u8 table[3][256];
-    Chain chain(descs, params, shape, blockIdx.x);
-    if (k >= chain.depth || !chain.changes_pixels(chain.steps[k])) return;
-    int times;
-    bool has_levels;
-    chain.before(k, &times, &has_levels);
-    const u32* from = picture(bases, layers, chain, shape, times);
-    u32* to = picture(layers, chain, shape, times + 1);
-    const Step step = chain.steps[k];
-    const Plan& plan = plans[(size_t)chain.view * STEPS + chain.number * (STEPS / shape.L) + k];
-    if (!has_levels) {
-        change<false>(from, nullptr, chain, step, plan, to);
-        return;
-    }
-    const u8* entries = levels_of(levels, chain, shape);
-    for (int i = threadIdx.x; i < 768; i += blockDim.x) table[0][i] = entries[i];
     __syncthreads();
-    change<true>(from, table, chain, step, plan, to);
+}
+
+// Grid: for step 0 (S·N) of 1024 threads, whose views' chains begin with the same picture, of which the levels are counted
+// once; else (S·N·L). Step k of each chain where it is the first to change a picture's levels, and those that follow until
+// pixels change.
+extern "C" __global__ void __launch_bounds__(1024)
+change_levels(const ViewParams* __restrict__ params, Shape shape, int k, const Plan* __restrict__ plans,
+              const u32* __restrict__ bases, u32* __restrict__ layers, u8* __restrict__ levels) {
+    __shared__ Levels is;
+    int chains = k == 0 ? shape.L : 1, most = STEPS / shape.L;
+    bool are_counted = false;
+    for (int item = blockIdx.x * chains; item < (blockIdx.x + 1) * chains; ++item) {
+        const Plan* plan = plans + plan_of(item, shape, k);
+        if (!plan->begins_levels) continue;
+        const u32* from = picture(bases, layers, item, shape, plan->times);
+        const ViewParams& p = params[item / shape.L];
+        int count = plan->w * plan->h, number = item % shape.L;
+        for (int i = threadIdx.x; i < 768; i += blockDim.x) is.table[0][i] = i;
+        __syncthreads();
+        for (int next = k; next < p.depths[number] && plan->operation == IDENTITY; ++next, ++plan) {
+            const Step step = p.steps[number * most + next];
+            if (!Chain::changes_levels(step.operation)) continue;
+            if (step.operation <= EQUALIZE && !are_counted) {
+                count_levels(from, count, is);
+                are_counted = true;
+            }
+            change(step, from, count, is);
+        }
+        for (int i = threadIdx.x; i < 768; i += blockDim.x) levels[(size_t)item * 768 + i] = is.table[0][i];
+        __syncthreads();
+    }
 }

@@ -59,7 +59,7 @@ impl Shape {
     }
 
     pub(super) fn scratch_blocks(&self) -> usize {
-        let chains = self.chains.map_or([0; 7], |chains| chains.parts(self));
+        let chains = self.chains.map_or([0; 8], |chains| chains.parts(self));
         self.parts().iter().chain(&chains).sum()
     }
 

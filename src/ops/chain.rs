@@ -1,4 +1,4 @@
-//! Views by chains of operations, mixed, on the device: `kernels/chain.cu` and `kernels/mix.cu`.
+//! Views by chains of operations, mixed, on the device: `kernels/chain.cu`, `kernels/move.cu` and `kernels/mix.cu`.
 
 use anyhow::Result;
 use bytemuck::Zeroable;
@@ -55,14 +55,20 @@ impl Chains {
         self.is_padded.then_some(Shape { images, views: 0, chains: None, ..*shape })
     }
 
-    /// Blocks of `bases`, `plans`, `layers`, `levels`; and of padded images of `descs`, `resized` and the resize.
-    pub(super) fn parts(self, shape: &Shape) -> [usize; 7] {
+    /// The longest row or column of a picture.
+    fn lines(self, shape: &Shape) -> usize {
+        if self.is_padded { shape.max_w.max(shape.max_h) } else { shape.image_size }
+    }
+
+    /// Blocks of `bases`, `plans`, `lines`, `layers`, `levels`; and of padded images of `descs`, `resized` and the resize.
+    pub(super) fn parts(self, shape: &Shape) -> [usize; 8] {
         let (views, size, area) = (shape.images * shape.views, shape.image_size, self.area(shape));
         let resize = self.resize(shape);
         let ends = resize.map_or(0, |resize| resize.images);
         [
             block_count(4 * views * area),
-            block_count(96 * STEPS * views),
+            block_count(152 * STEPS * views),
+            block_count(8 * STEPS * views * self.lines(shape)),
             block_count(8 * views * self.count * area),
             block_count(768 * views * self.count),
             block_count(size_of::<ImageDesc>() * ends),
@@ -80,6 +86,7 @@ struct ShapeArg {
     l: i32,
     side: i32,
     area: i32,
+    lines: i32,
 }
 
 /// Between the launches of [`Mixer::make`].
@@ -89,6 +96,7 @@ pub(super) struct Mixer {
     /// See [`Chains::parts`].
     bases: Tensor<Block>, // (S·N, A) u32
     plans: Tensor<Block>,   // (S·N, STEPS) Plan
+    lines: Tensor<Block>,   // (S·N, STEPS, lines) Line
     layers: Tensor<Block>,  // (S·N, L, 2, A) u32
     levels: Tensor<Block>,  // (S·N, L, 3, 256) u8
     descs: Tensor<Block>,   // (S·N·(L + 1),) ImageDesc
@@ -100,13 +108,14 @@ impl Mixer {
     /// In memory of the sum of [`Chains::parts`].
     pub(super) fn within(memory: &Tensor<Block>, shape: Shape, chains: Chains) -> Result<Mixer> {
         let mut end = 0;
-        let [bases, plans, layers, levels, descs, resized, resize] = chains.parts(&shape).map(|blocks| {
-            end += blocks;
-            memory.rows(end - blocks..end)
-        });
+        let [bases, plans, lines, layers, levels, descs, resized, resize] =
+            chains.parts(&shape).map(|blocks| {
+                end += blocks;
+                memory.rows(end - blocks..end)
+            });
         let resize = chains.resize(&shape).map(|shape| super::augment::Scratch::within(&resize, shape));
         let resize = resize.transpose()?.map(Box::new);
-        Ok(Mixer { shape, chains, bases, plans, layers, levels, descs, resized, resize })
+        Ok(Mixer { shape, chains, bases, plans, lines, layers, levels, descs, resized, resize })
     }
 
     /// Where resized crops go that chains begin with, `(S·N, H, H)`.
@@ -126,13 +135,14 @@ impl Mixer {
         sources: &Tensor<Block>,
         patches: &Tensor<E>,
     ) -> Result<()> {
-        let Mixer { shape, chains, bases, plans, layers, levels, descs: end_descs, resized, resize } = self;
+        let Mixer { shape, chains, bases, plans, lines, layers, levels, descs: end_descs, resized, resize } =
+            self;
         let &Shape { images, views, image_size: size, patch_size: patch, max_h, .. } = shape;
         let (count, area) = (images * views, chains.area(shape));
         let side = if chains.is_padded { 0 } else { size };
         let arg = || -> Result<_> {
             let (n, l, side, area) = (int(views)?, int(chains.count)?, int(side)?, int(area)?);
-            Ok(Arg::bytes(&ShapeArg { n, l, side, area }))
+            Ok(Arg::bytes(&ShapeArg { n, l, side, area, lines: int(chains.lines(shape))? }))
         };
         let queue = |(file, defines), name, launch: Launch, args: &[_]| {
             let kernel = stream.kernel(file, name, defines)?;
@@ -140,7 +150,7 @@ impl Mixer {
             // views' programs, and that an image fits has been checked by `plan_views` before them.
             unsafe { kernel.launch(stream, launch, args) }
         };
-        let (steps, ends) = (("chain", &[][..]), ("mix", E::DEFINES));
+        let (steps, moves, ends) = (("chain", &[][..]), ("move", &[][..]), ("mix", E::DEFINES));
         let height = if chains.is_padded { max_h } else { size };
         let parts = height.div_ceil(4 * 8).clamp(1, 32);
         if chains.is_padded {
@@ -154,21 +164,24 @@ impl Mixer {
         queue(
             steps,
             "plan_chains",
-            Launch::per_element(count * STEPS, 128),
-            args![descs, params, arg()?, int(count * STEPS)?, plans],
+            Launch::over([count * STEPS, 1, 1], 32),
+            args![descs, params, arg()?, plans, lines],
         )?;
+        // Fewer, since most have nothing to do.
+        let moving = height.div_ceil(8 * 8).clamp(1, 32);
         for k in 0..chains.depth {
+            let pictures = if k == 0 { count } else { count * chains.count };
             queue(
                 steps,
                 "change_levels",
-                Launch::over([count * chains.count, 1, 1], 512),
-                args![descs, params, arg()?, int(k)?, bases, layers, levels],
+                Launch::over([pictures, 1, 1], 1024),
+                args![params, arg()?, int(k)?, plans, bases, layers, levels],
             )?;
             queue(
-                steps,
+                moves,
                 "change_pixels",
-                Launch::over([count * chains.count, parts, 1], 256),
-                args![descs, params, arg()?, int(k)?, plans, bases, layers, levels],
+                Launch::over([count * chains.count, moving, 1], 256),
+                args![arg()?, int(k)?, plans, lines, bases, layers, levels],
             )?;
         }
         let no_resized = None::<&Tensor<Block>>;
@@ -177,7 +190,7 @@ impl Mixer {
                 ends,
                 "end_chains",
                 Launch::over([count * (chains.count + 1), parts, 1], 256),
-                args![descs, params, arg()?, bases, layers, levels, resize.sources(), end_descs],
+                args![descs, params, arg()?, plans, bases, layers, levels, resize.sources(), end_descs],
             )?;
             resize.pack_originals::<E>(stream, end_descs, resized)?;
             Some(resized)
@@ -190,16 +203,16 @@ impl Mixer {
             2 => "mix_views_2",
             _ => "mix_views_1",
         };
-        let parts = (size * size / neighbours).div_ceil(8 * 256).clamp(1, 64);
+        let parts = (size * size / neighbours).div_ceil(10 * 256).clamp(1, 64);
         let scale = Arg::bytes(&shape.preprocess.scale);
         queue(
             ends,
             name,
             Launch::over([count, parts, 1], 256),
             args![
-                descs,
                 params,
                 arg()?,
+                plans,
                 bases,
                 layers,
                 levels,
