@@ -1,4 +1,4 @@
-// Views by chains of operations on 8-bit pixels: what the kernels of chain.cu, move.cu and mix.cu say of them.
+// Views by chains of operations on 8-bit pixels: what the kernels of chain.cu and mix.cu say of them.
 //
 // View i of S·N is of image i / N; it has L chains of up to K = STEPS / L steps. The pictures that they work on are of
 // H × H pixels, or with side = 0 of their image's size; A is the most pixels of one.
@@ -8,11 +8,10 @@
 //   bases   (S·N, A) u32            what a view's chains begin with: red, green and blue from the lowest byte
 //   layers  (S·N, L, 2, A) u32      a chain's picture after its odd steps that move pixels, and after its even ones
 //   levels  (S·N, L, 3, 256) u8     what has become of the picture's levels since then
-//   plans   (S·N, STEPS) Plan       what each step is and works on
-//   lines   (S·N, STEPS, side) Line of a shear: of each row, or column; side is the longer one of the largest picture
+//   ends    (S·N, L) End
+//   lines   (S·N, L, lines) Line    of a shear's rows or columns; `lines` is the longer side of the largest picture
 //
-// A step that changes each level by itself is not made until a pixel is read again: `levels` holds what it comes to. So
-// memory sees the pictures only where pixels move, where levels are counted, and at the end.
+// A step that changes each level by itself is not made until pixels move: a table holds what it comes to, at the end `levels`.
 
 #pragma once
 
@@ -20,24 +19,10 @@
 
 struct Shape { int N, L, side, area, lines; };
 
-// A step: known before there are pixels, so that no CTA needs to find it out again.
-struct Plan {
-    double xx, xy, x0, yx, yy, y0;           // of what is turned or sheared: Image.transform's matrix
-    long long fxx, fxy, fx0, fyx, fyy, fy0;  // in fixed point: of 40 bits, from a pixel to one; nearest, of 16, to the pixel's
-    u32 operation;                           // IDENTITY where it changes no pixels
-    float argument;
-    u32 times, has_levels;                   // pixels' changes before it, and whether levels have changed since
-    u32 end_times, end_has_levels;           // the same of the whole chain
-    u32 begins_levels;                       // whether it is the first to change levels since then
-    int w, h;
-    u32 is_bilinear, fill;
-    int right, down;                         // where what is translated comes from
-};
-static_assert(sizeof(Plan) == 152, "the host allocates 152 bytes a step");
+const int CHAIN_THREADS = 512;  // that take a chain through its steps
 
-// A row or column that a shear moves along itself: by `offset` whole pixels and a part of one, the same for all its pixels,
-// of which `factor` is 65536 times, near enough for every two levels; 0 where none is. `half` is 1 if the part is 1/2 or more.
-struct Line { short offset, half; u32 factor; };
+// Of a chain: how often pixels have changed, and whether levels have since.
+struct End { u32 times, has_levels; };
 
 struct Chain {
     const ViewParams* params;
@@ -71,17 +56,6 @@ struct Chain {
         if (step.operation == COLOR || step.operation == SHARPNESS) return step.argument != 1.f;
         return step.operation > SHARPNESS && step.operation != IDENTITY && step.argument != 0.f;
     }
-
-    // Before step k: how often pixels have been changed, and whether levels have since.
-    __device__ void before(u32 k, u32* times, u32* has_levels) const {
-        *times = *has_levels = 0;
-        for (u32 i = 0; i < k; ++i) {
-            if (changes_levels(steps[i].operation)) *has_levels = 1;
-            if (!changes_pixels(steps[i])) continue;
-            ++*times;
-            *has_levels = 0;
-        }
-    }
 };
 
 // The picture of chain `item` of S·N·L after it has changed so often.
@@ -91,11 +65,6 @@ __device__ __forceinline__ u32* picture(u32* layers, int item, const Shape& shap
 
 __device__ __forceinline__ const u32* picture(const u32* bases, u32* layers, int item, const Shape& shape, u32 times) {
     return times == 0 ? bases + (size_t)(item / shape.L) * shape.area : picture(layers, item, shape, times);
-}
-
-// Of chain `item`'s step k.
-__device__ __forceinline__ size_t plan_of(int item, const Shape& shape, int k) {
-    return (size_t)(item / shape.L) * STEPS + item % shape.L * (STEPS / shape.L) + k;
 }
 
 __device__ __forceinline__ u32 with_levels(const u8 (*table)[256], u32 p) {
