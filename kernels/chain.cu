@@ -26,7 +26,7 @@ crop_bases(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ p
 }
 
 // Grid: (S·N·L) of CHAIN_THREADS, which take a chain through its steps. A program that this launch has no room for ends it.
-extern "C" __global__ void __launch_bounds__(CHAIN_THREADS)
+extern "C" __global__ void __launch_bounds__(CHAIN_THREADS, 1)
 make_chains(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, Shape shape,
             const u32* bases, u32* layers, u8* __restrict__ levels, Line* lines, End* __restrict__ ends) {
     __shared__ Levels is;

@@ -19,7 +19,7 @@
 
 struct Shape { int N, L, side, area, lines; };
 
-const int CHAIN_THREADS = 512;  // that take a chain through its steps
+#define CHAIN_THREADS 512  // that take a chain through its steps
 
 // Of a chain: how often pixels have changed, and whether levels have since.
 struct End { u32 times, has_levels; };

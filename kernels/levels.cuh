@@ -8,6 +8,16 @@
 #include "chain.cuh"
 #include "ptx.cuh"
 
+// 255.0 / n to the bit, of 1 to 255: by a reciprocal that is made exact, and of what that leaves. A division is a call, for which
+// registers are spilled.
+__device__ __forceinline__ double share_of_255(int n) {
+    double reciprocal = __fdividef(1.f, (float)n);
+#pragma unroll
+    for (int i = 0; i < 3; ++i) reciprocal = fma(fma(-reciprocal, (double)n, 1.0), reciprocal, reciprocal);
+    double q = 255.0 * reciprocal;
+    return fma(fma(-q, (double)n, 255.0), reciprocal, q);
+}
+
 // ImageOps.autocontrast and .equalize of a channel, of its levels' counts, by a warp: what becomes of each level.
 __device__ void spread(bool equalize, const u32* counts, u8* out) {
     u32 sum = 0;
@@ -30,7 +40,7 @@ __device__ void spread(bool equalize, const u32* counts, u8* out) {
     }
     u32 step = (__shfl_sync(0xffffffff, below, 31) - counts[high]) / 255;
     u32 before = step / 2 + below - sum;
-    double scale = 255.0 / max(high - low, 1), offset = -low * scale;
+    double scale = share_of_255(max(high - low, 1)), offset = -low * scale;
     for (int i = 0; i < 8; ++i) {
         int level = 8 * lane_id() + i, value = level;
         if (equalize && low < high && step != 0) value = min(before / step, 255u);
@@ -87,14 +97,16 @@ __device__ void change_levels(const Step& step, const u32* picture, int count, L
         atomicAdd(&is.luma_sum, (u64)own);
     }
     __syncthreads();
-    float mean = step.operation == CONTRAST_OF ? (float)(u32)((2 * is.luma_sum + count) / (2 * (u64)count)) : 0.f;
+    u32 mean = 0;  // (2·sum + count) / (2·count), bit by bit, since a division is a call
+    for (u32 bit = 128; bit > 0 && step.operation == CONTRAST_OF; bit >>= 1)
+        if (2 * (u64)count * (mean + bit) <= 2 * is.luma_sum + count) mean += bit;
     u32 mask = ~((1u << (8 - min((u32)step.argument, 8u))) - 1);
     for (int i = threadIdx.x; i < 768; i += blockDim.x) {
         int value = entries[i];
         if (spreads) value = is.changed[i >> 8][value];
         else if (step.operation == POSTERIZE) value &= mask;
         else if (step.operation == SOLARIZE) value = (float)value < step.argument ? value : 255 - value;
-        else value = (int)blend(mean, (float)value, step.argument);
+        else value = (int)blend((float)mean, (float)value, step.argument);
         entries[i] = value;
     }
     __syncthreads();
