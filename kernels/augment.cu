@@ -145,8 +145,8 @@ __device__ bool is_down_first(int2 from, int2 to) {
 }
 
 // Grid: (items, ceil(2·H / 128)), 128 threads a CTA: a thread per output of either pass, and an item's first plans
-// its pixels too. An image that is larger than the plan, a crop that is not inside its image, and a view whose kind is none
-// of CROP, ORIGINAL and `chains`, end the launch.
+// its pixels too. An image that is larger than the plan, a crop that is not inside its image, and a view whose kind is neither
+// ORIGINAL nor `chains`, end the launch.
 extern "C" __global__ void __launch_bounds__(128)
 plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ params, int S, int N, int max_w, int max_h,
            int H, int K, Resize resize, int is_pillow_13, u32 chains, View* __restrict__ views, int2* __restrict__ bounds,
@@ -160,7 +160,7 @@ plan_views(const ImageDesc* __restrict__ descs, const ViewParams* __restrict__ p
     u32 kind = drawn ? p->kind : ORIGINAL;
     bool original = kind == ORIGINAL;
     bool packed = w != 0 && (drawn ? kind >= RESIZED_CHAINS : chains == LAYERS), padded = kind == PADDED_CHAINS;
-    if (w != 0 && kind != ORIGINAL && kind != CROP && kind != chains) __trap();
+    if (w != 0 && kind != ORIGINAL && kind != chains) __trap();
     if (w != 0 && (kind == CROP || kind == RESIZED_CHAINS) && !inside(*p, w, h)) __trap();
     int2 from = make_int2(w, h), to = make_int2(H, H);
     if (!original) {

@@ -8,15 +8,21 @@
 //   bases   (S·N, A) u32            what a view's chains begin with: red, green and blue from the lowest byte
 //   layers  (S·N, L, 2, A) u32      a chain's picture after its odd steps that move pixels, and after its even ones
 //   levels  (S·N, L, 3, 256) u8     what has become of the picture's levels since then
+//   ends    (S·N, L) End
+//   lines   (S·N, L, lines) Line    of a shear's rows or columns; `lines` is the longer side of the largest picture
 //
-// A step that changes each level by itself is not made until a pixel is read again: `levels` holds what it comes to. So
-// memory sees the pictures only where pixels move, where levels are counted, and at the end.
+// A step that changes each level by itself is not made until pixels move: a table holds what it comes to, at the end `levels`.
 
 #pragma once
 
 #include "jitter.cuh"
 
-struct Shape { int N, L, side, area; };
+struct Shape { int N, L, side, area, lines; };
+
+#define CHAIN_THREADS 512  // that take a chain through its steps
+
+// Of a chain: how often pixels have changed, and whether levels have since.
+struct End { u32 times, has_levels; };
 
 struct Chain {
     const ViewParams* params;
@@ -50,32 +56,15 @@ struct Chain {
         if (step.operation == COLOR || step.operation == SHARPNESS) return step.argument != 1.f;
         return step.operation > SHARPNESS && step.operation != IDENTITY && step.argument != 0.f;
     }
-
-    // Before step k: how often pixels have been changed, and whether levels have since.
-    __device__ void before(u32 k, int* times, bool* has_levels) const {
-        *times = 0;
-        *has_levels = false;
-        for (u32 i = 0; i < k; ++i) {
-            if (changes_levels(steps[i].operation)) *has_levels = true;
-            if (!changes_pixels(steps[i])) continue;
-            ++*times;
-            *has_levels = false;
-        }
-    }
 };
 
-// A chain's picture after it has changed so often.
-__device__ __forceinline__ u32* picture(u32* layers, const Chain& chain, const Shape& shape, int times) {
-    size_t layer = (size_t)chain.view * shape.L + chain.number;
-    return layers + (2 * layer + (times - 1 & 1)) * shape.area;
+// The picture of chain `item` of S·N·L after it has changed so often.
+__device__ __forceinline__ u32* picture(u32* layers, int item, const Shape& shape, u32 times) {
+    return layers + (2 * (size_t)item + (times - 1 & 1)) * shape.area;
 }
 
-__device__ __forceinline__ const u32* picture(const u32* bases, u32* layers, const Chain& chain, const Shape& shape, int times) {
-    return times == 0 ? bases + (size_t)chain.view * shape.area : picture(layers, chain, shape, times);
-}
-
-__device__ __forceinline__ u8* levels_of(u8* levels, const Chain& chain, const Shape& shape) {
-    return levels + ((size_t)chain.view * shape.L + chain.number) * 768;
+__device__ __forceinline__ const u32* picture(const u32* bases, u32* layers, int item, const Shape& shape, u32 times) {
+    return times == 0 ? bases + (size_t)(item / shape.L) * shape.area : picture(layers, item, shape, times);
 }
 
 __device__ __forceinline__ u32 with_levels(const u8 (*table)[256], u32 p) {

@@ -66,10 +66,15 @@ __device__ __forceinline__ void load_pack(float (&to)[W], const half* from) {
 
 template <int W>
 __device__ __forceinline__ void store_pack(float* to, const float (&from)[W]) {
-    Pack<float, W> pack;
+    if constexpr (W % 4 == 0) {
 #pragma unroll
-    for (int i = 0; i < W; ++i) pack.x[i] = from[i];
-    *(Pack<float, W>*)to = pack;
+        for (int i = 0; i < W; i += 4) store4(to + i, make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]));
+    } else {
+        Pack<float, W> pack;
+#pragma unroll
+        for (int i = 0; i < W; ++i) pack.x[i] = from[i];
+        *(Pack<float, W>*)to = pack;
+    }
 }
 
 template <int W>

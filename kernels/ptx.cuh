@@ -10,6 +10,52 @@ struct alignas(64) TensorMap {
 };
 
 // ---------------------------------------------------------------------------------------------------
+// Bytes of a word
+
+// Four of the eight of a and b.
+template <u32 selector>
+__device__ __forceinline__ u32 permuted(u32 a, u32 b) {
+    u32 d;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "n"(selector));
+    return d;
+}
+
+// The byte from bit `first` on.
+template <int first>
+__device__ __forceinline__ u32 byte_of(u32 p) {
+    u32 byte;
+    asm("bfe.u32 %0, %1, %2, 8;" : "=r"(byte) : "r"(p), "n"(first));
+    return byte;
+}
+
+// Where in shared memory the word of that number is, of a table.
+template <int first>
+__device__ __forceinline__ u32 word_of(u32 table, u32 p) {
+    u32 address;
+    asm("mad.lo.u32 %0, %1, 4, %2;" : "=r"(address) : "r"(byte_of<first>(p)), "r"(table));
+    return address;
+}
+
+template <int bytes>
+__device__ __forceinline__ float shared_float(u32 address) {
+    float x;
+    asm volatile("ld.shared.f32 %0, [%1+%2];" : "=f"(x) : "r"(address), "n"(bytes));
+    return x;
+}
+
+template <int bytes>
+__device__ __forceinline__ u32 shared_byte(u32 address) {
+    u32 x;
+    asm volatile("ld.shared.u8 %0, [%1+%2];" : "=r"(x) : "r"(address), "n"(bytes));
+    return x;
+}
+
+template <int bytes>
+__device__ __forceinline__ void count_one(u32 address) {
+    asm volatile("red.shared.add.u32 [%0+%1], 1;" ::"r"(address), "n"(bytes) : "memory");
+}
+
+// ---------------------------------------------------------------------------------------------------
 // Barriers in shared memory (mbarrier), 8 bytes each
 
 __device__ __forceinline__ void barrier_init(u32 barrier, u32 arrivals) {

@@ -1,5 +1,7 @@
 //! From flags to a classifier that is ready to adapt.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result, ensure};
 
 use super::Usage;
@@ -112,7 +114,26 @@ pub fn label_features(
             }
         }
     };
-    averages(&features, texts.iter().map(Vec::len), config.embed_dim)
+    let features = averages(&features, texts.iter().map(Vec::len), config.embed_dim)?;
+    if let Some((one, other)) = alike(&features, config.embed_dim) {
+        let (first, second) = (&labels[one], &labels[other]);
+        crate::notice!(
+            "note: {first:?} and {second:?} have equal text features, so the first is always preferred: other prompts may tell them apart"
+        );
+    }
+    Ok(features)
+}
+
+/// The first class whose features are an earlier one's to the bit, behind that.
+///
+/// * `features`: `(K, dim)`.
+fn alike(features: &[f32], dim: usize) -> Option<(usize, usize)> {
+    let mut seen = HashMap::new();
+    features.chunks(dim).enumerate().find_map(|(number, row)| {
+        let bits: &[u8] = bytemuck::cast_slice(row);
+        let earlier = *seen.entry(bits).or_insert(number);
+        (earlier != number).then_some((earlier, number))
+    })
 }
 
 /// A classifier over labels of these features, on a device that is prepared.
@@ -172,6 +193,13 @@ mod tests {
         let command = AdaptOptions::augment_args(Command::new("memo"));
         let matches = command.get_matches_from([&["memo", "--precision", "fp32"], flags].concat());
         AdaptOptions::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn equal_features_are_found() {
+        assert_eq!(alike(&[1.0, 2.0, 1.0, 3.0, 0.5, 3.0], 2), None);
+        assert_eq!(alike(&[1.0, 2.0, 1.0, 3.0, 1.0, 2.0, 1.0, 3.0], 2), Some((0, 2)));
+        assert_eq!(alike(&[], 2), None);
     }
 
     // By `make_prompts.py`.

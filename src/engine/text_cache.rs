@@ -1,13 +1,14 @@
 //! Text features on disk: an ensemble of prompts for a thousand classes is as much work as an evaluation of many images.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::outcome::Precision;
 use crate::clip::{ClipConfig, TextLayout};
-use crate::gpu::{Cache, Stream};
+use crate::gpu::{Cache, Stream, find_virtual_driver};
 use crate::notice;
 use crate::ops::linear::serving;
 
@@ -44,6 +45,9 @@ impl TextCache {
             gpu.target(),
             gpu.code_by()?
         ));
+        if gpu.driver().is_virtual() {
+            digest.update(virtual_driver(&find_virtual_driver()?, |name| std::env::var_os(name))?);
+        }
         crate::gpu::SOURCES.iter().for_each(|(_, source)| digest.update(source));
         digest.update(bytemuck::cast_slice(weights));
         for (row, end) in ids.iter().zip(ends) {
@@ -57,7 +61,7 @@ impl TextCache {
     }
 
     /// The file; none without a folder for it.
-    pub fn path(&self) -> Option<&std::path::Path> {
+    pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
@@ -76,9 +80,38 @@ impl TextCache {
     }
 }
 
+/// What the virtual driver's results depend on: the library, which has no version of its own, and what it is told.
+fn virtual_driver(library: &Path, told: impl Fn(&str) -> Option<OsString>) -> Result<[u8; 32]> {
+    let bytes = std::fs::read(library).with_context(|| format!("reading {}", library.display()))?;
+    let mut digest = Sha256::new_with_prefix(Sha256::digest(bytes));
+    for name in ["VCUDA_SUMS", "VCUDA_CHECK", "VCUDA_SEED"] {
+        digest.update(told(name).unwrap_or_default().as_encoded_bytes());
+        digest.update([0]);
+    }
+    Ok(digest.finalize().into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_virtual_driver_or_other_sums_have_another_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "new"].map(|name| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            path
+        });
+        let of = |library: &Path, set: &'static str, value: &'static str| {
+            virtual_driver(library, |name| (name == set).then(|| value.into())).unwrap()
+        };
+        let plain = of(&old, "", "");
+        assert_eq!(plain, of(&old, "VCUDA_PROFILE", "x"));
+        let others = [of(&new, "", ""), of(&old, "VCUDA_SUMS", "h100"), of(&old, "VCUDA_CHECK", "approx")];
+        assert!(others.iter().all(|other| *other != plain) && others[1] != others[2]);
+        assert!(virtual_driver(&folder.path().join("none"), |_| None).is_err());
+    }
 
     #[test]
     fn what_is_damaged_is_not_read() {

@@ -60,7 +60,7 @@ impl Shape {
     }
 
     pub(super) fn scratch_blocks(&self) -> usize {
-        let chains = self.chains.map_or([0; 7], |chains| chains.parts(self));
+        let chains = self.chains.map_or([0; 8], |chains| chains.parts(self));
         self.parts().iter().chain(&chains).sum()
     }
 
@@ -274,9 +274,11 @@ pub fn make_views<E: Element>(
         Launch::over([s, parts, 1], 256),
         args![descs, pixels, pixels.len() as u64, pixels_most, sources],
     )?;
-    let parts = max_h.div_ceil(4 * 8).clamp(1, 32);
-    let launch = Launch::over([items.views, parts, 1], 256);
-    scratch.queue::<E>(stream, "sum_luma", launch, args![sources, pixels_most, views])?;
+    if kind == CROP {
+        let parts = max_h.div_ceil(4 * 8).clamp(1, 32);
+        let launch = Launch::over([items.views, parts, 1], 256);
+        scratch.queue::<E>(stream, "sum_luma", launch, args![sources, pixels_most, views])?; // others have no jitter
+    }
     scratch.resize_rows::<E>(stream, items)?;
     scratch.resize_columns(stream, items, RESIZE, [patches, originals], None)?;
     let (Some((params, patches)), Some(mixer)) = (drawn, mixer) else { return Ok(()) };

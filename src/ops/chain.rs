@@ -7,7 +7,7 @@ use super::augment::{Block, Shape, block_count};
 use super::pillow::{self, Pillow, Rgb};
 use super::pillow_steps::{Moves, step};
 use super::preprocess::Preprocess;
-use super::view::{ImageDesc, PADDED_CHAINS, RESIZED_CHAINS, STEPS, ViewParams};
+use super::view::{ImageDesc, PADDED_CHAINS, RESIZED_CHAINS, ViewParams};
 use super::width::width;
 use super::{Element, int};
 use crate::args;
@@ -19,8 +19,6 @@ use crate::policy::{Before, Family, Policy};
 pub struct Chains {
     /// Of a view, `L`.
     pub count: usize,
-    /// The most steps of one, so many that each view may have them.
-    pub depth: usize,
     /// On the padded image, and else on a resized crop.
     pub is_padded: bool,
 }
@@ -31,11 +29,9 @@ impl Chains {
         match &policy.family {
             Family::Original | Family::Crops(_) => None,
             Family::AugMix(augmix) => {
-                Some(Chains { count: 3, depth: 3, is_padded: matches!(augmix.before, Before::Padded(_)) })
+                Some(Chains { count: 3, is_padded: matches!(augmix.before, Before::Padded(_)) })
             }
-            Family::RandAugment(randaugment) => {
-                Some(Chains { count: 1, depth: randaugment.ops as usize, is_padded: false })
-            }
+            Family::RandAugment(_) => Some(Chains { count: 1, is_padded: false }),
         }
     }
 
@@ -55,14 +51,20 @@ impl Chains {
         self.is_padded.then_some(Shape { images, views: 0, chains: None, ..*shape })
     }
 
-    /// Blocks of `bases`, `plans`, `layers`, `levels`; and of padded images of `descs`, `resized` and the resize.
-    pub(super) fn parts(self, shape: &Shape) -> [usize; 7] {
+    /// The longest row or column of a picture.
+    fn lines(self, shape: &Shape) -> usize {
+        if self.is_padded { shape.max_w.max(shape.max_h) } else { shape.image_size }
+    }
+
+    /// Blocks of `bases`, `ends`, `lines`, `layers`, `levels`; and of padded images of `descs`, `resized` and the resize.
+    pub(super) fn parts(self, shape: &Shape) -> [usize; 8] {
         let (views, size, area) = (shape.images * shape.views, shape.image_size, self.area(shape));
         let resize = self.resize(shape);
         let ends = resize.map_or(0, |resize| resize.images);
         [
             block_count(4 * views * area),
-            block_count(96 * STEPS * views),
+            block_count(8 * views * self.count),
+            block_count(8 * views * self.count * self.lines(shape)),
             block_count(8 * views * self.count * area),
             block_count(768 * views * self.count),
             block_count(size_of::<ImageDesc>() * ends),
@@ -80,6 +82,7 @@ struct ShapeArg {
     l: i32,
     side: i32,
     area: i32,
+    lines: i32,
 }
 
 /// Between the launches of [`Mixer::make`].
@@ -88,7 +91,8 @@ pub(super) struct Mixer {
     chains: Chains,
     /// See [`Chains::parts`].
     bases: Tensor<Block>, // (S·N, A) u32
-    plans: Tensor<Block>,   // (S·N, STEPS) Plan
+    ends: Tensor<Block>,    // (S·N, L) End
+    lines: Tensor<Block>,   // (S·N, L, lines) Line
     layers: Tensor<Block>,  // (S·N, L, 2, A) u32
     levels: Tensor<Block>,  // (S·N, L, 3, 256) u8
     descs: Tensor<Block>,   // (S·N·(L + 1),) ImageDesc
@@ -100,13 +104,14 @@ impl Mixer {
     /// In memory of the sum of [`Chains::parts`].
     pub(super) fn within(memory: &Tensor<Block>, shape: Shape, chains: Chains) -> Result<Mixer> {
         let mut end = 0;
-        let [bases, plans, layers, levels, descs, resized, resize] = chains.parts(&shape).map(|blocks| {
-            end += blocks;
-            memory.rows(end - blocks..end)
-        });
+        let [bases, ends, lines, layers, levels, descs, resized, resize] =
+            chains.parts(&shape).map(|blocks| {
+                end += blocks;
+                memory.rows(end - blocks..end)
+            });
         let resize = chains.resize(&shape).map(|shape| super::augment::Scratch::within(&resize, shape));
         let resize = resize.transpose()?.map(Box::new);
-        Ok(Mixer { shape, chains, bases, plans, layers, levels, descs, resized, resize })
+        Ok(Mixer { shape, chains, bases, ends, lines, layers, levels, descs, resized, resize })
     }
 
     /// Where resized crops go that chains begin with, `(S·N, H, H)`.
@@ -126,13 +131,14 @@ impl Mixer {
         sources: &Tensor<Block>,
         patches: &Tensor<E>,
     ) -> Result<()> {
-        let Mixer { shape, chains, bases, plans, layers, levels, descs: end_descs, resized, resize } = self;
+        let Mixer { shape, chains, bases, ends, lines, layers, levels, descs: end_descs, resized, resize } =
+            self;
         let &Shape { images, views, image_size: size, patch_size: patch, max_h, .. } = shape;
         let (count, area) = (images * views, chains.area(shape));
         let side = if chains.is_padded { 0 } else { size };
         let arg = || -> Result<_> {
             let (n, l, side, area) = (int(views)?, int(chains.count)?, int(side)?, int(area)?);
-            Ok(Arg::bytes(&ShapeArg { n, l, side, area }))
+            Ok(Arg::bytes(&ShapeArg { n, l, side, area, lines: int(chains.lines(shape))? }))
         };
         let queue = |(file, defines), name, launch: Launch, args: &[_]| {
             let kernel = stream.kernel(file, name, defines)?;
@@ -140,7 +146,7 @@ impl Mixer {
             // views' programs, and that an image fits has been checked by `plan_views` before them.
             unsafe { kernel.launch(stream, launch, args) }
         };
-        let (steps, ends) = (("chain", &[][..]), ("mix", E::DEFINES));
+        let (steps, mix) = (("chain", &[][..]), ("mix", E::DEFINES));
         let height = if chains.is_padded { max_h } else { size };
         let parts = height.div_ceil(4 * 8).clamp(1, 32);
         if chains.is_padded {
@@ -153,31 +159,17 @@ impl Mixer {
         }
         queue(
             steps,
-            "plan_chains",
-            Launch::per_element(count * STEPS, 128),
-            args![descs, params, arg()?, int(count * STEPS)?, plans],
+            "make_chains",
+            Launch::over([count * chains.count, 1, 1], 512),
+            args![descs, params, arg()?, bases, layers, levels, lines, ends],
         )?;
-        for k in 0..chains.depth {
-            queue(
-                steps,
-                "change_levels",
-                Launch::over([count * chains.count, 1, 1], 512),
-                args![descs, params, arg()?, int(k)?, bases, layers, levels],
-            )?;
-            queue(
-                steps,
-                "change_pixels",
-                Launch::over([count * chains.count, parts, 1], 256),
-                args![descs, params, arg()?, int(k)?, plans, bases, layers, levels],
-            )?;
-        }
         let no_resized = None::<&Tensor<Block>>;
         let resized = if let Some(resize) = resize {
             queue(
-                ends,
+                mix,
                 "end_chains",
                 Launch::over([count * (chains.count + 1), parts, 1], 256),
-                args![descs, params, arg()?, bases, layers, levels, resize.sources(), end_descs],
+                args![descs, params, arg()?, ends, bases, layers, levels, resize.sources(), end_descs],
             )?;
             resize.pack_originals::<E>(stream, end_descs, resized)?;
             Some(resized)
@@ -190,16 +182,17 @@ impl Mixer {
             2 => "mix_views_2",
             _ => "mix_views_1",
         };
-        let parts = (size * size / neighbours).div_ceil(8 * 256).clamp(1, 64);
+        let parts = (size * size / neighbours).div_ceil(10 * 256).clamp(1, 64);
         let scale = Arg::bytes(&shape.preprocess.scale);
         queue(
-            ends,
+            mix,
             name,
             Launch::over([count, parts, 1], 256),
             args![
                 descs,
                 params,
                 arg()?,
+                ends,
                 bases,
                 layers,
                 levels,

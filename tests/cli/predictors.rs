@@ -59,6 +59,32 @@ fn every_predictor_has_its_answer() {
     refused(eval(&plain, &["--resume"]), 1, &["line 1", "missing field `view_average`"]);
 }
 
+/// One view of a digit, turned far, and steps so large that they end sure of a class that neither it nor zero-shot chose.
+#[test]
+fn a_collapse_is_taken_back() {
+    let (place, assets) = (Place::new(), Path::new(env!("CARGO_MANIFEST_DIR")).join("assets"));
+    let bytes = fs::read(assets.join("demo-images.safetensors")).unwrap();
+    let images = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let noisy = &images.tensor("noise").unwrap().data()[3 * 32 * 32 * 3..][..32 * 32 * 3];
+    let digit = place.file("digit.png");
+    image::RgbImage::from_raw(32, 32, noisy.to_vec()).unwrap().save(&digit).unwrap();
+    let (model, labels) = (assets.join("demo-model"), assets.join("demo-labels.txt"));
+    // The views depend on a picture's place.
+    let last = |more: &[&str]| -> Value {
+        let flags = ["--policy", "mild:rotation=90", "--views", "1", "--steps", "3", "--lr", "0.1", "--json"];
+        let of = ["predict", "--model", text(&model), "--labels", text(&labels)];
+        let shown = stdout(&[&of[..], &flags, more, &[text(&digit); 3]].concat());
+        serde_json::from_str(shown.lines().last().unwrap()).unwrap()
+    };
+    let (free, guarded) = (last(&[]), last(&["--roll-back"]));
+    assert_ne!(free["memo"]["index"], free["zero_shot"]["index"]);
+    assert!(free["memo"]["confidence"].as_f64().unwrap() > 0.99, "{free}");
+    assert_eq!((&guarded["memo"]["guard"], &free["memo"]["guard"]), (&"rolled-back".into(), &Value::Null));
+    for field in ["index", "label", "confidence", "logits"] {
+        assert_eq!(guarded["memo"][field], free["zero_shot"][field], "{field}");
+    }
+}
+
 #[test]
 fn guards_leave_zero_shots_answer() {
     let place = Place::new();
