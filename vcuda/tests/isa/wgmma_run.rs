@@ -128,26 +128,6 @@ fn draw(random: &mut Random) -> Vec<Wgmma> {
     run
 }
 
-/// Computes it, with and without the adversary, and holds each sum against the instructions'.
-fn check(what: &str, run: &[Wgmma], image: &[u8], before: &[f32]) {
-    let mut want = before.to_vec();
-    for (thread, registers) in want.chunks_exact_mut(REGISTERS).enumerate() {
-        play(run, image, thread, registers);
-    }
-    let inp: Vec<u8> = before.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let shape = Shape { blocks: 1, threads: (GROUP * GROUPS) as u32, shared_bytes: 0 };
-    for asynchrony in [false, true] {
-        let checks = Checks { asynchrony, ..Checks::default() };
-        let setup = Setup { cluster: 1, checks, ..Setup::default() };
-        let mut buffers = [image.to_vec(), inp.clone(), vec![0; inp.len()]];
-        run_with(&kernel(run), "k", shape, &setup, &mut buffers)
-            .unwrap_or_else(|error| panic!("{what} {run:?}: {error}"));
-        for (i, (got, want)) in buffers[2].chunks_exact(4).zip(&want).enumerate() {
-            assert_eq!(got, want.to_le_bytes(), "{what}, asynchrony {asynchrony}: word {i} of {run:?}");
-        }
-    }
-}
-
 #[test]
 fn each_sum_is_that_of_its_products_in_order() {
     for seed in 0..80 {
@@ -157,42 +137,21 @@ fn each_sum_is_that_of_its_products_in_order() {
         let image: Vec<u8> =
             (0..BYTES / 2).flat_map(|_| half::f16::from_f32(value()).to_le_bytes()).collect();
         let before: Vec<f32> = (0..GROUP * GROUPS * REGISTERS).map(|_| value()).collect();
-        check(&seed.to_string(), &run, &image, &before);
-    }
-}
-
-/// Eight rows of all A are zeros, or of some, or none. By numbers they leave a sum as it is, but for -0 and NaN; infinity by zero
-/// is NaN.
-#[test]
-fn rows_of_zeros_are_added_too() {
-    for seed in 0..120 {
-        let mut random = Random::new(seed);
-        let run = draw(&mut random);
-        let (rows, odd) = (random.next(), random.next() as usize);
-        let is_zero = |at: usize| at < MATRICES * A_BYTES && rows >> (at % A_BYTES / 256) & 1 != 0;
-        let mut value = || (random.next() as i32 % 4096) as f32 / 1024.0;
-        let mut image: Vec<u8> = (0..BYTES / 2)
-            .flat_map(|i| half::f16::from_f32(if is_zero(2 * i) { 0.0 } else { value() }).to_le_bytes())
-            .collect();
-        let mut before: Vec<f32> = (0..GROUP * GROUPS * REGISTERS).map(|_| value()).collect();
-        let odd_b = MATRICES * A_BYTES + odd % (MATRICES * B_BYTES) / 2 * 2;
-        let odd_a = odd % (MATRICES * A_BYTES) / 2 * 2;
-        let mut put =
-            |at: usize, x: f32| image[at..at + 2].copy_from_slice(&half::f16::from_f32(x).to_le_bytes());
-        match seed % 6 {
-            0 => put(odd_b, f32::INFINITY),
-            1 => put(odd_b, 65504.0),
-            2 => put(odd_a, 6e-8),
-            3 => put(odd_a, -0.0),
-            _ => {}
+        let mut want = before.clone();
+        for (thread, registers) in want.chunks_exact_mut(REGISTERS).enumerate() {
+            play(&run, &image, thread, registers);
         }
-        match seed % 5 {
-            0 => before.iter_mut().for_each(|x| *x = -0.0),
-            1 => before.iter_mut().step_by(3).for_each(|x| *x = -0.0),
-            2 => before.iter_mut().step_by(7).for_each(|x| *x = f32::INFINITY),
-            3 => before.iter_mut().step_by(5).for_each(|x| *x = 1e-44),
-            _ => {}
+        let inp: Vec<u8> = before.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let shape = Shape { blocks: 1, threads: (GROUP * GROUPS) as u32, shared_bytes: 0 };
+        for asynchrony in [false, true] {
+            let checks = Checks { asynchrony, ..Checks::default() };
+            let setup = Setup { cluster: 1, checks, ..Setup::default() };
+            let mut buffers = [image.clone(), inp.clone(), vec![0; inp.len()]];
+            run_with(&kernel(&run), "k", shape, &setup, &mut buffers)
+                .unwrap_or_else(|error| panic!("{seed} {run:?}: {error}"));
+            for (i, (got, want)) in buffers[2].chunks_exact(4).zip(&want).enumerate() {
+                assert_eq!(got, want.to_le_bytes(), "{seed}, asynchrony {asynchrony}: word {i} of {run:?}");
+            }
         }
-        check(&format!("{seed}, rows {rows:x}"), &run, &image, &before);
     }
 }

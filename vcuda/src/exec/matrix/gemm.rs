@@ -7,12 +7,7 @@
 //!
 //! A's panel is a block of 16 rows after the other, in this order, element by element of k. B has panels of a few *tiles*
 //! of eight columns, made one after the other in the host's nearest cache: column by column, even ones before odd ones.
-//!
-//! Rows of A that are zeros, as past the end of a tensor, change no sums as a rule, and are then left out ([`super::rest`]).
 
-use std::ops::Range;
-
-use super::rest::{are_finite, rest};
 use crate::exec::host::{Host, prefetch};
 use crate::exec::registers::LANES;
 use crate::exec::underway::Underway;
@@ -25,8 +20,8 @@ pub const BLOCK: usize = 16;
 pub const PER_PANEL: usize = 4;
 /// What every depth is a multiple of.
 const STEPS: usize = 4;
-/// Vectors of rows, of which each has a bit.
-const SET: usize = u64::BITS as usize;
+/// Rows of a box that are moved with each few sums.
+const ROWS_AT_ONCE: usize = 2;
 /// Columns of which one register holds sums.
 const FOUR: usize = TILE / 2;
 
@@ -34,7 +29,7 @@ const FOUR: usize = TILE / 2;
 ///
 /// # Safety
 /// The host has the instructions; pointers lead to as many elements.
-pub trait Simd: Sized {
+pub trait Simd {
     type Eight: Copy;
     type Vector: Copy;
 
@@ -42,27 +37,14 @@ pub trait Simd: Sized {
 
     /// Vectors of a block's rows, 1 or 2.
     const VECTORS: usize;
-    /// Vectors of rows, 2 or 3, and columns, 4 or 8, whose sums the registers have room for.
-    const ROWS: usize;
+    /// Blocks of rows, and columns (4 or 8) whose sums the registers have room for.
+    const BLOCKS: usize;
     const COLUMNS: usize;
 
     unsafe fn zero() -> Self::Vector;
     unsafe fn load(from: *const f32) -> Self::Vector;
     /// `a · b + c`, `b` the same for all.
     unsafe fn add_product(a: Self::Vector, b: *const f32, c: Self::Vector) -> Self::Vector;
-
-    /// Adds the products of vectors of rows, a block's rows from one to the next, and columns, `stride` from one to the next, to
-    /// sums, in the order of k.
-    #[inline(always)]
-    unsafe fn add_products<const VECTORS: usize, const COLUMNS: usize>(
-        a: [*const f32; VECTORS],
-        (b, stride): (*const f32, usize),
-        depth: usize,
-        sums: &mut [[Self::Vector; VECTORS]; COLUMNS],
-    ) {
-        // SAFETY: the caller's.
-        unsafe { add_in_order::<Self, VECTORS, COLUMNS>(a, (b, stride), depth, sums) }
-    }
     /// Four columns' vector `v` of a block, which has its upper rows in one register and its lower ones in the other.
     unsafe fn load_sums(registers: [*mut f32; 2], v: usize) -> [Self::Vector; FOUR];
     unsafe fn store_sums(registers: [*mut f32; 2], v: usize, sums: [Self::Vector; FOUR]);
@@ -74,36 +56,6 @@ pub trait Simd: Sized {
     /// In the order of a vector's rows.
     unsafe fn even_odd(values: Self::Eight) -> Self::Eight;
     unsafe fn transpose(rows: [Self::Eight; 8]) -> [Self::Eight; 8];
-}
-
-/// [`Simd::add_products`], as the compiler makes it.
-///
-/// # Safety
-/// As there.
-#[inline(always)]
-pub unsafe fn add_in_order<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
-    a: [*const f32; VECTORS],
-    (b, stride): (*const f32, usize),
-    depth: usize,
-    sums: &mut [[S::Vector; VECTORS]; COLUMNS],
-) {
-    for step in 0..depth / STEPS {
-        for k in 0..STEPS {
-            let k = step * STEPS + k;
-            // SAFETY: the caller's.
-            unsafe {
-                let mut rows = [S::zero(); VECTORS];
-                for v in 0..VECTORS {
-                    rows[v] = S::load(a[v].add(k * BLOCK));
-                }
-                for c in 0..COLUMNS {
-                    for v in 0..VECTORS {
-                        sums[c][v] = S::add_product(rows[v], b.add(c * stride + k), sums[c][v]);
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// From one column of a panel of B to the next: the last elements of k may be written with more than there are.
@@ -118,8 +70,6 @@ pub struct Panels<'a> {
     /// Tiles side by side.
     pub tiles: usize,
     pub a: &'a [f32],
-    /// Of the upper and the lower rows of each block, whether A has anything but zeros there.
-    pub has: &'a [[bool; 2]],
     pub d: &'a [[*mut f32; 4]],
     /// D begins with what is there, not zeros.
     pub accumulates: bool,
@@ -135,120 +85,50 @@ impl Panels<'_> {
     pub unsafe fn multiply_with<S: Simd>(&self, first: usize, b: &[f32]) {
         assert!(self.depth.is_multiple_of(STEPS), "a product of depth {}", self.depth);
         let tiles = PER_PANEL.min(self.tiles - first);
-        let vectors = self.blocks * S::VECTORS;
-        for start in (0..vectors).step_by(SET) {
-            // SAFETY: the caller's; so below.
-            let mut left =
-                unsafe { self.wanted::<S>(start..vectors.min(start + SET), first..first + tiles, b) };
-            while left != 0 {
-                // Three at once, but not so that one is left over.
-                let many = match left.count_ones() {
-                    3 | 5.. => S::ROWS,
-                    few => few.min(2) as usize,
-                };
-                let mut rows = [0; 3];
-                for row in &mut rows[..many] {
-                    *row = start + left.trailing_zeros() as usize;
-                    left &= left - 1;
+        let mut block = 0;
+        // SAFETY: the caller's; so below.
+        unsafe {
+            while block < self.blocks {
+                let many = S::BLOCKS.min(self.blocks - block);
+                for column in (0..tiles * TILE).step_by(S::COLUMNS) {
+                    let place = (block, first + column / TILE, column % TILE);
+                    self.underway.go_on(ROWS_AT_ONCE);
+                    // The next sums come while these are computed.
+                    let next = column + S::COLUMNS;
+                    if next < tiles * TILE {
+                        self.prefetch::<S>(block, many, first + next / TILE, next % TILE);
+                    } else if block + many < self.blocks {
+                        self.prefetch::<S>(block + many, 1, first, 0);
+                    }
+                    let b = b.as_ptr().add(column * stride(self.depth));
+                    match (many * S::VECTORS, S::COLUMNS) {
+                        (1, _) => self.sum::<S, 1, TILE>(place, b),
+                        (_, FOUR) => self.sum::<S, 2, FOUR>(place, b),
+                        _ => self.sum::<S, 2, TILE>(place, b),
+                    }
                 }
-                let next = if left == 0 { None } else { Some(start + left.trailing_zeros() as usize) };
-                unsafe { self.multiply_rows::<S>(&rows[..many], next, first..first + tiles, b) };
+                block += many;
             }
         }
     }
 
-    /// Of these vectors of rows, a bit each, those whose sums in some tiles must be computed; the others' are what they are to be.
+    /// The sums of some blocks, in the columns of a tile from one on, will soon be wanted.
     #[inline(always)]
-    unsafe fn wanted<S: Simd>(&self, vectors: Range<usize>, tiles: Range<usize>, b: &[f32]) -> u64 {
-        let (mut wanted, mut is_finite) = (0, None);
-        for (bit, vector) in vectors.enumerate() {
-            let [upper, lower] = self.has[vector / S::VECTORS];
-            let has = match (S::VECTORS, vector % S::VECTORS) {
-                (1, _) => upper | lower,
-                (_, 0) => upper,
-                _ => lower,
-            };
-            let rests = !has
-                && *is_finite.get_or_insert_with(|| are_finite(b, tiles.len() * TILE, self.depth))
-                // SAFETY: the caller's.
-                && unsafe { self.rest::<S>(vector, tiles.clone()) };
-            wanted |= u64::from(!rests) << bit;
-        }
-        wanted
-    }
-
-    /// Whether the sums of a vector of rows in some tiles are what they are to be if its rows of A are zeros.
-    #[inline(always)]
-    unsafe fn rest<S: Simd>(&self, vector: usize, tiles: Range<usize>) -> bool {
-        let mut rests = true;
-        for tile in tiles {
-            for odd in 0..2 {
-                let registers = self.registers(vector / S::VECTORS, tile, odd);
-                for half in vector % S::VECTORS..vector % S::VECTORS + 2 / S::VECTORS {
-                    // SAFETY: the caller's.
-                    rests &= unsafe { rest(registers[half], self.accumulates) };
-                }
-            }
-        }
-        rests
-    }
-
-    /// The sums of some vectors of rows in all columns of some tiles; those of `next` come after these.
-    #[inline(always)]
-    unsafe fn multiply_rows<S: Simd>(
-        &self,
-        rows: &[usize],
-        next: Option<usize>,
-        tiles: Range<usize>,
-        b: &[f32],
-    ) {
-        for column in (0..tiles.len() * TILE).step_by(S::COLUMNS) {
-            let (tile, within) = (tiles.start + column / TILE, column % TILE);
-            self.underway.go_on(rows.len());
-            // The next sums come while these are computed.
-            let after = column + S::COLUMNS;
-            if after < tiles.len() * TILE {
-                self.prefetch::<S>(rows, tiles.start + after / TILE, after % TILE);
-            } else if let Some(next) = next {
-                self.prefetch::<S>(&[next], tiles.start, 0);
-            }
-            // SAFETY: the caller's.
-            unsafe {
-                let b = b.as_ptr().add(column * stride(self.depth));
-                match (rows, S::COLUMNS) {
-                    (&[a], FOUR) if within % TILE == 0 => self.sum::<S, 1, TILE>([a], tile, 0, b),
-                    (&[_], FOUR) => {} // with those before
-                    (&[a, c], FOUR) => self.sum::<S, 2, FOUR>([a, c], tile, within, b),
-                    (&[a, c, e], FOUR) => self.sum::<S, 3, FOUR>([a, c, e], tile, within, b),
-                    (&[a], _) => self.sum::<S, 1, TILE>([a], tile, within, b),
-                    (&[a, c], _) => self.sum::<S, 2, TILE>([a, c], tile, within, b),
-                    _ => unreachable!("vectors of rows at once are 1 to 3"),
-                }
-            }
-        }
-    }
-
-    /// The sums of some vectors of rows, in the columns of a tile from one on, will soon be wanted.
-    #[inline(always)]
-    fn prefetch<S: Simd>(&self, rows: &[usize], tile: usize, column: usize) {
-        for &row in rows {
+    fn prefetch<S: Simd>(&self, block: usize, blocks: usize, tile: usize, column: usize) {
+        for block in block..block + blocks {
             for odd in column / FOUR..(column + S::COLUMNS) / FOUR {
-                let registers = self.registers(row / S::VECTORS, tile, odd);
-                let halves = row % S::VECTORS..row % S::VECTORS + 2 / S::VECTORS;
-                for register in &registers[halves] {
+                for register in self.registers(block, tile, odd) {
                     prefetch(register.cast(), LANES * size_of::<f32>());
                 }
             }
         }
     }
 
-    /// So many vectors of rows by so many columns of a tile, from one on.
+    /// So many vectors of rows, from a block on, by so many columns of a tile.
     #[inline(always)]
     unsafe fn sum<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
         &self,
-        rows: [usize; VECTORS],
-        tile: usize,
-        column: usize,
+        (block, tile, column): (usize, usize, usize),
         b: *const f32,
     ) {
         let (stride, of_vector) = (stride(self.depth), BLOCK / S::VECTORS);
@@ -256,29 +136,47 @@ impl Panels<'_> {
             let mut sums = [[S::zero(); VECTORS]; COLUMNS];
             let mut a = [self.a.as_ptr(); VECTORS];
             for v in 0..VECTORS {
-                let (block, v_of_block) = (rows[v] / S::VECTORS, rows[v] % S::VECTORS);
-                a[v] = self.a.as_ptr().add(block * self.depth * BLOCK + v_of_block * of_vector);
+                let (block, v) = (block + v / S::VECTORS, v % S::VECTORS);
+                a[v] = self.a.as_ptr().add(block * self.depth * BLOCK + v * of_vector);
             }
             if self.accumulates {
                 for v in 0..VECTORS {
                     for four in 0..COLUMNS / FOUR {
-                        let registers = self.registers(rows[v] / S::VECTORS, tile, column / FOUR + four);
-                        let columns = S::load_sums(registers, rows[v] % S::VECTORS);
+                        let columns = S::load_sums(
+                            self.registers(block + v / S::VECTORS, tile, column / FOUR + four),
+                            v % S::VECTORS,
+                        );
                         for c in 0..FOUR {
                             sums[four * FOUR + c][v] = columns[c];
                         }
                     }
                 }
             }
-            S::add_products(a, (b, stride), self.depth, &mut sums);
+            for step in 0..self.depth / STEPS {
+                for k in 0..STEPS {
+                    let k = step * STEPS + k;
+                    let mut rows = [S::zero(); VECTORS];
+                    for v in 0..VECTORS {
+                        rows[v] = S::load(a[v].add(k * BLOCK));
+                    }
+                    for c in 0..COLUMNS {
+                        for v in 0..VECTORS {
+                            sums[c][v] = S::add_product(rows[v], b.add(c * stride + k), sums[c][v]);
+                        }
+                    }
+                }
+            }
             for v in 0..VECTORS {
                 for four in 0..COLUMNS / FOUR {
                     let mut columns = [S::zero(); FOUR];
                     for c in 0..FOUR {
                         columns[c] = sums[four * FOUR + c][v];
                     }
-                    let registers = self.registers(rows[v] / S::VECTORS, tile, column / FOUR + four);
-                    S::store_sums(registers, rows[v] % S::VECTORS, columns);
+                    S::store_sums(
+                        self.registers(block + v / S::VECTORS, tile, column / FOUR + four),
+                        v % S::VECTORS,
+                        columns,
+                    );
                 }
             }
         }

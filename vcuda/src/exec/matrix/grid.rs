@@ -85,8 +85,7 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
                     for (at, &factor) in factors.iter().enumerate() {
                         let place = (block, at % 2, (step * KR + at / 2) * part);
                         let (chunks, by_k) = chunks(factor);
-                        let has = Packer::<T, S>::rows(chunks, 0, by_k, place, depth, &mut scratch.a);
-                        scratch.has[block][at % 2] |= has;
+                        Packer::<T, S>::rows(chunks, 0, by_k, place, depth, &mut scratch.a);
                     }
                 }
             }
@@ -99,8 +98,8 @@ impl<T: Factor, const KR: usize> Job for Product<'_, T, KR> {
                     register(slots[3]).cast(),
                 ]);
             }
-            let Scratch { a, b, has, d, .. } = scratch;
-            let panels = Panels { blocks, depth, tiles, a, has, d, accumulates: true, underway };
+            let Scratch { a, b, d, .. } = scratch;
+            let panels = Panels { blocks, depth, tiles, a, d, accumulates: true, underway };
             for first in (0..tiles).step_by(PER_PANEL) {
                 for (step, factors) in grid.b.chunks_exact(tiles * KR).enumerate() {
                     for tile in 0..PER_PANEL.min(tiles - first) {

@@ -9,7 +9,6 @@ pub mod ldmatrix;
 pub mod mma;
 pub mod panel;
 pub mod product;
-pub mod rest;
 pub mod run;
 pub mod scratch;
 pub mod siblings;

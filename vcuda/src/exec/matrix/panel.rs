@@ -43,7 +43,7 @@ pub struct Packer<T, S>(PhantomData<(T, S)>);
 
 impl<T: Factor, S: Simd> Packer<T, S> {
     /// Eight rows of A, the upper or lower `half` of a block, of the elements from `k` on, into a panel of this depth; these
-    /// bits are turned over in them. Whether any is not 0 before that.
+    /// bits are turned over in them.
     ///
     /// # Safety
     /// As [`Simd`]; there is room for them.
@@ -55,7 +55,7 @@ impl<T: Factor, S: Simd> Packer<T, S> {
         (block, half, k): (usize, usize, usize),
         depth: usize,
         out: &mut [f32],
-    ) -> bool {
+    ) {
         let [a, b, c, d, e, f, g, h] = chunks;
         let at = (block * depth + k) * BLOCK + half * (BLOCK / 2);
         // SAFETY: the caller's.
@@ -72,13 +72,6 @@ impl<T: Factor, S: Simd> Packer<T, S> {
                     S::store(to.add(i * BLOCK), if by_k { S::even_odd(rows[i]) } else { rows[i] });
                 }
             }
-            let mut all = *a;
-            for chunk in &chunks[1..] {
-                for (all, word) in all.iter_mut().zip(**chunk) {
-                    *all |= word;
-                }
-            }
-            all != [0; 4]
         }
     }
 

@@ -235,10 +235,9 @@ impl<T: Factor> Job for All<'_, '_, T> {
                         let places = what.chunks_of_a(descriptor, quarter, i);
                         (warp.gather(&places, 0)?, what.flags & A_TRANSPOSED != 0)
                     };
-                    let (block, half) = (sibling * WARPS + quarter as usize, i as usize % 2);
-                    let place = (block, half, (2 * step + i as usize / 2) * part);
-                    let has = Packer::<T, S>::rows(chunks, sign, by_k, place, depth, &mut scratch.a);
-                    scratch.has[block][half] |= has;
+                    let block = sibling * WARPS + quarter as usize;
+                    let place = (block, i as usize % 2, (2 * step + i as usize / 2) * part);
+                    Packer::<T, S>::rows(chunks, sign, by_k, place, depth, &mut scratch.a);
                 }
             }
             warp.index = own;
@@ -252,9 +251,9 @@ impl<T: Factor> Job for All<'_, '_, T> {
                     }
                 }
             }
-            let Scratch { a, b, has, d, .. } = scratch;
+            let Scratch { a, b, d, .. } = scratch;
             let underway = &warp.cta.cluster.underway;
-            let panels = Panels { blocks, depth, tiles, a, has, d, accumulates, underway };
+            let panels = Panels { blocks, depth, tiles, a, d, accumulates, underway };
             for first in (0..tiles).step_by(PER_PANEL) {
                 for (step, product) in products[..steps].iter().enumerate() {
                     let what = &product.what;
