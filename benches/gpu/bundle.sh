@@ -35,6 +35,7 @@ strip -o "$out/libvcuda.so" target/release/libvcuda.so
 tar -C "$out" -c tests benches memo libvcuda.so | gzip -9 >"$out/programs.tar.gz"
 rm -r "$out/tests" "$out/benches" "$out/memo" "$out/libvcuda.so"
 cp -r assets "$out/assets"
+rm -r "$out/assets/cifar-model" # 7 MB, and no part of what is run
 mkdir -p "$out/fixtures" && cp -r tests/fixtures/. "$out/fixtures/"
 cp benches/gpu/run.sh benches/gpu/cublas.py "$out"
 bytes=$(du -sb "$out" | cut -f1)
