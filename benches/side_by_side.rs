@@ -145,7 +145,8 @@ fn episode(stream: &Stream, model: &str) -> Result<Vec<(String, Vec<f32>)>> {
     for source in config.vision_sources(Naming::HuggingFace) {
         // The true gradient of a key's bias is zero: what is there is rounding.
         if !source.name.ends_with("k_proj.bias") {
-            numbers.push((source.name, source.values(&grads)));
+            let values = source.values(&grads);
+            numbers.push((source.name, values));
         }
     }
     Ok(numbers.into_iter().map(|(name, values)| (format!("{model}.{name}"), values)).collect())
