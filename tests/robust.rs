@@ -152,7 +152,9 @@ fn a_backend_that_does_not_work_is_replaced() {
         variables.extend(cache.map(|cache| ("MEMO_CACHE", text(cache))));
         place.predict(&variables)
     };
-    let names = "note: 3 classes, in the order of the file: cat, dog, aquarium_fish\n";
+    // To the small model the first two prompts are one, since it has no words for them.
+    let names = "note: 3 classes, in the order of the file: cat, dog, aquarium_fish\n\
+        note: \"cat\" and \"dog\" have equal text features, so the first is always preferred: other prompts may tell them apart\n";
     let (_, said) = succeeded(&on("sm_90a", None));
     assert_eq!(said, names);
     let (by_mma, said) = succeeded(&on("sm_80", None));
