@@ -12,7 +12,7 @@ of 4x4, 2.7 million parameters; the text tower has CLIP's 49,408 tokens, 16 wide
 against the ten classes' texts, each time in another of OpenAI's 18 templates for CIFAR; no test image is looked at but
 for the accuracy that is printed, of every tenth. Most patches are dropped until the last epochs, as in FLIP (arXiv
 2212.00794): a quarter is kept, then a half, in the end all. Matrices learn by Muon (arXiv 2502.16982), the rest by AdamW.
-Seeded. 12 epochs are an hour and a half of a core or two of an AMD EPYC.
+Seeded. 12 epochs took 1 h 45 min of two cores of an AMD EPYC, beside other work.
 """
 import argparse
 import json

@@ -15,7 +15,8 @@ use crate::ops::draw::draw_views;
 pub enum Views {
     /// Drawn from the policy.
     Drawn,
-    /// The user's own, `(N·(T - 1), P)` normalised patches as [`crate::ops::patches::patchify`] makes them, the same for every image and step.
+    /// The user's own, `(N·(T - 1), P)` normalised patches as [`crate::ops::patches::patchify`] makes them, the same for every
+    /// image and step.
     Given(Tensor<f32>),
 }
 
