@@ -1,4 +1,4 @@
-//! `D += A B` over float32 panels: 16 rows or more by a few columns of sums stay in the host's registers across k, which
+//! `D += A B` over float32 panels: some vectors of rows by a few columns of sums stay in the host's registers across k, which
 //! is float32 fused multiply-adds in the order of k for each of them.
 //!
 //! Sums are where the kernel has them, in fragments of 16 rows and 8 columns ([`super::fragment`]): four registers, of
@@ -20,8 +20,6 @@ pub const BLOCK: usize = 16;
 pub const PER_PANEL: usize = 4;
 /// What every depth is a multiple of.
 const STEPS: usize = 4;
-/// Rows of a box that are moved with each few sums.
-const ROWS_AT_ONCE: usize = 2;
 /// Columns of which one register holds sums.
 const FOUR: usize = TILE / 2;
 
@@ -29,7 +27,7 @@ const FOUR: usize = TILE / 2;
 ///
 /// # Safety
 /// The host has the instructions; pointers lead to as many elements.
-pub trait Simd {
+pub trait Simd: Sized {
     type Eight: Copy;
     type Vector: Copy;
 
@@ -37,8 +35,8 @@ pub trait Simd {
 
     /// Vectors of a block's rows, 1 or 2.
     const VECTORS: usize;
-    /// Blocks of rows, and columns (4 or 8) whose sums the registers have room for.
-    const BLOCKS: usize;
+    /// Vectors of rows, 2 or 3, and columns, 4 or 8, whose sums the registers have room for.
+    const ROWS: usize;
     const COLUMNS: usize;
 
     unsafe fn zero() -> Self::Vector;
@@ -56,6 +54,49 @@ pub trait Simd {
     /// In the order of a vector's rows.
     unsafe fn even_odd(values: Self::Eight) -> Self::Eight;
     unsafe fn transpose(rows: [Self::Eight; 8]) -> [Self::Eight; 8];
+
+    /// Adds the products of vectors of rows, which are a block's rows from one element of k to the next, and columns, which are
+    /// `stride` elements from one to the next, to sums, in the order of k.
+    #[inline(always)]
+    unsafe fn add_products<const VECTORS: usize, const COLUMNS: usize>(
+        a: [*const f32; VECTORS],
+        (b, stride): (*const f32, usize),
+        depth: usize,
+        sums: &mut [[Self::Vector; VECTORS]; COLUMNS],
+    ) {
+        // SAFETY: the caller's.
+        unsafe { add_in_order::<Self, VECTORS, COLUMNS>(a, (b, stride), depth, sums) }
+    }
+}
+
+/// [`Simd::add_products`], as the compiler makes it.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub unsafe fn add_in_order<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
+    a: [*const f32; VECTORS],
+    (b, stride): (*const f32, usize),
+    depth: usize,
+    sums: &mut [[S::Vector; VECTORS]; COLUMNS],
+) {
+    for step in 0..depth / STEPS {
+        for k in 0..STEPS {
+            let k = step * STEPS + k;
+            // SAFETY: the caller's.
+            unsafe {
+                let mut rows = [S::zero(); VECTORS];
+                for v in 0..VECTORS {
+                    rows[v] = S::load(a[v].add(k * BLOCK));
+                }
+                for c in 0..COLUMNS {
+                    for v in 0..VECTORS {
+                        sums[c][v] = S::add_product(rows[v], b.add(c * stride + k), sums[c][v]);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// From one column of a panel of B to the next: the last elements of k may be written with more than there are.
@@ -85,98 +126,87 @@ impl Panels<'_> {
     pub unsafe fn multiply_with<S: Simd>(&self, first: usize, b: &[f32]) {
         assert!(self.depth.is_multiple_of(STEPS), "a product of depth {}", self.depth);
         let tiles = PER_PANEL.min(self.tiles - first);
-        let mut block = 0;
-        // SAFETY: the caller's; so below.
-        unsafe {
-            while block < self.blocks {
-                let many = S::BLOCKS.min(self.blocks - block);
-                for column in (0..tiles * TILE).step_by(S::COLUMNS) {
-                    let place = (block, first + column / TILE, column % TILE);
-                    self.underway.go_on(ROWS_AT_ONCE);
-                    // The next sums come while these are computed.
-                    let next = column + S::COLUMNS;
-                    if next < tiles * TILE {
-                        self.prefetch::<S>(block, many, first + next / TILE, next % TILE);
-                    } else if block + many < self.blocks {
-                        self.prefetch::<S>(block + many, 1, first, 0);
-                    }
+        let (mut vector, vectors) = (0, self.blocks * S::VECTORS);
+        while vector < vectors {
+            // Three at once, but not so that one is left over.
+            let many = match vectors - vector {
+                4 => 2,
+                left => left.min(S::ROWS),
+            };
+            for column in (0..tiles * TILE).step_by(S::COLUMNS) {
+                let place = (vector, first + column / TILE, column % TILE);
+                self.underway.go_on(many);
+                // The next sums come while these are computed.
+                let next = column + S::COLUMNS;
+                if next < tiles * TILE {
+                    self.prefetch::<S>(vector, many, first + next / TILE, next % TILE);
+                } else if vector + many < vectors {
+                    self.prefetch::<S>(vector + many, 1, first, 0);
+                }
+                // SAFETY: the caller's.
+                unsafe {
                     let b = b.as_ptr().add(column * stride(self.depth));
-                    match (many * S::VECTORS, S::COLUMNS) {
+                    match (many, S::COLUMNS) {
                         (1, _) => self.sum::<S, 1, TILE>(place, b),
+                        (3, FOUR) => self.sum::<S, 3, FOUR>(place, b),
                         (_, FOUR) => self.sum::<S, 2, FOUR>(place, b),
                         _ => self.sum::<S, 2, TILE>(place, b),
                     }
                 }
-                block += many;
             }
+            vector += many;
         }
     }
 
-    /// The sums of some blocks, in the columns of a tile from one on, will soon be wanted.
+    /// The sums of some vectors of rows, in the columns of a tile from one on, will soon be wanted.
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, block: usize, blocks: usize, tile: usize, column: usize) {
-        for block in block..block + blocks {
+    fn prefetch<S: Simd>(&self, vector: usize, vectors: usize, tile: usize, column: usize) {
+        for vector in vector..vector + vectors {
             for odd in column / FOUR..(column + S::COLUMNS) / FOUR {
-                for register in self.registers(block, tile, odd) {
+                let registers = self.registers(vector / S::VECTORS, tile, odd);
+                for register in &registers[vector % S::VECTORS..][..2 / S::VECTORS] {
                     prefetch(register.cast(), LANES * size_of::<f32>());
                 }
             }
         }
     }
 
-    /// So many vectors of rows, from a block on, by so many columns of a tile.
+    /// So many vectors of rows, from one on, by so many columns of a tile.
     #[inline(always)]
     unsafe fn sum<S: Simd, const VECTORS: usize, const COLUMNS: usize>(
         &self,
-        (block, tile, column): (usize, usize, usize),
+        (vector, tile, column): (usize, usize, usize),
         b: *const f32,
     ) {
-        let (stride, of_vector) = (stride(self.depth), BLOCK / S::VECTORS);
+        let of_vector = BLOCK / S::VECTORS;
+        // SAFETY: the caller's.
         unsafe {
             let mut sums = [[S::zero(); VECTORS]; COLUMNS];
             let mut a = [self.a.as_ptr(); VECTORS];
             for v in 0..VECTORS {
-                let (block, v) = (block + v / S::VECTORS, v % S::VECTORS);
-                a[v] = self.a.as_ptr().add(block * self.depth * BLOCK + v * of_vector);
+                let (block, within) = ((vector + v) / S::VECTORS, (vector + v) % S::VECTORS);
+                a[v] = self.a.as_ptr().add(block * self.depth * BLOCK + within * of_vector);
             }
             if self.accumulates {
                 for v in 0..VECTORS {
                     for four in 0..COLUMNS / FOUR {
-                        let columns = S::load_sums(
-                            self.registers(block + v / S::VECTORS, tile, column / FOUR + four),
-                            v % S::VECTORS,
-                        );
+                        let registers = self.registers((vector + v) / S::VECTORS, tile, column / FOUR + four);
+                        let columns = S::load_sums(registers, (vector + v) % S::VECTORS);
                         for c in 0..FOUR {
                             sums[four * FOUR + c][v] = columns[c];
                         }
                     }
                 }
             }
-            for step in 0..self.depth / STEPS {
-                for k in 0..STEPS {
-                    let k = step * STEPS + k;
-                    let mut rows = [S::zero(); VECTORS];
-                    for v in 0..VECTORS {
-                        rows[v] = S::load(a[v].add(k * BLOCK));
-                    }
-                    for c in 0..COLUMNS {
-                        for v in 0..VECTORS {
-                            sums[c][v] = S::add_product(rows[v], b.add(c * stride + k), sums[c][v]);
-                        }
-                    }
-                }
-            }
+            S::add_products(a, (b, stride(self.depth)), self.depth, &mut sums);
             for v in 0..VECTORS {
                 for four in 0..COLUMNS / FOUR {
                     let mut columns = [S::zero(); FOUR];
                     for c in 0..FOUR {
                         columns[c] = sums[four * FOUR + c][v];
                     }
-                    S::store_sums(
-                        self.registers(block + v / S::VECTORS, tile, column / FOUR + four),
-                        v % S::VECTORS,
-                        columns,
-                    );
+                    let registers = self.registers((vector + v) / S::VECTORS, tile, column / FOUR + four);
+                    S::store_sums(registers, (vector + v) % S::VECTORS, columns);
                 }
             }
         }

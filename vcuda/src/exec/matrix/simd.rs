@@ -1,9 +1,9 @@
 //! The hosts' vectors, as [`super::gemm`] and [`super::panel`] use them.
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
-use super::gemm::{Panels, Simd};
+use super::gemm::{BLOCK, Panels, Simd, add_in_order};
 use crate::exec::arithmetic::half::{F16, Format};
 use crate::exec::host::Host;
 
@@ -81,7 +81,7 @@ impl Simd for Baseline {
     type Eight = [f32; 8];
     type Vector = [f32; 8];
     const VECTORS: usize = 2;
-    const BLOCKS: usize = 1;
+    const ROWS: usize = 2;
     const COLUMNS: usize = 4;
 
     #[inline(always)]
@@ -234,7 +234,69 @@ macro_rules! eights {
     };
 }
 
-/// AVX2 with fused multiply-adds. Eight sums keep two units busy that take four cycles each.
+/// [`Simd::add_products`] of three vectors of rows and four columns, for which the compiler has one register too few: it uses the
+/// others for loads that could wait.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn three_by_four(
+    [x, y, z]: [*const f32; 3],
+    (b, stride): (*const f32, usize),
+    depth: usize,
+    sums: &mut [[__m256; 3]; 4],
+) {
+    if depth == 0 {
+        return;
+    }
+    let [[a0, a1, a2], [b0, b1, b2], [c0, c1, c2], [d0, d1, d2]] = sums;
+    // SAFETY: the caller's: the loop reads the elements of each vector of rows, a block's from one to the next, and of each column.
+    unsafe {
+        asm!(
+            "2:",
+            "vmovups {x}, [{px}]",
+            "vmovups {y}, [{py}]",
+            "vmovups {z}, [{pz}]",
+            "vbroadcastss {w}, [{b}]",
+            "vfmadd231ps {a0}, {x}, {w}",
+            "vfmadd231ps {a1}, {y}, {w}",
+            "vfmadd231ps {a2}, {z}, {w}",
+            "vbroadcastss {w}, [{b} + {s}]",
+            "vfmadd231ps {b0}, {x}, {w}",
+            "vfmadd231ps {b1}, {y}, {w}",
+            "vfmadd231ps {b2}, {z}, {w}",
+            "vbroadcastss {w}, [{b} + 2 * {s}]",
+            "vfmadd231ps {c0}, {x}, {w}",
+            "vfmadd231ps {c1}, {y}, {w}",
+            "vfmadd231ps {c2}, {z}, {w}",
+            "vbroadcastss {w}, [{b} + {s3}]",
+            "vfmadd231ps {d0}, {x}, {w}",
+            "vfmadd231ps {d1}, {y}, {w}",
+            "vfmadd231ps {d2}, {z}, {w}",
+            "add {px}, {row}",
+            "add {py}, {row}",
+            "add {pz}, {row}",
+            "add {b}, 4",
+            "cmp {b}, {end}",
+            "jne 2b",
+            px = inout(reg) x => _,
+            py = inout(reg) y => _,
+            pz = inout(reg) z => _,
+            b = inout(reg) b => _,
+            end = in(reg) b.add(depth),
+            s = in(reg) stride * size_of::<f32>(),
+            s3 = in(reg) 3 * stride * size_of::<f32>(),
+            row = const BLOCK * size_of::<f32>(),
+            a0 = inout(ymm_reg) *a0, a1 = inout(ymm_reg) *a1, a2 = inout(ymm_reg) *a2,
+            b0 = inout(ymm_reg) *b0, b1 = inout(ymm_reg) *b1, b2 = inout(ymm_reg) *b2,
+            c0 = inout(ymm_reg) *c0, c1 = inout(ymm_reg) *c1, c2 = inout(ymm_reg) *c2,
+            d0 = inout(ymm_reg) *d0, d1 = inout(ymm_reg) *d1, d2 = inout(ymm_reg) *d2,
+            x = out(ymm_reg) _, y = out(ymm_reg) _, z = out(ymm_reg) _, w = out(ymm_reg) _,
+            options(readonly, nostack),
+        );
+    }
+}
+
+/// AVX2 with fused multiply-adds: 12 of 16 registers hold sums. Two units that take four cycles each are busy with eight.
 #[cfg(target_arch = "x86_64")]
 pub struct Avx2;
 
@@ -243,7 +305,7 @@ impl Simd for Avx2 {
     const HOST: Host = Host::Avx2;
     type Vector = __m256;
     const VECTORS: usize = 2;
-    const BLOCKS: usize = 1;
+    const ROWS: usize = 3;
     const COLUMNS: usize = 4;
     eights!();
 
@@ -260,6 +322,21 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn add_product(a: __m256, b: *const f32, c: __m256) -> __m256 {
         unsafe { _mm256_fmadd_ps(a, _mm256_broadcast_ss(&*b), c) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products<const VECTORS: usize, const COLUMNS: usize>(
+        a: [*const f32; VECTORS],
+        (b, stride): (*const f32, usize),
+        depth: usize,
+        sums: &mut [[__m256; VECTORS]; COLUMNS],
+    ) {
+        unsafe {
+            if let (&[x, y, z], 4) = (&a[..], COLUMNS) {
+                return three_by_four([x, y, z], (b, stride), depth, &mut *(&raw mut *sums).cast());
+            }
+            add_in_order::<Avx2, VECTORS, COLUMNS>(a, (b, stride), depth, sums)
+        }
     }
 
     #[inline(always)]
@@ -293,7 +370,7 @@ impl Simd for Avx512 {
     const HOST: Host = Host::Avx512;
     type Vector = __m512;
     const VECTORS: usize = 1;
-    const BLOCKS: usize = 2;
+    const ROWS: usize = 2;
     const COLUMNS: usize = 8;
     eights!();
 
