@@ -14,6 +14,7 @@ mod report;
 mod rows;
 mod sass;
 mod shares;
+mod sums;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -16,6 +16,7 @@ use crate::counted::Counted;
 use crate::lines::{TABLE_HEAD, compiled_with, csv, line, raw_defines};
 use crate::rows::{Kernels, Row, rows};
 use crate::sass::Assembled;
+use crate::sums;
 
 /// Instructions that are counted: multiplications and copies of tensor cores, of Hopper and of the generation before.
 pub const INSTRUCTIONS: [&str; 4] = ["HGMMA", "HMMA", "UTMALDG", "LDGSTS"];
@@ -55,7 +56,7 @@ pub fn write(
     let mut rates_csv =
         "model,way,images,architecture,gpu,launches,roofline_us,images_per_s,images_per_s_at_790_tflops\n"
             .to_string();
-    let (mut rates, mut notable) = (String::new(), Notable::new());
+    let (mut rates, mut all_sums, mut notable) = (String::new(), String::new(), Notable::new());
     for (architecture, kernels) in tables {
         let name = architecture.name;
         let mut text = format!("# sm_{name}\n\n[What the columns are](README.md)\n\n## Kernels\n\n");
@@ -114,6 +115,7 @@ pub fn write(
                     launches_csv += &csv(case, name, row, &gpu);
                 }
             }
+            all_sums += &sums::line(case, name, &rows, &gpus(architecture));
             for gpu in gpus(architecture) {
                 let us: f64 = rows.iter().map(|row| row.roofline(&gpu, 1.0).0).sum();
                 let rate = case.images as f64 / us * 1e6;
@@ -151,7 +153,7 @@ pub fn write(
     write("kernels.csv", &kernels_csv)?;
     write("launches.csv", &launches_csv)?;
     write("rates.csv", &rates_csv)?;
-    write("README.md", &summary(tables, &rates, &notable, &how_far_scaling_is_off(found)?)?)
+    write("README.md", &summary(tables, [&rates, &all_sums], &notable, &how_far_scaling_is_off(found)?)?)
 }
 
 /// How a batch's launches were counted, in words.
@@ -235,7 +237,7 @@ fn how_far_scaling_is_off(found: &[(Case, &str, Count)]) -> Result<String> {
 
 fn summary(
     tables: &[(&Architecture, Kernels)],
-    rates: &str,
+    [rates, all_sums]: [&str; 2],
     notable: &Notable,
     scaling: &str,
 ) -> Result<String> {
@@ -276,6 +278,7 @@ fn summary(
     text += rates;
     text += "\nA launch takes the time of its busiest resource, and 2 µs. The last column has tensor cores at the best rate that was seen of a large product on an H100 or \
              H200, in the place of their peak of 989. A B200's peak is that of `tcgen05`, which these kernels do not use: they come less near to it.\n\n";
+    let _ = write!(text, "## A batch over what it needs\n\n{}{all_sums}\n", sums::HEAD);
     text += "## What stands out\n\n";
     if notable.is_empty() {
         text += "No launch of more than 0.2 % of a batch's time has bank conflicts or touches bytes beyond a tenth of the least.\n\n";
