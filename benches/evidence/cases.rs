@@ -96,8 +96,23 @@ impl Case {
     /// # Errors
     /// Those of going through it.
     pub fn launches(&self, gpu: &Gpu, architecture: &str, layers: usize) -> Result<Vec<Launched>> {
+        self.launches_by(Policy::notebook(), gpu, architecture, layers)
+    }
+
+    /// The same with views of another policy.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn launches_by(
+        &self,
+        policy: Policy,
+        gpu: &Gpu,
+        architecture: &str,
+        layers: usize,
+    ) -> Result<Vec<Launched>> {
         let pictures = self.pictures();
-        let (items, config, settings) = (items(&pictures), self.config(layers), self.settings());
+        let settings = Settings { policy, ..self.settings() };
+        let (items, config) = (items(&pictures), self.config(layers));
         Ok(rehearse_batch(gpu, architecture, &config, &items, CLASSES, &settings)?.launches)
     }
 

@@ -51,11 +51,23 @@ fn faults(stem: &str, kernel: &Assembled) -> Vec<String> {
     faults
 }
 
-/// The sources of all launches of a batch of any case; a ViT-L/14's on Hopper alone, since all take minutes, which
-/// `make evidence` has.
+/// Those of the evidence, or `MEMO_ARCHITECTURES`, such as `75 86 90a`.
+fn architectures() -> Vec<String> {
+    match std::env::var("MEMO_ARCHITECTURES") {
+        Ok(names) => names.split_whitespace().map(str::to_string).collect(),
+        Err(_) => ARCHITECTURES.iter().map(|architecture| architecture.name.to_string()).collect(),
+    }
+}
+
+/// The sources of all launches of a batch of any case, and of one by each policy; a ViT-L/14's on Hopper alone, since all take
+/// minutes, which `make evidence` has.
 fn launched(architecture: &str) -> Result<BTreeSet<ModuleKey>> {
     let stream = test_stream();
     let mut all = BTreeSet::new();
+    for policy in ["tpt", "augmix", "augmix-cifar", "randaugment", "randaugment:bilinear=1"] {
+        let launches = Case::all()[0].launches_by(policy.parse()?, stream.gpu(), architecture, 2)?;
+        all.extend(launches.into_iter().map(|launched| launched.module));
+    }
     let is_looked_at = |case: &Case| case.model.name == "ViT-B/32" || architecture == "90a";
     for case in Case::all().into_iter().filter(is_looked_at) {
         // Two blocks, of which the last is not like the others.
@@ -67,14 +79,21 @@ fn launched(architecture: &str) -> Result<BTreeSet<ModuleKey>> {
 
 #[test]
 fn no_kernel_spills_and_tensor_instructions_are_where_they_belong() {
+    let architectures = architectures();
     let mut all: Vec<(&str, ModuleKey)> = Vec::new();
-    for architecture in &ARCHITECTURES {
-        let modules = launched(architecture.name).unwrap_or_else(|error| panic!("{error:#}"));
+    for architecture in &architectures {
+        let modules = launched(architecture).unwrap_or_else(|error| panic!("{error:#}"));
         let has = |stem| modules.iter().any(|(of, _)| *of == stem);
-        assert_eq!(has("linear_wgmma"), architecture.name == "90a", "sm_{}", architecture.name);
-        assert!(has("linear_mma") || architecture.name == "90a", "sm_{}", architecture.name);
-        assert!(has("attention_mma") && has("norm"), "sm_{}", architecture.name);
-        all.extend(modules.into_iter().map(|module| (architecture.name, module)));
+        let products = ["linear_simt", "linear_mma", "linear_wgmma"].map(has);
+        let expected = match &architecture[..] {
+            "75" => [true, false, false],
+            "90a" => [true, false, true],
+            _ => [true, true, false],
+        };
+        assert_eq!(products, expected, "sm_{architecture}: which backends multiply");
+        assert_eq!(has("attention_mma"), architecture != "75", "sm_{architecture}");
+        assert!(["norm", "chain", "mix"].into_iter().all(has), "sm_{architecture}");
+        all.extend(modules.into_iter().map(|module| (&architecture[..], module)));
     }
     let (next, kernels, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
