@@ -18,17 +18,18 @@ use memo::gpu::{Form, ModuleKey, Nvrtc, Target, specialised};
 use sass::{Assembled, assemble, disassemble};
 
 /// Which instructions the kernels of a source have: products by `wgmma` of what tensor copies bring, products by `mma.sync` of
-/// what `cp.async` brings, or nothing of all that.
-fn belonging(stem: &str) -> &'static [&'static str] {
-    match stem {
-        "linear_wgmma" => &["HGMMA", "UTMALDG"],
-        "linear_mma" | "attention_mma" => &["HMMA", "LDGSTS"],
+/// what `cp.async` brings, which Turing has not, or nothing of all that.
+fn belonging(stem: &str, architecture: &str) -> &'static [&'static str] {
+    match (stem, architecture) {
+        ("linear_wgmma", _) => &["HGMMA", "UTMALDG"],
+        ("linear_mma" | "attention_mma", "75") => &["HMMA"],
+        ("linear_mma" | "attention_mma", _) => &["HMMA", "LDGSTS"],
         _ => &[],
     }
 }
 
 /// What is wrong with a kernel.
-fn faults(stem: &str, kernel: &Assembled) -> Vec<String> {
+fn faults(stem: &str, architecture: &str, kernel: &Assembled) -> Vec<String> {
     let mut faults = Vec::new();
     let &Assembled { spill_store_bytes: stored, spill_load_bytes: loaded, .. } = kernel;
     if stored + loaded > 0 {
@@ -36,7 +37,7 @@ fn faults(stem: &str, kernel: &Assembled) -> Vec<String> {
     }
     for instruction in ["HGMMA", "UTMALDG", "HMMA", "LDGSTS"] {
         let count = kernel.count(instruction);
-        match belonging(stem).contains(&instruction) {
+        match belonging(stem, architecture).contains(&instruction) {
             true if count == 0 => faults.push(format!("no {instruction}")),
             false if count > 0 => faults.push(format!("{count} {instruction}")),
             _ => {}
@@ -85,14 +86,9 @@ fn no_kernel_spills_and_tensor_instructions_are_where_they_belong() {
         let modules = launched(architecture).unwrap_or_else(|error| panic!("{error:#}"));
         let has = |stem| modules.iter().any(|(of, _)| *of == stem);
         let products = ["linear_simt", "linear_mma", "linear_wgmma"].map(has);
-        let expected = match &architecture[..] {
-            "75" => [true, false, false],
-            "90a" => [true, false, true],
-            _ => [true, true, false],
-        };
-        assert_eq!(products, expected, "sm_{architecture}: which backends multiply");
-        assert_eq!(has("attention_mma"), architecture != "75", "sm_{architecture}");
-        assert!(["norm", "chain", "mix"].into_iter().all(has), "sm_{architecture}");
+        let is_hopper = architecture == "90a";
+        assert_eq!(products, [true, !is_hopper, is_hopper], "sm_{architecture}: which backends multiply");
+        assert!(["attention_mma", "norm", "chain", "mix"].into_iter().all(has), "sm_{architecture}");
         all.extend(modules.into_iter().map(|module| (&architecture[..], module)));
     }
     let (next, kernels, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -103,7 +99,7 @@ fn no_kernel_spills_and_tensor_instructions_are_where_they_belong() {
             let found = found.unwrap_or_else(|error| panic!("sm_{architecture}, {module:?}: {error:#}"));
             kernels.fetch_add(found.len(), Ordering::Relaxed);
             for kernel in found {
-                for fault in faults(stem, &kernel) {
+                for fault in faults(stem, architecture, &kernel) {
                     let fault = format!("sm_{architecture}, {module:?}, {}: {fault}", kernel.kernel);
                     wrong.lock().expect("no panic").push(fault);
                 }
@@ -158,18 +154,21 @@ fn planted_faults_are_found() {
         };
         let spilling = of(SPILLING).remove(0);
         assert!(spilling.registers == 64 && spilling.stack_bytes > 0, "{spilling:?}");
-        let said = faults("norm", &spilling);
+        let said = faults("norm", architecture.name, &spilling);
         assert!(said.len() == 1 && said[0].starts_with("spills: "), "{said:?}");
         // What is spilled is stored and loaded.
         assert!(spilling.count("STL") > 0 && spilling.count("LDL") > 0, "{spilling:?}");
 
         let [multiplying, plain] = <[Assembled; 2]>::try_from(of(MULTIPLYING)).expect("two kernels");
         assert_eq!((&multiplying.kernel[..], &plain.kernel[..]), ("multiplying", "plain"));
-        assert_eq!(faults("norm", &multiplying), ["1 HMMA"]);
-        assert_eq!(faults("linear_mma", &multiplying), ["no LDGSTS"]);
-        assert_eq!(faults("linear_wgmma", &multiplying), ["no HGMMA", "no UTMALDG", "1 HMMA"]);
-        assert_eq!(faults("norm", &plain), [""; 0]);
-        assert_eq!(faults("attention_mma", &plain), ["no HMMA", "no LDGSTS"]);
+        assert_eq!(faults("norm", architecture.name, &multiplying), ["1 HMMA"]);
+        assert_eq!(faults("linear_mma", architecture.name, &multiplying), ["no LDGSTS"]);
+        assert_eq!(
+            faults("linear_wgmma", architecture.name, &multiplying),
+            ["no HGMMA", "no UTMALDG", "1 HMMA"]
+        );
+        assert_eq!(faults("norm", architecture.name, &plain), [""; 0]);
+        assert_eq!(faults("attention_mma", architecture.name, &plain), ["no HMMA", "no LDGSTS"]);
     }
 }
 
