@@ -149,6 +149,7 @@ impl<'a> Evaluation<'a> {
             "of_no_class": of_no_class,
             "data": std::path::absolute(&options.data)?.display().to_string(),
         });
+        let selection = together(&[&selection, &serde_json::to_value(options.part.source(&options.data))?]);
         indices.retain(|&index| options.shard.is_none_or(|shard| shard.has(index)));
         let shard = options.shard.map(|shard| shard.settings(indices.len()));
         let part = json!({ "shard": shard, "labels": names });
