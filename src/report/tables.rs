@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::document::{PredictorReport, Report, RunReport};
-use super::figures::Figures;
+use super::figures::{Change, Figures};
 use super::seeds::Seeds;
 use super::table::p_value;
 
@@ -42,27 +42,35 @@ pub fn interval(ends: Option<(f64, f64)>, write: impl Fn(f64) -> String) -> Stri
     ends.map_or(NOTHING.to_string(), |(low, high)| format!("{} to {}", write(low), write(high)))
 }
 
+/// Columns of [`changed`].
+pub const CHANGED: [&str; 5] = ["points", "95 %", "fixed", "broken", "McNemar p"];
+
+/// What one predictor changes of another's answers.
+pub fn changed(change: &Change) -> [String; 5] {
+    [
+        points(change.difference),
+        interval(change.difference_interval, |x| signed(100.0 * x)),
+        change.fixed.to_string(),
+        change.broken.to_string(),
+        p_value(change.mcnemar_p),
+    ]
+}
+
 fn decimals(x: Option<f64>) -> String {
     x.map_or(NOTHING.to_string(), |x| format!("{x:.4}"))
 }
 
 /// Accuracy before and after, and whether the difference is more than chance.
 pub fn headline(run: &RunReport) -> Table {
-    let head = ["", "accuracy", "95 %", "points", "95 %", "fixed", "broken", "McNemar p"];
+    let head = [&["", "accuracy", "95 %"], &CHANGED[..]].concat();
     let mut table = Table::new("Before and after adapting", &head);
     for predictor in &run.predictors {
         let figures = &predictor.figures;
         let accuracy = interval(figures.accuracy_interval, |x| format!("{:.2}", 100.0 * x));
         let mut row = vec![predictor.name.clone(), percent(figures.accuracy), accuracy];
-        match figures.change {
+        match &figures.change {
             None => row.resize(head.len(), String::new()),
-            Some(change) => row.extend([
-                points(change.difference),
-                interval(change.difference_interval, |x| signed(100.0 * x)),
-                change.fixed.to_string(),
-                change.broken.to_string(),
-                p_value(change.mcnemar_p),
-            ]),
+            Some(change) => row.extend(changed(change)),
         }
         table.rows.push(row);
     }
@@ -236,21 +244,12 @@ pub fn comparison(report: &Report) -> Table {
 
 /// A later run's answers beside the first's.
 pub fn pairs(report: &Report) -> Table {
-    let head = ["run", "predictor", "images", "points", "95 %", "fixed", "broken", "McNemar p"];
+    let head = [&["run", "predictor", "images"], &CHANGED[..]].concat();
     let first = report.runs.first().map_or("", |run| &run.file);
     let mut table = Table::new(format!("Image by image, from {first}"), &head);
     for pair in &report.pairs {
-        let change = pair.change;
-        table.rows.push(vec![
-            pair.second.clone(),
-            pair.predictor.clone(),
-            change.images.to_string(),
-            points(change.difference),
-            interval(change.difference_interval, |x| signed(100.0 * x)),
-            change.fixed.to_string(),
-            change.broken.to_string(),
-            p_value(change.mcnemar_p),
-        ]);
+        let row = [pair.second.clone(), pair.predictor.clone(), pair.change.images.to_string()];
+        table.rows.push(row.into_iter().chain(changed(&pair.change)).collect());
     }
     table
 }

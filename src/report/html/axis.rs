@@ -19,7 +19,7 @@ pub struct Axis {
 pub struct Unit {
     scale: f64,
     name: &'static str,
-    /// Ticks are no closer, in these units.
+    /// Ticks are at multiples of it, in these units; 0 where they may be anywhere.
     least: f64,
 }
 
@@ -52,18 +52,19 @@ impl Axis {
     }
 }
 
-/// The closest that are not too many: of three or more there are two, or only one is a multiple of the least step.
+/// The closest that are not too many. Where three may be, there are two at least, unless the range has not as many of the least.
 fn ticks(range: &Range<f64>, most: usize, unit: &Unit) -> Vec<(f64, String)> {
     let (low, high) = (range.start * unit.scale, range.end * unit.scale);
     let most_power = (high - low).log10().ceil() as i32;
     let powers = (most_power - 2..=most_power).rev();
     let steps = powers.flat_map(|power| [5.0, 2.5, 2.0, 1.0].map(|factor| (factor, power)));
     let size = |(factor, power): (f64, i32)| factor * 10f64.powi(power);
+    let steps = steps.filter(|step| unit.least == 0.0 || size(*step) % unit.least == 0.0);
     // Of its multiples, the first and the last.
     let ends = |step: f64| ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
     let fits = |step: &(f64, i32)| {
         let (first, last) = ends(size(*step));
-        size(*step) >= unit.least && last - first < most as i64
+        last - first < most as i64
     };
     let Some((factor, power)) = steps.take_while(fits).last() else { return Vec::new() };
     let step = size((factor, power));
@@ -127,6 +128,7 @@ mod tests {
             assert_eq!(labels(ticks(&range, most, &PERCENT)), want, "{range:?}");
         }
         assert_eq!(labels(ticks(&(0.0..1.05), 6, &COUNT)), ["0", "1"], "no half an image");
+        assert_eq!(labels(ticks(&(0.0..12.0), 6, &COUNT)), ["0", "5", "10"]);
         assert_eq!(labels(ticks(&(0.0..250.0), 6, &COUNT)), ["0", "50", "100", "150", "200", "250"]);
         assert_eq!(labels(ticks(&(0.0..2.3), 6, &PLAIN)), ["0.0", "0.5", "1.0", "1.5", "2.0"]);
         // From 0.1 % to all of it.
