@@ -296,11 +296,31 @@ pub fn value(value: &Value) -> String {
     match value {
         Value::Null => NOTHING.to_string(),
         Value::String(text) => text.clone(),
+        // A number of float32, as the engine's are, has fewer digits than float64 gives it.
+        Value::Number(number) if number.is_f64() => match number.as_f64() {
+            Some(x) if f64::from(x as f32) == x => (x as f32).to_string(),
+            _ => number.to_string(),
+        },
         Value::Array(all) => all.iter().map(self::value).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
             let field = |(name, of): (&String, &Value)| format!("{name} {}", self::value(of));
             fields.iter().map(field).collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn settings_are_written_as_people_write_them() {
+        let all = json!({ "mean": [0.26862955f32, 0.5], "lr": 1e-5, "eps": 1e-5f32, "seed": u64::MAX, "limit": null });
+        assert_eq!(
+            value(&all),
+            "mean 0.26862955, 0.5, lr 0.00001, eps 0.00001, seed 18446744073709551615, limit –"
+        );
     }
 }

@@ -83,17 +83,16 @@ fn chart<'a, 'b>(
         .y_label_area_size(left.unwrap_or(letters * LETTER + TEXT + 14))
         .build_cartesian_2d(x, y)
         .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(GRID)
-        .label_style(text())
-        .x_desc(below)
-        .y_desc(beside)
-        .axis_desc_style(text())
-        .draw()
-        .map_err(failed)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT).bold_line_style(GRID).axis_style(GRID).label_style(text());
+    if !below.is_empty() {
+        mesh.x_desc(below).axis_desc_style(text());
+    }
+    if !beside.is_empty() {
+        mesh.y_desc(beside).axis_desc_style(text());
+    }
+    mesh.draw().map_err(failed)?;
+    drop(mesh);
     Ok(chart)
 }
 
@@ -157,7 +156,9 @@ pub fn intervals(rows: &[(String, usize, f64, (f64, f64))]) -> Result<String> {
     let names = (letters * LETTER + 24).min(WIDTH * 55 / 100);
     let height = rows.len() as u32 * 48 + AXIS + 24;
     drawn(height, |area| {
-        let most = ((WIDTH - names) / (TEXT * 5)).max(3) as usize;
+        // A label of whole percents is shorter.
+        let letters = if shown.end - shown.start < 0.1 { 9 } else { 7 };
+        let most = ((WIDTH - names) / (LETTER * letters)).max(3) as usize;
         let y = Axis { range: rows.len() as f64..0.0, ticks: Vec::new(), title: "" };
         let mut chart = chart(area, Axis::new(shown, most, PERCENT, ""), y, Some(names))?;
         for (at, (name, series, value, (low, high))) in rows.iter().enumerate() {
