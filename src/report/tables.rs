@@ -286,9 +286,28 @@ pub fn differing(report: &Report) -> Table {
     let mut table = Table::new("Settings that differ", &["setting"]);
     table.head.extend(report.runs.iter().map(|run| run.file.clone()));
     for (field, values) in &report.differing_settings {
-        table.rows.push(std::iter::once(field.clone()).chain(values.iter().map(value)).collect());
+        for (field, values) in inside(field, values) {
+            table.rows.push(std::iter::once(field).chain(values.into_iter().map(value)).collect());
+        }
     }
     table
+}
+
+/// Of objects the fields in which they differ, by their names.
+fn inside<'a>(field: &str, values: &'a [Value]) -> Vec<(String, Vec<&'a Value>)> {
+    let objects: Option<Vec<_>> = values.iter().map(Value::as_object).collect();
+    let Some(objects) = objects else { return vec![(field.to_string(), values.iter().collect())] };
+    let mut names: Vec<&String> = Vec::new();
+    for name in objects.iter().flat_map(|object| object.keys()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let row = |name: &String| -> Vec<&Value> {
+        objects.iter().map(|object| object.get(name).unwrap_or(&Value::Null)).collect()
+    };
+    let rows = names.into_iter().map(|name| (format!("{field}.{name}"), row(name)));
+    rows.filter(|(_, values)| values.iter().any(|value| *value != values[0])).collect()
 }
 
 /// A setting, as people write it.
@@ -314,6 +333,16 @@ pub fn value(value: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn settings_differ_in_fields() {
+        let runs = [json!({ "limit": 3, "data": "a" }), json!({ "limit": 3, "data": "a", "severity": [5] })];
+        let rows = inside("selection", &runs);
+        assert_eq!(rows, [("selection.severity".to_string(), vec![&Value::Null, &json!([5])])]);
+        let (a, b) = (json!("mild"), json!(null));
+        let runs = [a.clone(), b.clone()];
+        assert_eq!(inside("policy", &runs), [("policy".to_string(), vec![&a, &b])]);
+    }
 
     #[test]
     fn settings_are_written_as_people_write_them() {
