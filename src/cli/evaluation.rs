@@ -1,6 +1,6 @@
 //! One or several runs over the same images by the same model: what is shared is read, checked and computed once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::options::{AdaptOptions, Batch, DataOptions, LabelOptions, ModelOption
 use super::{fleet, session};
 use crate::clip::Checkpoint;
 use crate::data::{DataSource, Dataset, Evaluated, Selection, Shard};
-use crate::engine::{Memo, Precision, prepare};
+use crate::engine::{Memo, Model, Precision, prepare};
 use crate::gpu::{Gpu, Stream};
 use crate::interrupt;
 use crate::metrics::Totals;
@@ -107,6 +107,8 @@ pub struct Evaluation<'a> {
     shared: Value,
     /// Text features of the classes, once a device has them.
     features: Mutex<Option<Vec<f32>>>,
+    /// By the devices' numbers, once they have the model: no run writes to it.
+    models: Mutex<HashMap<usize, Model>>,
 }
 
 /// What has come of a run, and how it ended.
@@ -149,6 +151,7 @@ impl<'a> Evaluation<'a> {
             "of_no_class": of_no_class,
             "data": std::path::absolute(&options.data)?.display().to_string(),
         });
+        let selection = together(&[&selection, &serde_json::to_value(options.part.source(&options.data))?]);
         indices.retain(|&index| options.shard.is_none_or(|shard| shard.has(index)));
         let shard = options.shard.map(|shard| shard.settings(indices.len()));
         let part = json!({ "shard": shard, "labels": names });
@@ -175,8 +178,19 @@ impl<'a> Evaluation<'a> {
         }
         let streams = session::open_devices(options.model.device)?;
         let shared = together(&[&json!({ "selection": selection }), &part, &model]);
-        let features = Mutex::new(None);
-        Ok(Evaluation { options, jobs, dataset, names, indices, checkpoint, streams, shared, features })
+        let (features, models) = Default::default();
+        Ok(Evaluation {
+            options,
+            jobs,
+            dataset,
+            names,
+            indices,
+            checkpoint,
+            streams,
+            shared,
+            features,
+            models,
+        })
     }
 
     /// Runs the `number`th, once.
@@ -216,6 +230,17 @@ impl<'a> Evaluation<'a> {
 
     fn classifier(&self, stream: &Stream, adapt: &AdaptOptions) -> Result<Memo> {
         prepare(stream, self.checkpoint.config(), self.names.len(), &adapt.settings()?)?;
+        let model = self.model(stream, adapt)?;
+        session::classifier_by(stream, &model, adapt, self.options.batch, self.indices.len())
+    }
+
+    /// On this device: runs differ in nothing that it depends on.
+    fn model(&self, stream: &Stream, adapt: &AdaptOptions) -> Result<Model> {
+        let models = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let device = stream.gpu().ordinal();
+        if let Some(model) = models().get(&device) {
+            return Ok(model.clone());
+        }
         let features = {
             let mut there = self.features.lock().unwrap_or_else(PoisonError::into_inner);
             match &*there {
@@ -225,8 +250,9 @@ impl<'a> Evaluation<'a> {
                     .clone(),
             }
         };
-        let (batch, images) = (self.options.batch, self.indices.len());
-        session::classifier_by(stream, &self.checkpoint, &features, adapt, batch, images)
+        // Without the lock: of several devices each takes its time.
+        let model = session::model_on(stream, &self.checkpoint, &features, adapt.fixed.precision)?;
+        Ok(models().entry(device).or_insert(model).clone())
     }
 }
 
@@ -375,5 +401,53 @@ impl fleet::Run for Run<'_> {
             progress.advance(&self.counts.totals);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::*;
+    use crate::check::{fixtures, random};
+
+    #[test]
+    fn a_later_run_finds_the_model_on_the_device() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (number, class) in ["apple", "chimpanzee", "apple"].into_iter().enumerate() {
+            let pixels = random(3 * 64, 127.0, number as u64).iter().map(|x| (x + 128.0) as u8).collect();
+            let place = folder.path().join(class);
+            std::fs::create_dir_all(&place).expect("a folder");
+            let picture = image::RgbImage::from_raw(8, 8, pixels).expect("64 pixels");
+            picture.save(place.join(format!("{number}.png"))).expect("a picture");
+        }
+        let device = std::env::var("MEMO_TEST_DEVICE").unwrap_or_else(|_| "virtual".to_string());
+        let (model, data) = (fixtures().join("models/tiny"), folder.path().display().to_string());
+        let flags = ["memo", "--model", &model.display().to_string(), "--data", &data, "--device", &device];
+        let command = EvalOptions::augment_args(Command::new("memo"));
+        let options = EvalOptions::from_arg_matches(&command.get_matches_from(flags)).expect("flags");
+
+        // A step that is folded into the prediction, then several in place.
+        let folded = AdaptOptions::mild(2, 1e-3);
+        let in_place = AdaptOptions { steps: 2, ..folded.clone() };
+        let rows_and_uploads = |adapts: &[&AdaptOptions]| -> Vec<(Vec<Row>, usize)> {
+            let jobs = adapts.iter().map(|&adapt| Job { adapt: adapt.clone(), out: None }).collect();
+            let mut evaluation = Evaluation::open(&options, jobs).expect("runs that can begin");
+            let run = |number: usize| {
+                let before = evaluation.streams[0].uploaded_bytes();
+                let mut rows = Vec::new();
+                evaluation.run(number, true, &mut |row| rows.push(row.clone())).run.expect("a run");
+                (rows, evaluation.streams[0].uploaded_bytes() - before)
+            };
+            (0..adapts.len()).map(run).collect()
+        };
+        let layout = Checkpoint::open(&model, None).expect("a model").config().vision_layout();
+        let weights = layout.total * size_of::<f32>();
+        let [alone, alone_in_place] = [&folded, &in_place].map(|adapt| rows_and_uploads(&[adapt]).remove(0));
+        let both = rows_and_uploads(&[&folded, &in_place, &folded]);
+        assert!(both[0].1 >= weights && alone_in_place.1 >= weights, "each has weights to load by itself");
+        assert!(both[1].1 < weights && both[2].1 < weights, "{} and {} bytes", both[1].1, both[2].1);
+        assert_eq!((&both[0].0, &both[1].0, &both[2].0), (&alone.0, &alone_in_place.0, &alone.0));
+        assert_eq!(alone.0.len(), 3);
     }
 }

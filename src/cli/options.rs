@@ -89,17 +89,25 @@ impl DataOptions {
         DataSource { path, split, cifar: dataset, extensions, corruptions, severities }
     }
 
-    /// Opens the dataset at `path` and passes on what was left out or chosen.
+    /// Opens the dataset at `path`, see [`opened`].
     ///
     /// # Errors
-    /// The dataset's.
+    /// Its own.
     pub fn open(&self, path: &Path) -> Result<Dataset> {
-        let dataset = Dataset::open(&self.source(path))?;
-        for notice in dataset.notices() {
-            crate::notice!("note: {notice}");
-        }
-        Ok(dataset)
+        opened(&self.source(path))
     }
+}
+
+/// Opens a dataset and passes on what was left out or chosen.
+///
+/// # Errors
+/// The dataset's.
+pub fn opened(source: &DataSource) -> Result<Dataset> {
+    let dataset = Dataset::open(source)?;
+    for notice in dataset.notices() {
+        crate::notice!("note: {notice}");
+    }
+    Ok(dataset)
 }
 
 /// Names for the classes of a dataset.

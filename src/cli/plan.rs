@@ -55,7 +55,7 @@ impl PlanOptions {
         let needs = Needs::new(&vision, &weights, classes, &settings)?;
 
         let gpu = Gpu::open(device.device)?;
-        let (name, (free, whole), room) = (gpu.name()?, gpu.memory_bytes()?, session::room(&gpu)?);
+        let (name, (free, whole), room) = (gpu.name()?, gpu.memory_bytes()?, session::room(&gpu, 0)?);
         let auto = needs.images_in(room, MOST_IMAGES).max(1);
         let largest = needs.images_in(free, 65_536);
         let batch = match self.batch {

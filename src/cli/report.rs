@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
+use serde_json::Value;
 
-use super::options::DataOptions;
+use super::options::{DataOptions, opened};
 use super::{Usage, print};
+use crate::data::{DataSource, Dataset};
 use crate::records::is_settings;
 use crate::report::document::{self, RunReport};
 use crate::report::run::Run;
-use crate::report::{csv, html, markdown, pictures};
+use crate::report::{csv, html, markdown, pictures, tables};
 use crate::{notice, output};
 
 const EXAMPLES: &str = "\
@@ -36,7 +38,8 @@ pub struct Report {
     /// How many of the images that were fixed and of those that were broken to show
     #[arg(long, default_value_t = 12, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1000), allow_negative_numbers = true)]
     examples: u64,
-    /// Where the images lie, to show them on a page; by default where the run had them
+    /// Where the images lie, to show them on a page; by default where the run had them. Which part of what lies there is the
+    /// run's too, unless flags say otherwise
     #[arg(long, short, value_name = "PATH", help_heading = "Data")]
     data: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Data")]
@@ -92,19 +95,36 @@ impl Report {
         if run.fixed.is_empty() && run.broken.is_empty() {
             return Ok(());
         }
-        if let Some(data) = &self.data {
-            pictures::add(run, &self.part.open(data)?);
-            return Ok(());
-        }
-        let recorded = run.settings.get("selection").and_then(|selection| selection.get("data")?.as_str());
-        match recorded.map(|data| self.part.open(Path::new(data))) {
-            Some(Ok(dataset)) => pictures::add(run, &dataset),
-            Some(Err(error)) => {
+        match self.dataset(run) {
+            Ok(dataset) => pictures::add(run, &dataset),
+            Err(error) if self.data.is_some() => return Err(error),
+            Err(error) => {
                 run.notes.push(format!("there are no pictures: {error:#}; --data says where they are"))
             }
-            None => run.notes.push("there are no pictures: --data says where they are".to_string()),
         }
         Ok(())
+    }
+
+    /// Of what lies there, that which is asked for; where nothing is, what the run was made with.
+    fn dataset(&self, run: &RunReport) -> Result<Dataset> {
+        let selection = run.settings.get("selection").unwrap_or(&Value::Null);
+        let place = self.data.clone().or_else(|| selection["data"].as_str().map(PathBuf::from));
+        let path = place.context("the run does not say where its images lay")?;
+        let asked = self.part.source(&path);
+        if asked != (DataSource { path: path.clone(), ..DataSource::default() }) || !selection.is_object() {
+            return opened(&asked);
+        }
+        let recorded: DataSource =
+            serde_json::from_value(selection.clone()).context("`selection` of the run's settings")?;
+        let fields = serde_json::to_value(&recorded)?;
+        let flags = fields.as_object().into_iter().flatten();
+        let flags: Vec<String> =
+            flags.map(|(flag, of)| format!("--{flag} {}", tables::value(of).replace(", ", ","))).collect();
+        let opened = opened(&DataSource { path, ..recorded });
+        match flags.is_empty() {
+            true => opened,
+            false => opened.with_context(|| format!("by {}, as the run had its images", flags.join(" "))),
+        }
     }
 }
 

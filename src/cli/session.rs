@@ -8,7 +8,7 @@ use super::Usage;
 use super::options::{AdaptOptions, Batch, DeviceOptions, ModelOptions};
 use crate::clip::prompts::averages;
 use crate::clip::{Checkpoint, END_OF_TEXT};
-use crate::engine::{Memo, Needs, TextCache, Vision, WORTH_KEEPING, encode_text, prepare};
+use crate::engine::{Memo, Model, Precision, TextCache, Vision, WORTH_KEEPING, encode_text, prepare};
 use crate::gpu::{DeviceChoice, Gpu, Stream};
 
 /// A stream of the device, opened; says on stderr when that is not a GPU though nobody asked for the CPU.
@@ -58,7 +58,8 @@ pub fn classifier(
 ) -> Result<Memo> {
     prepare(stream, checkpoint.config(), labels.len(), &adapt.settings()?)?;
     let text_features = label_features(stream, checkpoint, labels, adapt)?;
-    classifier_by(stream, checkpoint, &text_features, adapt, batch, images)
+    let model = model_on(stream, checkpoint, &text_features, adapt.fixed.precision)?;
+    classifier_by(stream, &model, adapt, batch, images)
 }
 
 /// Unit text features of the labels in their prompts, `(K, D)`, on a device that is prepared.
@@ -136,33 +137,47 @@ fn alike(features: &[f32], dim: usize) -> Option<(usize, usize)> {
     })
 }
 
-/// A classifier over labels of these features, on a device that is prepared.
+/// A model over labels of these features, put on a device that is prepared.
 ///
 /// # Errors
 /// Anything about the model or the device.
-pub fn classifier_by(
+pub fn model_on(
     stream: &Stream,
     checkpoint: &Checkpoint,
     text_features: &[f32],
+    precision: Precision,
+) -> Result<Model> {
+    let config = checkpoint.config();
+    let layout = config.vision_layout();
+    let weights = checkpoint.vision_params(&layout)?;
+    let vision = Vision { config: config.clone(), layout };
+    Model::load(stream, vision, &weights, text_features, precision).context(ON_DEVICE)
+}
+
+/// A classifier by a model that is on a device.
+///
+/// # Errors
+/// The device's.
+pub fn classifier_by(
+    stream: &Stream,
+    model: &Model,
     adapt: &AdaptOptions,
     batch: Batch,
     images: usize,
 ) -> Result<Memo> {
-    let (settings, config) = (adapt.settings()?, checkpoint.config());
-    let layout = config.vision_layout();
-    let weights = checkpoint.vision_params(&layout)?;
-    let vision = Vision { config: config.clone(), layout };
+    let settings = adapt.settings()?;
     let batch = match batch {
         Batch::Images(batch) => batch.min(images.max(1)),
         Batch::Auto => {
-            let classes = text_features.len() / config.embed_dim;
-            let needs = Needs::new(&vision, &weights, classes, &settings)?;
-            needs.images_in(room(stream.gpu())?, MOST_IMAGES.min(images)).max(1)
+            let needs = model.needs(&settings)?;
+            let room = room(stream.gpu(), needs.weights + needs.text)?;
+            needs.images_in(room, MOST_IMAGES.min(images)).max(1)
         }
     };
-    Memo::new(stream, vision, &weights, text_features, batch, settings)
-        .context("putting the model on the device")
+    Memo::on(stream, model, batch, settings).context(ON_DEVICE)
 }
+
+const ON_DEVICE: &str = "putting the model on the device";
 
 /// Images at once that are worth it: by then the largest GPU is full.
 pub const MOST_IMAGES: usize = 18;
@@ -170,8 +185,10 @@ pub const MOST_IMAGES: usize = 18;
 /// Bytes that a batch's size is chosen for: most of the free memory; on the CPU, which has better use for it and is hardly
 /// faster by more than four images, an eighth. The rest is for pictures, for what the driver keeps itself, and for what
 /// allocations are rounded up to.
-pub fn room(gpu: &Gpu) -> Result<usize> {
-    let (free, _) = gpu.memory_bytes()?;
+///
+/// * `taken`: bytes that are part of the batch's needs and that it has already.
+pub fn room(gpu: &Gpu, taken: usize) -> Result<usize> {
+    let free = gpu.memory_bytes()?.0 + taken;
     Ok(if gpu.driver().is_virtual() { free / 8 } else { free / 10 * 9 })
 }
 
@@ -186,7 +203,6 @@ mod tests {
     use super::*;
     use crate::check::{Tolerance, assert_close, fixtures};
     use crate::device_test;
-    use crate::engine::Precision;
 
     /// By these flags.
     fn adapt(flags: &[&str]) -> AdaptOptions {

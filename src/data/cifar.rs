@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use flate2::read::GzDecoder;
+use serde::{Deserialize, Serialize};
 
 use super::cifar_binary::BINARY_FORMS;
 use super::cifar_python::PYTHON_FORMS;
@@ -26,11 +27,13 @@ const READ: &str = "what is read is a folder with one subfolder of image files a
 type Parse = dyn Fn(&[u8], &[u8]) -> Result<Dataset>;
 
 /// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Cifar {
     #[value(name = "cifar-100")]
+    #[serde(rename = "cifar-100")]
     Cifar100,
     #[value(name = "cifar-10")]
+    #[serde(rename = "cifar-10")]
     Cifar10,
 }
 

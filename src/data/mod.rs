@@ -43,6 +43,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::source::Probe;
@@ -69,19 +70,26 @@ impl AsRef<Rgb8> for Sample {
     }
 }
 
-/// Where a dataset lies, and which of what lies there it is.
-#[derive(Clone, Debug, Default)]
+/// Where a dataset lies, and which of what lies there it is. A run's settings have all but the path, by the flags' names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DataSource {
+    #[serde(skip)]
     pub path: PathBuf,
     /// The folder of it to take; `.` is the path itself, whose folders are classes then, whatever they look like.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
     /// Of two CIFARs, which.
+    #[serde(rename = "dataset", skip_serializing_if = "Option::is_none")]
     pub cifar: Option<Cifar>,
     /// Of images in class folders, beside torchvision's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<String>,
     /// Of corrupted images, by which corruptions; `all` is all that are there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub corruptions: Vec<String>,
     /// And how severely, 1 to 5.
+    #[serde(rename = "severity", skip_serializing_if = "Vec::is_empty")]
     pub severities: Vec<usize>,
 }
 

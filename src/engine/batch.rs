@@ -11,16 +11,17 @@ use anyhow::{Context, Result, ensure};
 use super::Dims;
 use super::acts::Acts;
 use super::buffers::{Bound, BoundStep, Buffers, StepRoom};
-use super::fine::{Fine, Loaded, Source};
+use super::fine::{Fine, Source};
 use super::grads::Kept;
 use super::graphs::{Graphs, Key};
 use super::in_place::{Adapted, InPlace, Tables};
 use super::outcome::{Raw, Settings, Update};
 use super::slot::{Results, Sizes, Slot};
 use super::stages::Stages;
+use super::tower::Tower;
 use super::views::{Patches, Views};
 use super::vision::Vision;
-use super::weights::{Differentiable, Params};
+use super::weights::Differentiable;
 use crate::data::Rgb8;
 use crate::gpu::{self, Kind, Plan, Stream, Tensor, trace};
 use crate::ops::Element;
@@ -41,10 +42,7 @@ pub struct Batch<E> {
     stream: Stream,
     dims: Dims,
     settings: Settings,
-    vision: Vision,
-    params: Params<E>,
-    loaded: Loaded<E>,
-    text: Tensor<f32>, // (K, D): unit text features times the logit scale
+    tower: Tower<E>,
     augmenter: Augmenter,
     /// Of `dims.s` images; none of no image.
     buffers: Option<Buffers<E>>,
@@ -58,7 +56,7 @@ pub struct Batch<E> {
 }
 
 /// What a graph's launches read and write.
-type Keeps<E> = (Rc<Bound<E>>, Params<E>, Loaded<E>, Tensor<f32>);
+type Keeps<E> = (Rc<Bound<E>>, Tower<E>);
 
 /// Which loss, by its place among the settings', and which of its steps.
 #[derive(Clone, Copy, PartialEq)]
@@ -81,10 +79,10 @@ pub struct Queued {
 }
 
 impl<E: Element> Batch<E> {
-    /// [`Batch::load`], and buffers for `batch` images.
+    /// By a tower of its own: see [`Tower::load`]; with buffers for `batch` images.
     ///
     /// # Errors
-    /// Those of the two.
+    /// Its own, and those of [`Batch::on`].
     pub fn new(
         stream: &Stream,
         vision: Vision,
@@ -93,25 +91,17 @@ impl<E: Element> Batch<E> {
         batch: usize,
         settings: Settings,
     ) -> Result<Batch<E>> {
-        let mut made = Batch::load(stream, vision, weights, text_features, settings)?;
+        let tower = Tower::load(stream, vision, weights, text_features)?;
+        let mut made = Batch::on(stream, tower, settings)?;
         made.resize(batch)?;
         Ok(made)
     }
 
-    /// The model on the device, and no buffers yet: see [`Batch::resize`].
-    ///
-    /// * `weights`: the vision tower's parameters in the layout's order.
-    /// * `text_features`: `(K, D)`, of unit norm.
+    /// Without buffers as yet: see [`Batch::resize`].
     ///
     /// # Errors
     /// Steps that are to be implicit and are not a single plain one, or several of several rates; out of device memory.
-    pub fn load(
-        stream: &Stream,
-        vision: Vision,
-        weights: &[f32],
-        text_features: &[f32],
-        settings: Settings,
-    ) -> Result<Batch<E>> {
+    pub fn on(stream: &Stream, tower: Tower<E>, settings: Settings) -> Result<Batch<E>> {
         ensure!(
             settings.update == Update::InPlace || settings.is_one_plain_step(),
             "{} steps of {:?} cannot be folded into the prediction: they are taken in place",
@@ -129,23 +119,8 @@ impl<E: Element> Batch<E> {
             matches!(losses, [_]) || matches!(losses, [a, b] if a != b),
             "the losses are {losses:?}: one is expected, or each once"
         );
-        let [k, d] = [text_features.len() / vision.config.embed_dim, vision.config.embed_dim];
-        let scaled: Vec<f32> = text_features.iter().map(|v| v * vision.config.logit_scale).collect();
-        let text = stream.upload([k, d], &scaled)?;
-        let params = Params::new(stream, weights)?;
-        let loaded = Loaded::new(stream, &params, weights, vision.layout.matrices())?;
-        Batch::with(stream, vision, (params, loaded), text, settings)
-    }
-
-    fn with(
-        stream: &Stream,
-        vision: Vision,
-        (params, loaded): (Params<E>, Loaded<E>),
-        text: Tensor<f32>,
-        settings: Settings,
-    ) -> Result<Batch<E>> {
-        let config = &vision.config;
-        let dims = Dims::new(config, 0, settings.views, text.shape()[0]);
+        let config = &tower.vision.config;
+        let dims = Dims::new(config, 0, settings.views, tower.text.shape()[0]);
         let augmenter =
             Augmenter::new(config.image_size, config.patch_size, config.preprocess, settings.pillow)?
                 .policy(&settings.policy);
@@ -153,9 +128,7 @@ impl<E: Element> Batch<E> {
         Ok(Batch {
             stream: stream.clone(),
             dims,
-            params,
-            loaded,
-            text,
+            tower,
             augmenter,
             buffers: None,
             bound: RefCell::default(),
@@ -164,7 +137,6 @@ impl<E: Element> Batch<E> {
             slots: RefCell::new([slot()?, slot()?]),
             queued: Cell::new(0),
             stages: None,
-            vision,
             settings,
         })
     }
@@ -185,7 +157,7 @@ impl<E: Element> Batch<E> {
             self.slots = RefCell::new([slot()?, slot()?]);
         }
         let dims = Dims { s: images, ..self.dims };
-        let plan = |plan: &mut Plan| Buffers::plan(plan, &dims, &self.vision, &self.settings);
+        let plan = |plan: &mut Plan| Buffers::plan(plan, &dims, &self.tower.vision, &self.settings);
         let buffers = self.stream.arena(plan)?;
         if let StepRoom::InPlace(adapted, optimizer, _) = &buffers.step {
             adapted.clear(&self.stream)?;
@@ -205,11 +177,8 @@ impl<E: Element> Batch<E> {
     /// # Errors
     /// Out of device memory.
     pub fn exact(&self) -> Result<Batch<f32>> {
-        let (stream, vision) = (&self.stream, self.vision.clone());
         let settings = Settings { loss_scale: f32::LOSS_SCALE, ..self.settings.clone() };
-        let params = Params::shared(stream, &self.params.flat)?;
-        let loaded = Loaded::with(stream, &params, true)?;
-        let mut exact = Batch::with(stream, vision, (params, loaded), self.text.clone(), settings)?;
+        let mut exact = Batch::on(&self.stream, self.tower.exact(&self.stream)?, settings)?;
         exact.resize(1)?;
         Ok(exact)
     }
@@ -331,7 +300,7 @@ impl<E: Element> Batch<E> {
         let Place { loss, step } = at;
         let (is_first, is_last) = (step == 0, step + 1 == self.settings.steps);
         let key = Key { images: bound.images(), loss, is_first, is_last };
-        let keeps = || (bound.clone(), self.params.clone(), self.loaded.clone(), self.text.clone());
+        let keeps = || (bound.clone(), self.tower.clone());
         // SAFETY: the launches use the batch's buffers, of which `bound` holds the one allocation, and the rest; what else is another
         // at each step is not among them.
         unsafe { self.graphs.run(stream, key, self.dims.s, keeps, work) }
@@ -347,18 +316,18 @@ impl<E: Element> Batch<E> {
         }
         match &bound.step {
             BoundStep::Implicit(implicit) => {
-                self.views(&self.params, bound, at)?;
+                self.views(&self.tower.params, bound, at)?;
                 self.time("step", || implicit.step(stream, flags))?;
                 let all = 0..self.settings.passes();
-                self.predict("predict", Source::Implicit(&self.loaded, implicit), bound, (at.loss, all))
+                self.predict("predict", Source::Implicit(&self.tower.loaded, implicit), bound, (at.loss, all))
             }
             BoundStep::InPlace(in_place) => {
                 let adapted = &in_place.adapted;
                 if at == Place::FIRST {
-                    self.predict("zero-shot", Source::Loaded(&self.loaded), bound, (0, 0..1))?;
+                    self.predict("zero-shot", Source::Loaded(&self.tower.loaded), bound, (0, 0..1))?;
                 }
                 match is_first {
-                    true => self.views(&self.params, bound, at)?,
+                    true => self.views(&self.tower.params, bound, at)?,
                     false => self.views(adapted, bound, at)?,
                 }
                 let loss_scale = self.settings.loss_scale;
@@ -395,8 +364,8 @@ impl<E: Element> Batch<E> {
         let unit = bound.originals.unit.rows(had * s..passes.len() * s);
         let weights = Fine { source, room: &self.buffers()?.fine };
         self.time(stage, || {
-            self.vision.forward(&self.stream, &weights, &bound.originals)?;
-            Linear::nt(&unit, &self.text, &logits).run(&self.stream)
+            self.tower.vision.forward(&self.stream, &weights, &bound.originals)?;
+            Linear::nt(&unit, &self.tower.text, &logits).run(&self.stream)
         })
     }
 
@@ -408,8 +377,8 @@ impl<E: Element> Batch<E> {
         let rows = |tensor: &Tensor<f32>| tensor.view([s * n, k]);
         if !self.is_known(at) {
             self.time("forward", || {
-                self.vision.forward(stream, weights, views)?;
-                Linear::nt(&views.unit, &self.text, &rows(logits)).run(stream)
+                self.tower.vision.forward(stream, weights, views)?;
+                Linear::nt(&views.unit, &self.tower.text, &rows(logits)).run(stream)
             })?;
         }
         self.time("backward", || {
@@ -419,8 +388,8 @@ impl<E: Element> Batch<E> {
                 Place::FIRST => seen.look(stream, loss, both, &entropy, scaled)?,
                 _ => seen.look_again(stream, (loss, self.is_known(at)), both, &entropy, scaled)?,
             }
-            Linear::nn(&rows(dlogits), &self.text, &grads.dunit).run(stream)?;
-            self.vision.backward(stream, weights, views, grads)
+            Linear::nn(&rows(dlogits), &self.tower.text, &grads.dunit).run(stream)?;
+            self.tower.vision.backward(stream, weights, views, grads)
         })
     }
 
@@ -429,8 +398,8 @@ impl<E: Element> Batch<E> {
         if let Some(bound) = self.bound.borrow().get(&s) {
             return Ok(bound.clone());
         }
-        let (stream, flat) = (&self.stream, &self.params.flat);
-        let bound = self.buffers()?.bind(stream, s, flat, &self.vision, &self.settings)?;
+        let (stream, flat) = (&self.stream, &self.tower.params.flat);
+        let bound = self.buffers()?.bind(stream, s, flat, &self.tower.vision, &self.settings)?;
         let bound = Rc::new(bound);
         self.bound.borrow_mut().insert(s, bound.clone());
         Ok(bound)
@@ -446,7 +415,7 @@ impl<E: Element> Batch<E> {
             self.settings.update == Update::InPlace,
             "an implicit step has no gradient of every parameter"
         );
-        let (stream, layout, dims) = (&self.stream, &self.vision.layout, Dims { s, ..self.dims });
+        let (stream, layout, dims) = (&self.stream, &self.tower.vision.layout, Dims { s, ..self.dims });
         let (views, grads) = (self.views_of(s)?, self.buffers()?.grads.images(s, dims.n));
         let kept = Kept::new(layout, &views, &grads);
         let room = |plan: &mut Plan| Ok((Adapted::plan(plan, s, layout)?, Tables::plan(plan, &kept, false)?));

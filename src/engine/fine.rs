@@ -55,6 +55,11 @@ impl<E: Element> Loaded<E> {
         };
         Ok(Loaded { flat, terms })
     }
+
+    /// Whether products take the matrices without rounding.
+    pub fn is_exact(&self) -> bool {
+        self.terms.len() == 1
+    }
 }
 
 /// Room for the patches' terms.

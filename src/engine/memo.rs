@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use half::f16;
 
 use super::batch::{self, Batch, Item};
 use super::outcome::{Loss, Outcome, Precision, Raw, RawViews, Settings, Stepped};
 use super::prediction::{Guard, Prediction};
+use super::tower::Model;
 use super::views::Views;
 use super::vision::Vision;
 use crate::gpu::{Entry, Stream, is_out_of_memory};
@@ -36,10 +37,10 @@ enum Kind {
 }
 
 impl Memo {
-    /// See [`Batch::new`]; for fewer images than `batch` where the device has no memory for them.
+    /// By a model of its own: see [`Model::load`] and [`Memo::on`].
     ///
     /// # Errors
-    /// Its own; out of device memory for a single image.
+    /// Those of the two.
     pub fn new(
         stream: &Stream,
         vision: Vision,
@@ -48,14 +49,25 @@ impl Memo {
         batch: usize,
         settings: Settings,
     ) -> Result<Memo> {
+        let model = Model::load(stream, vision, weights, text_features, settings.precision)?;
+        Memo::on(stream, &model, batch, settings)
+    }
+
+    /// By a model that is on the device, in its precision: see [`Batch::on`]; for fewer images than `batch` where the device has no
+    /// memory for them.
+    ///
+    /// # Errors
+    /// Its own; settings of another precision; out of device memory for a single image.
+    pub fn on(stream: &Stream, model: &Model, batch: usize, settings: Settings) -> Result<Memo> {
         let own = settings.clone();
-        let kind = match settings.precision {
-            Precision::Fp32 => {
-                Kind::Fp32(Box::new(Batch::load(stream, vision, weights, text_features, own)?))
+        let kind = match (model, settings.precision) {
+            (Model::Fp32(tower), Precision::Fp32) => {
+                Kind::Fp32(Box::new(Batch::on(stream, tower.clone(), own)?))
             }
-            Precision::Fp16 => {
-                Kind::Fp16(Box::new(Batch::load(stream, vision, weights, text_features, own)?), None)
+            (Model::Fp16(tower), Precision::Fp16) => {
+                Kind::Fp16(Box::new(Batch::on(stream, tower.clone(), own)?), None)
             }
+            (_, precision) => bail!("the model on the device is not in {precision:?}"),
         };
         let mut memo = Memo { kind, settings };
         memo.make_room(batch)?;

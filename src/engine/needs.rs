@@ -35,20 +35,32 @@ impl<'a> Needs<'a> {
         classes: usize,
         settings: &'a Settings,
     ) -> Result<Needs<'a>> {
+        let is_exact = || vision.layout.matrices().all(|range| weights[range].iter().all(|&x| f16::holds(x)));
+        Needs::of(vision, settings.precision == Precision::Fp32 || is_exact(), classes, settings)
+    }
+
+    /// * `is_exact`: whether products take the matrices without rounding.
+    ///
+    /// # Errors
+    /// More than can be counted.
+    pub fn of(
+        vision: &'a Vision,
+        is_exact: bool,
+        classes: usize,
+        settings: &'a Settings,
+    ) -> Result<Needs<'a>> {
         let float = size_of::<f32>();
         let (each, exact) = match settings.precision {
             Precision::Fp32 => (float, 0),
             Precision::Fp16 => {
                 // As they are, rounded, and with a second term where they have more digits than that.
-                let mut matrices = vision.layout.matrices();
-                let is_exact = matrices.all(|range| weights[range].iter().all(|&x| f16::holds(x)));
                 let halves = if is_exact { 1 } else { 2 };
                 let (exact, _) = Batch::<f32>::plan(vision, 1, classes, settings)?;
                 (float + halves * size_of::<f16>(), exact)
             }
         };
         let text = float * classes * vision.config.embed_dim;
-        Ok(Needs { vision, classes, settings, weights: each * weights.len(), text, exact })
+        Ok(Needs { vision, classes, settings, weights: each * vision.layout.total, text, exact })
     }
 
     /// Of a batch of `s` images, one allocation: see [`Memo::plan`].

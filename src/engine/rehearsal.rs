@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use half::f16;
 
-use super::{Batch, Item, Precision, Settings, Views, Vision, encode_text};
+use super::{Batch, Item, Precision, Settings, Tower, Views, Vision, encode_text};
 use crate::clip::ClipConfig;
 use crate::data::Rgb8;
 use crate::gpu::{Gpu, ModuleKey, Rehearsed, Stream};
@@ -88,7 +88,7 @@ fn go_through<E: Element>(
     // Never touched: the system gives zeros their memory when they are read.
     let (weights, text) = (vec![0.0; layout.total], vec![0.0; classes * config.embed_dim]);
     let vision = Vision { config: config.clone(), layout };
-    let mut batch = Batch::<E>::load(stream, vision, &weights, &text, settings.clone())?;
+    let mut batch = Batch::<E>::on(stream, Tower::load(stream, vision, &weights, &text)?, settings.clone())?;
     if !items.is_empty() {
         batch.resize(items.len())?;
         batch.adapt(items, &Views::Drawn)?;

@@ -28,6 +28,7 @@ struct Inner {
     last: Mutex<Option<&'static str>>,
     launches: AtomicUsize,
     graphs: AtomicUsize,
+    uploaded_bytes: AtomicUsize,
     /// What is queued, between events, where a timeline is kept.
     spans: Mutex<Option<Vec<Queued>>>,
     /// Of a rehearsal.
@@ -51,6 +52,7 @@ impl Gpu {
             last: Mutex::default(),
             launches: AtomicUsize::new(0),
             graphs: AtomicUsize::new(0),
+            uploaded_bytes: AtomicUsize::new(0),
             spans: Mutex::default(),
             notes,
         })))
@@ -97,6 +99,11 @@ impl Stream {
         self.0.graphs.load(Ordering::Relaxed)
     }
 
+    /// Written by [`Stream::write`], as by [`Stream::upload`].
+    pub fn uploaded_bytes(&self) -> usize {
+        self.0.uploaded_bytes.load(Ordering::Relaxed)
+    }
+
     /// All bits zero.
     pub fn zeros<T: Pod>(&self, shape: impl Into<Shape>) -> Result<Tensor<T>> {
         let tensor = self.alloc(shape)?;
@@ -126,6 +133,7 @@ impl Stream {
         unsafe { result::memcpy_htod_async(dst.address(), data, self.raw()?) }
             .map_err(CudaError::from)
             .context("copying to the device")?;
+        self.0.uploaded_bytes.fetch_add(size_of_val(data), Ordering::Relaxed);
         self.synchronize()
     }
 

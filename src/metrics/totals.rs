@@ -120,18 +120,18 @@ impl Totals {
         self.of_no_class
     }
 
-    /// Fraction right by zero-shot CLIP.
-    pub fn clip_accuracy(&self) -> f64 {
-        fraction(self.clip().right as f64, self.images)
+    /// Fraction right by zero-shot CLIP; none before the first image of a class.
+    pub fn clip_accuracy(&self) -> Option<f64> {
+        self.clip().map(|clip| clip.accuracy)
     }
 
-    /// Mean softmax value of zero-shot predictions.
-    pub fn clip_confidence(&self) -> f64 {
-        fraction(self.clip().confidence, self.images)
+    /// Mean softmax value of zero-shot predictions; none before the first.
+    pub fn clip_confidence(&self) -> Option<f64> {
+        self.clip()?.confidence
     }
 
-    fn clip(&self) -> Sums {
-        self.sums.get(&Predictor::ZeroShot).cloned().unwrap_or_default()
+    fn clip(&self) -> Option<Comparison> {
+        self.sums.get(&Predictor::ZeroShot).map(|sums| self.compare(sums))
     }
 
     /// MEMO by each learning rate; none before the first record.
@@ -142,28 +142,28 @@ impl Totals {
 
     /// Each predictor of the run, in their order; none before the first record.
     pub fn all(&self) -> Vec<(Predictor, Comparison)> {
-        let compare =
-            |&Sums { right, confidence, fixed, broken, failed, skipped, rolled_back }: &Sums| Comparison {
-                accuracy: fraction(right as f64, self.images),
-                confidence: (self.images > failed).then(|| confidence / (self.images - failed) as f64),
-                fixed,
-                broken,
-                failed,
-                skipped,
-                rolled_back,
-                mcnemar_p: Changes { images: self.images, fixed, broken }.mcnemar_p(),
-            };
-        self.sums.iter().map(|(&predictor, sums)| (predictor, compare(sums))).collect()
+        self.sums.iter().map(|(&predictor, sums)| (predictor, self.compare(sums))).collect()
+    }
+
+    /// Sums are there of predictors that have been asked of an image at least.
+    fn compare(&self, sums: &Sums) -> Comparison {
+        let &Sums { right, confidence, fixed, broken, failed, skipped, rolled_back } = sums;
+        Comparison {
+            accuracy: right as f64 / self.images as f64,
+            confidence: (self.images > failed).then(|| confidence / (self.images - failed) as f64),
+            fixed,
+            broken,
+            failed,
+            skipped,
+            rolled_back,
+            mcnemar_p: Changes { images: self.images, fixed, broken }.mcnemar_p(),
+        }
     }
 
     /// Images that a predictor has no answer for.
     pub fn failures(&self, predictor: Predictor) -> usize {
         self.sums.get(&predictor).map_or(0, |sums| sums.failed)
     }
-}
-
-fn fraction(sum: f64, of: usize) -> f64 {
-    if of == 0 { 0.0 } else { sum / of as f64 }
 }
 
 #[cfg(test)]
@@ -213,7 +213,10 @@ mod tests {
         totals.add(&Row::Failure(Failure { index: 4, file: None, group: None, label, error }));
         totals.add(&Row::Record(record(None, 1, vec![Answer::Choice(choice(1, 1.0)); 2])));
         assert_eq!((totals.failed(), totals.of_no_class()), (1, 1));
-        assert_eq!((totals.images(), totals.clip_accuracy(), totals.clip_confidence()), (4, 0.75, 0.75));
+        assert_eq!(
+            (totals.images(), totals.clip_accuracy(), totals.clip_confidence()),
+            (4, Some(0.75), Some(0.75))
+        );
         let got: Vec<_> =
             totals.memo().iter().map(|c| (c.accuracy, c.confidence, c.fixed, c.broken, c.failed)).collect();
         assert_eq!(got, [(0.75, Some(0.5), 1, 1, 0), (0.5, Some(0.25), 0, 1, 1)]);
@@ -222,6 +225,20 @@ mod tests {
         assert_eq!(fields, ["zero_shot", "view_average", "confident_average", "vote", "memo", "memo"]);
         assert_eq!((all[3].1.accuracy, all[3].1.fixed, all[3].1.mcnemar_p), (0.75, 0, 1.0));
         assert_eq!(totals.failures(Predictor::Memo { rate: 1 }), 1);
+    }
+
+    #[test]
+    fn of_no_image_there_is_no_accuracy() {
+        let mut totals = Totals::default();
+        let none = |totals: &Totals| (totals.clip_accuracy(), totals.clip_confidence(), totals.all().len());
+        assert_eq!(none(&totals), (None, None, 0));
+        let error = "it is cut".to_string();
+        totals.add(&Row::Failure(Failure { index: 0, file: None, group: None, label: Some(1), error }));
+        totals.add(&Row::Record(record(None, 1, vec![Answer::Choice(choice(1, 1.0))])));
+        assert_eq!(none(&totals), (None, None, 0));
+        // One that is wrong is another thing.
+        totals.add(&Row::Record(record(Some(0), 1, vec![Answer::Choice(choice(1, 1.0))])));
+        assert_eq!(none(&totals), (Some(0.0), Some(0.75), 5));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub mod run;
 pub mod seeds;
 pub mod sweep;
 mod table;
-mod tables;
+pub mod tables;
 
 pub use progress::Progress;
 pub use table::{Summary, demo_table};

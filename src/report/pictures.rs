@@ -33,12 +33,20 @@ pub fn add(run: &mut RunReport, dataset: &Dataset) {
     }
 }
 
+/// What is known of an image beside its place and digest.
+fn named(group: Option<&str>, file: Option<&str>) -> String {
+    [group, file].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
 fn picture(example: &Example, dataset: &Dataset) -> Result<Picture> {
-    let Example { index, digest, .. } = *example;
+    let &Example { index, digest, .. } = example;
     let images = dataset.len();
     ensure!(index < images, "image {index} is not among the {images} of the data");
     let sample = dataset.sample(index).with_context(|| format!("image {index}"))?;
-    ensure!(sample.digest == format!("{digest:016x}"), "image {index} is another than the run's");
+    let now = named(dataset.group(index), dataset.file(index).as_deref());
+    let then = named(example.group.as_deref(), example.file.as_deref());
+    let told = if now == then { String::new() } else { format!(": {now:?}, not {then:?}") };
+    ensure!(sample.digest == format!("{digest:016x}"), "image {index} is another than the run's{told}");
     let Rgb8 { width, height, pixels } = sample.image;
     let image =
         RgbImage::from_raw(width, height, pixels).context("an image has as many pixels as its size says")?;

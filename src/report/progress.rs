@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::table::percent;
 use crate::metrics::Totals;
 use crate::notice;
 
@@ -43,8 +44,9 @@ impl Progress {
     pub fn advance(&mut self, totals: &Totals) {
         let all = totals.all();
         let memo = all.iter().filter(|(who, _)| who.rate().is_some());
-        let memo: Vec<String> = memo.map(|(_, memo)| format!("{:.2} %", 100.0 * memo.accuracy)).collect();
-        let so_far = format!("zero-shot {:.2} %  MEMO {}", 100.0 * totals.clip_accuracy(), memo.join(" / "));
+        let memo: Vec<String> = memo.map(|(_, memo)| percent(Some(memo.accuracy), 0, 2)).collect();
+        let memo = if memo.is_empty() { percent(None, 0, 2) } else { memo.join(" / ") };
+        let so_far = format!("zero-shot {}  MEMO {memo}", percent(totals.clip_accuracy(), 0, 2));
         self.bar.set_message(so_far.clone());
         self.bar.inc(1);
         self.done += 1;

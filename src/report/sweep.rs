@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::figures::Change;
 use super::markdown;
 use super::table::p_value;
-use super::tables::{NOTHING, Table, interval, percent, points, signed};
+use super::tables::{CHANGED, NOTHING, Table, changed, interval, percent, points, signed};
 use crate::metrics::accuracy::Tally;
 use crate::metrics::interval::wilson;
 use crate::metrics::paired::Changes;
@@ -138,21 +138,8 @@ impl Sweep {
             true => "Before and after adapting, on the images that are chosen on",
             false => "Before and after adapting",
         };
-        let head = [
-            "policy",
-            "predictor",
-            "views",
-            "steps",
-            "rate",
-            "images",
-            "before",
-            "after",
-            "points",
-            "95 %",
-            "fixed",
-            "broken",
-            "McNemar p",
-        ];
+        let own = ["policy", "predictor", "views", "steps", "rate", "images", "before", "after"];
+        let head = [&own, &CHANGED[..]].concat();
         let mut table = Table::new(of, &head);
         for point in &self.points {
             let Point { policy, views, steps, lr, .. } = point;
@@ -160,16 +147,10 @@ impl Sweep {
             row.push(format!("{lr:e}"));
             match &point.figures {
                 None => row.resize(head.len(), NOTHING.to_string()),
-                Some(PointFigures { before, after, change, .. }) => row.extend([
-                    change.images.to_string(),
-                    percent(*before),
-                    percent(*after),
-                    points(change.difference),
-                    interval(change.difference_interval, |x| signed(100.0 * x)),
-                    change.fixed.to_string(),
-                    change.broken.to_string(),
-                    p_value(change.mcnemar_p),
-                ]),
+                Some(PointFigures { before, after, change, .. }) => {
+                    row.extend([change.images.to_string(), percent(*before), percent(*after)]);
+                    row.extend(changed(change));
+                }
             }
             table.rows.push(row);
         }

@@ -82,12 +82,12 @@ impl Summary<'_> {
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let &Summary { totals, learning_rates, logit_scale: (logit_scale, whose), images_per_s, .. } = self;
-        let (clip, all) = (totals.clip_accuracy(), totals.all());
+        let all = totals.all();
         let rows: Vec<(String, &Predictor, &Comparison)> =
             all.iter().map(|(who, of)| (who.title(learning_rates), who, of)).collect();
         let stepped = || rows.iter().filter(|(_, who, _)| who.rate().is_some());
         let width = rows.iter().map(|(title, ..)| title.len()).fold(12, usize::max);
-        let gain = |of: &Comparison| 100.0 * (of.accuracy - clip);
+        let gain = |of: &Comparison| 100.0 * (of.fixed as f64 - of.broken as f64) / totals.images() as f64;
         // Of one MEMO alone what it changed is a line; of several it is columns.
         let has_columns = stepped().count() > 1;
         writeln!(f, "logit scale {logit_scale:.2}, {whose}")?;
@@ -96,12 +96,12 @@ impl fmt::Display for Summary<'_> {
             true => writeln!(f, " {:>8} {:>6} {:>6} {:>10}", "points", "fixed", "broke", "McNemar p")?,
             false => writeln!(f)?,
         }
+        if rows.is_empty() {
+            writeln!(f, "{:<width$} {} {}", "zero-shot", percent(None, 11, 2), percent(None, 19, 2))?;
+        }
         for (title, who, of) in &rows {
-            write!(f, "{title:<width$} {:>9.2} %", 100.0 * of.accuracy)?;
-            match of.confidence {
-                Some(confidence) => write!(f, " {:>17.2} %", 100.0 * confidence)?,
-                None => write!(f, " {:>19}", "-")?,
-            }
+            let accuracy = percent(Some(of.accuracy), 11, 2);
+            write!(f, "{title:<width$} {accuracy} {}", percent(of.confidence, 19, 2))?;
             match has_columns && **who != Predictor::ZeroShot {
                 true => {
                     let (gain, p) = (gain(of), p_value(of.mcnemar_p));
@@ -160,6 +160,12 @@ pub(super) fn p_value(p: f64) -> String {
     if p < 0.001 { format!("{p:.1e}") } else { format!("{p:.3}") }
 }
 
+/// To the right of so many letters; a dash of nothing.
+pub(super) fn percent(fraction: Option<f64>, width: usize, digits: usize) -> String {
+    let text = fraction.map_or("-".to_string(), |x| format!("{:.digits$} %", 100.0 * x));
+    format!("{text:>width$}")
+}
+
 /// The demo's table: a row a corruption.
 pub fn demo_table(rows: &[(String, Totals)], images_per_s: f64) -> String {
     let mut text = format!(
@@ -169,10 +175,10 @@ pub fn demo_table(rows: &[(String, Totals)], images_per_s: f64) -> String {
     for (name, totals) in rows {
         for memo in totals.memo() {
             text += &format!(
-                "{name:<10} {:>7} {:>8.1} % {:>7.1} % {:>7} {:>7} {:>11}\n",
+                "{name:<10} {:>7} {} {} {:>7} {:>7} {:>11}\n",
                 totals.images(),
-                100.0 * totals.clip_accuracy(),
-                100.0 * memo.accuracy,
+                percent(totals.clip_accuracy(), 10, 1),
+                percent(Some(memo.accuracy), 9, 1),
                 memo.fixed,
                 memo.broken,
                 p_value(memo.mcnemar_p)
@@ -180,4 +186,28 @@ pub fn demo_table(rows: &[(String, Totals)], images_per_s: f64) -> String {
         }
     }
     text + &format!("{images_per_s:.1} images/s\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::{Failure, Row};
+
+    #[test]
+    fn of_no_image_there_is_nothing_to_tell() {
+        let mut totals = Totals::default();
+        let (file, group, label, error) = (None, None, Some(1), "it is cut".to_string());
+        totals.add(&Row::Failure(Failure { index: 0, file, group, label, error }));
+        let (logit_scale, images_per_s) = ((100.0, "the checkpoint's"), Some(0.0));
+        let summary =
+            Summary { totals: &totals, asked: 1, learning_rates: &[1e-5], logit_scale, images_per_s };
+        let json = summary.json();
+        for field in ["clip_accuracy", "clip_confidence"] {
+            assert_eq!(json.get(field), Some(&Value::Null), "{json}");
+        }
+        let text = summary.to_string();
+        let row = text.lines().nth(2).map(|row| row.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(row, Some(vec!["zero-shot", "-", "-"]), "{text}");
+        assert_eq!([percent(Some(0.12345), 9, 1), percent(None, 4, 1)], ["   12.3 %", "   -"]);
+    }
 }

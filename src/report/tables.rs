@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::document::{PredictorReport, Report, RunReport};
-use super::figures::Figures;
+use super::figures::{Change, Figures};
 use super::seeds::Seeds;
 use super::table::p_value;
 
@@ -42,27 +42,35 @@ pub fn interval(ends: Option<(f64, f64)>, write: impl Fn(f64) -> String) -> Stri
     ends.map_or(NOTHING.to_string(), |(low, high)| format!("{} to {}", write(low), write(high)))
 }
 
+/// Columns of [`changed`].
+pub const CHANGED: [&str; 5] = ["points", "95 %", "fixed", "broken", "McNemar p"];
+
+/// What one predictor changes of another's answers.
+pub fn changed(change: &Change) -> [String; 5] {
+    [
+        points(change.difference),
+        interval(change.difference_interval, |x| signed(100.0 * x)),
+        change.fixed.to_string(),
+        change.broken.to_string(),
+        p_value(change.mcnemar_p),
+    ]
+}
+
 fn decimals(x: Option<f64>) -> String {
     x.map_or(NOTHING.to_string(), |x| format!("{x:.4}"))
 }
 
 /// Accuracy before and after, and whether the difference is more than chance.
 pub fn headline(run: &RunReport) -> Table {
-    let head = ["", "accuracy", "95 %", "points", "95 %", "fixed", "broken", "McNemar p"];
+    let head = [&["", "accuracy", "95 %"], &CHANGED[..]].concat();
     let mut table = Table::new("Before and after adapting", &head);
     for predictor in &run.predictors {
         let figures = &predictor.figures;
         let accuracy = interval(figures.accuracy_interval, |x| format!("{:.2}", 100.0 * x));
         let mut row = vec![predictor.name.clone(), percent(figures.accuracy), accuracy];
-        match figures.change {
+        match &figures.change {
             None => row.resize(head.len(), String::new()),
-            Some(change) => row.extend([
-                points(change.difference),
-                interval(change.difference_interval, |x| signed(100.0 * x)),
-                change.fixed.to_string(),
-                change.broken.to_string(),
-                p_value(change.mcnemar_p),
-            ]),
+            Some(change) => row.extend(changed(change)),
         }
         table.rows.push(row);
     }
@@ -236,21 +244,12 @@ pub fn comparison(report: &Report) -> Table {
 
 /// A later run's answers beside the first's.
 pub fn pairs(report: &Report) -> Table {
-    let head = ["run", "predictor", "images", "points", "95 %", "fixed", "broken", "McNemar p"];
+    let head = [&["run", "predictor", "images"], &CHANGED[..]].concat();
     let first = report.runs.first().map_or("", |run| &run.file);
     let mut table = Table::new(format!("Image by image, from {first}"), &head);
     for pair in &report.pairs {
-        let change = pair.change;
-        table.rows.push(vec![
-            pair.second.clone(),
-            pair.predictor.clone(),
-            change.images.to_string(),
-            points(change.difference),
-            interval(change.difference_interval, |x| signed(100.0 * x)),
-            change.fixed.to_string(),
-            change.broken.to_string(),
-            p_value(change.mcnemar_p),
-        ]);
+        let row = [pair.second.clone(), pair.predictor.clone(), pair.change.images.to_string()];
+        table.rows.push(row.into_iter().chain(changed(&pair.change)).collect());
     }
     table
 }
@@ -287,9 +286,28 @@ pub fn differing(report: &Report) -> Table {
     let mut table = Table::new("Settings that differ", &["setting"]);
     table.head.extend(report.runs.iter().map(|run| run.file.clone()));
     for (field, values) in &report.differing_settings {
-        table.rows.push(std::iter::once(field.clone()).chain(values.iter().map(value)).collect());
+        for (field, values) in inside(field, values) {
+            table.rows.push(std::iter::once(field).chain(values.into_iter().map(value)).collect());
+        }
     }
     table
+}
+
+/// Of objects the fields in which they differ, by their names.
+fn inside<'a>(field: &str, values: &'a [Value]) -> Vec<(String, Vec<&'a Value>)> {
+    let objects: Option<Vec<_>> = values.iter().map(Value::as_object).collect();
+    let Some(objects) = objects else { return vec![(field.to_string(), values.iter().collect())] };
+    let mut names: Vec<&String> = Vec::new();
+    for name in objects.iter().flat_map(|object| object.keys()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let row = |name: &String| -> Vec<&Value> {
+        objects.iter().map(|object| object.get(name).unwrap_or(&Value::Null)).collect()
+    };
+    let rows = names.into_iter().map(|name| (format!("{field}.{name}"), row(name)));
+    rows.filter(|(_, values)| values.iter().any(|value| *value != values[0])).collect()
 }
 
 /// A setting, as people write it.
@@ -297,11 +315,41 @@ pub fn value(value: &Value) -> String {
     match value {
         Value::Null => NOTHING.to_string(),
         Value::String(text) => text.clone(),
+        // A number of float32, as the engine's are, has fewer digits than float64 gives it.
+        Value::Number(number) if number.is_f64() => match number.as_f64() {
+            Some(x) if f64::from(x as f32) == x => (x as f32).to_string(),
+            _ => number.to_string(),
+        },
         Value::Array(all) => all.iter().map(self::value).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
             let field = |(name, of): (&String, &Value)| format!("{name} {}", self::value(of));
             fields.iter().map(field).collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn settings_differ_in_fields() {
+        let runs = [json!({ "limit": 3, "data": "a" }), json!({ "limit": 3, "data": "a", "severity": [5] })];
+        let rows = inside("selection", &runs);
+        assert_eq!(rows, [("selection.severity".to_string(), vec![&Value::Null, &json!([5])])]);
+        let (a, b) = (json!("mild"), json!(null));
+        let runs = [a.clone(), b.clone()];
+        assert_eq!(inside("policy", &runs), [("policy".to_string(), vec![&a, &b])]);
+    }
+
+    #[test]
+    fn settings_are_written_as_people_write_them() {
+        let all = json!({ "mean": [0.26862955f32, 0.5], "lr": 1e-5, "eps": 1e-5f32, "seed": u64::MAX, "limit": null });
+        assert_eq!(
+            value(&all),
+            "mean 0.26862955, 0.5, lr 0.00001, eps 0.00001, seed 18446744073709551615, limit –"
+        );
     }
 }

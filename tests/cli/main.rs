@@ -7,6 +7,7 @@ mod data;
 mod eval;
 mod limits;
 mod outputs;
+mod pictures;
 mod predict;
 mod predictors;
 mod refused;

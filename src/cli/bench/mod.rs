@@ -208,7 +208,8 @@ impl Bench {
             (Batch::Auto, Some(images)) => images as usize,
             _ => usize::MAX,
         };
-        let mut memo = session::classifier_by(&stream, &checkpoint, &text_features, adapt, batch, at_most)?;
+        let model = session::model_on(&stream, &checkpoint, &text_features, settings.precision)?;
+        let mut memo = session::classifier_by(&stream, &model, adapt, batch, at_most)?;
         let start = Start { checkpoint: opened, kernels, model: clock.elapsed().as_secs_f64() };
 
         if !self.against.is_empty() {

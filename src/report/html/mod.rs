@@ -1,5 +1,6 @@
 //! A report as one page that needs nothing else: no script, no other file, no network.
 
+mod axis;
 mod plots;
 pub mod sweep;
 mod tables;

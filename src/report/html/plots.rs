@@ -2,12 +2,15 @@
 //!
 //! Each is drawn in fixed colours, of which the page's style makes its own for light, dark and print: `style.css` has a rule for each.
 
+use std::ops::Range;
+
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::super::document::Entropy;
+use super::axis::{Axis, COUNT, PERCENT, PLAIN};
 use crate::metrics::calibration::Bin;
 use crate::metrics::selective::Point;
 
@@ -59,32 +62,47 @@ fn colour(series: usize) -> RGBColor {
     SERIES[series % SERIES.len()]
 }
 
+/// Of a letter, on average and at most.
+const LETTER: u32 = TEXT * 55 / 100;
+
+/// A chart with its axes and their lines.
+///
+/// * `left`: the space beside it; without any, what the labels need.
+fn chart<'a, 'b>(
+    area: &'a Area<'b>,
+    x: Axis,
+    y: Axis,
+    left: Option<u32>,
+) -> Result<ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>> {
+    let (below, beside) = (x.title, y.title);
+    let letters = y.ticks.iter().map(|(_, label)| label.chars().count()).max().unwrap_or(0) as u32;
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .margin_right(44)
+        .x_label_area_size(if below.is_empty() { AXIS - 12 } else { AXIS + 12 })
+        .y_label_area_size(left.unwrap_or(letters * LETTER + TEXT + 14))
+        .build_cartesian_2d(x, y)
+        .map_err(failed)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT).bold_line_style(GRID).axis_style(GRID).label_style(text());
+    if !below.is_empty() {
+        mesh.x_desc(below).axis_desc_style(text());
+    }
+    if !beside.is_empty() {
+        mesh.y_desc(beside).axis_desc_style(text());
+    }
+    mesh.draw().map_err(failed)?;
+    drop(mesh);
+    Ok(chart)
+}
+
 /// How well confidences are what they say: a bar a bin, the diagonal, and below how many images a bin has.
 pub fn reliability(bins: &[Bin], series: usize) -> Result<String> {
     let most = bins.iter().map(|bin| bin.images).max().unwrap_or(1).max(1) as f64;
     drawn(HEIGHT, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .margin_right(44)
-            .x_label_area_size(AXIS + 12)
-            .y_label_area_size(AXIS + 24)
-            .build_cartesian_2d(0.0..1.0, -0.2..1.0)
-            .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(GRID)
-            .x_labels(6)
-            .y_labels(7)
-            .label_style(text())
-            .x_label_formatter(&|x| format!("{x:.1}"))
-            .y_label_formatter(&|y| if *y < -0.01 { String::new() } else { format!("{y:.1}") })
-            .x_desc("confidence")
-            .y_desc("accuracy")
-            .axis_desc_style(text())
-            .draw()
-            .map_err(failed)?;
+        let x = Axis::new(0.0..1.0, 6, PLAIN, "confidence");
+        let accuracies = Axis::new(0.0..1.0, 6, PLAIN, "accuracy");
+        let mut chart = chart(area, x, Axis { range: -0.2..1.0, ..accuracies }, None)?;
         let filled = bins.iter().filter(|bin| bin.images > 0);
         let bar = |bin: &Bin, low: f64, high: f64, style: ShapeStyle| {
             let inset = (bin.high - bin.low) * 0.06;
@@ -108,28 +126,8 @@ pub fn risk_coverage(curves: &[(usize, &[Point])]) -> Result<String> {
     let top =
         curves.iter().flat_map(|(_, points)| points.iter()).map(|point| point.risk).fold(0.05, f64::max);
     drawn(HEIGHT, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .margin_right(44)
-            .x_label_area_size(AXIS + 12)
-            .y_label_area_size(AXIS + 36)
-            .build_cartesian_2d(0.0..1.0, 0.0..top * 1.05)
-            .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(GRID)
-            .x_labels(6)
-            .y_labels(6)
-            .label_style(text())
-            .x_label_formatter(&|x| format!("{:.0} %", 100.0 * x))
-            .y_label_formatter(&|y| format!("{:.0} %", 100.0 * y))
-            .x_desc("images answered, the surest first")
-            .y_desc("of these wrong")
-            .axis_desc_style(text())
-            .draw()
-            .map_err(failed)?;
+        let x = Axis::new(0.0..1.0, 6, PERCENT, "images answered, the surest first");
+        let mut chart = chart(area, x, Axis::new(0.0..top * 1.05, 6, PERCENT, "of these wrong"), None)?;
         for (series, points) in curves {
             let style = colour(*series).stroke_width(4);
             let line = points.iter().map(|point| (point.coverage, point.risk));
@@ -143,36 +141,26 @@ pub fn risk_coverage(curves: &[(usize, &[Point])]) -> Result<String> {
     })
 }
 
+/// What an axis shows of fractions: somewhat more than from the least to the largest.
+fn around(fractions: impl Iterator<Item = f64>, share: f64, least: f64) -> Range<f64> {
+    let ends = (f64::INFINITY, f64::NEG_INFINITY);
+    let (low, high) = fractions.fold(ends, |(low, high), x| (low.min(x), high.max(x)));
+    let margin = ((high - low) * share).max(least);
+    (low - margin).max(0.0)..(high + margin).min(1.0)
+}
+
 /// Fractions with their intervals, a row each.
 pub fn intervals(rows: &[(String, usize, f64, (f64, f64))]) -> Result<String> {
-    let ends = || rows.iter().flat_map(|(_, _, value, (low, high))| [*value, *low, *high]);
-    let (low, high) = (ends().fold(1.0, f64::min), ends().fold(0.0, f64::max));
-    let margin = ((high - low) * 0.08).max(0.002);
-    let (low, high) = ((low - margin).max(0.0), (high + margin).min(1.0));
+    let shown = around(rows.iter().flat_map(|(_, _, value, (low, high))| [*value, *low, *high]), 0.08, 0.002);
     let letters = rows.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0) as u32;
-    let names = (letters * TEXT * 55 / 100 + 24).min(WIDTH * 55 / 100);
-    let digits = if high - low < 0.05 { 1 } else { 0 };
+    let names = (letters * LETTER + 24).min(WIDTH * 55 / 100);
     let height = rows.len() as u32 * 48 + AXIS + 24;
     drawn(height, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .margin_right(40)
-            .x_label_area_size(AXIS - 12)
-            .y_label_area_size(names)
-            .build_cartesian_2d(low..high, rows.len() as f64..0.0)
-            .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(GRID)
-            .disable_y_mesh()
-            .x_labels(((WIDTH - names) / (TEXT * 5)) as usize)
-            .y_labels(0)
-            .label_style(text())
-            .x_label_formatter(&|x| format!("{:.digits$} %", 100.0 * x))
-            .draw()
-            .map_err(failed)?;
+        // A label of whole percents is shorter.
+        let letters = if shown.end - shown.start < 0.1 { 9 } else { 7 };
+        let most = ((WIDTH - names) / (LETTER * letters)).max(3) as usize;
+        let y = Axis { range: rows.len() as f64..0.0, ticks: Vec::new(), title: "" };
+        let mut chart = chart(area, Axis::new(shown, most, PERCENT, ""), y, Some(names))?;
         for (at, (name, series, value, (low, high))) in rows.iter().enumerate() {
             let y = at as f64 + 0.5;
             let style = colour(*series);
@@ -181,12 +169,8 @@ pub fn intervals(rows: &[(String, usize, f64, (f64, f64))]) -> Result<String> {
             chart.draw_series([Circle::new((*value, y), 9, style.filled())]).map_err(failed)?;
             let (_, place) = chart.backend_coord(&(*value, y));
             let end = text().pos(Pos::new(HPos::Right, VPos::Center));
-            area.draw(&Text::new(
-                short(name, (names / (TEXT * 55 / 100)) as usize),
-                (names as i32, place),
-                end,
-            ))
-            .map_err(failed)?;
+            area.draw(&Text::new(short(name, (names / LETTER) as usize), (names as i32, place), end))
+                .map_err(failed)?;
         }
         Ok(())
     })
@@ -207,28 +191,8 @@ pub fn entropies(entropy: &Entropy) -> Result<String> {
     let top = both().max().unwrap_or(1).max(1) as f64;
     let last = entropy.edges.last().copied().unwrap_or(1.0);
     drawn(HEIGHT, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .margin_right(44)
-            .x_label_area_size(AXIS + 12)
-            .y_label_area_size(AXIS + 48)
-            .build_cartesian_2d(0.0..last, 0.0..top * 1.05)
-            .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(GRID)
-            .x_labels(6)
-            .y_labels(6)
-            .label_style(text())
-            .x_label_formatter(&|x| format!("{x:.1}"))
-            .y_label_formatter(&|y| format!("{y:.0}"))
-            .x_desc("entropy before the step, nats")
-            .y_desc("images")
-            .axis_desc_style(text())
-            .draw()
-            .map_err(failed)?;
+        let x = Axis::new(0.0..last, 6, PLAIN, "entropy before the step, nats");
+        let mut chart = chart(area, x, Axis::new(0.0..top * 1.05, 6, COUNT, "images"), None)?;
         for (bin, edge) in entropy.edges.windows(2).enumerate() {
             let inset = (edge[1] - edge[0]) * 0.06;
             let bar = |low: usize, high: usize, series: usize| {
@@ -257,39 +221,11 @@ pub fn is_dashed(line: usize) -> bool {
 /// * `lines`: rates above 0, increasing, each with its accuracy; `before`: the accuracy without steps, a dashed horizontal line.
 pub fn rates(lines: &[&[(f64, f64)]], before: f64) -> Result<String> {
     let all = || lines.iter().flat_map(|line| line.iter());
-    let ends = |values: &mut dyn Iterator<Item = f64>| {
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
-    };
-    let (slow, fast) = ends(&mut all().map(|(lr, _)| lr.log10()));
-    let (low, high) = ends(&mut all().map(|(_, accuracy)| *accuracy).chain([before]));
-    let aside = ((fast - slow) * 0.06).max(0.1);
-    let margin = ((high - low) * 0.1).max(0.005);
-    let (low, high) = ((low - margin).max(0.0), (high + margin).min(1.0));
-    let digits = if high - low < 0.05 { 1 } else { 0 };
+    let shown = around(all().map(|(_, accuracy)| *accuracy).chain([before]), 0.1, 0.005);
     drawn(HEIGHT, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .margin_right(44)
-            .x_label_area_size(AXIS + 12)
-            .y_label_area_size(AXIS + 48)
-            .build_cartesian_2d(slow - aside..fast + aside, low..high)
-            .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(GRID)
-            .x_labels(6)
-            .y_labels(6)
-            .label_style(text())
-            .x_label_formatter(&|x| format!("{:.1e}", 10f64.powf(*x)).replace(".0e", "e"))
-            .y_label_formatter(&|y| format!("{:.digits$} %", 100.0 * y))
-            .x_desc("learning rate")
-            .y_desc("accuracy")
-            .axis_desc_style(text())
-            .draw()
-            .map_err(failed)?;
-        let level = [(slow - aside, before), (fast + aside, before)];
+        let x = Axis::of_rates(all().map(|(lr, _)| *lr).collect());
+        let level = [(x.range.start, before), (x.range.end, before)];
+        let mut chart = chart(area, x, Axis::new(shown, 6, PERCENT, "accuracy"), None)?;
         chart.draw_series(DashedLineSeries::new(level, 12, 8, colour(0).stroke_width(4))).map_err(failed)?;
         for (at, line) in lines.iter().enumerate() {
             let style = colour(series_of(at));
@@ -305,4 +241,23 @@ pub fn rates(lines: &[&[(f64, f64)]], before: f64) -> Result<String> {
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether each is there by itself.
+    fn shows(svg: &str, labels: &[&str]) -> bool {
+        labels.iter().all(|label| svg.contains(&format!("\n{label}\n")))
+    }
+
+    #[test]
+    fn what_spans_much_has_more_than_one_tick() {
+        let svg = rates(&[&[(1e-4, 0.31), (3e-3, 0.86)]], 0.5).expect("a plot");
+        assert!(shows(&svg, &["1e-4", "3e-3", "learning rate", "40 %", "60 %", "80 %", "accuracy"]), "{svg}");
+        let name = "confident average of many views".to_string();
+        let svg = intervals(&[(name, 0, 0.5, (0.3, 0.8))]).expect("a plot");
+        assert!(shows(&svg, &["40 %", "60 %", "80 %"]), "{svg}");
+    }
 }

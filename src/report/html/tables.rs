@@ -14,12 +14,15 @@ pub fn grid(table: &Table) -> Markup {
     html! { div.wide tabindex="0" role="region" aria-label=(table.title) { (body(table, "grid")) } }
 }
 
+/// Letters of a head that stands in one line.
+const SHORT: usize = 10;
+
 fn body(Table { title, head, rows }: &Table, class: &str) -> Markup {
     let shades = Shades::of(rows.iter().flatten().filter(|_| class == "grid"));
     html! {
         table class=(class) {
             caption { span { (title) } }
-            thead { tr { @for name in head { th scope="col" { (name) } } } }
+            thead { tr { @for name in head { th.short[name.len() <= SHORT] scope="col" { (name) } } } }
             tbody {
                 @for row in rows {
                     tr.mean[is_mean(row)] {
