@@ -5,7 +5,7 @@
 # make test-slurm  deploy/slurm on a Slurm of this machine alone; wants root, and Debian's slurm-wlm and munge
 # make libtorch    a Python with PyTorch, for memo bench --against libtorch (4.6 GB); make libtorch-tch, one of the
 #                  version that libtorch:tch is for
-# make evidence    what every kernel is and does, as a table in benches/results (an hour or more)
+# make evidence    what every kernel is and does, as a table in benches/results (20 minutes to an hour)
 # make gpu-bundle  one folder to carry to a machine with a GPU, see benches/gpu/run.sh
 
 # The programs of tests that take longest, then all others, of both packages: two run at once, so that no core is idle where one has a
