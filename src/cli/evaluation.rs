@@ -151,7 +151,16 @@ impl<'a> Evaluation<'a> {
             "of_no_class": of_no_class,
             "data": std::path::absolute(&options.data)?.display().to_string(),
         });
-        let selection = together(&[&selection, &serde_json::to_value(options.part.source(&options.data))?]);
+        let of_no_class = options.ood.as_deref().map(std::path::absolute).transpose()?;
+        let of_no_class = of_no_class.map_or_else(
+            || json!({}),
+            |path| match &options.ood_split {
+                Some(split) => json!({ "ood": path.display().to_string(), "ood_split": split }),
+                None => json!({ "ood": path.display().to_string() }),
+            },
+        );
+        let chosen = serde_json::to_value(options.part.source(&options.data))?;
+        let selection = together(&[&selection, &chosen, &of_no_class]);
         indices.retain(|&index| options.shard.is_none_or(|shard| shard.has(index)));
         let shard = options.shard.map(|shard| shard.settings(indices.len()));
         let part = json!({ "shard": shard, "labels": names });

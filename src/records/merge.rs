@@ -178,10 +178,13 @@ impl Part {
             let mut settings = part.settings.clone();
             settings.remove(SHARD);
             // Machines may have the data in other places, under the same name.
-            if let Some(Value::String(data)) = settings.get_mut("selection").and_then(|of| of.get_mut("data"))
-            {
-                let name = Path::new(data).file_name().map(|name| name.to_string_lossy().into_owned());
-                *data = name.unwrap_or_default();
+            for place in ["data", "ood"] {
+                if let Some(Value::String(data)) =
+                    settings.get_mut("selection").and_then(|of| of.get_mut(place))
+                {
+                    let name = Path::new(data).file_name().map(|name| name.to_string_lossy().into_owned());
+                    *data = name.unwrap_or_default();
+                }
             }
             Value::Object(settings)
         };

@@ -124,10 +124,11 @@ fn seed(run: &Run) -> Value {
     run.settings.get("seed").cloned().unwrap_or_default()
 }
 
-/// Whether two runs have the same images, predictors and settings, but for the seed.
+/// Whether two runs have the same images, predictors and settings, but for the seed. That images are the same is told by their
+/// digests, however they were chosen.
 fn is_alike(a: &Run, b: &Run) -> bool {
     fn settings(run: &Run) -> BTreeMap<&String, &Value> {
-        run.settings.iter().filter(|(field, _)| *field != "seed").collect()
+        run.settings.iter().filter(|(field, _)| !["seed", "selection"].contains(&field.as_str())).collect()
     }
     let predictors = |run: &Run| run.columns.iter().map(|column| column.predictor).collect::<Vec<_>>();
     predictors(a) == predictors(b)

@@ -92,7 +92,9 @@ pub fn verdict(run: &RunReport) -> String {
     let Some((name, change)) = run.first_adapted().and_then(|p| Some((&p.name, p.figures.change?))) else {
         return format!("{images} images.\n");
     };
-    let (low, high) = change.difference_interval.unwrap_or_default();
+    let Some((low, high)) = change.difference_interval else {
+        return "No image of a class could be read.\n".to_string();
+    };
     let is_chance = change.mcnemar_p >= 0.05;
     format!(
         "{name} fixed {} and broke {} of {images} images: {} points ({} to {}), which is {} chance (p = {}).\n",

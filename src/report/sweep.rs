@@ -177,7 +177,9 @@ impl Sweep {
             ],
             _ => vec![format!("Best on {} images: {point}: {}.", figures.change.images, said(figures))],
         };
-        if figures.change.fixed <= figures.change.broken {
+        if figures.change.images == 0 {
+            lines.push("That says nothing: no image is among them.".to_string());
+        } else if figures.change.fixed <= figures.change.broken {
             lines.push("That is no better than zero-shot.".to_string());
         }
         lines.extend(warning.map(|warning| format!("Warning: {warning}.")));
@@ -349,6 +351,12 @@ mod tests {
             "{:?}",
             half.verdict()
         );
+
+        // Of no image nothing is said.
+        let mut points: Vec<Point> = all([Some(score(1, 0, 0)), None, None, None]);
+        points[0].held_out = Some(Score::default().figures());
+        let said = sweep(true, points).verdict();
+        assert_eq!(said.last().unwrap(), "That says nothing: no image is among them.");
     }
 
     #[test]

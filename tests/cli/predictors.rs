@@ -147,6 +147,25 @@ fn images_of_no_class_lie_behind_the_others() {
     let output = eval(&["--resume", "--ood", text(&parts), "--ood-split", "val"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(fs::read_to_string(&out).unwrap(), whole);
+    // Shards beside other images of no class are not of one run, from wherever the same ones came.
+    let parts_of = |shard: &str, ood: &[&str]| {
+        let out = place.file(&format!("{}.jsonl", shard.replace('/', "-")));
+        let common = ["eval", "--model", text(&place.model), "--data", text(&data), "--views", "2"];
+        let output =
+            memo(&[&common[..], &["--shard", shard, "--out", text(&out)], ood].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        out
+    };
+    let zero = parts_of("0/2", &["--ood", text(&parts), "--ood-split", "val"]);
+    let one = parts_of("1/2", &["--ood", text(&parts), "--ood-split", "train"]);
+    let merged = place.file("merged.jsonl");
+    let merge = || memo(&["merge", text(&zero), text(&one), "--out", text(&merged)]);
+    refused(merge(), 1, &["selection.", "different runs"]);
+    fs::remove_file(&one).unwrap();
+    fs::remove_file(one.with_extension("jsonl.run.json")).unwrap();
+    parts_of("1/2", &["--ood", text(&parts), "--ood-split", "val"]);
+    assert!(merge().output().unwrap().status.success());
+    assert_eq!(fs::read_to_string(&merged).unwrap(), whole);
 }
 
 #[test]
