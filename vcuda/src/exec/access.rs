@@ -14,7 +14,7 @@ use super::warp::Warp;
 /// # Safety
 /// The address slot is in the register file.
 #[inline(always)]
-pub unsafe fn addresses(warp: &Warp, op: &Op) -> [u64; LANES] {
+unsafe fn addresses(warp: &Warp, op: &Op) -> [u64; LANES] {
     // SAFETY: the caller's.
     unsafe { if space(op) == SHARED32 { warp.wide_lanes(op.a) } else { warp.lanes(op.a) } }
 }
@@ -100,75 +100,119 @@ impl Warp<'_> {
     }
 }
 
-/// Where all 32 lanes go with one check.
-pub enum Together {
-    /// To neighbouring places, one after the other.
-    Row(*mut u8),
-    One(*mut u8),
-}
-
-/// Where an access of `bytes` a lane goes if it is so simple; nothing is said of others.
-#[inline(always)]
-pub fn together(warp: &Warp, op: &Op, at: &[u64; LANES], bytes: u64) -> Option<Together> {
-    if warp.mask != ALL {
-        return None;
-    }
-    let (mut apart, mut differ) = (0, 0);
-    for lane in 0..LANES {
-        let far = at[lane].wrapping_sub(at[0]);
-        apart |= far ^ (lane as u64 * bytes);
-        differ |= far;
-    }
-    // As numbers: the compiler would compare lane by lane, in bits that it has to pack.
-    let (apart, differ) = std::hint::black_box((apart, differ));
-    if apart != 0 && differ != 0 {
-        return None;
-    }
-    let first = at[0].wrapping_add(offset(op));
-    let Window { start, end, base, stride } = warp.window(space(op), first);
-    let extent = if differ == 0 { bytes } else { bytes * LANES as u64 };
-    let inside = first >= start && first < end && end - first >= extent;
-    if !inside || stride != 0 || first & (bytes - 1) != 0 {
-        return None;
-    }
-    let host = base.wrapping_add(first) as *mut u8;
-    Some(if differ == 0 { Together::One(host) } else { Together::Row(host) })
-}
-
 /// Lanes of a row of a matrix's fragment.
 pub const QUAD: usize = 4;
 
-/// Where each four lanes of an access of `bytes` a lane go, if they go to neighbouring places in a stretch of memory; nothing
-/// is said of others.
+/// Where all 32 lanes go with one check.
+pub enum Together {
+    /// Each four lanes to neighbouring places, one after the other.
+    Quads([*mut u8; LANES / QUAD]),
+    One(*mut u8),
+}
+
+impl Together {
+    /// Where the first lane goes, if the others go to the places behind it, one after the other, of so many bytes.
+    #[inline(always)]
+    pub fn row(&self, bytes: u64) -> Option<*mut u8> {
+        let Together::Quads(at) = self else { return None };
+        let mut apart = 0;
+        for quad in 0..LANES / QUAD {
+            apart |= (at[quad] as u64).wrapping_sub(at[0] as u64) ^ (QUAD * quad) as u64 * bytes;
+        }
+        (apart == 0).then_some(at[0])
+    }
+}
+
+/// Of addresses for accesses of so many bytes: what is not zero if four lanes go to other than neighbouring places, and what is
+/// not if some differ.
+macro_rules! apart {
+    ($name:ident, $ty:ty) => {
+        #[inline(always)]
+        fn $name(at: &[$ty; LANES], bytes: u64) -> ($ty, $ty) {
+            let (mut apart, mut differ) = (0, 0);
+            for lane in 0..LANES {
+                apart |= at[lane].wrapping_sub(at[lane & !(QUAD - 1)]) ^ (lane % QUAD) as $ty * bytes as $ty;
+                differ |= at[lane] ^ at[0];
+            }
+            // As numbers: the compiler would compare lane by lane, in bits that it has to pack.
+            std::hint::black_box((apart, differ))
+        }
+    };
+}
+apart!(apart32, u32);
+apart!(apart64, u64);
+
+/// Where an access of `bytes` a lane goes if it is so simple; nothing is said of others.
+///
+/// # Safety
+/// The address slot is in the register file.
 #[inline(always)]
-pub fn quads(warp: &Warp, op: &Op, at: &[u64; LANES], bytes: u64) -> Option<[*mut u8; LANES / QUAD]> {
+pub unsafe fn together(warp: &Warp, op: &Op, bytes: u64) -> Option<Together> {
     if warp.mask != ALL {
         return None;
     }
-    let mut apart = 0;
-    for lane in 0..LANES {
-        apart |= at[lane].wrapping_sub(at[lane & !(QUAD - 1)]) ^ ((lane % QUAD) as u64 * bytes);
-    }
-    if std::hint::black_box(apart) != 0 {
+    let mut starts = [0; LANES / QUAD];
+    // SAFETY: the caller's.
+    let is_one = unsafe {
+        if space(op) == SHARED32 {
+            let at: &[u32; LANES] = warp.register(op.a);
+            let (apart, differ) = apart32(at, bytes);
+            let mut far = 0;
+            for quad in 0..LANES / QUAD {
+                starts[quad] = u64::from(at[QUAD * quad]);
+                far |= at[QUAD * quad];
+            }
+            // Past half of what 32 bits hold, the lanes may go on at zero.
+            if apart != 0 && differ != 0 || far >> 31 != 0 {
+                return None;
+            }
+            differ == 0
+        } else {
+            let at: &[u64; LANES] = warp.register(op.a);
+            let (apart, differ) = apart64(at, bytes);
+            if apart != 0 && differ != 0 {
+                return None;
+            }
+            for quad in 0..LANES / QUAD {
+                starts[quad] = at[QUAD * quad];
+            }
+            differ == 0
+        }
+    };
+    let Window { start, end, base, stride } = warp.window(space(op), starts[0].wrapping_add(offset(op)));
+    if stride != 0 {
         return None;
     }
-    let Window { start, end, base, stride } = warp.window(space(op), at[0].wrapping_add(offset(op)));
-    let last = (end - start).wrapping_sub(QUAD as u64 * bytes);
+    let last = (end - start).wrapping_sub(if is_one { bytes } else { QUAD as u64 * bytes });
     let (mut outside, mut odd, mut out) = (last, 0, [std::ptr::null_mut(); LANES / QUAD]);
     for quad in 0..LANES / QUAD {
-        let at = at[QUAD * quad].wrapping_add(offset(op));
+        let at = starts[quad].wrapping_add(offset(op));
         let far = at.wrapping_sub(start);
         outside |= far | last.wrapping_sub(far);
         odd |= at;
         out[quad] = base.wrapping_add(at) as *mut u8;
     }
-    (outside >> 63 == 0 && stride == 0 && odd & (bytes - 1) == 0).then_some(out)
+    let is_right = outside >> 63 == 0 && odd & (bytes - 1) == 0;
+    is_right.then_some(if is_one { Together::One(out[0]) } else { Together::Quads(out) })
 }
 
-/// Host pointers of all lanes for an access of `bytes` at these addresses; lanes that are not in the mask get valid
-/// ones too, so that a load may read them all. `None` after a fault.
+/// Host pointers of all lanes for an access of `bytes`; lanes that are not in the mask get valid ones too, so that a load may
+/// read them all. `None` after a fault.
+///
+/// # Safety
+/// The address slot is in the register file.
 #[inline(always)]
-pub fn pointers(warp: &mut Warp, op: &Op, mut at: [u64; LANES], bytes: u64) -> Option<[*mut u8; LANES]> {
+pub unsafe fn pointers(warp: &mut Warp, op: &Op, bytes: u64) -> Option<[*mut u8; LANES]> {
+    // SAFETY: the caller's.
+    let mut at = unsafe {
+        if space(op) == SHARED32 && warp.mask == ALL {
+            let found = shared_pointers(warp, warp.register(op.a), offset(op), bytes);
+            if found.is_some() {
+                return found;
+            }
+        }
+        addresses(warp, op)
+    };
     let first = at[warp.mask.trailing_zeros() as usize & 31];
     if warp.mask != ALL {
         for lane in 0..LANES {
@@ -183,6 +227,29 @@ pub fn pointers(warp: &mut Warp, op: &Op, mut at: [u64; LANES], bytes: u64) -> O
         Some(out) => Some(out),
         None => pointers_checked(warp, space(op), &at, bytes),
     }
+}
+
+/// Host pointers of accesses of `bytes` at addresses of 32 bits in the CTA's shared memory, an offset added, if all are inside and
+/// multiples of that.
+#[inline(always)]
+fn shared_pointers(warp: &Warp, at: &[u32; LANES], offset: u64, bytes: u64) -> Option<[*mut u8; LANES]> {
+    let (mut far, mut odd, mut places) = (0, 0, [0; LANES]);
+    for lane in 0..LANES {
+        // Below half of what 32 bits hold a sum with 32 bits of a sign is right, or has the upper bit.
+        far |= at[lane];
+        places[lane] = at[lane].wrapping_add(offset as u32);
+        odd |= places[lane];
+    }
+    let is_short = i32::try_from(offset as i64).is_ok();
+    let is_inside = are_inside32(&places, warp.cta.shared_bytes as u32, bytes as u32);
+    if !is_short || far >> 31 != 0 || !is_inside || odd & (bytes as u32 - 1) != 0 {
+        return None;
+    }
+    let mut out = [std::ptr::null_mut(); LANES];
+    for lane in 0..LANES {
+        out[lane] = warp.cta.shared.wrapping_add(places[lane] as usize);
+    }
+    Some(out)
 }
 
 /// The same, lane by lane: where one of them is wrong, or they go to several stretches of memory.

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::access::{addresses, pointers};
+use super::access::pointers;
 use super::arithmetic::half::{Bf16, F16, Format, add, largest, least};
 use super::op::{Body, Flow, Op};
 use super::registers::{LANES, lanes_of};
@@ -56,8 +56,7 @@ macro_rules! atomic {
                 // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked and
                 // aligned, and all concurrent access to them in this launch is atomic or a race of the kernel's.
                 unsafe {
-                    let at = addresses(warp, op);
-                    let Some(at) = pointers(warp, op, at, size_of::<$word>() as u64) else {
+                    let Some(at) = pointers(warp, op, size_of::<$word>() as u64) else {
                         return Flow::Fault;
                     };
                     let (b, c): ([$word; LANES], [$word; LANES]) = (warp.lanes(op.b), warp.lanes(op.c));

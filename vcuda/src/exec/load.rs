@@ -1,7 +1,7 @@
 //! `ld` and `st`, PTX ISA 9.7.9.
 
-use super::access::{QUAD, Together, addresses, pointers, quads, together};
-use super::element::{Element, registers, rows};
+use super::access::{QUAD, Together, pointers, together};
+use super::element::{Element, rows, spread};
 use super::host::prefetch;
 use super::op::{Body, Flow, Op};
 use super::registers::{ALL, LANES, lanes_of};
@@ -23,31 +23,62 @@ impl<E: Element, const N: usize> Body for Load<E, N> {
         // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked.
         unsafe {
             let bytes = (E::BYTES * N) as u64;
-            let at = addresses(warp, op);
-            let out: [[E::Lane; LANES]; N] = match together(warp, op, &at, bytes) {
-                Some(Together::Row(from)) => registers(&*(from as *const [[E; N]; LANES])),
+            match together(warp, op, bytes) {
+                Some(Together::Quads(from)) => {
+                    set_rows::<E, N>(warp, op, |lane| {
+                        from[lane / QUAD].cast::<[E; N]>().wrapping_add(lane % QUAD)
+                    });
+                }
                 Some(Together::One(from)) => {
                     let from = *(from as *const [E; N]);
-                    let mut out = [[E::ZERO; LANES]; N];
                     for n in 0..N {
-                        out[n] = [from[n].widen(); LANES];
+                        warp.set_lanes(slots(op)[n], [from[n].widen(); LANES]);
                     }
-                    out
                 }
                 None => {
-                    let Some(from) = pointers(warp, op, at, bytes) else { return Flow::Fault };
-                    // Rows of a matrix, as a rule.
-                    let is_wide = bytes == 16 && space(op) == GLOBAL;
-                    let step =
-                        if is_wide { warp.cta.ranges.step(warp.pc, warp.index, from[0] as u64) } else { 0 };
-                    registers(&gather::<[E; N]>(&from, step))
+                    let Some(from) = pointers(warp, op, bytes) else { return Flow::Fault };
+                    if bytes == 16 && space(op) == GLOBAL {
+                        // Rows of a matrix, as a rule.
+                        let step = warp.cta.ranges.step(warp.pc, warp.index, from[0] as u64);
+                        let rows = gather::<[E; N]>(&from, step);
+                        set_rows::<E, N>(warp, op, |lane| &raw const rows[lane]);
+                    } else {
+                        set_rows::<E, N>(warp, op, |lane| from[lane].cast());
+                    }
                 }
-            };
-            for n in 0..N {
-                warp.set_lanes(slots(op)[n], out[n]);
             }
         }
         Flow::Next
+    }
+}
+
+/// Sets the vector registers, given each lane's row of them.
+///
+/// # Safety
+/// The rows are there, and the slots in the register file.
+#[inline(always)]
+unsafe fn set_rows<E: Element, const N: usize>(
+    warp: &mut Warp,
+    op: &Op,
+    row: impl Fn(usize) -> *const [E; N],
+) {
+    let mut to = [std::ptr::null_mut(); N];
+    // SAFETY: the caller's.
+    unsafe {
+        if warp.writable == ALL {
+            for n in 0..N {
+                to[n] = warp.register_mut::<E::Lane>(slots(op)[n]).cast();
+            }
+            return spread(to, row);
+        }
+        let mut out = [[E::ZERO; LANES]; N];
+        for n in 0..N {
+            to[n] = (&raw mut out[n]).cast();
+        }
+        spread(to, row);
+        for n in 0..N {
+            warp.set_lanes(slots(op)[n], out[n]);
+        }
     }
 }
 
@@ -82,23 +113,20 @@ impl<E: Element, const N: usize> Body for Store<E, N> {
         // SAFETY: the decoder gave every operand a slot of its width; the pointers are checked.
         unsafe {
             let bytes = (E::BYTES * N) as u64;
-            let at = addresses(warp, op);
             let mut values = [[E::ZERO; LANES]; N];
             for n in 0..N {
                 values[n] = warp.lanes(slots(op)[n]);
             }
             let rows: [[E; N]; LANES] = rows(&values);
-            match together(warp, op, &at, bytes) {
-                Some(Together::Row(to)) => *(to as *mut [[E; N]; LANES]) = rows,
+            match together(warp, op, bytes) {
+                Some(Together::Quads(to)) => {
+                    for (quad, to) in to.into_iter().enumerate() {
+                        *(to as *mut [[E; N]; QUAD]) = *(&raw const rows[QUAD * quad]).cast();
+                    }
+                }
                 Some(Together::One(to)) => *(to as *mut [E; N]) = rows[LANES - 1],
                 None => {
-                    if let Some(to) = quads(warp, op, &at, bytes) {
-                        for (quad, to) in to.into_iter().enumerate() {
-                            *(to as *mut [[E; N]; QUAD]) = *(&raw const rows[QUAD * quad]).cast();
-                        }
-                        return Flow::Next;
-                    }
-                    let Some(to) = pointers(warp, op, at, bytes) else { return Flow::Fault };
+                    let Some(to) = pointers(warp, op, bytes) else { return Flow::Fault };
                     if warp.mask == ALL {
                         for lane in 0..LANES {
                             *(to[lane] as *mut [E; N]) = rows[lane];

@@ -83,6 +83,16 @@ impl Registers<'_> {
         unsafe { &*self.regs.add(slot as usize * LANES).cast() }
     }
 
+    /// The same to be written.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub unsafe fn register_mut<W: Word>(&mut self, slot: u16) -> *mut [W; LANES] {
+        // SAFETY: the caller's.
+        unsafe { self.regs.add(slot as usize * LANES).cast() }
+    }
+
     /// Numbers of 32 bits as ones of 64.
     ///
     /// # Safety

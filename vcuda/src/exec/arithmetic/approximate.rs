@@ -93,14 +93,14 @@ fn divisor(b: f32) -> f32 {
 #[inline(always)]
 fn exp2<const N: usize>(x: [f64; N]) -> [f64; N] {
     const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 · 2^52: adding it rounds to an integer
-    let (mut r, mut scale) = ([0.0; N], [0; N]);
+    let (mut r, mut scale) = ([0.0_f64; N], [0; N]);
     for i in 0..N {
         let shifted = x[i] + ROUND;
         r[i] = (x[i] - (shifted - ROUND)) * std::f64::consts::LN_2;
         // It ends with the integer's bits; to convert the integer itself few hosts have vectors.
         scale[i] = shifted.to_bits().wrapping_add(1023) << 52;
     }
-    let mut p = [1.0 / 479_001_600.0; N];
+    let mut p = [1.0_f64 / 479_001_600.0; N];
     for c in [
         1.0 / 39_916_800.0,
         1.0 / 3_628_800.0,
@@ -116,7 +116,7 @@ fn exp2<const N: usize>(x: [f64; N]) -> [f64; N] {
         1.0,
     ] {
         for i in 0..N {
-            p[i] = p[i] * r[i] + c;
+            p[i] = p[i].mul_add(r[i], c);
         }
     }
     for i in 0..N {

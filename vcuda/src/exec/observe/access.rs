@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 
-use crate::exec::access::{Together, addresses, pointers, together};
+use crate::exec::access::{Together, pointers, together};
 use crate::exec::check::{Access, KINDS, Kind, Place, Span, Trouble, Watch};
 use crate::exec::fault::FaultKind;
 use crate::exec::op::{Body, Flow, Op};
@@ -30,14 +30,15 @@ impl Body for Check {
             }
             is_probed = watch.probe.is_some();
         }
-        // SAFETY: the decoder gave the address a slot.
-        let at = unsafe { addresses(warp, op) };
         let bytes = op.b.into();
-        let span = match together(warp, op, &at, bytes) {
-            Some(Together::Row(first)) => Span::every(first, bytes, bytes),
-            Some(Together::One(place)) => Span::every(place, bytes, 0),
-            None => {
-                let Some(at) = pointers(warp, op, at, bytes) else { return Flow::Fault };
+        // SAFETY: the decoder gave the address a slot.
+        let found = unsafe { together(warp, op, bytes) };
+        let span = match found.as_ref().map(|found| (found, found.row(bytes))) {
+            Some((_, Some(first))) => Span::every(first, bytes, bytes),
+            Some((&Together::One(place), _)) => Span::every(place, bytes, 0),
+            _ => {
+                // SAFETY: as above.
+                let Some(at) = (unsafe { pointers(warp, op, bytes) }) else { return Flow::Fault };
                 Span::new(at, bytes, warp.mask)
             }
         };
