@@ -1,7 +1,7 @@
 //! Loads and stores of every width and vector in every state space, and addresses, PTX ISA 9.7.9.
 
-use crate::device::VALUE;
-use crate::lanes::Table;
+use crate::device::{Setup, Shape, VALUE, fault, run_with};
+use crate::lanes::{BLOCK, HEADER, Table};
 
 const TYPES: [(&str, usize, bool); 12] = [
     ("u8", 1, false),
@@ -152,6 +152,65 @@ fn rows_of_fragments() {
                     if place < 4 * width { of[place / width][place % width / 4] } else { u32::MAX }
                 })
             });
+        }
+    }
+}
+
+/// Shared memory by addresses of 32 bits: rows, turned rows of four, pairs that change places, lanes apart, one place.
+#[test]
+fn short_addresses_of_shared_memory() {
+    let mut t = Table::default();
+    let module = ".shared .align 16 .b8 tile[2048];";
+    for (vector, list, words) in [("", "a", 1), (".v2", "{a, b}", 2), (".v4", "{a, b, c, d}", 4)] {
+        let width = 4 * words;
+        for turn in [0, 4, 2, 1, 8, 3] {
+            let body = format!(
+                "mov.u32 s, tile; xor.b32 t, tid, {turn}; mad.lo.u32 t, t, {width}, s; mad.lo.u32 u, tid, {width}, s;
+                 add.u32 t, t, 64; st.shared{vector}.u32 [t+-64], {list}; bar.sync 0;
+                 mov.u32 a, 0; mov.u32 b, 0; mov.u32 c, 0; mov.u32 d, 0; add.u32 u, u, 16;
+                 ld.shared{vector}.u32 {list}, [u+-16]; st.global.v4.u32 [out], {{a, b, c, d}}; ret;"
+            );
+            t.kernel(module, &body, |i, inp| {
+                std::array::from_fn(|word| if word < words { inp[i ^ turn][word] } else { 0 })
+            });
+        }
+        let body = format!(
+            "mov.u32 s, tile; mad.lo.u32 t, tid, {width}, s; st.shared{vector}.u32 [t], {list}; bar.sync 0;
+             mov.u32 a, 0; mov.u32 b, 0; mov.u32 c, 0; mov.u32 d, 0;
+             ld.shared{vector}.u32 {list}, [s+{}]; st.global.v4.u32 [out], {{a, b, c, d}}; ret;",
+            9 * width
+        );
+        t.kernel(module, &body, |i, inp| {
+            std::array::from_fn(|word| if word < words { inp[i / BLOCK * BLOCK + 9][word] } else { 0 })
+        });
+    }
+}
+
+/// A sum of an address of 32 bits and an offset does not begin again at zero, whichever way the lanes go.
+#[test]
+fn short_addresses_do_not_wrap() {
+    let shape = Shape { blocks: 1, threads: 32, shared_bytes: 0 };
+    for lanes in ["mul.lo.u32 t, lane, 4;", "mul.lo.u32 t, lane, 8;", "mov.u32 t, 0;"] {
+        for (base, offset, wanted) in [
+            ("0xffffff80", "256", "at 0x100000080 is outside its"),
+            ("0xfffffff0", "16", "at 0x100000000 is outside its"),
+            ("0x80000000", "-2147483648", ""),
+            ("64", "-128", "is outside its"),
+            ("1984", "64", "is outside its"),
+            ("2", "0", "misaligned"),
+        ] {
+            let ptx = format!(
+                "{HEADER}.visible .entry k(.param .u64 outs, .param .u64 ins) {{
+                 .shared .align 16 .b8 tile[2048]; .reg .b32 s, t, lane; mov.u32 lane, %laneid;
+                 mov.u32 s, {base}; {lanes} add.u32 s, s, t; st.shared.u32 [s+{offset}], 1; ret; }}"
+            );
+            let mut buffers = [vec![0; 64], vec![0; 64]];
+            if wanted.is_empty() {
+                run_with(&ptx, "k", shape, &Setup::default(), &mut buffers).unwrap();
+                continue;
+            }
+            let Some(found) = fault(&ptx, "k", shape, &Setup::default(), &mut buffers) else { return };
+            assert!(found.contains(wanted), "{ptx}\n{found}");
         }
     }
 }
