@@ -32,7 +32,8 @@ for line in sys.stdin:
 done
 strip -o "$out/memo" target/release/memo
 strip -o "$out/libvcuda.so" target/release/libvcuda.so
-tar -C "$out" -c tests benches memo libvcuda.so | gzip -9 >"$out/programs.tar.gz"
+# The programs have much in common, but far apart.
+tar -C "$out" -c tests benches memo libvcuda.so | xz --lzma2=preset=4,dict=128MiB >"$out/programs.tar.xz"
 rm -r "$out/tests" "$out/benches" "$out/memo" "$out/libvcuda.so"
 cp -r assets "$out/assets"
 rm -r "$out/assets/cifar-model" # 7 MB, and no part of what is run
@@ -40,4 +41,4 @@ mkdir -p "$out/fixtures" && cp -r tests/fixtures/. "$out/fixtures/"
 cp benches/gpu/run.sh benches/gpu/cublas.py "$out"
 bytes=$(du -sb "$out" | cut -f1)
 echo "$out: $((bytes / 1000000)) MB"
-[ "$bytes" -lt 60000000 ] || { echo "error: the bundle is over 60 MB" >&2; exit 1; }
+[ "$bytes" -lt 40000000 ] || { echo "error: the bundle is over 40 MB" >&2; exit 1; }

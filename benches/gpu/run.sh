@@ -20,7 +20,7 @@ timeout 20 nvidia-smi >"$logs/nvidia-smi.log" 2>&1
 gpu=$(timeout 20 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null)
 
 # What an earlier bundle, or another device, has passed is passed by no other.
-of="$device, $gpu, bundle $(sha256sum "$here/programs.tar.gz" | cut -c1-16)"
+of="$device, $gpu, bundle $(sha256sum "$here/programs.tar.xz" | cut -c1-16)"
 if [ ! -e "$logs/of" ]; then
   echo "$of" >"$logs/of"
 elif [ "$(cat "$logs/of")" != "$of" ]; then
@@ -29,8 +29,10 @@ elif [ "$(cat "$logs/of")" != "$of" ]; then
 fi
 
 # Marked when all of it is there, and again where a newer bundle was put over it.
-if [ ! "$here/unpacked" -nt "$here/programs.tar.gz" ]; then
-  tar -C "$here" -xzf "$here/programs.tar.gz" || exit 1
+if [ ! "$here/unpacked" -nt "$here/programs.tar.xz" ]; then
+  # Small images have no xz.
+  tar -C "$here" -xJf "$here/programs.tar.xz" 2>/dev/null ||
+    python3 -I -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$here/programs.tar.xz" "$here" || exit 1
   touch "$here/unpacked"
 fi
 export MEMO_FIXTURES=$here/fixtures MEMO_PROGRAM=$here/memo MEMO_ASSETS=$here/assets MEMO_CACHE=$here/cache
