@@ -12,6 +12,7 @@ use crate::clip::ClipConfig;
 use crate::engine::{Settings, prepare};
 use crate::gpu::{Cache, CudaVersion, Gpu, Nvrtc, find_virtual_driver, how_to_get, human_bytes, installed};
 use crate::policy::Policy;
+use crate::report::counted;
 
 #[derive(Args)]
 #[command(mut_args(|flag| match flag.get_help_heading() {
@@ -140,11 +141,7 @@ fn nvidia_driver() -> Result<String> {
     let driver = installed()?;
     match driver.gpus {
         0 => bail!("libcuda.so.1, CUDA {}, shows no GPU", driver.version),
-        gpus => Ok(format!(
-            "libcuda.so.1, CUDA {}, {gpus} GPU{}",
-            driver.version,
-            if gpus == 1 { "" } else { "s" }
-        )),
+        gpus => Ok(format!("libcuda.so.1, CUDA {}, {}", driver.version, counted(gpus, "GPU"))),
     }
 }
 

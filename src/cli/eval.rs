@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::evaluation::{Ended, EvalOptions, Evaluation, Job};
@@ -80,7 +80,9 @@ impl Eval {
         let summary =
             report::Summary { totals, asked, learning_rates, logit_scale, images_per_s: Some(images_per_s) };
         let is_read = !run.as_ref().is_err_and(|error| error.is::<ReaderGone>());
-        if totals.images() > 0 && is_read && (run.is_ok() || !is_written) {
+        // A shard may have no image of a class, which a script reads too.
+        let is_of_none = self.json && run.is_ok() && evaluation.of_class() == 0;
+        if (totals.images() > 0 || is_of_none) && is_read && (run.is_ok() || !is_written) {
             self.show(&summary, out.as_ref())?;
         }
         run?;
@@ -93,12 +95,7 @@ impl Eval {
             notice!("note: ended by {interrupted} after {} of {asked} images; {how}", asked - summary.left());
             bail!(interrupted);
         }
-        ensure!(
-            totals.images() > 0 || asked == 0,
-            "{}: none of {asked} images could be read",
-            self.of.data.display()
-        );
-        Ok(())
+        evaluation.expect_images(totals)
     }
 
     /// The table or its JSON, where records do not go.

@@ -125,6 +125,20 @@ pub struct Ended {
 }
 
 impl<'a> Evaluation<'a> {
+    /// How many of the images are of a class.
+    pub fn of_class(&self) -> usize {
+        self.indices.iter().filter(|&&index| self.dataset.is_of_class(index)).count()
+    }
+
+    /// # Errors
+    /// There are images of classes, and none of them could be read.
+    pub fn expect_images(&self, totals: &Totals) -> Result<()> {
+        let asked = self.of_class();
+        let why = format!("{}: none of {asked} images could be read", self.options.data.display());
+        ensure!(totals.images() > 0 || asked == 0, why);
+        Ok(())
+    }
+
     /// Reads and checks all that the runs need, before the first of them begins. They differ in nothing but views, rates, steps, policy
     /// and seed; the first one's seed chooses the images.
     ///

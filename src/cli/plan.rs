@@ -11,6 +11,7 @@ use super::session::{self, MOST_IMAGES};
 use crate::clip::Activation;
 use crate::engine::{Needs, Vision};
 use crate::gpu::{Entry, Gpu, human_bytes};
+use crate::report::counted;
 
 #[derive(Args)]
 #[command(next_help_heading = PlanOptions::HEADING)]
@@ -77,8 +78,7 @@ impl PlanOptions {
         }
         let mut text: String = groups.iter().map(Group::lines).collect();
         let mut sum = |what: &str, bytes: usize| text += &format!("{what:<52} {:>10}\n", human_bytes(bytes));
-        let plural = if batch == 1 { "" } else { "s" };
-        sum(&format!("buffers of {batch} image{plural}, {} views each", settings.views), buffers);
+        sum(&format!("buffers of {}, {} views each", counted(batch, "image"), settings.views), buffers);
         sum("weights", needs.weights);
         sum(&format!("features of {classes} labels"), needs.text);
         if needs.exact > 0 {

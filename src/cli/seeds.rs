@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 use super::evaluation::{Ended, EvalOptions, Evaluation, Job};
 use super::options::AdaptOptions;
@@ -60,11 +60,7 @@ impl Seeds<'_> {
             if totals.images() + totals.of_no_class() + totals.failed() < asked {
                 break; // a signal has ended it
             }
-            ensure!(
-                totals.images() > 0 || asked == 0,
-                "{}: none of {asked} images could be read",
-                self.of.data.display()
-            );
+            evaluation.expect_images(&totals)?;
             if totals.failed() > 0 {
                 notice!("note: {} of {asked} images could not be read: left out", totals.failed());
             }

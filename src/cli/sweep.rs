@@ -152,11 +152,7 @@ impl Sweep {
             if done < asked {
                 return Ok((report, failed)); // a signal has ended it
             }
-            ensure!(
-                totals.images() > 0 || asked == 0,
-                "{}: none of {asked} images could be read",
-                self.of.data.display()
-            );
+            evaluation.expect_images(&totals)?;
             report.failed = report.failed.max(totals.failed());
             report.points.extend(points(member, Ok(&scores)));
         }

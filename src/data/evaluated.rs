@@ -48,7 +48,8 @@ impl Evaluated {
         }
     }
 
-    fn is_of_class(&self, index: usize) -> bool {
+    /// Whether an image is of a class.
+    pub fn is_of_class(&self, index: usize) -> bool {
         self.of_no_class.is_none() || index < self.data.len()
     }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::compare::{self, Pair};
+use super::counted;
 use super::figures::{ClassFigures, Curves, Detection, Figures, by_class, curves, detection, figures};
 use super::run::{NONE, Run};
 use super::seeds::Seeds;
@@ -80,8 +81,7 @@ impl PredictorReport {
             (self.rolled_back, "was rolled back for {}, for which it had collapsed"),
         ];
         let told = notes.into_iter().filter(|(count, _)| *count > 0);
-        told.map(|(count, what)| format!("{name} {}", what.replace("{}", &format!("{count} images"))))
-            .collect()
+        told.map(|(count, what)| format!("{name} {}", what.replace("{}", &counted(count, "image")))).collect()
     }
 }
 

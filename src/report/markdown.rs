@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::counted;
 use super::document::{Example, Report, RunReport, Said};
 use super::tables::{self, Table, percent};
 
@@ -90,7 +91,7 @@ pub fn markdown(report: &Report) -> String {
 pub fn verdict(run: &RunReport) -> String {
     let images = run.images;
     let Some((name, change)) = run.first_adapted().and_then(|p| Some((&p.name, p.figures.change?))) else {
-        return format!("{images} images.\n");
+        return format!("{}.\n", counted(images, "image"));
     };
     let Some((low, high)) = change.difference_interval else {
         return "No image of a class could be read.\n".to_string();

@@ -22,6 +22,11 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Number, Value};
 
+/// A number of things: `1 image`, `2 images`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// For JSON: the shortest decimal that stands for this number, 0.1 rather than 0.10000000149011612.
 pub fn decimal(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))

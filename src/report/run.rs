@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value};
 
+use super::counted;
 use crate::engine::Guard;
 use crate::records::{Choice, End, Predictor, Record, Row, begun_with, scan};
 
@@ -218,7 +219,7 @@ impl Run {
             ));
         }
         if self.failed > 0 {
-            self.note(format!("{} images could not be read: left out", self.failed));
+            self.note(format!("{} could not be read: left out", counted(self.failed, "image")));
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::counted;
 use super::figures::Change;
 use super::markdown;
 use super::table::p_value;
@@ -111,7 +112,9 @@ impl Score {
 impl Sweep {
     /// Chooses the best of all points.
     pub fn choose(&mut self) {
-        let after = |point: &Point| point.figures.as_ref().and_then(|figures| figures.after);
+        // A rate that leads to no number has no place among them, whatever the others come to.
+        let answers = |figures: &&PointFigures| figures.no_answer < figures.change.images;
+        let after = |point: &Point| point.figures.as_ref().filter(answers).and_then(|figures| figures.after);
         let mut best: Option<(usize, f64)> = None;
         for (place, accuracy) in self.points.iter().enumerate().filter_map(|(i, p)| Some((i, after(p)?))) {
             if best.is_none_or(|(_, so_far)| accuracy > so_far) {
@@ -175,7 +178,10 @@ impl Sweep {
                     said(figures)
                 ),
             ],
-            _ => vec![format!("Best on {} images: {point}: {}.", figures.change.images, said(figures))],
+            _ => {
+                let images = counted(figures.change.images, "image");
+                vec![format!("Best on {images}: {point}: {}.", said(figures))]
+            }
         };
         if figures.change.images == 0 {
             lines.push("That says nothing: no image is among them.".to_string());
@@ -193,14 +199,21 @@ impl Sweep {
             match (&point.error, &point.figures) {
                 (Some(error), _) => notes.push(format!("{point} has no figures: {error}")),
                 (None, Some(figures)) if figures.no_answer > 0 => {
-                    let count = figures.no_answer;
-                    notes.push(format!("{point} has no answer for {count} images: counted as wrong"));
+                    let images = counted(figures.no_answer, "image");
+                    notes.push(format!("{point} has no answer for {images}: counted as wrong"));
                 }
                 _ => {}
             }
         }
         if self.failed > 0 {
-            notes.push(format!("{} images could not be read: left out", self.failed));
+            notes.push(format!("{} could not be read: left out", counted(self.failed, "image")));
+        }
+        let mut chosen_on = self.points.iter().filter_map(|point| point.figures.as_ref()).peekable();
+        if self.holdout && chosen_on.peek().is_some() && chosen_on.all(|figures| figures.change.images == 0) {
+            notes.push(
+                "nothing is chosen: no image is of the half that is chosen on, as where --shard leaves one half alone"
+                    .to_string(),
+            );
         }
         notes
     }
@@ -248,9 +261,9 @@ impl Point {
 
     /// All but its rate.
     fn setting(&self) -> String {
-        let plural = |count: u32| if count == 1 { "" } else { "s" };
-        let Point { policy, views, steps, .. } = self;
-        format!("{policy}, {views} view{}, {steps} step{}", plural(*views), plural(*steps))
+        let [views, steps] =
+            [(self.views, "view"), (self.steps, "step")].map(|(count, of)| counted(count as usize, of));
+        format!("{}, {views}, {steps}", self.policy)
     }
 }
 
@@ -351,6 +364,21 @@ mod tests {
             "{:?}",
             half.verdict()
         );
+
+        // A rate that leads to no number is not the best, even where others are never right.
+        let [mut lost, mut wrong] = [Score::default(); 2];
+        lost.add(1, &choice(0), None);
+        wrong.add(1, &choice(0), Some(&choice(0)));
+        let two = sweep(false, all([Some(lost), Some(wrong), None, None]));
+        assert_eq!(two.best.as_ref().unwrap().point, 1);
+        assert!(two.notes()[0].ends_with("has no answer for 1 image: counted as wrong"), "{:?}", two.notes());
+        assert!(sweep(false, all([Some(lost), None, None, None])).best.is_none());
+
+        // Where there is none to choose on, that is said.
+        let mut points: Vec<Point> = all([Some(Score::default()), None, None, None]);
+        points[0].held_out = Some(score(5, 0, 0).figures());
+        let blind = sweep(true, points);
+        assert!(blind.best.is_none() && blind.notes().last().unwrap().starts_with("nothing is chosen"));
 
         // Of no image nothing is said.
         let mut points: Vec<Point> = all([Some(score(1, 0, 0)), None, None, None]);

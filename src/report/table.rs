@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::decimal;
+use super::{counted, decimal};
 use crate::metrics::{Comparison, Detection, Totals};
 use crate::records::Predictor;
 
@@ -123,13 +123,21 @@ impl fmt::Display for Summary<'_> {
                 )?;
             }
             if of.failed > 0 {
-                writeln!(f, "{title} has no answer for {} images: counted as wrong", of.failed)?;
+                writeln!(f, "{title} has no answer for {}: counted as wrong", counted(of.failed, "image"))?;
             }
             if of.skipped > 0 {
-                writeln!(f, "{title} took no step on {} images: zero-shot was confident", of.skipped)?;
+                writeln!(
+                    f,
+                    "{title} took no step on {}: zero-shot was confident",
+                    counted(of.skipped, "image")
+                )?;
             }
             if of.rolled_back > 0 {
-                writeln!(f, "{title} took back its step on {} images: a collapse", of.rolled_back)?;
+                writeln!(
+                    f,
+                    "{title} took back its step on {}: a collapse",
+                    counted(of.rolled_back, "image")
+                )?;
             }
         }
         if totals.of_no_class() > 0 {

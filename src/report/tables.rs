@@ -6,6 +6,7 @@ use super::document::{PredictorReport, Report, RunReport};
 use super::figures::{Change, Figures};
 use super::seeds::Seeds;
 use super::table::p_value;
+use crate::metrics::mean;
 
 /// Rows of text under a head; the first column says what a row is of.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,7 +121,7 @@ pub fn by_group(run: &RunReport) -> Vec<Table> {
     let grid = Grid::of(first.by_group.iter().map(|group| group.group.as_str()));
     let accuracy = |predictor: &PredictorReport, place: usize| predictor.by_group[place].figures.accuracy;
     let means = |places: &[usize], predictor: &PredictorReport| {
-        percent(crate::metrics::mean(places.iter().filter_map(|&place| accuracy(predictor, place))))
+        percent(mean(places.iter().filter_map(|&place| accuracy(predictor, place))))
     };
     let is_corruption = grid.columns.len() > 1;
     let what = if is_corruption { "corruption, mean over severities" } else { "group" };
@@ -134,7 +135,14 @@ pub fn by_group(run: &RunReport) -> Vec<Table> {
         let places: Vec<usize> = places.iter().flatten().copied().collect();
         row(name, &|predictor| means(&places, predictor));
     }
-    row("mean", &|predictor| percent(predictor.mean_over_groups));
+    // Each corruption counts alike, however many of its severities there are.
+    let mean_of_rows = |predictor: &PredictorReport| {
+        let row = |places: &[Option<usize>]| {
+            mean(places.iter().flatten().filter_map(|&place| accuracy(predictor, place)))
+        };
+        percent(mean(grid.rows.iter().filter_map(|(_, places)| row(places))))
+    };
+    row("mean", &mean_of_rows);
     if run.predictors.iter().any(|predictor| predictor.mean_corruption_error.is_some()) {
         row("mCE against AlexNet", &|predictor| percent(predictor.mean_corruption_error));
     }
@@ -153,8 +161,8 @@ pub fn by_group(run: &RunReport) -> Vec<Table> {
         let column =
             |at: usize| -> Vec<usize> { grid.rows.iter().filter_map(|(_, places)| places[at]).collect() };
         let cells = (0..grid.columns.len()).map(|at| means(&column(at), predictor));
-        let mean = percent(predictor.mean_over_groups);
-        table.rows.push(["mean".to_string()].into_iter().chain(cells).chain([mean]).collect());
+        let last = mean_of_rows(predictor);
+        table.rows.push(["mean".to_string()].into_iter().chain(cells).chain([last]).collect());
         tables.push(table);
     }
     tables

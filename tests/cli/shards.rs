@@ -82,3 +82,16 @@ fn merged_shards_are_the_run_of_one_machine() {
     fs::write(place.file("taken.jsonl"), "x").unwrap();
     refused(merge(&names, &place.file("taken.jsonl")), 1, &["taken.jsonl", "there already"]);
 }
+
+#[test]
+fn a_shard_without_an_image_is_told_and_counted() {
+    let place = Place::new();
+    let data = place.dataset();
+    let out = place.file("none.jsonl");
+    let told = done(place.shard(&data, &out, &["--shard", "99/100", "--json"]));
+    let object: Value = serde_json::from_str(&told).expect("an object");
+    assert_eq!(
+        (&object["images"], &object["left"], &object["clip_accuracy"]),
+        (&0.into(), &0.into(), &Value::Null)
+    );
+}

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::against::STAGES;
 use crate::gpu::human_bytes;
+use crate::report::counted;
 
 /// Values by their paths, such as `/work/flops`.
 #[derive(Clone, Copy)]
@@ -221,10 +222,6 @@ pub fn shapes(object: &Value) -> Result<String> {
         );
     }
     Ok(text)
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Three digits or more.
