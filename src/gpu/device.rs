@@ -160,6 +160,24 @@ impl Gpu {
         Ok(count.map_err(CudaError::from)? as usize)
     }
 
+    /// The most bytes of shared memory that a CTA can have.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn shared_bytes(&self) -> Result<usize> {
+        let most = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        Ok(self.context().attribute(most).map_err(CudaError::from)? as usize)
+    }
+
+    /// Whether threads can copy to shared memory while they compute (`cp.async`): from compute capability 8.0 on.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn copies_meanwhile(&self) -> Result<bool> {
+        let (major, _) = self.context().compute_capability().map_err(CudaError::from)?;
+        Ok(major >= 8)
+    }
+
     pub(super) fn context(&self) -> &Arc<CudaContext> {
         &self.0.context
     }

@@ -72,6 +72,7 @@ struct Plan {
 impl Plan {
     /// `out_len`: of `out` or `dout`, by which a sample has as many tokens. `aligned`: all tensors are, to 16 bytes.
     fn new<E: Element>(
+        stream: &Stream,
         operator: &str,
         shape: Shape,
         queries: usize,
@@ -121,7 +122,7 @@ impl Plan {
             threads: 2 * tile_rows,
             tile_rows,
             tile_bytes: tile_rows * (2 * depth + 16),
-            stages: if t <= 64 || depth > 112 { 1 } else { 2 },
+            stages: if t <= 64 || depth > 112 || !stream.gpu().copies_meanwhile()? { 1 } else { 2 },
             sizes: args![heads, queries, out_rows, scale].to_vec(),
         })
     }
@@ -138,7 +139,13 @@ impl Plan {
         shared_bytes: usize,
         tensors: &[Arg],
     ) -> Result<()> {
-        let Shape { b, nh, .. } = self.shape;
+        let Shape { b, nh, hs, .. } = self.shape;
+        let most = stream.gpu().shared_bytes()?;
+        ensure!(
+            shared_bytes <= most,
+            "{name}: heads of {hs} channels take {shared_bytes} bytes of shared memory in float16, and a CTA of this GPU has \
+             {most}: --precision fp32 takes less"
+        );
         let grid = [b * nh, rows.div_ceil(self.tile_rows), 1];
         let launch = Launch::over(grid, self.threads).shared(shared_bytes);
         let args = [tensors, &self.sizes].concat();
@@ -156,7 +163,8 @@ impl Plan {
 /// Any of them may as well be a matrix of all samples' rows.
 ///
 /// # Errors
-/// A buffer of another length; in float16, heads of more than 128 channels; the launch's own.
+/// A buffer of another length; in float16, heads of more than 128 channels, or of so many that the GPU's shared memory is too little
+/// (Turing's, of more than 96 or 112); the launch's own.
 pub fn attention_forward<'a, E: Element>(
     stream: &Stream,
     out: impl Into<Rows<'a, E>>,
@@ -169,7 +177,7 @@ pub fn attention_forward<'a, E: Element>(
     let lens = [("lse", lse.len(), shape.rows()), ("qkv", qkv.len(), shape.tokens() * 3 * shape.width())];
     expect_len("attention_forward", &lens)?;
     let aligned = out.is_aligned(16) && qkv.is_aligned(16);
-    let mut plan = Plan::new::<E>("attention_forward", shape, queries, out.len(), aligned)?;
+    let mut plan = Plan::new::<E>(stream, "attention_forward", shape, queries, out.len(), aligned)?;
     if in_terms {
         ensure!(!is_half::<E>(), "attention_forward: {} in terms", E::NAME);
         plan.defines.push(("OUT_TERMS", (1.0 / f16::SECOND_TERM) as i64));
@@ -223,7 +231,7 @@ pub fn attention_backward<E: Element>(
     let scratch_len = backward_scratch_len::<E>(shape);
     ensure!(scratch.len() >= scratch_len, "attention_backward: scratch is too short");
     let aligned = [dqkv, dout, out, qkv].iter().all(|tensor| tensor.is_aligned(16));
-    let plan = Plan::new::<E>("attention_backward", shape, queries, dout.len(), aligned)?;
+    let plan = Plan::new::<E>(stream, "attention_backward", shape, queries, dout.len(), aligned)?;
     let Plan { tile_bytes, tile_rows, stages, .. } = plan;
     let t = shape.t;
     if shape.fits_one_tile::<E>() {
