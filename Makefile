@@ -44,8 +44,10 @@ test: build nvdisasm
 	  test-lib test-wheels $(TESTS:%=test-program-%) test-doc
 	target/release/memo demo
 
+# Attention's tiles have to fit into what a Turing has of shared memory.
 test-lib:
 	cargo test --release --workspace --lib
+	VCUDA_ARCH=sm_75 cargo test --release --lib ops::attention
 
 test-program-%:
 	cargo test --release --workspace --test $*

@@ -177,6 +177,14 @@ fn a_backend_that_does_not_work_is_replaced() {
     assert_eq!((notes, said.matches("linear_simt serves").count()), (2, 2), "{said}");
     assert_eq!(replaced, by_simt);
 
+    // Of attention there is no other in float16.
+    let cache = place.cache("attention", &[("attention_mma", wrong_mma)]);
+    let wrong = on("sm_90a", Some(&cache));
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    assert_eq!(wrong.status.code(), Some(1), "{said}");
+    assert!(said.contains("error: attention_mma does not work on this device (sm_90a): out["), "{said}");
+    assert!(said.contains("--precision fp32 does without it"), "{said}");
+
     let cache = place.cache("fault", &[("linear_mma", misaligned)]);
     let faulty = on("sm_80", Some(&cache));
     let said = String::from_utf8_lossy(&faulty.stderr);

@@ -10,11 +10,13 @@ use crate::clip::ClipConfig;
 use crate::data::Rgb8;
 use crate::gpu::{Gpu, ModuleKey, Rehearsed, Stream};
 use crate::ops::Element;
+use crate::ops::attention::prove_attention;
 use crate::ops::linear::{prove, rehearse_proofs};
 
 /// Compiles, in parallel, and loads the kernels that encoding labels and adapting to images takes; in float16 also those of
 /// float32 alone, a sixth of all, so that the first image whose gradients overflow, maybe hours on, finds them. The backends of
-/// products in float16 prove themselves first, and one that does not work here is replaced: see [`prove`].
+/// products in float16 prove themselves first, and one that does not work here is replaced: see [`prove`]; attention, which nothing
+/// replaces, after them.
 ///
 /// # Errors
 /// Sizes that no kernel takes; those of the compiler and of the driver, but for a backend that can be replaced.
@@ -28,7 +30,8 @@ pub fn prepare(stream: &Stream, config: &ClipConfig, classes: usize, settings: &
     let proof = |stream: &Stream| prove(stream, &config.vision);
     let _ = gpu.load(needed()?.modules.union(&gpu.rehearse(proof)?.modules));
     proof(stream)?;
-    gpu.load(&needed()?.modules)
+    gpu.load(needed()?.modules.union(&gpu.rehearse(|stream| prove_attention(stream, config))?.modules))?;
+    prove_attention(stream, config)
 }
 
 /// The sources of all that [`prepare`] may load on a device of this architecture.
@@ -44,9 +47,11 @@ pub fn modules(
 ) -> Result<BTreeSet<ModuleKey>> {
     let mut modules = kernels(gpu, architecture, config, classes, settings)?.modules;
     if settings.precision == Precision::Fp16 {
-        modules.extend(
-            gpu.rehearse_for(architecture, |stream| rehearse_proofs(stream, &config.vision))?.modules,
-        );
+        let proofs = |stream: &Stream| {
+            rehearse_proofs(stream, &config.vision)?;
+            prove_attention(stream, config)
+        };
+        modules.extend(gpu.rehearse_for(architecture, proofs)?.modules);
     }
     Ok(modules)
 }

@@ -4,9 +4,12 @@
 use anyhow::{Result, ensure};
 use half::f16;
 
+mod prove;
+
 use super::{Element, Rows, expect_len, int};
 use crate::args;
 use crate::gpu::{Arg, Launch, Stream, Tensor};
+pub use prove::prove_attention;
 
 /// Samples, tokens, heads, width of a head; whether a token sees only itself and what is before it.
 #[derive(Clone, Copy, Debug)]
