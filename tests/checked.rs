@@ -51,9 +51,16 @@ fn whole_pass() -> Result<()> {
                 vec![("implicit", Update::Implicit, 1, plain), ("in-place", Update::InPlace, 2, plain)];
             if model == "odd" {
                 ways.push(("adamw", Update::InPlace, 2, Optimizer::AdamW { weight_decay: 0.01 }));
+                let heavy = Optimizer::Sgd { momentum: 0.9, weight_decay: 0.01 };
+                ways.push(("momentum", Update::InPlace, 3, heavy));
+                ways.extend(
+                    ["augmix", "augmix-cifar", "randaugment"].map(|of| (of, Update::Implicit, 1, plain)),
+                );
             }
             for (way, update, steps, optimizer) in ways {
                 let mut settings = case.optimized(case.settings(precision, update, 2, steps), optimizer);
+                // Those whose ways are no policies go by the case's.
+                settings.policy = way.parse().unwrap_or(settings.policy);
                 if model == "tiny" {
                     settings.losses = vec![Loss::All, Loss::Confident];
                 }

@@ -160,6 +160,8 @@ device_test!(a_step_of_vit_b32_is_pytorchs, |stream| {
             [&folded, &in_place].map(|got| effect(&got.by_loss[0].memo[rate], &got.zero_shot));
         assert_close(&folded, &in_place, within(FP16.effect[rate]));
     }
-    let got = inputs.adapt::<f32>(&stream, &expected, (Precision::Fp32, Update::Implicit))?;
-    rates.for_each(|rate| expected.check(rate, &got, &FP32));
+    for update in [Update::Implicit, Update::InPlace] {
+        let got = inputs.adapt::<f32>(&stream, &expected, (Precision::Fp32, update))?;
+        rates.clone().for_each(|rate| expected.check(rate, &got, &FP32));
+    }
 });

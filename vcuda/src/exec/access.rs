@@ -117,7 +117,7 @@ impl Together {
         let Together::Quads(at) = self else { return None };
         let mut apart = 0;
         for quad in 0..LANES / QUAD {
-            apart |= (at[quad] as u64).wrapping_sub(at[0] as u64) ^ (QUAD * quad) as u64 * bytes;
+            apart |= (at[quad] as u64).wrapping_sub(at[0] as u64) ^ ((QUAD * quad) as u64 * bytes);
         }
         (apart == 0).then_some(at[0])
     }
@@ -131,7 +131,8 @@ macro_rules! apart {
         fn $name(at: &[$ty; LANES], bytes: u64) -> ($ty, $ty) {
             let (mut apart, mut differ) = (0, 0);
             for lane in 0..LANES {
-                apart |= at[lane].wrapping_sub(at[lane & !(QUAD - 1)]) ^ (lane % QUAD) as $ty * bytes as $ty;
+                apart |=
+                    at[lane].wrapping_sub(at[lane & !(QUAD - 1)]) ^ ((lane % QUAD) as $ty * bytes as $ty);
                 differ |= at[lane] ^ at[0];
             }
             // As numbers: the compiler would compare lane by lane, in bits that it has to pack.

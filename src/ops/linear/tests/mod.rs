@@ -259,7 +259,10 @@ device_test!(layers_of_vits_equal_the_definition, |stream| {
         [768, 3072],
         [512, 768],
         [3072, 1024],
+        [1024, 1024],
+        [4096, 1024],
         [1024, 4096],
+        [768, 1024],
         [1024, 588],
     ];
     for [n, k] in layers {
