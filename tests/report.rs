@@ -140,7 +140,7 @@ fn every_form_has_the_same_figures() {
     let outs = ["--out", "r.html", "--out", "r.csv", "--out", "r.md", "--out", "r.json"];
     let (nothing, _) = done(folder, &[&["run.jsonl"], &outs[..]].concat());
     assert_eq!(nothing, "");
-    assert!(said.contains("note: 1 images could not be read"), "{said}");
+    assert!(said.contains("note: 1 image could not be read"), "{said}");
 
     let json: Value = serde_json::from_str(&fs::read_to_string(folder.join("r.json")).unwrap()).unwrap();
     let (of_stdout, _) = done(folder, &["run.jsonl", "--json"]);

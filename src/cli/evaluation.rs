@@ -222,8 +222,16 @@ impl<'a> Evaluation<'a> {
     pub fn run(&mut self, number: usize, strict: bool, watch: &mut dyn FnMut(&Row)) -> Ended {
         let out = self.jobs[number].out.take();
         let adapt = &self.jobs[number].adapt;
+        // Where another seed than the run's own has chosen its images, nothing else would tell.
+        let chosen_by = self.jobs.first().map(|first| first.adapt.fixed.seed);
+        let chosen_by = chosen_by.filter(|&seed| self.options.limit.is_some() && seed != adapt.fixed.seed);
         let settings = || -> Result<Value> {
-            Ok(together(&[&self.shared, &flags(adapt)?, &platform(adapt, self.streams[0].gpu())?]))
+            let platform = platform(adapt, self.streams[0].gpu())?;
+            let mut settings = together(&[&self.shared, &flags(adapt)?, &platform]);
+            if let Some(seed) = chosen_by {
+                settings["selection"]["seed"] = seed.into();
+            }
+            Ok(settings)
         };
         let has_confidences = self.dataset.of_no_class().is_some();
         let mut run = Run {

@@ -97,7 +97,11 @@ impl Report {
         }
         match self.dataset(run) {
             Ok(dataset) => pictures::add(run, &dataset),
-            Err(error) if self.data.is_some() => return Err(error),
+            Err(error) if self.data.is_some() => {
+                return Err(
+                    error.context(format!("pictures of {} (--data is where all runs have theirs)", run.file))
+                );
+            }
             Err(error) => {
                 run.notes.push(format!("there are no pictures: {error:#}; --data says where they are"))
             }

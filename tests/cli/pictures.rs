@@ -79,7 +79,16 @@ fn a_report_finds_the_images_that_flags_chose() {
         fs::copy(moved.join(file), without.join(file)).unwrap();
     }
     let command = memo(&["report", text(&run), "--out", text(&page), "--data", text(&without)]);
-    refused(command, 1, &["as the run had its images", "--corruptions fog: there is none; there are snow"]);
+    refused(
+        command,
+        1,
+        &[
+            "pictures of ",
+            "run.jsonl",
+            "as the run had its images",
+            "--corruptions fog: there is none; there are snow",
+        ],
+    );
 
     // Settings that an earlier memo wrote, and such as none did.
     let write = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {

@@ -65,6 +65,20 @@ fn is_stable(got: &Value, predictor: &str, files: &[PathBuf]) {
 }
 
 #[test]
+fn who_chose_the_images_is_told() {
+    let place = Place::new();
+    let (data, out) = (noise(&place), place.file("run.jsonl"));
+    done(place.by_seeds(&data, &["--limit", "4", "--seed", "3", "--seeds", "2", "--out", text(&out)]));
+    let by = |seed: u64| -> Value {
+        let settings = fs::read_to_string(place.file(&format!("run-seed{seed}.jsonl.run.json"))).unwrap();
+        serde_json::from_str(&settings).unwrap()
+    };
+    let [first, second] = [by(3), by(4)];
+    assert_eq!((&first["seed"], &first["selection"]["seed"]), (&3.into(), &Value::Null), "its own");
+    assert_eq!((&second["seed"], &second["selection"]["seed"]), (&4.into(), &3.into()));
+}
+
+#[test]
 fn seeds_are_separate_evals() {
     let place = Place::new();
     let data = noise(&place);
