@@ -169,15 +169,6 @@ impl Gpu {
         Ok(self.context().attribute(most).map_err(CudaError::from)? as usize)
     }
 
-    /// Whether threads can copy to shared memory while they compute (`cp.async`): from compute capability 8.0 on.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn copies_meanwhile(&self) -> Result<bool> {
-        let (major, _) = self.context().compute_capability().map_err(CudaError::from)?;
-        Ok(major >= 8)
-    }
-
     pub(super) fn context(&self) -> &Arc<CudaContext> {
         &self.0.context
     }

@@ -4,12 +4,12 @@
 use anyhow::{Result, ensure};
 use half::f16;
 
-mod prove;
-
 use super::{Element, Rows, expect_len, int};
 use crate::args;
-use crate::gpu::{Arg, Launch, Stream, Tensor};
+use crate::gpu::{Arg, Launch, Stream, Tensor, compute_capability};
 pub use prove::prove_attention;
+
+mod prove;
 
 /// Samples, tokens, heads, width of a head; whether a token sees only itself and what is before it.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,11 @@ impl Shape {
 
 fn is_half<E: Element>() -> bool {
     E::NAME == f16::NAME
+}
+
+/// Whether what is compiled for the stream has no copies that go on while threads compute.
+fn is_turing(stream: &Stream) -> bool {
+    compute_capability(stream.architecture()) < 80
 }
 
 /// The kernels of an element type, shape and number of queries.
@@ -125,7 +130,7 @@ impl Plan {
             threads: 2 * tile_rows,
             tile_rows,
             tile_bytes: tile_rows * (2 * depth + 16),
-            stages: if t <= 64 || depth > 112 || !stream.gpu().copies_meanwhile()? { 1 } else { 2 },
+            stages: if t <= 64 || depth > 112 || is_turing(stream) { 1 } else { 2 },
             sizes: args![heads, queries, out_rows, scale].to_vec(),
         })
     }

@@ -120,7 +120,7 @@ device_test!(kernels_equal_the_definition, |stream| {
 });
 
 device_test!(tensor_core_kernels_equal_the_definition, |stream| {
-    let is_turing = !stream.gpu().copies_meanwhile()?;
+    let is_turing = is_turing(&stream);
     for (shape, spread) in CASES {
         let got = check::<f16>(&stream, shape, spread, (shape.t, shape.t), FP16.map(within));
         match is_turing && shape.hs > 112 {
